@@ -1,0 +1,379 @@
+"""The experiment file: what may stand in it, and how a mistake in it is told."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, SerializeAsAny, ValidationError
+
+from evonas import registry
+from evonas.core import Budget, Constraint, DataParams, Objective, Params, UserError
+
+COMPONENTS = {
+    "space": "networks",
+    "data": "data",
+    "strategy": "strategies",
+    "evaluator": "evaluators",
+}
+MAX_BYTES = 1_000_000
+MAX_LINES = 3
+
+
+class Stop(Params):
+    """When a search ends; with several limits, at the first."""
+
+    generations: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    evaluations: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
+
+    def model_post_init(self, context: object) -> None:
+        if self.generations is None and self.evaluations is None:
+            raise ValueError("generations, evaluations, or both")
+
+
+class Finalists(Params):
+    """The best of the front, trained again before a winner is named."""
+
+    top: Annotated[int, Field(ge=0, le=1000)] = 3  # 0: no finalists, no winner
+    seeds: Annotated[int, Field(ge=1, le=1000)] = 3
+    budget: Budget | None = None  # None: the search's
+
+
+class ParallelParams(Params):
+    workers: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+(,\d+)*)$")] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    channels_last: bool | None = None  # None: where it pays
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1  # of each worker
+    timeout: Annotated[float, Field(gt=0, le=10_000_000)] | None = None  # seconds an evaluation
+
+
+class Experiment(Params):
+    """One search, from data to winner."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    space: SerializeAsAny[Params]
+    data: SerializeAsAny[DataParams]
+    strategy: SerializeAsAny[Params]
+    evaluator: SerializeAsAny[Params]
+    budget: Budget | None = None
+    objectives: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=20, strict=False)]
+    constraints: Annotated[tuple[Constraint, ...], Field(max_length=20, strict=False)] = ()
+    stop: Stop
+    finalists: Finalists = Finalists()
+    parallel: ParallelParams = ParallelParams()
+
+
+DEVICES = "auto, cpu, cuda, cuda:0 or cuda:0,1"
+ALLOWED_NAME = "up to 64 letters, digits, '.', '_', '-', the first a letter or digit"
+KINDS = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "model_type": "a mapping of keys to values",
+    "tuple_type": "a list",
+    "finite_number": "a finite number",
+}
+LIMITS = {
+    "greater_than_equal": "at least {ge}",
+    "greater_than": "more than {gt}",
+    "less_than_equal": "at most {le}",
+    "less_than": "less than {lt}",
+}
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Reads, checks and completes an experiment file; runs no code of the user's.
+
+    Args:
+        overrides: `key.of.it=value` each, put in before checking.
+
+    Raises:
+        UserError: one to three lines, each naming the file, the key and what is allowed.
+    """
+    try:
+        document = overridden(read_yaml(path), overrides)
+        return check(document, path.parent)
+    except UserError as error:
+        lines = str(error).splitlines()
+        if len(lines) > MAX_LINES:
+            lines = [*lines[: MAX_LINES - 1], f"and {len(lines) - MAX_LINES + 1} mistakes more"]
+        raise UserError("\n".join(f"{path}: {line}" for line in lines)) from None
+
+
+def check(document: Any, folder: Path) -> Experiment:
+    """The experiment of a document; paths in it are as seen from `folder`.
+
+    Raises:
+        UserError: a line a mistake, each naming the key and what is allowed.
+    """
+    if not isinstance(document, dict):
+        what = "nothing" if document is None else f"a {type(document).__name__}"
+        keys = ", ".join(Experiment.model_fields)
+        raise UserError(f"holds {what}; allowed: a mapping with the keys {keys}")
+    mistakes: list[str] = []
+    sections = dict(document)
+    for section, kind in COMPONENTS.items():
+        if section not in document:
+            continue
+        try:
+            sections[section] = _component(section, kind, document[section])
+        except UserError as error:
+            mistakes += str(error).splitlines()
+            del sections[section]
+    try:
+        experiment = Experiment.model_validate(sections)
+    except ValidationError as error:
+        told = {mistake.partition(".")[0].partition(":")[0] for mistake in mistakes}
+        mistakes += [
+            line for line in _explained(error, Experiment) if line.split(":")[0] not in told
+        ]
+    if mistakes:
+        raise UserError("\n".join(mistakes))
+    experiment = experiment.model_copy(update={"data": experiment.data.anchored(folder)})
+    _check_together(experiment)
+    return experiment
+
+
+def read_yaml(path: Path) -> Any:
+    """A YAML file as plain data: no tags, no aliases, no key twice.
+
+    Raises:
+        UserError: what is wrong with it, without the file's name.
+    """
+    try:
+        size = path.stat().st_size
+        if path.is_dir():
+            raise UserError("is a folder; allowed: a YAML file")
+        if size > MAX_BYTES:
+            raise UserError(f"is {size:,} bytes; allowed: up to {MAX_BYTES:,}")
+        text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise UserError("no such file; allowed: a YAML file") from None
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError("is not text; allowed: YAML in UTF-8") from None
+    return parse_yaml(text)
+
+
+def parse_yaml(text: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise UserError(f"{where}{_not_yaml(error.problem or error.context or '')}") from None
+    except yaml.YAMLError as error:
+        raise UserError(_not_yaml(" ".join(str(error).split()))) from None
+    except RecursionError:
+        raise UserError(_not_yaml("nested too deeply")) from None
+    except ValueError as error:
+        raise UserError(_not_yaml(str(error))) from None
+
+
+def overridden(document: Any, overrides: Sequence[str]) -> Any:
+    """The document with `a.b=c` put in for each override; a number names a place in a list."""
+    for override in overrides:
+        path, equals, value = override.partition("=")
+        if not equals or not path:
+            raise UserError(f"--set {override}: allowed: key=value, such as stop.generations=20")
+        parsed = parse_yaml(value)
+        where = document
+        *parents, last = path.split(".")
+        try:
+            for part in parents:
+                if isinstance(where, list):
+                    where = where[int(part)]
+                else:
+                    if not isinstance(where.get(part), dict | list):
+                        where[part] = {}
+                    where = where[part]
+            if isinstance(where, list):
+                where[int(last)] = parsed
+            else:
+                where[last] = parsed
+        except (AttributeError, TypeError, ValueError, IndexError):
+            raise UserError(f"--set {override}: there is no {path} to set") from None
+    return document
+
+
+def dump(experiment: Experiment) -> str:
+    """The experiment as YAML that `load` reads back."""
+    plain = experiment.model_dump(mode="json", exclude_none=True)
+    for section in COMPONENTS:  # its name first
+        plain[section] = {"name": plain[section]["name"], **plain[section]}
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _component(section: str, kind: str, value: Any) -> Params:
+    known = registry.names(kind)
+    if not isinstance(value, dict):
+        allowed = f"{{name: ..., ...}} with a name of: {', '.join(known)}"
+        raise UserError(f"{section}: is {_shown(value)}; allowed: {allowed}")
+    name = value.get("name")
+    if name is None:
+        raise UserError(f"{section}.name: is missing; allowed: {', '.join(known)}")
+    if not isinstance(name, str) or name not in known:
+        text = registry.unknown(registry.SINGULAR[kind], name, known)
+        raise UserError(f"{section}.name: {text}")
+    loaded = registry.load(kind, name)
+    model: type[Params] = loaded.params if kind == "networks" else loaded.Params
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise UserError("\n".join(_explained(error, model, section))) from None
+
+
+def _check_together(experiment: Experiment) -> None:
+    """What no section can check alone."""
+    evaluator = registry.load("evaluators", _name(experiment.evaluator))
+    metrics = list(evaluator.METRICS)
+    for section in ("objectives", "constraints"):
+        entries: tuple[Objective | Constraint, ...] = getattr(experiment, section)
+        names = [entry.name for entry in entries]
+        for i, name in enumerate(names):
+            if name not in metrics:
+                text = registry.unknown("metric", name, metrics)
+                raise UserError(f"{section}.{i}.name: {text}")
+            if name in names[:i]:
+                raise UserError(f"{section}.{i}.name: {name} stands twice; allowed: once")
+    for i, constraint in enumerate(experiment.constraints):
+        low, high = constraint.min, constraint.max
+        if low is None and high is None:
+            raise UserError(f"constraints.{i}: no bound; allowed: min, max, or both")
+        if low is not None and high is not None and low > high:
+            raise UserError(f"constraints.{i}: min {low:g} is above max {high:g}; allowed: below")
+    if evaluator.NEEDS_BUDGET and experiment.budget is None:
+        allowed = "epochs, steps or seconds, such as {epochs: 3}"
+        raise UserError(f"budget: is missing; allowed: {allowed}")
+    source = registry.load("data", _name(experiment.data))(experiment.data)
+    try:
+        source.check()
+    except UserError as error:
+        raise UserError(f"data: {error}") from None
+
+
+def _name(params: Params) -> str:
+    return str(getattr(params, "name"))  # noqa: B009  every component's Params have one
+
+
+def _explained(error: ValidationError, model: type[Params], section: str = "") -> list[str]:
+    """A line a mistake: `strategy.population: is 1; allowed: at least 2`."""
+    lines: dict[str, str] = {}
+    for mistake in error.errors(include_url=False):
+        where = [part for part in mistake["loc"] if not _is_branch(part)]
+        key = ".".join(filter(None, [section, *map(str, where)])) or "experiment"
+        before, after = _told(mistake, model, key, where).split("; allowed: ", 1)
+        if key in lines:  # what each branch of a union allows
+            lines[key] += f", or {after}"
+        elif mistake["type"] != "too_short" or not any(k.startswith(f"{key}.") for k in lines):
+            lines[key] = f"{before}; allowed: {after}"
+    return [f"{key}: {line}" for key, line in lines.items()]
+
+
+def _told(mistake: Any, model: type[Params], key: str, where: Sequence[int | str]) -> str:
+    """What is wrong, and what is allowed."""
+    kind, context = mistake["type"], mistake.get("ctx", {})
+    shown = f"is {_shown(mistake['input'])}"
+    if kind == "extra_forbidden":
+        allowed = sorted(_fields(model, where[:-1]))
+        close = difflib.get_close_matches(str(where[-1]), allowed, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        return f"unknown key{hint}; allowed: {', '.join(allowed)}"
+    if kind == "missing":
+        return f"is missing; allowed: {_example(key)}"
+    if kind == "literal_error":
+        return f"{shown}; allowed: {context['expected']}"
+    if kind in LIMITS:
+        return f"{shown}; allowed: {LIMITS[kind].format(**context)}"
+    if kind in KINDS:
+        return f"{shown}; allowed: {KINDS[kind]}"
+    if kind == "string_pattern_mismatch":
+        return f"{shown}; allowed: {DEVICES if key == 'parallel.device' else ALLOWED_NAME}"
+    if kind == "too_short":
+        return f"is empty; allowed: at least {context['min_length']}"
+    text: str = mistake["msg"].removeprefix("Value error, ")
+    return text if "; allowed: " in text else f"{shown}; allowed: {text}"
+
+
+def _is_branch(part: int | str) -> bool:
+    """Whether a part of a location is pydantic's name for a branch of a union, not a key."""
+    return isinstance(part, str) and (
+        part in {"int", "float", "str", "bool"} or "[" in part or part.startswith("constrained-")
+    )
+
+
+def _fields(model: type[Params], where: Sequence[int | str]) -> Sequence[str]:
+    """The keys allowed at a place below a model."""
+    found: Any = model
+    for part in where:
+        if isinstance(part, str):
+            found = _inner_model(found.model_fields[part].annotation)
+    return list(found.model_fields)
+
+
+def _inner_model(annotation: Any) -> Any:
+    """The one model inside an annotation such as `tuple[Objective, ...]` or `Budget | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, Params):
+        return annotation
+    inner = [_inner_model(argument) for argument in getattr(annotation, "__args__", ())]
+    return next((model for model in inner if model is not None), None)
+
+
+def _example(key: str) -> str:
+    examples: Mapping[str, str] = {
+        "name": "the run's name, " + ALLOWED_NAME,
+        "objectives": "a list such as [{name: val_error, goal: min}]",
+        "stop": "generations, evaluations, or both, such as {generations: 8}",
+        **{
+            section: f"{{name: ..., ...}} with a name of: {', '.join(registry.names(kind))}"
+            for section, kind in COMPONENTS.items()
+        },
+    }
+    return examples.get(key, "a value")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 50 else f"{text[:47]}..."
+
+
+def _not_yaml(problem: str) -> str:
+    return f"{problem}; allowed: plain YAML"
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML without aliases, which can blow up, and without a key given twice."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.MarkedYAMLError(
+                problem="an alias (*)", problem_mark=self.peek_event().start_mark
+            )
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen if isinstance(key, yaml.ScalarNode) else False:
+                raise yaml.MarkedYAMLError(
+                    problem=f"key {key.value!r} stands twice", problem_mark=key.start_mark
+                )
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+# As in YAML 1.2, 1e-3 and 5.0e6 are numbers; YAML 1.1 wants 1.0e-3 and 5.0e+6.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)

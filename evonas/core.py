@@ -1,0 +1,301 @@
+"""What the parts of evonas say to each other: records and protocols."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol, Self, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from genomes import Genome
+
+State = dict[str, Any]  # plain data: numbers, strings, lists, dicts, tensors
+
+
+class UserError(Exception):
+    """A mistake of the user's, told in up to three lines; the command ends with status 2."""
+
+
+class SearchFailed(Exception):
+    """The run cannot go on; the command ends with status 3."""
+
+
+class Params(BaseModel):
+    """Base of all settings: frozen, unknown keys refused, NaN and infinity refused."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, strict=True, validate_default=True
+    )
+
+
+class DataParams(Params):
+    """How a data set is split, stratified by class; a data set adds what it needs beside."""
+
+    val: Annotated[float, Field(gt=0, lt=1)] = 0.2  # of all images
+    test: Annotated[float, Field(gt=0, lt=1)] = 0.2  # of all; not if the set has a test part
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0  # not the run's: all runs share a split
+
+    def model_post_init(self, context: object) -> None:
+        if self.val + self.test >= 1:
+            raise ValueError("val + test below 1, so that some is left to train on")
+
+    def anchored(self, folder: Path) -> Self:
+        """With paths, which are as seen from `folder`, made absolute."""
+        return self
+
+
+class Objective(Params):
+    """A named goal. `reference` is the hypervolume's, in the objective's own unit."""
+
+    name: Annotated[str, Field(min_length=1)]
+    goal: Literal["min", "max"] = "min"
+    reference: float | None = None
+
+
+class Constraint(Params):
+    """Bounds on a metric; outside them a network is infeasible."""
+
+    name: Annotated[str, Field(min_length=1)]
+    min: float | None = None
+    max: float | None = None
+
+    def violation(self, values: Mapping[str, float]) -> float:
+        """How far outside the bounds, as a share of the bound; 0 inside or if not known yet."""
+        value = values.get(self.name)
+        if value is None:
+            return 0.0
+        if self.max is not None and value > self.max:
+            return (value - self.max) / (abs(self.max) or 1.0)
+        if self.min is not None and value < self.min:
+            return (self.min - value) / (abs(self.min) or 1.0)
+        return 0.0
+
+
+def violation(values: Mapping[str, float], constraints: Sequence[Constraint]) -> float:
+    """The sum of all violations; 0 for a feasible network."""
+    return sum(constraint.violation(values) for constraint in constraints)
+
+
+class Budget(Params):
+    """How long a network is trained: exactly one of epochs, steps or seconds.
+
+    `horizon` is the length that the learning rate's schedule is laid out for, in the same unit. A
+    longer budget of the same horizon begins with the very steps of a shorter one.
+    """
+
+    epochs: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    steps: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
+    seconds: Annotated[float, Field(gt=0, le=10_000_000)] | None = None
+    horizon: Annotated[float, Field(gt=0, le=100_000_000)] | None = None
+
+    def model_post_init(self, context: Any) -> None:
+        if sum(amount is not None for amount in (self.epochs, self.steps, self.seconds)) != 1:
+            raise ValueError("exactly one of epochs, steps, seconds")
+        if self.horizon is not None and self.horizon < self.amount:
+            raise ValueError("a horizon no shorter than the budget")
+
+    @property
+    def unit(self) -> Literal["epochs", "steps", "seconds"]:
+        return "epochs" if self.epochs else "steps" if self.steps else "seconds"
+
+    @property
+    def amount(self) -> float:
+        return self.epochs or self.steps or self.seconds or 0
+
+    @property
+    def text(self) -> str:
+        """`epochs=3`, or `epochs=3/10` for a schedule of ten."""
+        horizon = "" if self.horizon is None else f"/{self.horizon:g}"
+        return f"{self.unit}={self.amount:g}{horizon}"
+
+    @property
+    def deterministic(self) -> bool:
+        return self.seconds is None
+
+
+class Status(StrEnum):
+    """How an evaluation ended."""
+
+    OK = "ok"
+    DIVERGED = "diverged"  # the loss became NaN or infinite
+    OUT_OF_MEMORY = "out_of_memory"
+    TIMEOUT = "timeout"
+    CRASHED = "crashed"  # an exception, or the process died
+    INFEASIBLE = "infeasible"  # outside a constraint
+
+    @property
+    def failed(self) -> bool:
+        return self not in (Status.OK, Status.INFEASIBLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A question.
+
+    Attributes:
+        genome: what to evaluate.
+        parents: keys of the networks it comes from.
+        origin: how it came about: "sampled", "crossover", "mutation", ...
+        budget: set by a strategy that plans fidelities, otherwise the run's.
+    """
+
+    genome: Genome
+    parents: tuple[str, ...] = ()
+    origin: str = "sampled"
+    budget: Budget | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What an evaluation took. Times are by the wall clock, in seconds."""
+
+    seconds: float = 0.0
+    training_seconds: float = 0.0
+    epochs: float = 0.0
+    steps: int = 0
+    started: float = 0.0  # since 1970
+    worker: int = 0  # process id
+    attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The answer to a candidate.
+
+    Attributes:
+        values: metrics by name; of an infeasible one those known without training, of a failed one
+            none that can be trusted.
+        deterministic: False where clock or memory had a say in the values.
+    """
+
+    candidate: Candidate
+    values: Mapping[str, float]
+    status: Status = Status.OK
+    cost: Cost = field(default_factory=Cost)
+    message: str = ""
+    deterministic: bool = True
+
+    def to_plain(self) -> State:
+        """As numbers, strings, lists and dicts; the candidate's lineage and budget are left out."""
+        return {
+            "genome": self.candidate.genome.to_json(),
+            "values": dict(self.values),
+            "status": str(self.status),
+            "cost": asdict(self.cost),
+            "message": self.message,
+            "deterministic": self.deterministic,
+        }
+
+    @classmethod
+    def from_plain(cls, data: Mapping[str, Any]) -> Evaluation:
+        return cls(
+            Candidate(Genome.from_json(data["genome"])),
+            data["values"],
+            Status(data["status"]),
+            Cost(**data["cost"]),
+            data["message"],
+            data["deterministic"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a training is found again by: the network, the seed and the budget."""
+
+    key: str
+    seed: int
+    budget: str = ""
+
+    @property
+    def id(self) -> str:
+        """A name for files, 16 hexadecimal digits; the seed derives from the key."""
+        text = f"{self.seed}/{self.budget}"
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One ask-tell round, in ask order.
+
+    Attributes:
+        cached: for each evaluation, whether it was answered by an earlier training of the run.
+    """
+
+    index: int
+    questions: tuple[Question, ...]
+    evaluations: tuple[Evaluation, ...]
+    cached: tuple[bool, ...]
+
+
+class Strategy(Protocol):
+    """Chooses what to evaluate next. Never prints, plots or touches the disk."""
+
+    def ask(self) -> list[Candidate]:
+        """What to evaluate next; empty while answers are owed, or, with none owed, at the end."""
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        """The answers to one `ask`, in its order."""
+
+    def state_dict(self) -> State:
+        """All it needs to go on exactly as it would have."""
+
+    def load_state_dict(self, state: State) -> None: ...
+
+
+class Evaluator(Protocol):
+    """Measures a candidate. Knows no strategy."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of all values it can give."""
+
+    def cheap(self, genome: Genome) -> Mapping[str, float]:
+        """What is known without training: params, flops."""
+
+    def prepare(self, run_dir: Path) -> None:
+        """Called once before the first evaluation; resumable."""
+
+    def evaluate(self, candidate: Candidate, seed: int) -> Evaluation: ...
+
+
+@runtime_checkable
+class BatchEvaluator(Evaluator, Protocol):
+    """An evaluator that answers many at once, in whatever order they are done."""
+
+    def evaluate_all(
+        self, tasks: Sequence[tuple[Candidate, int]]
+    ) -> Iterator[tuple[int, Evaluation]]: ...
+
+
+Pick = Callable[[str, Mapping[str, Any]], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Builder:
+    """How the networks of a space are built.
+
+    Attributes:
+        build: `build(pick, *, in_channels, classes, **params)`, which calls
+            `pick(gene, candidates)` at each decision.
+        params: the settings it takes, `channels` and the like.
+    """
+
+    build: Callable[..., Any]
+    params: type[Params]
+
+
+def derive_seed(seed: int, *names: str | int) -> int:
+    """A seed of 63 bits from the run's seed and names, whatever the order or process."""
+    text = "/".join(map(str, (seed, *names)))
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def finite(values: Mapping[str, float], names: Sequence[str]) -> bool:
+    """Whether all these values are there, and numbers."""
+    return all(math.isfinite(values.get(name, math.nan)) for name in names)

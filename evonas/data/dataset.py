@@ -1,0 +1,109 @@
+"""Images and labels in memory, and the split that every search and comparison stands on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evonas.core import DataParams
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """Images, (n, c, h, w), uint8 or float32, and their labels, (n,), int64 from 0."""
+
+    images: NDArray[Any]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def part(self, rows: NDArray[np.int64]) -> Images:
+        return Images(self.images[rows], self.labels[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """What a search sees of a data set: all but the test part.
+
+    Attributes:
+        mean, std: a number a channel, of the training images.
+        flippable: whether an image mirrored left to right is still of its class.
+        fingerprint: of images, labels and split, 16 hexadecimal digits.
+    """
+
+    train: Images
+    val: Images
+    classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    flippable: bool
+    fingerprint: str
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        channels, height, width = self.train.images.shape[1:]
+        return int(channels), int(height), int(width)
+
+
+class DataSource(Protocol):
+    """A data set by name: its settings, and how to get all its images."""
+
+    flippable: bool
+
+    def check(self) -> None:
+        """Raises UserError, cheaply, where the data are missing."""
+
+    def load(self) -> tuple[Images, Images | None]:
+        """All images, and the test part where the set brings one."""
+
+
+def split(source: DataSource, params: DataParams) -> tuple[DataSet, Images]:
+    """The data set without its test part, and the test part apart.
+
+    Each class has the same share of every part, but for rounding. The same images, shares and
+    `split_seed` give the same split.
+    """
+    from sklearn.model_selection import train_test_split  # slow to import; the driver's alone
+
+    everything, test = source.load()
+    rows = np.arange(len(everything))
+    labels = everything.labels
+
+    def halves(rows: NDArray[np.int64], share: float) -> tuple[NDArray[np.int64], ...]:
+        first, second = train_test_split(
+            rows,
+            test_size=round(share * len(everything)),
+            random_state=params.split_seed,
+            stratify=labels[rows],
+        )
+        return np.sort(first), np.sort(second)
+
+    if test is None:
+        rows, test_rows = halves(rows, params.test)
+        test = everything.part(test_rows)
+    train_rows, val_rows = halves(rows, params.val)
+    train, val = everything.part(train_rows), everything.part(val_rows)
+
+    mean = train.images.mean(axis=(0, 2, 3), dtype=np.float64)
+    std = np.maximum(train.images.std(axis=(0, 2, 3), dtype=np.float64), 1e-8)
+    digest = hashlib.blake2b(digest_size=8)
+    for part in (train, val, test):
+        digest.update(repr(part.images.shape).encode() + str(part.images.dtype).encode())
+        digest.update(np.ascontiguousarray(part.images).tobytes())
+        digest.update(part.labels.tobytes())
+    classes = 1 + int(max(everything.labels.max(), test.labels.max()))
+    data = DataSet(
+        train,
+        val,
+        classes,
+        tuple(mean.tolist()),
+        tuple(std.tolist()),
+        source.flippable,
+        digest.hexdigest(),
+    )
+    return data, test

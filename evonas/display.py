@@ -1,0 +1,225 @@
+"""What a person sees in the terminal: progress from a run's counters, results from its tables."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from evonas import registry
+from evonas.core import Status, UserError
+from genomes import Genome, SearchSpace
+
+if TYPE_CHECKING:
+    from evonas.experiment import Run
+
+SHOWN = 20  # rows of a front on screen
+FAILURES = [str(status) for status in Status if status.failed]
+
+
+class Progress:
+    """A run's counters as one line; it reads them when drawn, the run does not know of it."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.started = time.monotonic()
+        self.before = run.folder.archive.evaluations
+        self.journaled = 0  # answers at the end of the last generation
+        self.generations = run.folder.archive.generations
+
+    def __rich__(self) -> Text:
+        return Text(self.line())
+
+    def line(self) -> str:
+        run, archive = self.run, self.run.folder.archive
+        if archive.generations != self.generations:
+            self.generations, self.journaled = archive.generations, run.folder.journal.added
+        done = archive.evaluations + run.folder.journal.added - self.journaled
+        objective = run.experiment.objectives[0]
+        best = archive.best(objective)
+        shown = "-" if best is None else f"{best.evaluation.values[objective.name]:.4g}"
+        limit = run.experiment.stop.generations
+        generation = f"generation {archive.generations}" + (f"/{limit}" if limit else "")
+        parts = [
+            run.experiment.name,
+            generation,
+            f"{done} evaluations",
+            f"best {objective.name} {shown}",
+            f"{archive.hits} hits",
+            f"{sum(archive.faults.values())} faults",
+            self._left(done),
+        ]
+        return " · ".join(parts)
+
+    def _left(self, done: int) -> str:
+        """From the mean time of an evaluation so far; in the finals there is nothing to go by."""
+        archive, stop = self.run.folder.archive, self.run.experiment.stop
+        ends = [stop.evaluations] if stop.evaluations else []
+        if stop.generations and archive.generations:
+            ends.append(round(archive.evaluations / archive.generations * stop.generations))
+        fresh = done - self.before
+        if not ends or fresh <= 0:
+            return "time left unknown"
+        if min(ends) <= archive.evaluations:
+            return "finalists"
+        seconds = (time.monotonic() - self.started) / fresh * max(min(ends) - done, 0)
+        return f"{timedelta(seconds=round(seconds))} left"
+
+
+@contextmanager
+def progress(run: Run) -> Iterator[Callable[[], None]]:
+    """A live line on a terminal; elsewhere a plain line each time the function given is called."""
+    console = Console(stderr=True)
+    shown = Progress(run)
+    if console.is_terminal:
+        with Live(shown, console=console, refresh_per_second=4, transient=True):
+            yield lambda: None
+    else:
+        yield lambda: console.print(shown.line(), soft_wrap=True, highlight=False)
+
+
+def show_run(path: Path) -> None:
+    """A run folder's front, best, winner, cost and faults, finished or not."""
+    console = Console()
+    if not (path / "config.yaml").is_file():
+        raise UserError(f"{path} is no run folder: it has no config.yaml")
+    evaluations = read(path / "evaluations.csv")
+    if evaluations.empty:
+        console.print(f"{path}: no generation is finished yet")
+        return
+    console.print(_front_table(read(path / "front.csv"), path))
+    _print_best(console, path)
+    trained = read(path / "timings.csv")
+    seconds = timedelta(seconds=round(trained["seconds"].sum()))
+    generations = evaluations["generation"].nunique()
+    console.print(
+        f"cost: {len(evaluations)} evaluations in {generations} generations, "
+        f"{int(evaluations['cached'].sum())} answered by an earlier one; "
+        f"{len(trained)} trainings, finalists included, took {seconds} of worker time"
+    )
+    failed = trained[trained["status"].isin(FAILURES)]
+    if failed.empty:
+        console.print("faults: none")
+    else:
+        counts = failed["status"].value_counts()
+        told = ", ".join(f"{count} {status}" for status, count in counts.items())
+        commonest = failed["message"].dropna().mode()
+        console.print(f"faults: {told}; commonest: {commonest.iloc[0] if len(commonest) else '-'}")
+    if not evaluations["deterministic"].all() or not _planned_deterministic(path):
+        console.print("deterministic: false, since clock or memory had a say in some rows")
+
+
+def show_genome(text: str) -> None:
+    """What a genome is: its space, spelling, key, and size at the space's default settings."""
+    space, genome = parse_genome(text)
+    console = Console()
+    from evonas.networks.decode import decode
+    from evonas.networks.profile import profile
+
+    sizes = profile(decode(space, space.canonical(genome)), (3, 32, 32))
+    dead = [
+        f"{gene.name} {choice}"
+        for gene, live, choice in zip(
+            space.genes,
+            space.live(genome),
+            (space.choice(genome, i) for i in range(len(space.genes))),
+            strict=True,
+        )
+        if not live and choice != "none"
+    ]
+    rows = {
+        "space": space.name,
+        "genome": space.describe(genome),
+        "genes": genome.text,
+        "key": space.key(genome),
+        "canonical": space.describe(space.canonical(genome)),
+        "dead": ", ".join(dead) or "nothing",
+        "params": f"{sizes.params:,}",
+        "flops": f"{sizes.flops:,}",
+        "counted at": "the space's default size, 3x32x32 images, 10 classes",
+    }
+    for name, value in rows.items():
+        console.print(f"{name + ':':<12}{value}", markup=False, highlight=False, soft_wrap=True)
+
+
+def parse_genome(text: str) -> tuple[SearchSpace, Genome]:
+    """A genome by its text, genes or key, in the first space that can read it.
+
+    Raises:
+        UserError: none can.
+    """
+    reasons = []
+    for name in registry.names("spaces"):
+        space: SearchSpace = registry.load("spaces", name)()
+        try:
+            return space, space.parse(text.removeprefix("g") if text[1:2].isdigit() else text)
+        except ValueError as error:
+            reasons.append(str(error))
+    raise UserError(f"{text} is neither a folder nor a genome: {reasons[0]}")
+
+
+def read(path: Path) -> pd.DataFrame:
+    """A table as far as it is written: a run may be adding to it."""
+    content = path.read_bytes()
+    return pd.read_csv(io.BytesIO(content[: content.rfind(b"\n") + 1]))
+
+
+def _front_table(front: pd.DataFrame, path: Path) -> Table:
+    title = f"front of {path}: {len(front)} networks"
+    if len(front) > SHOWN:
+        title += f", the first {SHOWN}"
+    table = Table(title=title)
+    columns = list(front.columns)
+    metrics = columns[columns.index("seed") + 1 :]
+    for column in ("key", *metrics):
+        table.add_column(column, justify="left" if column == "key" else "right", overflow="fold")
+    for row in front.head(SHOWN).to_dict("records"):
+        table.add_row(str(row["key"]), *(_number(row[name]) for name in metrics))
+    return table
+
+
+def _print_best(console: Console, path: Path) -> None:
+    if not (path / "finalists.csv").exists():
+        console.print("winner: none yet; the finalists are trained when the search ends")
+        return
+    finalists = read(path / "finalists.csv")
+    winners = finalists[finalists["winner"]]
+    if winners.empty:
+        console.print("winner: none, since no finalist's training ended well")
+        return
+    winner = winners.iloc[0]
+    spread = next(name for name in finalists.columns if name.endswith("_std"))
+    first = spread.removesuffix("_std")
+    deviation = "" if pd.isna(winner[spread]) else f" ± {winner[spread]:.4f}"
+    console.print(f"winner: {winner['key']}, {winner['genome']}", soft_wrap=True, markup=False)
+    console.print(
+        f"  {first} {winner[first]:.4f}{deviation} over "
+        f"{winner['seeds'] - winner['failed']} seeds, {int(winner['params']):,} params"
+    )
+    console.print(
+        f"  test accuracy {1 - winner['test_error']:.4f} ± {winner['test_error_se']:.4f} "
+        "(standard error), on images that the search has not seen"
+    )
+    console.print(f"  weights {path / 'weights' / 'winner.safetensors'}", soft_wrap=True)
+
+
+def _planned_deterministic(path: Path) -> bool:
+    noted = path / "environment.json"
+    return bool(not noted.exists() or json.loads(noted.read_text())["deterministic"])
+
+
+def _number(value: Any) -> str:
+    if pd.isna(value):
+        return "-"
+    return f"{int(value):,}" if float(value).is_integer() and abs(value) >= 1 else f"{value:.4f}"

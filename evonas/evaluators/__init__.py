@@ -1,0 +1,1 @@
+"""What measures a candidate, and the wrappers that do it elsewhere."""

@@ -1,0 +1,173 @@
+"""Evaluations in processes of their own, through joblib's loky, under one fault policy."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from joblib.executor import get_memmapping_executor
+
+from evonas.core import Candidate, Evaluation, Evaluator, Status
+from evonas.evaluators import worker
+from genomes import Genome
+
+Task = tuple[Candidate, int]
+
+TRIES_ALONE = 2  # of a candidate that crashed, before it is given up
+
+
+class Parallel:
+    """Answers with N worker processes, one if need be, so that no candidate can end the run.
+
+    The fault policy is here and nowhere else. A candidate that outlives `timeout` is ended and
+    stays so. One that crashed (an exception, `os._exit`, a segmentation fault, a SIGKILL) is tried
+    again alone, at most twice, with nothing beside it that could be blamed or harmed. When a
+    worker dies, loky ends all others; what was in flight goes first, each alone, and so only the
+    guilty one is blamed.
+    """
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        *,
+        workers: int,
+        threads: int = 1,
+        timeout: float | None = None,
+        gpus: Sequence[str] = (),
+    ) -> None:
+        self.evaluator = evaluator
+        self.workers = workers
+        self.threads = threads
+        self.timeout = timeout
+        self.gpus = tuple(gpus)
+        self._folder = Path()
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return self.evaluator.metrics
+
+    def cheap(self, genome: Genome) -> Mapping[str, float]:
+        return self.evaluator.cheap(genome)
+
+    def prepare(self, run_dir: Path) -> None:
+        self._folder = run_dir / "scratch"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for trace in self._folder.glob("trace-*"):
+            trace.unlink()
+        self.evaluator.prepare(run_dir)
+
+    def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
+        return next(self.evaluate_all([(candidate, seed)]))[1]
+
+    def evaluate_all(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Evaluation]]:
+        """Each task's number and answer, in the order they are done."""
+        waiting = deque(range(len(tasks)))
+        suspects: deque[int] = deque()
+        tries: Counter[int] = Counter()  # alone
+        try:
+            while waiting or suspects:
+                alone = bool(suspects)
+                numbers = deque([suspects.popleft()]) if alone else waiting
+                for i, evaluation in self._round(tasks, numbers, 1 if alone else self.workers):
+                    tries[i] += alone
+                    if evaluation.status is Status.CRASHED and tries[i] < TRIES_ALONE:
+                        suspects.append(i)
+                        continue
+                    cost = replace(evaluation.cost, attempts=1 + tries[i])
+                    yield i, replace(evaluation, cost=cost)
+        except BaseException:  # Ctrl-C, or the caller has had enough
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Ends the workers at once."""
+        self._executor().shutdown(wait=True, kill_workers=True)
+
+    def _round(
+        self, tasks: Sequence[Task], numbers: deque[int], at_once: int
+    ) -> Iterator[tuple[int, Evaluation]]:
+        """Takes numbers off the queue until it is empty or a worker has died."""
+        flying: dict[Future[Evaluation], int] = {}
+        executor = self._executor()
+        while numbers or flying:
+            try:
+                while numbers and len(flying) < at_once:
+                    candidate, seed = tasks[numbers[0]]
+                    trace = self._trace(numbers[0])
+                    with _sigint_ignored():  # inherited by the workers that this may start
+                        future = executor.submit(
+                            worker.work, self.evaluator, candidate, seed, trace, self.timeout
+                        )
+                    flying[future] = numbers.popleft()
+                done, _ = wait(flying, return_when=FIRST_COMPLETED)
+                for future in done:
+                    evaluation = future.result()
+                    yield flying.pop(future), evaluation
+            except BrokenProcessPool as error:
+                yield from self._after_death(tasks, numbers, flying, str(error))
+                return
+
+    def _after_death(
+        self,
+        tasks: Sequence[Task],
+        numbers: deque[int],
+        flying: Mapping[Future[Evaluation], int],
+        message: str,
+    ) -> Iterator[tuple[int, Evaluation]]:
+        """What became of those in flight: done after all, timed out, crashed, or not begun."""
+        wait(flying)
+        codes = re.search(r"exit codes of the workers are \{(.*?)\}", message)
+        died = f"its worker died: {codes[1] if codes else 'exit code unknown'}"
+        for future, i in flying.items():
+            trace = self._trace(i)
+            if future.exception() is None:
+                yield i, future.result()
+            elif not trace.exists():
+                numbers.appendleft(i)
+            else:
+                timed_out = trace.read_text(errors="replace").startswith(worker.TIMED_OUT)
+                trace.unlink()
+                status = Status.TIMEOUT if timed_out else Status.CRASHED
+                text = f"took longer than {self.timeout:g} s" if timed_out else died
+                yield i, Evaluation(tasks[i][0], {}, status, message=text, deterministic=False)
+
+    def _trace(self, number: int) -> Path:
+        return self._folder / f"trace-{number}"
+
+    def _executor(self) -> Any:
+        """loky's executor; a new one after a worker has died, else the one there is."""
+        threads = str(self.threads)
+        return get_memmapping_executor(
+            self.workers,
+            initializer=worker.start,
+            initargs=(os.getpid(), self._folder, self.workers, self.gpus),
+            env={
+                "OMP_NUM_THREADS": threads,
+                "MKL_NUM_THREADS": threads,
+                "OPENBLAS_NUM_THREADS": threads,
+                "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # deterministic matrix products on CUDA
+            },
+        )
+
+
+@contextmanager
+def _sigint_ignored() -> Iterator[None]:
+    """For the main thread: what a process ignores, those it starts ignore from their birth."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,170 @@
+"""The evaluator that trains each network on its own."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from evonas.core import Budget, Candidate, Cost, Evaluation, Params, Question, Status
+from evonas.data.dataset import DataSet, Images
+from evonas.networks.decode import decode
+from evonas.networks.profile import profile
+from evonas.training.batches import Resident, resident
+from evonas.training.loop import Hardware, measure, train
+from evonas.training.recipe import Recipe
+from genomes import Genome, SearchSpace
+
+METRICS = ("val_error", "val_top5_error", "val_loss", "params", "flops")
+
+
+class TrainParams(Params):
+    name: Literal["train"] = "train"
+    recipe: Recipe = Field(default_factory=Recipe)
+
+
+class TrainEvaluator:
+    """Decodes a genome, trains the network under the candidate's budget, measures it on val.
+
+    The weights of each network trained are left in `scratch/` of the run folder, for the driver to
+    keep or throw away.
+    """
+
+    Params = TrainParams
+    METRICS = METRICS
+    NEEDS_BUDGET = True
+
+    def __init__(
+        self,
+        params: TrainParams,
+        *,
+        space: SearchSpace,
+        network: Mapping[str, Any],
+        data: DataSet,
+        hardware: Hardware,
+    ) -> None:
+        self.recipe = params.recipe
+        self.space = space
+        self.network = dict(network)
+        self.data = data
+        self.hardware = hardware
+        self.scratch: Path | None = None
+        self._profiles: dict[Genome, dict[str, float]] = {}
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return METRICS
+
+    def cheap(self, genome: Genome) -> dict[str, float]:
+        if genome not in self._profiles:
+            with torch.random.fork_rng(devices=[]):
+                self._profile(genome, self.build(genome))
+        return self._profiles[genome]
+
+    def prepare(self, run_dir: Path) -> None:
+        self.scratch = run_dir / "scratch"
+        self.scratch.mkdir(exist_ok=True)
+
+    def build(self, genome: Genome) -> nn.Module:
+        """The network, fresh, on the CPU."""
+        return decode(
+            self.space,
+            genome,
+            in_channels=self.data.image_shape[0],
+            classes=self.data.classes,
+            **self.network,
+        )
+
+    def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
+        if candidate.budget is None:
+            raise ValueError("a training needs a budget")
+        started, clock = time.time(), time.perf_counter()
+        torch.set_num_threads(self.hardware.threads)
+        if self.hardware.device == "cuda":
+            torch.use_deterministic_algorithms(True, warn_only=True)
+        batch = min(self.recipe.batch_size, len(self.data.train))
+        evaluation = self._attempt(candidate, candidate.budget, seed, batch)
+        if evaluation.status is Status.OUT_OF_MEMORY:
+            if self.hardware.device == "cuda":
+                torch.cuda.empty_cache()
+            evaluation = self._attempt(candidate, candidate.budget, seed, (batch + 1) // 2)
+            evaluation = replace(evaluation, deterministic=False)
+        cost = replace(
+            evaluation.cost,
+            seconds=time.perf_counter() - clock,
+            started=started,
+            worker=os.getpid(),
+        )
+        return replace(evaluation, cost=cost)
+
+    def test(self, genome: Genome, weights: Path, test: Images) -> dict[str, float]:
+        """Error, top-5 error and loss of saved weights on images that no search has seen."""
+        network = self.build(genome)
+        network.load_state_dict(load_file(weights))
+        device = torch.device(self.hardware.device)
+        part = Resident.of(test, device)
+        return measure(network.to(device), part, resident(self.data, device), self.hardware)
+
+    def _attempt(
+        self, candidate: Candidate, budget: Budget, seed: int, micro_batch: int
+    ) -> Evaluation:
+        values: dict[str, float] = {}
+        device = torch.device(self.hardware.device)
+        try:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                network = self.build(candidate.genome)
+            values |= self._profile(candidate.genome, network)
+            data = resident(self.data, device)
+            network.to(device)
+            if self.hardware.channels_last:
+                network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
+            done = train(
+                network, data, self.recipe, budget, seed, self.hardware, micro_batch=micro_batch
+            )
+            cost = Cost(training_seconds=done.seconds, epochs=done.epochs, steps=done.steps)
+            measured = measure(network, data.val, data, self.hardware)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            message = f"out of memory at {micro_batch} images at a time"
+            return Evaluation(
+                candidate, values, Status.OUT_OF_MEMORY, message=message, deterministic=False
+            )
+        deterministic = budget.deterministic
+        if done.diverged or not measured["loss"] < float("inf"):
+            message = f"the loss was NaN or infinite after {done.steps} steps"
+            return Evaluation(candidate, values, Status.DIVERGED, cost, message, deterministic)
+        values |= {f"val_{name}": value for name, value in measured.items()}
+        if self.scratch is not None:
+            name = Question("", seed, budget.text).id
+            self._save(network, self.scratch / f"{name}.safetensors")
+        return Evaluation(candidate, values, cost=cost, deterministic=deterministic)
+
+    def _profile(self, genome: Genome, network: nn.Module) -> dict[str, float]:
+        if genome not in self._profiles:
+            found = profile(network, self.data.image_shape)
+            self._profiles[genome] = {"params": found.params, "flops": found.flops}
+        return self._profiles[genome]
+
+    def _save(self, network: nn.Module, path: Path) -> None:
+        """Whole or not at all."""
+        weights = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
+        aside = path.with_suffix(".part")
+        save_file(weights, aside)
+        aside.replace(path)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """The CPU's allocator raises a plain RuntimeError; only its text tells."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        "can't allocate memory" in str(error)
+    )

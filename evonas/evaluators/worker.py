@@ -1,0 +1,92 @@
+"""What runs inside a worker process: it watches itself and its driver."""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import fcntl
+import os
+import signal
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from evonas.core import Candidate, Evaluation, Evaluator
+from evonas.loop import guarded
+
+PR_SET_PDEATHSIG = 1
+TIMED_OUT = "Timeout ("  # how faulthandler heads the dump of a process that it ends
+
+_slot: object = None  # the open file whose lock says which slot is ours; kept until the end
+
+
+def start(driver: int, slots: Path, workers: int, gpus: tuple[str, ...]) -> None:
+    """Once a process, before its first task.
+
+    Ends with the driver, whatever it is doing: the kernel sees to it on Linux; elsewhere a thread
+    looks twice a second. Ctrl-C is the driver's to handle. With GPUs, the worker takes a free
+    slot, and sees the GPU of that slot alone.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
+    if gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu_of(claim_slot(slots, workers), gpus)
+
+
+def gpu_of(slot: int, gpus: tuple[str, ...]) -> str:
+    """Slots go round the GPUs, so that each has as many workers as any other, or one fewer."""
+    return gpus[slot % len(gpus)]
+
+
+def claim_slot(folder: Path, workers: int) -> int:
+    """The lowest slot that no living process holds; the kernel frees a dead one's."""
+    global _slot
+    folder.mkdir(parents=True, exist_ok=True)
+    while True:
+        for slot in range(workers):
+            file = (folder / f"slot-{slot}").open("w")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.close()
+                continue
+            _slot = file
+            return slot
+        time.sleep(0.1)  # the one we replace is not quite gone
+
+
+def work(
+    evaluator: Evaluator, candidate: Candidate, seed: int, trace: Path, timeout: float | None
+) -> Evaluation:
+    """One evaluation. `trace` is there while it runs, and tells a timeout from a crash after it.
+
+    A watchdog in C ends the process at the timeout, even one that never comes back to Python.
+    """
+    with trace.open("w") as file:
+        faulthandler.enable(file)
+        if timeout is not None:
+            faulthandler.dump_traceback_later(timeout, exit=True, file=file)
+        started, clock = time.time(), time.perf_counter()
+        try:
+            evaluation = guarded(evaluator, candidate, seed)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+            faulthandler.disable()
+    trace.unlink()
+    cost = replace(
+        evaluation.cost,
+        seconds=time.perf_counter() - clock,
+        started=started,
+        worker=os.getpid(),
+    )
+    return replace(evaluation, candidate=candidate, cost=cost)
+
+
+def _end_with(driver: int) -> None:
+    while os.getppid() == driver:
+        time.sleep(0.5)
+    os._exit(1)

@@ -1,0 +1,356 @@
+"""A whole run: from an experiment to a run folder with a winner, and on from where it stopped."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import joblib
+import torch
+
+from evonas import config, registry
+from evonas.config import Experiment
+from evonas.core import Evaluator, Generation, Strategy, UserError
+from evonas.data.dataset import DataSet, Images, split
+from evonas.evaluators.parallel import Parallel
+from evonas.finalists import run_finals
+from evonas.loop import evolve
+from evonas.records import files
+from evonas.records.archive import known_references
+from evonas.records.run import RunFolder
+from evonas.training.loop import Hardware
+from genomes import Genome, SearchSpace
+
+RESUMABLE = ("stop", "finalists", "parallel.workers", "parallel.timeout")
+PACKAGES = ("evonas", "torch", "numpy", "pandas", "deap", "moocore", "joblib", "scikit-learn")
+
+log = logging.getLogger("evonas")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The live objects behind an experiment."""
+
+    space: SearchSpace
+    data: DataSet
+    test: Images
+    evaluator: Any  # an Evaluator that can also test saved weights
+    strategy: Strategy
+
+    def tested(self, genome: Genome, weights: Path) -> tuple[float, int]:
+        """The error of saved weights on the test images, and how many those are."""
+        return self.evaluator.test(genome, weights, self.test)["error"], len(self.test)
+
+
+class Run:
+    """One process's hold on a run folder. A context manager: leaving it frees the folder.
+
+    Iterating searches, a generation at a time, from wherever the folder stands; `finish` trains
+    the finalists and names the winner.
+    """
+
+    def __init__(self, path: Path, experiment: Experiment) -> None:
+        self.path = path
+        self.experiment = experiment
+        self._lock = files.lock(path)
+        self._log = _log_to(path / "log.txt")
+        try:
+            self.parts = build(experiment)
+            self.folder = RunFolder(
+                path,
+                space=self.parts.space,
+                metrics=self.parts.evaluator.metrics,
+                objectives=experiment.objectives,
+                references=known_references(experiment.objectives, self._largest()),
+            )
+            if self.folder.strategy is not None:
+                self.parts.strategy.load_state_dict(self.folder.strategy)
+            self.evaluator = parallel(self.parts.evaluator, experiment)
+            self.evaluator.prepare(path)
+        except BaseException:
+            self._free()
+            raise
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.folder.close()
+        self._free()
+
+    def __iter__(self) -> Iterator[Generation]:
+        experiment, folder, archive = self.experiment, self.folder, self.folder.archive
+        self._note_references()
+        archive.check_alive()
+        for generation in evolve(
+            self.parts.strategy,
+            self.evaluator,
+            space=self.parts.space,
+            seed=experiment.seed,
+            generations=experiment.stop.generations,
+            evaluations=experiment.stop.evaluations,
+            budget=experiment.budget,
+            constraints=experiment.constraints,
+            answers=folder.journal,
+            asked=archive.asked,
+            done=(archive.generations, archive.evaluations),
+        ):
+            (self.path / "finalists.csv").unlink(missing_ok=True)  # of a search that went on
+            folder.record(generation, self.parts.strategy.state_dict())
+            self._note_references()
+            for evaluation in generation.evaluations:
+                if evaluation.status.failed:
+                    genome = evaluation.candidate.genome.text
+                    log.warning("%s %s: %s", genome, evaluation.status, evaluation.message)
+            log.info(
+                "generation %d: %d evaluated, front of %d",
+                generation.index,
+                len(generation.evaluations),
+                len(archive.front),
+            )
+            yield generation
+            archive.check_alive()
+
+    def finish(self) -> None:
+        """Trains the finalists and tests the winner, unless that is done: `finalists.csv`."""
+        run_finals(self.folder, self.experiment, self.evaluator, self.parts.tested)
+        self.folder.clean_scratch()
+
+    def _largest(self) -> Mapping[str, float]:
+        """What is known without training of the space's largest network."""
+        largest = self.parts.space.largest()
+        if largest is None:
+            return {}
+        known: Mapping[str, float] = self.parts.evaluator.cheap(largest)
+        return known
+
+    def _note_references(self) -> None:
+        """Writes the hypervolume's references into `config.yaml` once they are known."""
+        objectives = tuple(
+            objective.model_copy(update={"reference": reference})
+            for objective, reference in zip(
+                self.experiment.objectives, self.folder.archive.references, strict=True
+            )
+        )
+        if objectives != self.experiment.objectives:
+            self.experiment = self.experiment.model_copy(update={"objectives": objectives})
+            files.write_atomic(self.path / "config.yaml", config.dump(self.experiment))
+
+    def _free(self) -> None:
+        log.removeHandler(self._log)
+        self._log.close()
+        self._lock.close()
+
+
+def start(experiment: Experiment, path: Path) -> Run:
+    """A new run in a new folder.
+
+    Raises:
+        UserError: the folder is there already, or the data are missing.
+    """
+    resolved = resolve(experiment)
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        raise UserError(
+            f"{path} is there already; allowed: `evonas resume {path}` to go on with it, "
+            "or --out with another folder"
+        ) from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be made: {error.strerror}") from None
+    space: SearchSpace = registry.load("spaces", _name(resolved.space))()
+    described = {
+        "name": space.name,
+        "size": space.size,
+        "genes": [{"name": gene.name, "choices": list(gene.choices)} for gene in space.genes],
+    }
+    files.write_atomic(path / "space.json", json.dumps(described, indent=2) + "\n")
+    found = environment(resolved)
+    files.write_atomic(path / "environment.json", json.dumps(found, indent=2) + "\n")
+    files.write_atomic(path / "config.yaml", config.dump(resolved))  # last: now it can be resumed
+    return Run(path, resolved)
+
+
+def resume(path: Path, overrides: Sequence[str] = ()) -> Run:
+    """Goes on with a run folder.
+
+    Args:
+        overrides: `stop.generations=60` and the like; only what leaves the past as it is.
+
+    Raises:
+        UserError: no run folder, or an override that would change what has been done.
+    """
+    if not (path / "config.yaml").is_file():
+        raise UserError(f"{path} is no run folder: it has no config.yaml")
+    for override in overrides:
+        key = override.partition("=")[0]
+        if not any(key == free or key.startswith(f"{free}.") for free in RESUMABLE):
+            raise UserError(
+                f"--set {override}: would change what has been done; "
+                f"allowed in a resume: {', '.join(RESUMABLE)}"
+            )
+    before = config.load(path / "config.yaml")
+    experiment = config.load(path / "config.yaml", overrides)
+    run = Run(path, experiment)
+    try:
+        files.write_atomic(path / "config.yaml", config.dump(experiment))
+        if experiment.finalists != before.finalists:
+            (path / "finalists.csv").unlink(missing_ok=True)
+        noted = path / "environment.json"
+        known = json.loads(noted.read_text()) if noted.exists() else {}
+        now = environment(experiment)
+        known["resumed"] = [*known.get("resumed", []), now]
+        files.write_atomic(noted, json.dumps(known, indent=2) + "\n")
+    except BaseException:
+        run.__exit__()
+        raise
+    return run
+
+
+def build(experiment: Experiment) -> Parts:
+    """The live objects of an experiment; reads the data."""
+    source = registry.load("data", _name(experiment.data))(experiment.data)
+    data, test = split(source, experiment.data)
+    space: SearchSpace = registry.load("spaces", _name(experiment.space))()
+    hardware = Hardware(
+        device="cpu" if experiment.parallel.device == "cpu" else "cuda",
+        precision=experiment.parallel.precision,
+        channels_last=bool(experiment.parallel.channels_last),
+        threads=experiment.parallel.threads,
+    )
+    evaluator = registry.load("evaluators", _name(experiment.evaluator))(
+        experiment.evaluator,
+        space=space,
+        network=experiment.space.model_dump(exclude={"name"}),
+        data=data,
+        hardware=hardware,
+    )
+    strategy = registry.load("strategies", _name(experiment.strategy))(
+        experiment.strategy,
+        space=space,
+        objectives=experiment.objectives,
+        constraints=experiment.constraints,
+        seed=experiment.seed,
+    )
+    return Parts(space, data, test, evaluator, strategy)
+
+
+def parallel(evaluator: Evaluator, experiment: Experiment) -> Parallel:
+    """The evaluator, in worker processes."""
+    settings = experiment.parallel
+    return Parallel(
+        evaluator,
+        workers=int(settings.workers),
+        threads=settings.threads,
+        timeout=settings.timeout,
+        gpus=gpus(settings.device),
+    )
+
+
+def gpus(device: str) -> tuple[str, ...]:
+    """The GPUs that `cuda:0,1` names; all there are for `cuda`; none for `cpu`."""
+    if device == "cpu":
+        return ()
+    _, _, numbers = device.partition(":")
+    if numbers:
+        return tuple(numbers.split(","))
+    return tuple(map(str, range(torch.cuda.device_count())))
+
+
+def resolve(experiment: Experiment) -> Experiment:
+    """What is left to the machine, decided: device, precision, memory format, workers.
+
+    Raises:
+        UserError: a GPU is asked for that is not there.
+    """
+    settings = experiment.parallel
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    missing = [gpu for gpu in gpus(device) if int(gpu) >= torch.cuda.device_count()]
+    if device != "cpu" and (missing or not torch.cuda.is_available()):
+        there = torch.cuda.device_count()
+        raise UserError(f"parallel.device: {device}, but torch sees {there} GPUs; allowed: cpu")
+    precision = settings.precision
+    if precision == "auto":
+        on_gpu = device != "cpu" and torch.cuda.is_bf16_supported()
+        precision = "bfloat16" if on_gpu else "float32"
+    channels_last = settings.channels_last
+    if channels_last is None:
+        channels_last = precision == "bfloat16"
+    workers = settings.workers
+    if workers == "auto":
+        workers = joblib.cpu_count() if device == "cpu" else len(gpus(device))
+    decided = {
+        "device": device,
+        "precision": precision,
+        "channels_last": channels_last,
+        "workers": workers,
+    }
+    return experiment.model_copy(update={"parallel": settings.model_copy(update=decided)})
+
+
+def environment(experiment: Experiment) -> dict[str, Any]:
+    """What the run ran on, and whether another run can be expected to give the same tables."""
+    timed = experiment.budget is not None and not experiment.budget.deterministic
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "deterministic": not timed,
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "commit": _commit(),
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "gpus": names,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """Of the checkout that evonas runs from, if it is one."""
+    git = shutil.which("git")
+    root = Path(__file__).parent.parent
+    if git is None or not (root / ".git").exists():
+        return None
+    command = [git, "-C", str(root), "rev-parse", "HEAD"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _name(params: Any) -> str:
+    return str(params.name)
+
+
+def _log_to(path: Path) -> logging.Handler:
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    return handler

@@ -1,0 +1,138 @@
+"""The best of the front, trained again with other seeds, before a winner is named."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from evonas.config import Experiment
+from evonas.core import Budget, Candidate, Evaluation, Evaluator, Question, Status, derive_seed
+from evonas.loop import answer
+from evonas.pareto import losses
+from evonas.records import tables
+from evonas.records.archive import Entry
+from evonas.records.run import RunFolder
+from genomes import Genome
+
+Test = Callable[[Genome, Path], tuple[float, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Finalist:
+    """A network of the front, and its trainings, one a seed."""
+
+    entry: Entry
+    questions: tuple[Question, ...]
+    repeats: tuple[Evaluation, ...]
+
+    def ok(self) -> list[tuple[Question, Evaluation]]:
+        pairs = zip(self.questions, self.repeats, strict=True)
+        return [(question, e) for question, e in pairs if e.status is Status.OK]
+
+
+def run_finals(folder: RunFolder, experiment: Experiment, evaluator: Evaluator, test: Test) -> None:
+    """Trains the finalists, tests the winner, and writes `finalists.csv`, all unless it is there.
+
+    The finalists are the first of the front by the first objective. The winner has the best mean
+    of it over its seeds, those trained in the search not among them, since it was picked for
+    that. Its test score is that of one set of weights, those of its best seed on val, kept as
+    `weights/winner.safetensors` and tested once.
+
+    Args:
+        test: the error of saved weights on the test images, and how many those are.
+    """
+    path = folder.path / "finalists.csv"
+    if path.exists() or experiment.finalists.top == 0:
+        return
+    finalists = _trained(folder, experiment, evaluator)
+    ranked = sorted(finalists, key=lambda finalist: _rank(finalist, experiment))
+    rows = [_row(finalist, folder, experiment) for finalist in ranked]
+    if ranked and ranked[0].ok():
+        question, best = min(
+            ranked[0].ok(),
+            key=lambda pair: losses([pair[1]], experiment.objectives).tolist(),
+        )
+        winner = folder.weights("winner")
+        if folder.scratch(question).exists():
+            shutil.copyfile(folder.scratch(question), winner)
+        error, images = test(best.candidate.genome, winner)
+        rows[0] |= {
+            "winner": True,
+            "test_error": error,
+            "test_error_se": math.sqrt(error * (1 - error) / images),
+        }
+    tables.write_table(path, rows, _columns(folder, experiment))
+
+
+def _trained(folder: RunFolder, experiment: Experiment, evaluator: Evaluator) -> list[Finalist]:
+    budget: Budget | None = experiment.finalists.budget or experiment.budget
+    seeds = range(experiment.finalists.seeds)
+    first = folder.archive.front[: experiment.finalists.top]
+    asked: list[tuple[Question, ...]] = []
+    candidates: list[Candidate] = []
+    for entry in first:
+        key = entry.question.key
+        text = budget.text if budget else ""
+        asked.append(
+            tuple(
+                Question(key, derive_seed(experiment.seed, key, "finalist", i), text) for i in seeds
+            )
+        )
+        candidate = replace(entry.evaluation.candidate, origin="finalist", budget=budget)
+        candidates += [candidate] * len(seeds)
+    questions = [question for group in asked for question in group]
+    answers = iter(answer(questions, candidates, evaluator, folder.space, (), folder.journal))
+    folder.journal.sync()
+    finalists = [
+        Finalist(entry, group, tuple(next(answers) for _ in group))
+        for entry, group in zip(first, asked, strict=True)
+    ]
+    folder.timings.append(
+        tables.timing_row("finalists", question, evaluation, None, None)
+        for finalist in finalists
+        for question, evaluation in zip(finalist.questions, finalist.repeats, strict=True)
+    )
+    return finalists
+
+
+def _rank(finalist: Finalist, experiment: Experiment) -> tuple[bool, list[float], str]:
+    """Mean losses, first objective first; those that never ended well come last."""
+    ok = [e for _, e in finalist.ok()]
+    means = losses(ok, experiment.objectives).mean(axis=0).tolist() if ok else []
+    return not ok, means, finalist.entry.question.key
+
+
+def _columns(folder: RunFolder, experiment: Experiment) -> Sequence[str]:
+    first = experiment.objectives[0].name
+    return (
+        *("key", "genome", "genes", "seeds", "failed"),
+        *folder.metrics,
+        *(f"{first}_std", f"{first}_by_seed", "winner", "test_error", "test_error_se"),
+    )
+
+
+def _row(finalist: Finalist, folder: RunFolder, experiment: Experiment) -> dict[str, Any]:
+    """Means over the seeds that ended well; the spread is the sample's standard deviation."""
+    first = experiment.objectives[0].name
+    ok = [e for _, e in finalist.ok()]
+    by_seed = [e.values[first] for e in ok]
+    row: dict[str, Any] = {
+        **tables.network_cells(finalist.entry.question, finalist.entry.evaluation, folder.space),
+        "seeds": len(finalist.repeats),
+        "failed": len(finalist.repeats) - len(ok),
+        f"{first}_by_seed": " ".join(map(repr, by_seed)),
+        "winner": False,
+    }
+    for name in folder.metrics:
+        values = [e.values[name] for e in ok if name in e.values]
+        if values:
+            same = len(set(values)) == 1
+            row[name] = values[0] if same else statistics.fmean(values)
+    if len(by_seed) > 1:
+        row[f"{first}_std"] = statistics.stdev(by_seed)
+    return row

@@ -1,0 +1,1 @@
+"""From genomes to networks: one builder a space, written once with `pick`."""

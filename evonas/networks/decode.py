@@ -1,0 +1,53 @@
+"""From a genome to a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from evonas import registry
+from evonas.core import Builder
+from genomes import Genome, SearchSpace
+
+
+def decode(
+    space: SearchSpace,
+    genome: Genome,
+    *,
+    in_channels: int = 3,
+    classes: int = 10,
+    prune: bool = True,
+    **params: Any,
+) -> nn.Module:
+    """The network of a genome, with fresh weights from torch's global generator.
+
+    Args:
+        in_channels: of the images, (n, in_channels, height, width).
+        prune: leave out what is dead. Without it every gene's choice is built and computed, as
+            benchmarks count it.
+        params: the space's own, such as `channels`; what is left out has its default.
+
+    Raises:
+        ValueError: a parameter out of range (pydantic's error, which is a ValueError).
+    """
+    builder: Builder = registry.load("networks", space.name.partition("/")[0])
+    settings = builder.params(**params).model_dump(exclude={"name"})
+    pick = picker(space, genome, prune=prune)
+    network: nn.Module = builder.build(pick, in_channels=in_channels, classes=classes, **settings)
+    return network
+
+
+def picker(space: SearchSpace, genome: Genome, *, prune: bool = True) -> Any:
+    """A `pick` that makes what the genome chose, and None where that is dead."""
+    chosen = {gene.name: space.choice(genome, i) for i, gene in enumerate(space.genes)}
+    live = dict(zip(chosen, space.live(genome), strict=True))
+
+    def pick(gene: str, candidates: Mapping[str, Any]) -> Any:
+        if prune and not live[gene]:
+            return None
+        candidate = candidates[chosen[gene]]
+        return candidate() if callable(candidate) else candidate
+
+    return pick

@@ -1,0 +1,53 @@
+"""What a network costs, known without training it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Attributes:
+    params: trainable parameters.
+    flops: multiply-adds of convolutions and linear layers for one image, biases included; batch
+        norm, activations and pooling are not counted (the rule of NAS-Bench-201).
+    """
+
+    params: int
+    flops: int
+
+
+def profile(network: nn.Module, image_shape: tuple[int, int, int]) -> Profile:
+    """Params and FLOPs of a network for one (channels, height, width) image, on any device.
+
+    torch's counter takes a multiply-add for two operations and leaves biases out; this halves its
+    count and adds one addition an output of each layer with a bias.
+    """
+    biases = 0
+
+    def count(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        nonlocal biases
+        biases += output.numel()
+
+    biased = [
+        module
+        for module in network.modules()
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None
+    ]
+    hooks = [module.register_forward_hook(count) for module in biased]
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    training = network.training
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            network.eval()(torch.zeros(1, *image_shape, device=device))
+    finally:
+        network.train(training)
+        for hook in hooks:
+            hook.remove()
+    params = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    return Profile(params, counter.get_total_flops() // 2 + biases)

@@ -1,0 +1,125 @@
+"""Dominance, fronts, crowding distance, hypervolume: pure functions, and all of them minimise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import moocore
+import numpy as np
+from numpy.typing import NDArray
+
+from evonas.core import Constraint, Evaluation, Objective, Status, finite, violation
+
+Array = NDArray[np.float64]
+Losses = NDArray[np.float64]  # (n, m), to minimise
+
+
+def losses(evaluations: Sequence[Evaluation], objectives: Sequence[Objective]) -> Losses:
+    """The objectives of evaluations as numbers to minimise.
+
+    Returns:
+        (n, m); NaN where an evaluation has no such value.
+    """
+    signs = [1.0 if objective.goal == "min" else -1.0 for objective in objectives]
+    rows = [
+        [sign * e.values.get(o.name, np.nan) for o, sign in zip(objectives, signs, strict=True)]
+        for e in evaluations
+    ]
+    return np.asarray(rows, dtype=np.float64).reshape(len(evaluations), len(objectives))
+
+
+def is_on_front(losses: Losses) -> NDArray[np.bool_]:
+    """Which points no other point dominates; of equal ones, all.
+
+    Args:
+        losses: (n, m), finite.
+
+    Returns:
+        (n,) booleans.
+    """
+    if len(losses) == 0:
+        return np.zeros(0, dtype=np.bool_)
+    return np.asarray(moocore.is_nondominated(losses, keep_weakly=True), dtype=np.bool_)
+
+
+def front_ranks(losses: Losses) -> NDArray[np.int64]:
+    """Non-dominated sorting (Deb et al., 2002, sec. III-A): 0 for the front, 1 for the next, ...
+
+    Args:
+        losses: (n, m), finite.
+
+    Returns:
+        (n,) ranks; equal points share one.
+    """
+    if len(losses) == 0:
+        return np.zeros(0, dtype=np.int64)
+    return np.asarray(moocore.pareto_rank(losses), dtype=np.int64)
+
+
+def crowding_distance(losses: Losses) -> Array:
+    """Crowding distance within one front (Deb et al., 2002, sec. III-B).
+
+    Args:
+        losses: (n, m), to minimise, finite.
+
+    Returns:
+        (n,) distances; inf at the ends of each objective.
+    """
+    n = len(losses)
+    distance = np.zeros(n)
+    for column in losses.T:
+        order = np.argsort(column, kind="stable")
+        span = column[order[-1]] - column[order[0]] if n else 0.0
+        if span > 0:
+            distance[order[[0, -1]]] = np.inf
+            distance[order[1:-1]] += (column[order[2:]] - column[order[:-2]]) / span
+    return distance
+
+
+def hypervolume(losses: Losses, reference: Sequence[float]) -> float:
+    """The volume that a set dominates within the reference point (Zitzler and Thiele, 1998).
+
+    Args:
+        losses: (n, m), finite; points outside the reference add nothing.
+        reference: (m,).
+    """
+    if len(losses) == 0:
+        return 0.0
+    return float(moocore.hypervolume(losses, ref=np.asarray(reference, dtype=np.float64)))
+
+
+def preference(
+    evaluations: Sequence[Evaluation],
+    objectives: Sequence[Objective],
+    constraints: Sequence[Constraint] = (),
+) -> NDArray[np.int64]:
+    """The order of preference: feasible before infeasible before failed.
+
+    Feasible ones are ordered by their loss, or, with several objectives, by front and then by
+    crowding distance, the less crowded first (Deb et al., 2002, the crowded-comparison operator);
+    infeasible ones by violation. A value that is missing, NaN or infinite counts as a failure.
+
+    Returns:
+        (n,) ranks from 0, the best; those equal in all of this share one.
+    """
+    n = len(evaluations)
+    names = [objective.name for objective in objectives]
+    values = losses(evaluations, objectives)
+    tier = np.full(n, 2)
+    first = np.zeros(n)
+    second = np.zeros(n)
+    for i, evaluation in enumerate(evaluations):
+        if evaluation.status is Status.INFEASIBLE:
+            tier[i], first[i] = 1, violation(evaluation.values, constraints)
+        elif evaluation.status is Status.OK and finite(evaluation.values, names):
+            tier[i] = 0
+    feasible = np.flatnonzero(tier == 0)
+    if len(objectives) == 1:
+        first[feasible] = values[feasible, 0]
+    else:
+        first[feasible] = ranks = front_ranks(values[feasible])
+        for rank in np.unique(ranks):
+            members = feasible[ranks == rank]
+            second[members] = -crowding_distance(values[members])
+    _, ranks_of = np.unique(np.column_stack([tier, first, second]), axis=0, return_inverse=True)
+    return np.asarray(ranks_of, dtype=np.int64).reshape(n)

@@ -1,0 +1,152 @@
+"""All that has been evaluated, folded into what the next row needs: front, counts, reference."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evonas import pareto
+from evonas.core import (
+    Evaluation,
+    Generation,
+    Objective,
+    Question,
+    SearchFailed,
+    Status,
+    finite,
+)
+
+MOST_FAILED = 10  # a run ends when its last max(population, 10) evaluations all failed
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A network on the front, and where it was first found."""
+
+    question: Question
+    evaluation: Evaluation
+    generation: int
+    index: int
+
+
+class Archive:
+    """Folds generations, one after the other, or, on a resume, the rows of the tables.
+
+    Attributes:
+        references: for each objective the hypervolume's reference, in its own unit; None until
+            the first generation with a finite value has set it to the worst there.
+    """
+
+    def __init__(self, objectives: Sequence[Objective], references: Sequence[float | None]) -> None:
+        self.objectives = tuple(objectives)
+        self.references = list(references)
+        self.front: list[Entry] = []
+        self.asked: dict[Question, None] = {}
+        self.generations = 0
+        self.evaluations = 0
+        self.hits = 0
+        self.faults: Counter[str] = Counter()
+        self._last: deque[tuple[Status, str]] = deque(maxlen=MOST_FAILED)
+
+    def add(self, generation: Generation) -> None:
+        found = []
+        for question, evaluation, cached in zip(
+            generation.questions, generation.evaluations, generation.cached, strict=True
+        ):
+            if not cached and self._counts(evaluation):
+                found.append(Entry(question, evaluation, generation.index, self.evaluations))
+            self.asked[question] = None
+            self.evaluations += 1
+            self.hits += cached
+            if evaluation.status.failed:
+                self.faults[evaluation.status] += 1
+        self.generations = generation.index + 1
+        self._refer(generation.evaluations)
+        self._merge(found)
+        size = max(len(generation.evaluations), MOST_FAILED)
+        self._last = deque(self._last, maxlen=size)
+        self._last.extend((e.status, e.message) for e in generation.evaluations)
+
+    def check_alive(self) -> None:
+        """Raises SearchFailed when the last max(population, 10) evaluations all failed."""
+        last = self._last
+        if len(last) == last.maxlen and all(status.failed for status, _ in last):
+            (status, message), times = Counter(last).most_common(1)[0]
+            raise SearchFailed(
+                f"the last {len(last)} evaluations all failed, {times} of them: {status}: {message}"
+            )
+
+    def losses(self) -> pareto.Losses:
+        """Of the front, (n, m)."""
+        return pareto.losses([entry.evaluation for entry in self.front], self.objectives)
+
+    def hypervolume(self) -> float:
+        """NaN until all references are known."""
+        if any(reference is None for reference in self.references):
+            return float("nan")
+        return pareto.hypervolume(self.losses(), self._signed(self.references))
+
+    def best(self, objective: Objective) -> Entry | None:
+        """The front's best by one objective."""
+        values = [e.evaluation.values[objective.name] for e in self.front]
+        if not values:
+            return None
+        return self.front[int(np.argmin(values) if objective.goal == "min" else np.argmax(values))]
+
+    def _counts(self, evaluation: Evaluation) -> bool:
+        names = [objective.name for objective in self.objectives]
+        return evaluation.status is Status.OK and finite(evaluation.values, names)
+
+    def _merge(self, found: list[Entry]) -> None:
+        """The front of the front and what was found, by objectives, then by key."""
+        everything = self.front + found
+        if not everything:
+            return
+        values = pareto.losses([entry.evaluation for entry in everything], self.objectives)
+        kept = np.flatnonzero(pareto.is_on_front(values))
+        self.front = sorted(
+            (everything[i] for i in kept),
+            key=lambda entry: (
+                *pareto.losses([entry.evaluation], self.objectives)[0].tolist(),
+                entry.question.key,
+            ),
+        )
+
+    def _refer(self, evaluations: Sequence[Evaluation]) -> None:
+        for i, objective in enumerate(self.objectives):
+            if self.references[i] is None:
+                values = [
+                    e.values[objective.name]
+                    for e in evaluations
+                    if not e.status.failed and finite(e.values, [objective.name])
+                ]
+                if values:
+                    self.references[i] = max(values) if objective.goal == "min" else min(values)
+
+    def _signed(self, references: Sequence[float | None]) -> list[float]:
+        return [
+            reference if objective.goal == "min" else -reference
+            for objective, reference in zip(self.objectives, references, strict=True)
+            if reference is not None
+        ]
+
+
+def known_references(
+    objectives: Sequence[Objective], largest: Mapping[str, float]
+) -> list[float | None]:
+    """The references that are known before the first training.
+
+    The YAML's; 1 for an error; for what is known without training, its value for the largest
+    network of the space.
+    """
+    references: list[float | None] = []
+    for objective in objectives:
+        reference = objective.reference
+        if reference is None and objective.goal == "min":
+            is_error = objective.name.endswith("_error")
+            reference = 1.0 if is_error else largest.get(objective.name)
+        references.append(reference)
+    return references

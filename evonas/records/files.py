@@ -1,0 +1,46 @@
+"""Files that are whole or not there, and a lock that a dead process cannot hold."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import IO
+
+from evonas.core import UserError
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Writes aside, flushes to the disk, and renames into place."""
+    data = content.encode() if isinstance(content, str) else content
+    aside = path.with_name(f".{path.name}.part")
+    with aside.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def lock(run_dir: Path) -> IO[str]:
+    """Takes the run folder for this process, until the file is closed or the process ends.
+
+    Raises:
+        UserError: another process has it.
+    """
+    file = (run_dir / "lock").open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        owner = file.read().strip() or "unknown"
+        file.close()
+        raise UserError(f"{run_dir} is being written by process {owner}; wait or end it") from None
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+    return file

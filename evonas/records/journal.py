@@ -1,0 +1,61 @@
+"""Every finished training, on disk before anything else learns of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+
+from evonas.core import Evaluation, Question
+
+log = logging.getLogger(__name__)
+
+
+class Journal:
+    """The answers of a run, one JSON object a line, in the order they arrived.
+
+    A line is written with one system call, so a kill leaves at most one torn line, at the end; it
+    is cut off when the journal is opened again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._answers: dict[Question, Evaluation] = {}
+        self.added = 0  # in this process
+        if path.exists():
+            self._read(path)
+        self._file = path.open("ab", buffering=0)
+
+    def get(self, question: Question) -> Evaluation | None:
+        return self._answers.get(question)
+
+    def add(self, question: Question, evaluation: Evaluation) -> None:
+        record = {
+            "key": question.key,
+            "seed": question.seed,
+            "budget": question.budget,
+            **evaluation.to_plain(),
+        }
+        self._file.write(json.dumps(record).encode() + b"\n")
+        self._answers[question] = evaluation
+        self.added += 1
+
+    def sync(self) -> None:
+        """To the disk, not only to the system."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _read(self, path: Path) -> None:
+        with path.open("r+b") as file:
+            content = file.read()
+            whole = content.rfind(b"\n") + 1
+            file.truncate(whole)
+        for number, line in enumerate(content[:whole].splitlines(), 1):
+            try:
+                record = json.loads(line)
+                question = Question(record["key"], record["seed"], record["budget"])
+                self._answers[question] = Evaluation.from_plain(record)
+            except (ValueError, KeyError, TypeError) as error:
+                log.warning("%s, line %d is damaged and left out: %s", path, number, error)

@@ -1,0 +1,142 @@
+"""A run folder: made once, written generation by generation, restored after a kill."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from evonas.core import Candidate, Generation, Objective, Question, State, UserError
+from evonas.records import checkpoint as checkpoints
+from evonas.records import tables
+from evonas.records.archive import Archive
+from evonas.records.journal import Journal
+from genomes import SearchSpace
+
+
+class RunFolder:
+    """The growing part of a run folder. One process at a time; the folder's lock sees to it."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        space: SearchSpace,
+        metrics: Sequence[str],
+        objectives: Sequence[Objective],
+        references: Sequence[float | None],
+    ) -> None:
+        self.path = path
+        self.space = space
+        self.metrics = tuple(metrics)
+        self.archive = Archive(objectives, references)
+        self.journal = Journal(path / "journal")
+        self.strategy: State | None = None  # as of the last checkpoint
+        for name in ("checkpoints", "weights", "scratch"):
+            (path / name).mkdir(exist_ok=True)
+        self.evaluations = tables.Table(
+            path / "evaluations.csv", tables.evaluation_columns(self.metrics)
+        )
+        self.generations = tables.Table(
+            path / "generations.csv", tables.generation_columns(objectives)
+        )
+        self.fronts = tables.Table(path / "fronts.csv", tables.fronts_columns(objectives))
+        self.timings = tables.Table(path / "timings.csv", tables.TIMING_COLUMNS)
+        self._growing = (self.evaluations, self.generations, self.fronts, self.timings)
+        self._restore()
+
+    def record(self, generation: Generation, strategy: State) -> None:
+        """Journal to the disk, then the tables, then the checkpoint that vouches for them."""
+        archive, first = self.archive, self.archive.evaluations
+        archive.add(generation)
+        self.journal.sync()
+        self.evaluations.append(tables.evaluation_rows(generation, first, self.space, self.metrics))
+        self.generations.append([tables.generation_row(generation, archive)])
+        self.fronts.append(tables.fronts_rows(generation.index, archive))
+        self.timings.append(
+            tables.timing_row("search", question, evaluation, generation.index, first + i)
+            for i, (question, evaluation, cached) in enumerate(
+                zip(generation.questions, generation.evaluations, generation.cached, strict=True)
+            )
+            if not cached
+        )
+        self.write_front()
+        checkpoints.save(
+            self.path / "checkpoints",
+            checkpoints.Checkpoint(
+                archive.generations,
+                archive.evaluations,
+                strategy,
+                {table.path.name: table.size for table in self._growing},
+            ),
+        )
+        self._keep_weights(generation)
+
+    def write_front(self) -> None:
+        tables.write_table(
+            self.path / "front.csv",
+            tables.front_rows(self.archive, self.space),
+            tables.front_columns(self.metrics),
+        )
+
+    def scratch(self, question: Question) -> Path:
+        """Where the evaluator leaves the weights of a training."""
+        return self.path / "scratch" / f"{question.id}.safetensors"
+
+    def weights(self, name: str) -> Path:
+        return self.path / "weights" / f"{name}.safetensors"
+
+    def clean_scratch(self) -> None:
+        for file in (self.path / "scratch").glob("*"):
+            file.unlink()
+
+    def close(self) -> None:
+        self.journal.close()
+
+    def _keep_weights(self, generation: Generation) -> None:
+        """Those of the front are kept under their key, all others of the generation go."""
+        self._collect_weights()
+        kept = {entry.question.key for entry in self.archive.front}
+        for file in (self.path / "weights").glob("*.safetensors"):
+            if file.stem not in kept:
+                file.unlink()
+        for question in generation.questions:
+            self.scratch(question).unlink(missing_ok=True)
+
+    def _collect_weights(self) -> None:
+        for entry in self.archive.front:
+            file = self.scratch(entry.question)
+            if file.exists():
+                file.replace(self.weights(entry.question.key))
+
+    def _restore(self) -> None:
+        """Back to the last checkpoint: later rows are dropped, the archive is folded again."""
+        checkpoint = checkpoints.newest(self.path / "checkpoints")
+        if checkpoint is None:
+            for table in self._growing:
+                table.clear()
+            return
+        for table in self._growing:
+            table.cut(checkpoint.tables[table.path.name])
+        self.strategy = checkpoint.strategy
+        self._refold()
+        self._collect_weights()
+
+    def _refold(self) -> None:
+        """The archive from `evaluations.csv`; the journal has the values, to the last digit."""
+        rows = tables.read_text(self.evaluations.path)
+        for generation, group in rows.groupby(rows["generation"].astype(int), sort=True):
+            questions, evaluations = [], []
+            columns = (group[name] for name in ("key", "seed", "budget", "genes"))
+            for key, seed, budget, genes in zip(*columns, strict=True):
+                question = Question(key, int(seed), budget)
+                answer = self.journal.get(question)
+                if answer is None:
+                    raise UserError(f"{self.path / 'journal'} lacks the training of {key}")
+                questions.append(question)
+                genome = self.space.genome(map(int, genes.split("-")))
+                evaluations.append(replace(answer, candidate=Candidate(genome)))
+            cached = tuple((group["cached"] == "True").tolist())
+            self.archive.add(
+                Generation(int(str(generation)), tuple(questions), tuple(evaluations), cached)
+            )

@@ -1,0 +1,229 @@
+"""The tables of a run: plain CSV that `pandas.read_csv` opens as it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from evonas.core import (
+    Cost,
+    Evaluation,
+    Generation,
+    Objective,
+    Question,
+    Status,
+    UserError,
+    finite,
+)
+from evonas.records.archive import Archive
+from evonas.records.files import write_atomic
+from genomes import SearchSpace
+from genomes.operators import mean_hamming
+
+Row = Mapping[str, Any]
+
+TIMING_COLUMNS = (
+    *("phase", "generation", "index", "key", "seed", "budget", "status", "attempts", "worker"),
+    *("started", "seconds", "training_seconds", "epochs", "steps", "message"),
+)
+
+
+class Table:
+    """A table that grows. Numbers are written so that they read back the same."""
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self.path = path
+        self.columns = list(columns)
+        if not path.exists():
+            self.clear()
+
+    @property
+    def size(self) -> int:
+        return self.path.stat().st_size
+
+    def clear(self) -> None:
+        """Leaves the header alone."""
+        write_table(self.path, [], self.columns)
+
+    def append(self, rows: Iterable[Row]) -> None:
+        with self.path.open("ab") as file:
+            file.write(_csv(rows, self.columns, header=False))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def cut(self, size: int) -> None:
+        """Drops what was written after it had this size.
+
+        Raises:
+            UserError: it is shorter than that.
+        """
+        if self.size < size:
+            raise UserError(f"{self.path} has lost rows that the checkpoint counts on")
+        os.truncate(self.path, size)
+
+
+def write_table(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> None:
+    """A whole table, written anew."""
+    write_atomic(path, _csv(rows, columns, header=True))
+
+
+def read_text(path: Path) -> pd.DataFrame:
+    """A table with every cell as it is written."""
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
+
+
+def evaluation_columns(metrics: Sequence[str]) -> tuple[str, ...]:
+    return (
+        *("generation", "index", "key", "genome", "genes", "parents", "origin", "budget", "seed"),
+        *("status", "cached", "deterministic"),
+        *metrics,
+    )
+
+
+def evaluation_rows(
+    generation: Generation, first: int, space: SearchSpace, metrics: Sequence[str]
+) -> list[Row]:
+    """A row a candidate; `first` is the index of the first."""
+    rows: list[Row] = []
+    for i, (question, evaluation, cached) in enumerate(
+        zip(generation.questions, generation.evaluations, generation.cached, strict=True)
+    ):
+        candidate = evaluation.candidate
+        rows.append(
+            {
+                "generation": generation.index,
+                "index": first + i,
+                **network_cells(question, evaluation, space),
+                "parents": " ".join(candidate.parents),
+                "origin": candidate.origin,
+                "status": str(evaluation.status),
+                "cached": cached,
+                "deterministic": evaluation.deterministic,
+                **{name: evaluation.values.get(name) for name in metrics},
+            }
+        )
+    return rows
+
+
+def generation_columns(objectives: Sequence[Objective]) -> tuple[str, ...]:
+    return (
+        *("generation", "evaluations", "trained", "hits", "faults"),
+        *(str(status) for status in Status if status is not Status.OK),
+        *(f"{o.name}_{what}" for o in objectives for what in ("best", "mean", "worst")),
+        *("diversity", "distinct", "front_size", "hypervolume"),
+    )
+
+
+def generation_row(generation: Generation, archive: Archive) -> Row:
+    """Counts and figures of one generation's evaluations, and the archive's front after it.
+
+    `trained` counts evaluations that no earlier one answered, `faults` those that failed, all
+    columns named for a status their own. Best, mean and worst are of those that ended well.
+    `diversity` is the mean Hamming distance of the genomes, in genes; `distinct` counts networks.
+    """
+    evaluations = generation.evaluations
+    statuses = [evaluation.status for evaluation in evaluations]
+    row: dict[str, Any] = {
+        "generation": generation.index,
+        "evaluations": len(evaluations),
+        "trained": len(evaluations) - sum(generation.cached),
+        "hits": sum(generation.cached),
+        "faults": sum(status.failed for status in statuses),
+        **{str(status): statuses.count(status) for status in Status},
+        "diversity": mean_hamming(np.array([e.candidate.genome.genes for e in evaluations])),
+        "distinct": len({question.key for question in generation.questions}),
+        "front_size": len(archive.front),
+        "hypervolume": archive.hypervolume(),
+    }
+    for objective in archive.objectives:
+        name = objective.name
+        values = [
+            e.values[name]
+            for e in evaluations
+            if e.status is Status.OK and finite(e.values, [name])
+        ]
+        if values:
+            ends = (min(values), max(values))
+            best, worst = ends if objective.goal == "min" else reversed(ends)
+            mean = float(np.mean(values))
+            row |= {f"{name}_best": best, f"{name}_mean": mean, f"{name}_worst": worst}
+    return row
+
+
+def fronts_columns(objectives: Sequence[Objective]) -> tuple[str, ...]:
+    return ("generation", "key", *(objective.name for objective in objectives))
+
+
+def fronts_rows(generation: int, archive: Archive) -> list[Row]:
+    """The front after a generation, its objectives alone."""
+    return [
+        {"generation": generation, "key": entry.question.key}
+        | {o.name: entry.evaluation.values[o.name] for o in archive.objectives}
+        for entry in archive.front
+    ]
+
+
+def front_columns(metrics: Sequence[str]) -> tuple[str, ...]:
+    return ("key", "genome", "genes", "generation", "index", "budget", "seed", *metrics)
+
+
+def front_rows(archive: Archive, space: SearchSpace) -> list[Row]:
+    """The front with all that was measured, best by the first objective first."""
+    return [
+        {
+            "generation": entry.generation,
+            "index": entry.index,
+            **network_cells(entry.question, entry.evaluation, space),
+            **entry.evaluation.values,
+        }
+        for entry in archive.front
+    ]
+
+
+def network_cells(question: Question, evaluation: Evaluation, space: SearchSpace) -> Row:
+    genome = evaluation.candidate.genome
+    return {
+        "key": question.key,
+        "genome": space.describe(genome),
+        "genes": genome.text,
+        "budget": question.budget,
+        "seed": question.seed,
+    }
+
+
+def timing_row(
+    phase: str,
+    question: Question,
+    evaluation: Evaluation,
+    generation: int | None,
+    index: int | None,
+) -> Row:
+    cost: Cost = evaluation.cost
+    return {
+        "phase": phase,
+        "generation": generation,
+        "index": index,
+        "key": question.key,
+        "seed": question.seed,
+        "budget": question.budget,
+        "status": str(evaluation.status),
+        "attempts": cost.attempts,
+        "worker": cost.worker,
+        "started": round(cost.started, 3),
+        "seconds": round(cost.seconds, 4),
+        "training_seconds": round(cost.training_seconds, 4),
+        "epochs": cost.epochs,
+        "steps": cost.steps,
+        "message": evaluation.message,
+    }
+
+
+def _csv(rows: Iterable[Row], columns: Sequence[str], *, header: bool) -> bytes:
+    frame = pd.DataFrame(list(rows), columns=list(columns), dtype=object)
+    text: str = frame.to_csv(index=False, header=header, lineterminator="\n")
+    return text.encode()

@@ -1,0 +1,59 @@
+"""From a name in the YAML to a class: plain tables, loaded when first used."""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from evonas.core import UserError
+
+TABLES: dict[str, dict[str, str]] = {
+    "spaces": {"nasbench201": "genomes.nasbench201:NASBench201"},
+    "networks": {"nasbench201": "evonas.networks.nasbench201:NETWORK"},
+    "strategies": {"genetic": "evonas.strategies.genetic:Genetic"},
+    "evaluators": {"train": "evonas.evaluators.train:TrainEvaluator"},
+    "data": {"digits": "evonas.data.digits:Digits", "npz": "evonas.data.npz:Npz"},
+}
+
+SINGULAR = {
+    "spaces": "space",
+    "networks": "space",
+    "strategies": "strategy",
+    "evaluators": "evaluator",
+    "data": "data set",
+}
+
+
+@cache
+def table(kind: str) -> dict[str, str]:
+    """Names and targets of a kind, with those of entry points `evonas.KIND`; ours go first."""
+    others = {entry.name: entry.value for entry in entry_points(group=f"evonas.{kind}")}
+    return others | TABLES[kind]
+
+
+def names(kind: str) -> list[str]:
+    return sorted(table(kind))
+
+
+def load(kind: str, name: str) -> Any:
+    """The class or object behind a name.
+
+    Raises:
+        UserError: no such name.
+    """
+    target = table(kind).get(name)
+    if target is None:
+        raise UserError(unknown(SINGULAR[kind], name, names(kind)))
+    module, _, attribute = target.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def unknown(what: str, name: object, known: list[str]) -> str:
+    """`unknown strategy 'pzo'; did you mean 'pso'? known: genetic, pso`."""
+    close = difflib.get_close_matches(str(name), known, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    shown = str(name) if len(str(name)) <= 60 else f"{str(name)[:57]}..."
+    return f"unknown {what} {shown!r}; {hint}known: {', '.join(known)}"

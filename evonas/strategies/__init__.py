@@ -1,0 +1,1 @@
+"""What chooses the next candidates: one file a strategy."""

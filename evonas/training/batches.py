@@ -1,0 +1,95 @@
+"""Images on the device, once a process, and the batches drawn from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from evonas.data.dataset import DataSet, Images
+from evonas.training.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """Images, (n, c, h, w) as stored, and labels, (n,), on a device."""
+
+    images: Tensor
+    labels: Tensor
+
+    @classmethod
+    def of(cls, part: Images, device: torch.device) -> Resident:
+        images, labels = torch.tensor(part.images), torch.tensor(part.labels)
+        return cls(images.to(device), labels.to(device))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class ResidentData:
+    """What a process trains on; `mean` and `std` are (1, c, 1, 1)."""
+
+    train: Resident
+    val: Resident
+    mean: Tensor
+    std: Tensor
+    flippable: bool
+
+    def normalised(self, images: Tensor) -> Tensor:
+        return (images.float() - self.mean) / self.std
+
+
+_resident: dict[tuple[str, str], ResidentData] = {}
+
+
+def resident(data: DataSet, device: torch.device) -> ResidentData:
+    """The data on the device; copied there the first time a process asks."""
+    name = (data.fingerprint, str(device))
+    if name not in _resident:
+        _resident.clear()  # one data set at a time
+        _resident[name] = ResidentData(
+            Resident.of(data.train, device),
+            Resident.of(data.val, device),
+            torch.tensor(data.mean, device=device).view(1, -1, 1, 1),
+            torch.tensor(data.std, device=device).view(1, -1, 1, 1),
+            data.flippable,
+        )
+    return _resident[name]
+
+
+def augmented(images: Tensor, recipe: Recipe, flip: bool, generator: torch.Generator) -> Tensor:
+    """A batch, each image cropped, mirrored and cut out at random; the mean stands for nothing.
+
+    Args:
+        images: (n, c, h, w), normalised, so that 0 is the mean.
+        flip: mirror half of them left to right.
+        generator: on the CPU, so that the draws are the same on any device.
+    """
+    n, _, height, width = images.shape
+
+    def draw(high: int) -> Tensor:
+        return torch.randint(high, (n,), generator=generator).to(images.device)
+
+    if recipe.pad_crop:
+        pad = recipe.pad_crop
+        padded = torch.nn.functional.pad(images, (pad, pad, pad, pad))
+        rows = draw(2 * pad + 1)[:, None] + torch.arange(height, device=images.device)
+        columns = draw(2 * pad + 1)[:, None] + torch.arange(width, device=images.device)
+        every = torch.arange(n, device=images.device)
+        picked = padded.permute(0, 2, 3, 1)[
+            every[:, None, None], rows[:, :, None], columns[:, None, :]
+        ]
+        images = picked.permute(0, 3, 1, 2)
+    if flip:
+        images = torch.where(draw(2).view(n, 1, 1, 1) == 1, images.flip(3), images)
+    if recipe.cutout:
+        half = recipe.cutout / 2
+        y = torch.arange(height, device=images.device) + 0.5 - half
+        x = torch.arange(width, device=images.device) + 0.5 - half
+        in_rows = (y - draw(height)[:, None]).abs() <= half
+        in_columns = (x - draw(width)[:, None]).abs() <= half
+        hole = in_rows[:, None, :, None] & in_columns[:, None, None, :]
+        images = images.masked_fill(hole, 0.0)
+    return images

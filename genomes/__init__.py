@@ -1,0 +1,7 @@
+"""Genomes and their search spaces: what evolves. Needs NumPy and nothing else."""
+
+from genomes.genome import Genome
+from genomes.nasbench201 import NASBench201
+from genomes.space import Edge, Gene, Graph, SearchSpace
+
+__all__ = ["Edge", "Gene", "Genome", "Graph", "NASBench201", "SearchSpace"]

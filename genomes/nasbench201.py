@@ -1,0 +1,183 @@
+"""The NAS-Bench-201 cell (Dong and Yang, 2020): four nodes, six edges, five ops an edge."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+
+from genomes.genome import Genome
+from genomes.space import Edge, Gene, Graph, SearchSpace
+
+OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+
+NONE, SKIP, CONV_1X1, CONV_3X3, POOL = range(5)
+INPUT = -1
+
+Terms = tuple[tuple[int, int], ...]  # what is summed: (op number or INPUT, how often), sorted
+LiveOp = tuple[int, Terms]  # an op and the sum it reads
+LiveGraph = tuple[tuple[LiveOp, ...], Terms]  # the live ops, and the sum that is the output
+
+
+class NASBench201(SearchSpace):
+    """15,625 cells that compute 5,260 different networks."""
+
+    def __init__(self) -> None:
+        super().__init__("nasbench201/v1", [Gene(f"{i}>{j}", OPS) for i, j in EDGES])
+
+    def describe(self, genome: Genome) -> str:
+        """The benchmark's architecture string, `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`."""
+        incoming: dict[int, list[str]] = {1: [], 2: [], 3: []}
+        for (source, target), gene in zip(EDGES, genome.genes, strict=True):
+            incoming[target].append(f"{OPS[gene]}~{source}")
+        return "+".join(f"|{'|'.join(node)}|" for node in incoming.values())
+
+    def parse(self, text: str) -> Genome:
+        if "|" not in text:
+            return super().parse(text)
+        stripped = text.strip()
+        words = re.findall(r"([a-z0-9_]+)~(\d)", stripped)
+        unknown = sorted({op for op, _ in words} - set(OPS))
+        if unknown:
+            raise ValueError(f"unknown op {unknown[0]!r}; known: {', '.join(OPS)}")
+        genome = None
+        if len(words) == len(EDGES):
+            genome = self.genome(OPS.index(op) for op, _ in words)
+        if genome is None or self.describe(genome) != stripped:
+            raise ValueError(f"{text!r} is not written |op~0|+|op~0|op~1|+|op~0|op~1|op~2|")
+        return genome
+
+    def live(self, genome: Genome) -> tuple[bool, ...]:
+        """An edge is live when it carries an op, from the input, towards the output."""
+        reached, needed = {0}, {3}
+        for (source, target), op in zip(EDGES, genome.genes, strict=True):
+            if op != NONE and source in reached:
+                reached.add(target)
+        for (source, target), op in reversed(list(zip(EDGES, genome.genes, strict=True))):
+            if op != NONE and target in needed:
+                needed.add(source)
+        return tuple(
+            op != NONE and source in reached and target in needed
+            for (source, target), op in zip(EDGES, genome.genes, strict=True)
+        )
+
+    def canonical(self, genome: Genome) -> Genome:
+        """Of the genomes with the same live graph, the one with the fewest edges, then smallest."""
+        return Genome(self.name, _canonical_genes()[genome.genes])
+
+    def largest(self) -> Genome:
+        return self.genome([CONV_3X3] * len(EDGES))
+
+    def graph(self, genome: Genome) -> Graph:
+        edges = tuple(
+            Edge(str(source), str(target), OPS[op], live)
+            for (source, target), op, live in zip(
+                EDGES, genome.genes, self.live(genome), strict=True
+            )
+            if op != NONE
+        )
+        return Graph(("0", "1", "2", "3"), edges)
+
+    def official_class(self, genome: Genome) -> str:
+        """The benchmark's own string form, equal for cells that it takes to be isomorphic.
+
+        Good for comparing with the literature. As a name of the network it is both too fine and
+        too coarse: it tells `120121` from `110221`, which are equal, and takes `421211`, with two
+        1x1 convolutions, for `241411`, which uses one twice.
+        """
+        nodes = ["0"]
+        for target in (1, 2, 3):
+            terms = []
+            for (source, end), op in zip(EDGES, genome.genes, strict=True):
+                if end == target:
+                    if op == NONE or nodes[source] == "#":
+                        terms.append("#")
+                    elif op == SKIP:
+                        terms.append(nodes[source])
+                    else:
+                        terms.append(f"({nodes[source]})@{OPS[op]}")
+            nodes.append("+".join(sorted(terms)))
+        return nodes[3]
+
+
+def live_graph(genes: Sequence[int]) -> LiveGraph:
+    """The graph of live ops: those the output depends on, each with the sum it reads, and the
+    sum that is the output.
+
+    A skip is no op: it passes its source's sum on. A convolution is an op of its own, since it has
+    weights of its own; poolings of the same sum are one op, added as often as they occur.
+    """
+    ops: list[LiveOp] = []
+    sums: list[Counter[int]] = [Counter({INPUT: 1}), Counter(), Counter(), Counter()]
+    pools: dict[Terms, int] = {}
+    for (source, target), op in zip(EDGES, genes, strict=True):
+        if op == NONE or not sums[source]:
+            continue
+        if op == SKIP:
+            sums[target].update(sums[source])
+            continue
+        terms = tuple(sorted(sums[source].items()))
+        number = pools.get(terms) if op == POOL else None
+        if number is None:
+            number = len(ops)
+            ops.append((op, terms))
+            if op == POOL:
+                pools[terms] = number
+        sums[target][number] += 1
+
+    live: set[int] = set()
+    waiting = [number for number in sums[3] if number != INPUT]
+    while waiting:
+        number = waiting.pop()
+        if number not in live:
+            live.add(number)
+            waiting += [term for term, _ in ops[number][1] if term != INPUT]
+    return _renumbered((tuple(ops), tuple(sums[3].items())), sorted(live))
+
+
+@cache
+def _normal_form(graph: LiveGraph) -> LiveGraph:
+    """The graph under the numbering that makes it smallest: equal for isomorphic graphs.
+
+    Ops are numbered by depth and by shape, which is how an op and all above it read when written
+    out as a tree; only the numbers of ops of one shape are left to be tried out.
+    """
+    ops, _ = graph
+    shapes: dict[int, tuple[object, ...]] = {INPUT: ()}
+    depths = {INPUT: 0}
+    for number, (op, terms) in enumerate(ops):  # a source comes before its reader
+        depths[number] = 1 + max(depths[term] for term, _ in terms)
+        shapes[number] = (op, tuple(sorted((shapes[term], times) for term, times in terms)))
+
+    def place(number: int) -> tuple[int, tuple[object, ...]]:
+        return depths[number], shapes[number]
+
+    groups = [list(g) for _, g in itertools.groupby(sorted(range(len(ops)), key=place), key=place)]
+    numberings = itertools.product(*(itertools.permutations(group) for group in groups))
+    return min(_renumbered(graph, tuple(itertools.chain(*numbers))) for numbers in numberings)
+
+
+def _renumbered(graph: LiveGraph, order: Sequence[int]) -> LiveGraph:
+    """The graph of the ops in `order`, numbered by it."""
+    ops, output = graph
+    names = {INPUT: INPUT, **{number: i for i, number in enumerate(order)}}
+
+    def renamed(terms: Terms) -> Terms:
+        return tuple(sorted((names[term], times) for term, times in terms))
+
+    return tuple((ops[number][0], renamed(ops[number][1])) for number in order), renamed(output)
+
+
+@cache
+def _canonical_genes() -> dict[tuple[int, ...], tuple[int, ...]]:
+    """Canonical genes for each of the 15,625 genomes, computed once a process."""
+    every = itertools.product(range(len(OPS)), repeat=len(EDGES))
+    fewest_edges_first = sorted(every, key=lambda genes: (sum(map(bool, genes)), genes))
+    first: dict[LiveGraph, tuple[int, ...]] = {}
+    return {
+        genes: first.setdefault(_normal_form(live_graph(genes)), genes)
+        for genes in fewest_edges_first
+    }

@@ -1,0 +1,47 @@
+"""Pure operators on gene vectors, given a generator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def reset(
+    genes: Sequence[int], choices: Sequence[int], rate: float, rng: np.random.Generator
+) -> list[int]:
+    """Each gene, with probability `rate`, becomes one of its other choices, drawn uniformly."""
+    counts = np.asarray(choices)
+    hit = (rng.random(len(genes)) < rate) & (counts > 1)
+    steps = rng.integers(1, np.maximum(counts, 2))  # 1 .. k-1: never back to the same choice
+    varied: list[int] = np.where(hit, (np.asarray(genes) + steps) % counts, genes).tolist()
+    return varied
+
+
+def neighbours(genes: Sequence[int], choices: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    """All gene vectors that differ in exactly one gene, in order."""
+    for position, count in enumerate(choices):
+        for choice in range(count):
+            if choice != genes[position]:
+                yield (*genes[:position], choice, *genes[position + 1 :])
+
+
+def mean_hamming(population: NDArray[np.integer]) -> float:
+    """Mean Hamming distance over all pairs of a population.
+
+    Args:
+        population: (n, g) genes.
+
+    Returns:
+        Between 0 (all equal) and g; 0 for fewer than two. Counted from how often each choice
+        occurs, in O(n g), not pair by pair.
+    """
+    n = len(population)
+    if n < 2:
+        return 0.0
+    equal_pairs = 0
+    for column in population.T:
+        counts = np.bincount(column)
+        equal_pairs += int((counts * (counts - 1)).sum())
+    return float(population.shape[1] - equal_pairs / (n * (n - 1)))

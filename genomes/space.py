@@ -1,0 +1,122 @@
+"""What a search space knows about its genomes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from genomes.genome import Genome
+
+
+@dataclass(frozen=True, slots=True)
+class Gene:
+    """One decision: a name and the choices it picks from."""
+
+    name: str
+    choices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """An op between two nodes of a drawing; a dead one is not part of the network."""
+
+    source: str
+    target: str
+    op: str
+    live: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A genome for drawing: the first node is the input, the last the output."""
+
+    nodes: tuple[str, ...]
+    edges: tuple[Edge, ...]
+
+
+class SearchSpace:
+    """All genomes of one encoding.
+
+    A subclass says better what it knows better: a text form of its own, which genes are live, and
+    which genomes spell the same network. As it stands, every genome is a network of its own.
+    """
+
+    def __init__(self, name: str, genes: Iterable[Gene]) -> None:
+        self.name = name
+        self.genes = tuple(genes)
+
+    @property
+    def choices(self) -> tuple[int, ...]:
+        """How many choices each gene has."""
+        return tuple(len(gene.choices) for gene in self.genes)
+
+    @property
+    def size(self) -> int:
+        """The number of genomes, equal networks counted each time they are spelt."""
+        return math.prod(self.choices)
+
+    def genome(self, genes: Iterable[int]) -> Genome:
+        """The genome with these genes.
+
+        Raises:
+            ValueError: a gene too many or too few, or one outside its choices.
+        """
+        values = tuple(int(gene) for gene in genes)
+        if len(values) != len(self.genes):
+            raise ValueError(f"{self.name} has {len(self.genes)} genes, got {len(values)}")
+        for gene, value in zip(self.genes, values, strict=True):
+            if not 0 <= value < len(gene.choices):
+                allowed = f"0 to {len(gene.choices) - 1}"
+                raise ValueError(f"gene {gene.name} of {self.name} is {value}; allowed: {allowed}")
+        return Genome(self.name, values)
+
+    def sample(self, rng: np.random.Generator) -> Genome:
+        """A genome drawn uniformly."""
+        return Genome(self.name, tuple(int(gene) for gene in rng.integers(self.choices)))
+
+    def choice(self, genome: Genome, gene: int) -> str:
+        """The name of what the genome chose at a gene."""
+        return self.genes[gene].choices[genome.genes[gene]]
+
+    def describe(self, genome: Genome) -> str:
+        """The genome as text that `parse` reads back."""
+        return genome.text
+
+    def parse(self, text: str) -> Genome:
+        """The genome written as `describe` writes it, or as genes, `0-3-1`.
+
+        Raises:
+            ValueError: the text is neither.
+        """
+        parts = text.strip().split("-")
+        if not all(part.isascii() and part.isdigit() for part in parts):
+            raise ValueError(f"{text!r} is no genome of {self.name}; write genes as 0-3-1")
+        return self.genome(int(part) for part in parts)
+
+    def live(self, genome: Genome) -> tuple[bool, ...]:
+        """For each gene, whether its choice changes what the network computes."""
+        return (True,) * len(self.genes)
+
+    def canonical(self, genome: Genome) -> Genome:
+        """The one spelling that stands for all genomes of the same network."""
+        return genome
+
+    def key(self, genome: Genome) -> str:
+        """The name of the network: equal for all genomes that spell it, and for no other."""
+        return f"g{self.canonical(genome).text}"
+
+    def largest(self) -> Genome | None:
+        """A genome with the most parameters and FLOPs of the space, where that is known."""
+        return None
+
+    def graph(self, genome: Genome) -> Graph:
+        """The genome for drawing: as it stands, a chain of its choices."""
+        nodes = ("input", *(gene.name for gene in self.genes))
+        edges = tuple(
+            Edge(nodes[i], nodes[i + 1], self.choice(genome, i), live)
+            for i, live in enumerate(self.live(genome))
+        )
+        return Graph(nodes, edges)
