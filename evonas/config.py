@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, SerializeAsAny, ValidationError
 
-from evonas import registry
+from evonas import registry, yamlfile
 from evonas.core import Budget, Constraint, DataParams, Objective, Params, UserError
 
 COMPONENTS = {
@@ -20,7 +18,6 @@ COMPONENTS = {
     "strategy": "strategies",
     "evaluator": "evaluators",
 }
-MAX_BYTES = 1_000_000
 MAX_LINES = 3
 
 
@@ -81,6 +78,7 @@ KINDS = {
     "tuple_type": "a list",
     "finite_number": "a finite number",
 }
+WORDS = {type(None): "nothing", str: "text", list: "a list", bool: "true or false"}
 LIMITS = {
     "greater_than_equal": "at least {ge}",
     "greater_than": "more than {gt}",
@@ -99,7 +97,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         UserError: one to three lines, each naming the file, the key and what is allowed.
     """
     try:
-        document = overridden(read_yaml(path), overrides)
+        document = yamlfile.overridden(yamlfile.read(path), overrides)
         return check(document, path.parent)
     except UserError as error:
         lines = str(error).splitlines()
@@ -115,7 +113,7 @@ def check(document: Any, folder: Path) -> Experiment:
         UserError: a line a mistake, each naming the key and what is allowed.
     """
     if not isinstance(document, dict):
-        what = "nothing" if document is None else f"a {type(document).__name__}"
+        what = WORDS.get(type(document), f"a {type(document).__name__}")
         keys = ", ".join(Experiment.model_fields)
         raise UserError(f"holds {what}; allowed: a mapping with the keys {keys}")
     mistakes: list[str] = []
@@ -137,72 +135,13 @@ def check(document: Any, folder: Path) -> Experiment:
         ]
     if mistakes:
         raise UserError("\n".join(mistakes))
-    experiment = experiment.model_copy(update={"data": experiment.data.anchored(folder)})
+    try:
+        data = experiment.data.anchored(folder)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"data.path: {error}; allowed: the path of a file") from None
+    experiment = experiment.model_copy(update={"data": data})
     _check_together(experiment)
     return experiment
-
-
-def read_yaml(path: Path) -> Any:
-    """A YAML file as plain data: no tags, no aliases, no key twice.
-
-    Raises:
-        UserError: what is wrong with it, without the file's name.
-    """
-    try:
-        size = path.stat().st_size
-        if path.is_dir():
-            raise UserError("is a folder; allowed: a YAML file")
-        if size > MAX_BYTES:
-            raise UserError(f"is {size:,} bytes; allowed: up to {MAX_BYTES:,}")
-        text = path.read_bytes().decode("utf-8")
-    except FileNotFoundError:
-        raise UserError("no such file; allowed: a YAML file") from None
-    except OSError as error:
-        raise UserError(f"cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError("is not text; allowed: YAML in UTF-8") from None
-    return parse_yaml(text)
-
-
-def parse_yaml(text: str) -> Any:
-    try:
-        return yaml.load(text, _Loader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise UserError(f"{where}{_not_yaml(error.problem or error.context or '')}") from None
-    except yaml.YAMLError as error:
-        raise UserError(_not_yaml(" ".join(str(error).split()))) from None
-    except RecursionError:
-        raise UserError(_not_yaml("nested too deeply")) from None
-    except ValueError as error:
-        raise UserError(_not_yaml(str(error))) from None
-
-
-def overridden(document: Any, overrides: Sequence[str]) -> Any:
-    """The document with `a.b=c` put in for each override; a number names a place in a list."""
-    for override in overrides:
-        path, equals, value = override.partition("=")
-        if not equals or not path:
-            raise UserError(f"--set {override}: allowed: key=value, such as stop.generations=20")
-        parsed = parse_yaml(value)
-        where = document
-        *parents, last = path.split(".")
-        try:
-            for part in parents:
-                if isinstance(where, list):
-                    where = where[int(part)]
-                else:
-                    if not isinstance(where.get(part), dict | list):
-                        where[part] = {}
-                    where = where[part]
-            if isinstance(where, list):
-                where[int(last)] = parsed
-            else:
-                where[last] = parsed
-        except (AttributeError, TypeError, ValueError, IndexError):
-            raise UserError(f"--set {override}: there is no {path} to set") from None
-    return document
 
 
 def dump(experiment: Experiment) -> str:
@@ -210,7 +149,7 @@ def dump(experiment: Experiment) -> str:
     plain = experiment.model_dump(mode="json", exclude_none=True)
     for section in COMPONENTS:  # its name first
         plain[section] = {"name": plain[section]["name"], **plain[section]}
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)
+    return yamlfile.dump(plain)
 
 
 def _component(section: str, kind: str, value: Any) -> Params:
@@ -272,11 +211,15 @@ def _explained(error: ValidationError, model: type[Params], section: str = "") -
         where = [part for part in mistake["loc"] if not _is_branch(part)]
         key = ".".join(filter(None, [section, *map(str, where)])) or "experiment"
         before, after = _told(mistake, model, key, where).split("; allowed: ", 1)
+        field, _, rest = after.partition(": ")
+        if mistake["type"] == "value_error" and field in mistake["input"] | model.model_fields:
+            shown = _shown(mistake["input"].get(field, model.model_fields[field].default))
+            key, before, after = f"{key}.{field}", f"is {shown}", rest
         if key in lines:  # what each branch of a union allows
             lines[key] += f", or {after}"
         elif mistake["type"] != "too_short" or not any(k.startswith(f"{key}.") for k in lines):
             lines[key] = f"{before}; allowed: {after}"
-    return [f"{key}: {line}" for key, line in lines.items()]
+    return [_printable(f"{key}: {line}") for key, line in lines.items()]
 
 
 def _told(mistake: Any, model: type[Params], key: str, where: Sequence[int | str]) -> str:
@@ -298,6 +241,11 @@ def _told(mistake: Any, model: type[Params], key: str, where: Sequence[int | str
         return f"{shown}; allowed: {KINDS[kind]}"
     if kind == "string_pattern_mismatch":
         return f"{shown}; allowed: {DEVICES if key == 'parallel.device' else ALLOWED_NAME}"
+    if kind == "invalid_key":
+        return (
+            f"is a key that YAML reads as {_shown(where[-1])}; "
+            "allowed: text, in quotes if it is on, off, yes or no"
+        )
     if kind == "too_short":
         return f"is empty; allowed: at least {context['min_length']}"
     text: str = mistake["msg"].removeprefix("Value error, ")
@@ -338,42 +286,16 @@ def _example(key: str) -> str:
             for section, kind in COMPONENTS.items()
         },
     }
-    return examples.get(key, "a value")
+    return examples.get(key, "the path of a file" if key.endswith(".path") else "a value")
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    """A value as YAML has it, cut short."""
+    text = {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value)
+    text = "null" if value is None else text
     return text if len(text) <= 50 else f"{text[:47]}..."
 
 
-def _not_yaml(problem: str) -> str:
-    return f"{problem}; allowed: plain YAML"
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML without aliases, which can blow up, and without a key given twice."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.MarkedYAMLError(
-                problem="an alias (*)", problem_mark=self.peek_event().start_mark
-            )
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen if isinstance(key, yaml.ScalarNode) else False:
-                raise yaml.MarkedYAMLError(
-                    problem=f"key {key.value!r} stands twice", problem_mark=key.start_mark
-                )
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
-
-
-# As in YAML 1.2, 1e-3 and 5.0e6 are numbers; YAML 1.1 wants 1.0e-3 and 5.0e+6.
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
+def _printable(line: str) -> str:
+    """Line breaks and terminal escapes, which keys and values may hold, spelt out."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)

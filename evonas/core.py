@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, Self, runtime_checkable
@@ -186,7 +186,7 @@ class Evaluation:
             "genome": self.candidate.genome.to_json(),
             "values": dict(self.values),
             "status": str(self.status),
-            "cost": asdict(self.cost),
+            "cost": {name: getattr(self.cost, name) for name in Cost.__slots__},
             "message": self.message,
             "deterministic": self.deterministic,
         }

@@ -20,9 +20,10 @@ import torch
 
 from evonas import config, registry
 from evonas.config import Experiment
-from evonas.core import Evaluator, Generation, Strategy, UserError
+from evonas.core import Generation, Strategy, UserError
 from evonas.data.dataset import DataSet, Images, split
 from evonas.evaluators.parallel import Parallel
+from evonas.evaluators.pool import Workers
 from evonas.finalists import run_finals
 from evonas.loop import evolve
 from evonas.records import files
@@ -64,7 +65,15 @@ class Run:
         self.experiment = experiment
         self._lock = files.lock(path)
         self._log = _log_to(path / "log.txt")
+        settings = experiment.parallel
+        self._workers = Workers(
+            path / "scratch",
+            int(settings.workers),
+            threads=settings.threads,
+            gpus=gpus(settings.device),
+        )
         try:
+            self._workers.warm(registry.module("evaluators", _name(experiment.evaluator)))
             self.parts = build(experiment)
             self.folder = RunFolder(
                 path,
@@ -75,7 +84,7 @@ class Run:
             )
             if self.folder.strategy is not None:
                 self.parts.strategy.load_state_dict(self.folder.strategy)
-            self.evaluator = parallel(self.parts.evaluator, experiment)
+            self.evaluator = Parallel(self.parts.evaluator, self._workers, timeout=settings.timeout)
             self.evaluator.prepare(path)
         except BaseException:
             self._free()
@@ -105,7 +114,7 @@ class Run:
             asked=archive.asked,
             done=(archive.generations, archive.evaluations),
         ):
-            (self.path / "finalists.csv").unlink(missing_ok=True)  # of a search that went on
+            self._drop_finals()  # of a search that goes on
             folder.record(generation, self.parts.strategy.state_dict())
             self._note_references()
             for evaluation in generation.evaluations:
@@ -146,7 +155,12 @@ class Run:
             self.experiment = self.experiment.model_copy(update={"objectives": objectives})
             files.write_atomic(self.path / "config.yaml", config.dump(self.experiment))
 
+    def _drop_finals(self) -> None:
+        (self.path / "finalists.csv").unlink(missing_ok=True)
+        self.folder.weights("winner").unlink(missing_ok=True)
+
     def _free(self) -> None:
+        self._workers.close()
         log.removeHandler(self._log)
         self._log.close()
         self._lock.close()
@@ -178,7 +192,11 @@ def start(experiment: Experiment, path: Path) -> Run:
     found = environment(resolved)
     files.write_atomic(path / "environment.json", json.dumps(found, indent=2) + "\n")
     files.write_atomic(path / "config.yaml", config.dump(resolved))  # last: now it can be resumed
-    return Run(path, resolved)
+    try:
+        return Run(path, resolved)
+    except UserError:  # found out only with the data read; nothing is lost
+        shutil.rmtree(path)
+        raise
 
 
 def resume(path: Path, overrides: Sequence[str] = ()) -> Run:
@@ -205,7 +223,7 @@ def resume(path: Path, overrides: Sequence[str] = ()) -> Run:
     try:
         files.write_atomic(path / "config.yaml", config.dump(experiment))
         if experiment.finalists != before.finalists:
-            (path / "finalists.csv").unlink(missing_ok=True)
+            run._drop_finals()
         noted = path / "environment.json"
         known = json.loads(noted.read_text()) if noted.exists() else {}
         now = environment(experiment)
@@ -243,18 +261,6 @@ def build(experiment: Experiment) -> Parts:
         seed=experiment.seed,
     )
     return Parts(space, data, test, evaluator, strategy)
-
-
-def parallel(evaluator: Evaluator, experiment: Experiment) -> Parallel:
-    """The evaluator, in worker processes."""
-    settings = experiment.parallel
-    return Parallel(
-        evaluator,
-        workers=int(settings.workers),
-        threads=settings.threads,
-        timeout=settings.timeout,
-        gpus=gpus(settings.device),
-    )
 
 
 def gpus(device: str) -> tuple[str, ...]:

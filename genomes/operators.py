@@ -12,11 +12,12 @@ def reset(
     genes: Sequence[int], choices: Sequence[int], rate: float, rng: np.random.Generator
 ) -> list[int]:
     """Each gene, with probability `rate`, becomes one of its other choices, drawn uniformly."""
-    counts = np.asarray(choices)
-    hit = (rng.random(len(genes)) < rate) & (counts > 1)
-    steps = rng.integers(1, np.maximum(counts, 2))  # 1 .. k-1: never back to the same choice
-    varied: list[int] = np.where(hit, (np.asarray(genes) + steps) % counts, genes).tolist()
-    return varied
+    hits, steps = rng.random((2, len(genes))).tolist()
+    return [
+        # A step of 1 .. k-1 never leads back to the same choice.
+        (gene + 1 + int(step * (count - 1))) % count if hit < rate and count > 1 else gene
+        for gene, count, hit, step in zip(genes, choices, hits, steps, strict=True)
+    ]
 
 
 def neighbours(genes: Sequence[int], choices: Sequence[int]) -> Iterator[tuple[int, ...]]:

@@ -47,11 +47,7 @@ class SearchSpace:
     def __init__(self, name: str, genes: Iterable[Gene]) -> None:
         self.name = name
         self.genes = tuple(genes)
-
-    @property
-    def choices(self) -> tuple[int, ...]:
-        """How many choices each gene has."""
-        return tuple(len(gene.choices) for gene in self.genes)
+        self.choices = tuple(len(gene.choices) for gene in self.genes)  # how many each gene has
 
     @property
     def size(self) -> int:
@@ -75,7 +71,8 @@ class SearchSpace:
 
     def sample(self, rng: np.random.Generator) -> Genome:
         """A genome drawn uniformly."""
-        return Genome(self.name, tuple(int(gene) for gene in rng.integers(self.choices)))
+        draws = zip(rng.random(len(self.genes)).tolist(), self.choices, strict=True)
+        return Genome(self.name, tuple(int(draw * count) for draw, count in draws))
 
     def choice(self, genome: Genome, gene: int) -> str:
         """The name of what the genome chose at a gene."""

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from evonas.core import DataParams
+from evonas.core import DataParams, UserError
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,20 +67,31 @@ def split(source: DataSource, params: DataParams) -> tuple[DataSet, Images]:
 
     Each class has the same share of every part, but for rounding. The same images, shares and
     `split_seed` give the same split.
+
+    Raises:
+        UserError: too few images for that.
     """
     from sklearn.model_selection import train_test_split  # slow to import; the driver's alone
 
     everything, test = source.load()
     rows = np.arange(len(everything))
     labels = everything.labels
+    classes = 1 + int(labels.max())
 
     def halves(rows: NDArray[np.int64], share: float) -> tuple[NDArray[np.int64], ...]:
-        first, second = train_test_split(
-            rows,
-            test_size=round(share * len(everything)),
-            random_state=params.split_seed,
-            stratify=labels[rows],
-        )
+        try:
+            first, second = train_test_split(
+                rows,
+                test_size=round(share * len(everything)),
+                random_state=params.split_seed,
+                stratify=labels[rows],
+            )
+        except ValueError:
+            raise UserError(
+                f"data: {len(everything)} images of {classes} classes cannot be split with "
+                f"val {params.val:g} and test {params.test:g}; "
+                "allowed: shares that give each part an image of each class"
+            ) from None
         return np.sort(first), np.sort(second)
 
     if test is None:
@@ -96,7 +107,6 @@ def split(source: DataSource, params: DataParams) -> tuple[DataSet, Images]:
         digest.update(repr(part.images.shape).encode() + str(part.images.dtype).encode())
         digest.update(np.ascontiguousarray(part.images).tobytes())
         digest.update(part.labels.tobytes())
-    classes = 1 + int(max(everything.labels.max(), test.labels.max()))
     data = DataSet(
         train,
         val,

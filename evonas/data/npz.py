@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NoReturn, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,12 +44,15 @@ class Npz:
         self.flippable = params.flippable
 
     def check(self) -> None:
-        if not self.path.is_file():
-            raise UserError(f"no file {self.path}; allowed: an .npz with {ALLOWED}")
-        if not zipfile.is_zipfile(self.path):
-            raise UserError(f"{self.path} is no .npz file; numpy.savez writes one")
-        with zipfile.ZipFile(self.path) as archive:
-            held = {name.removesuffix(".npy") for name in archive.namelist()}
+        try:
+            if not self.path.is_file():
+                raise UserError(f"no file {self.path}; allowed: an .npz with {ALLOWED}")
+            with zipfile.ZipFile(self.path) as archive:
+                held = {name.removesuffix(".npy") for name in archive.namelist()}
+        except (OSError, ValueError, zipfile.BadZipFile):
+            raise UserError(
+                f"{self.path} is no .npz file; allowed: what numpy.savez writes"
+            ) from None
         missing = {"images", "labels"} - held
         if "test_images" in held or "test_labels" in held:
             missing |= {"test_images", "test_labels"} - held
@@ -58,33 +61,56 @@ class Npz:
 
     def load(self) -> tuple[Images, Images | None]:
         self.check()
-        try:
-            with np.load(self.path, allow_pickle=False) as arrays:
-                everything = self._images(arrays, "")
-                test = self._images(arrays, "test_") if "test_images" in arrays else None
-        except (ValueError, OSError) as error:
-            raise UserError(f"{self.path}: {error}") from error
-        if test is not None and test.images.shape[1:] != everything.images.shape[1:]:
-            raise UserError(f"{self.path}: test_images are of another shape than images")
+        with np.load(self.path, allow_pickle=False) as arrays:
+            everything = self._part(arrays, "")
+            test = self._part(arrays, "test_") if "test_images" in arrays else None
+        counts = np.bincount(everything.labels)
+        if counts.min() == 0:
+            self._refuse(f"no label is {int(counts.argmin())}", "labels from 0 without gaps")
+        if counts.min() < 5:
+            rare = int(counts.argmin())
+            self._refuse(f"class {rare} has {counts.min()} images", "at least 5 of each class")
+        if test is not None:
+            if test.images.shape[1:] != everything.images.shape[1:]:
+                self._refuse("test_images are of another shape than images", "the same shape")
+            if test.labels.max() >= len(counts):
+                self._refuse("test_labels hold classes that labels do not", "the same classes")
         return everything, test
 
-    def _images(self, arrays: Any, prefix: str) -> Images:
-        images: NDArray[Any] = arrays[f"{prefix}images"]
-        labels: NDArray[Any] = arrays[f"{prefix}labels"]
+    def _part(self, arrays: Any, prefix: str) -> Images:
+        images = self._array(arrays, f"{prefix}images")
+        labels = self._array(arrays, f"{prefix}labels")
+        shapes = f"{prefix}images and {prefix}labels are {images.shape} and {labels.shape}"
         if images.ndim == 3:
             images = images[:, None]
         elif images.ndim == 4 and self.layout == "nhwc":
+            if images.shape[1] <= 4 < images.shape[3]:
+                self._refuse(f"{shapes}, channels first", "that with layout: nchw")
             images = images.transpose(0, 3, 1, 2)
-        if images.ndim != 4 or labels.shape != (len(images),):
-            shapes = f"{arrays[f'{prefix}images'].shape} and {labels.shape}"
-            raise ValueError(f"{prefix}images and {prefix}labels are {shapes}; allowed: {ALLOWED}")
+        if images.ndim != 4 or labels.shape != (len(images),) or images.size == 0:
+            self._refuse(shapes, ALLOWED)
+        kinds = (np.integer, np.floating, np.bool_)
+        if not any(np.issubdtype(images.dtype, kind) for kind in kinds):
+            self._refuse(f"{prefix}images are {images.dtype}", "uint8 or floats")
         if images.dtype != np.uint8:
             images = images.astype(np.float32)
             if not np.isfinite(images).all():
-                raise ValueError(f"{prefix}images hold NaN or infinity")
-        if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
-            raise ValueError(f"{prefix}labels must be integers from 0")
-        if not prefix and np.bincount(labels).min() < 5:
-            rare = int(np.bincount(labels).argmin())
-            raise ValueError(f"class {rare} has fewer than 5 images; too few to split")
+                self._refuse(f"{prefix}images hold NaN or infinity", "finite numbers")
+        if not np.issubdtype(labels.dtype, np.integer):
+            self._refuse(f"{prefix}labels are {labels.dtype}", "integers from 0")
+        if labels.min() < 0 or labels.max() >= len(labels):
+            found = f"{labels.min()} to {labels.max()}"
+            self._refuse(f"{prefix}labels are {found}", "integers from 0 without gaps")
         return Images(np.ascontiguousarray(images), labels.astype(np.int64))
+
+    def _array(self, arrays: Any, name: str) -> NDArray[Any]:
+        try:
+            array = arrays[name]
+        except Exception:  # a damaged archive or header raises whatever zlib and NumPy do
+            self._refuse(f"{name} is damaged or holds objects", "an array of plain numbers")
+        if not isinstance(array, np.ndarray):
+            self._refuse(f"{name} is no array", "what numpy.savez writes")
+        return array
+
+    def _refuse(self, what: str, allowed: str) -> NoReturn:
+        raise UserError(f"{self.path}: {what}; allowed: {allowed}")

@@ -1,33 +1,28 @@
-"""Evaluations in processes of their own, through joblib's loky, under one fault policy."""
+"""Evaluations in worker processes, under one fault policy."""
 
 from __future__ import annotations
 
-import os
 import re
-import signal
-import threading
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from joblib.executor import get_memmapping_executor
-
-from evonas.core import Candidate, Evaluation, Evaluator, Status
+from evonas.core import Candidate, Evaluation, Evaluator, SearchFailed, Status
 from evonas.evaluators import worker
+from evonas.evaluators.pool import Workers
 from genomes import Genome
 
 Task = tuple[Candidate, int]
 
 TRIES_ALONE = 2  # of a candidate that crashed, before it is given up
+BARREN_ROUNDS = 3  # in which workers die before they begin anything, before the run is given up
 
 
 class Parallel:
-    """Answers with N worker processes, one if need be, so that no candidate can end the run.
+    """Answers with worker processes, so that no candidate can end the run.
 
     The fault policy is here and nowhere else. A candidate that outlives `timeout` is ended and
     stays so. One that crashed (an exception, `os._exit`, a segmentation fault, a SIGKILL) is tried
@@ -37,20 +32,11 @@ class Parallel:
     """
 
     def __init__(
-        self,
-        evaluator: Evaluator,
-        *,
-        workers: int,
-        threads: int = 1,
-        timeout: float | None = None,
-        gpus: Sequence[str] = (),
+        self, evaluator: Evaluator, workers: Workers, *, timeout: float | None = None
     ) -> None:
         self.evaluator = evaluator
         self.workers = workers
-        self.threads = threads
         self.timeout = timeout
-        self.gpus = tuple(gpus)
-        self._folder = Path()
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -60,54 +46,58 @@ class Parallel:
         return self.evaluator.cheap(genome)
 
     def prepare(self, run_dir: Path) -> None:
-        self._folder = run_dir / "scratch"
-        self._folder.mkdir(parents=True, exist_ok=True)
-        for trace in self._folder.glob("trace-*"):
-            trace.unlink()
         self.evaluator.prepare(run_dir)
 
     def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
         return next(self.evaluate_all([(candidate, seed)]))[1]
 
     def evaluate_all(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Evaluation]]:
-        """Each task's number and answer, in the order they are done."""
+        """Each task's number and answer, in the order they are done.
+
+        Raises:
+            SearchFailed: no worker lives long enough to begin anything.
+        """
+        try:
+            yield from self._answered(tasks)
+        except BaseException:  # Ctrl-C, or the caller has had enough
+            self.workers.close()
+            raise
+
+    def _answered(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Evaluation]]:
         waiting = deque(range(len(tasks)))
         suspects: deque[int] = deque()
         tries: Counter[int] = Counter()  # alone
-        try:
-            while waiting or suspects:
-                alone = bool(suspects)
-                numbers = deque([suspects.popleft()]) if alone else waiting
-                for i, evaluation in self._round(tasks, numbers, 1 if alone else self.workers):
-                    tries[i] += alone
-                    if evaluation.status is Status.CRASHED and tries[i] < TRIES_ALONE:
-                        suspects.append(i)
-                        continue
-                    cost = replace(evaluation.cost, attempts=1 + tries[i])
-                    yield i, replace(evaluation, cost=cost)
-        except BaseException:  # Ctrl-C, or the caller has had enough
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Ends the workers at once."""
-        self._executor().shutdown(wait=True, kill_workers=True)
+        barren = 0
+        while waiting or suspects:
+            alone = bool(suspects)
+            numbers = deque([suspects.popleft()]) if alone else waiting
+            barren += 1
+            for i, evaluation in self._round(tasks, numbers, 1 if alone else self.workers.count):
+                barren = 0
+                tries[i] += alone
+                if evaluation.status is Status.CRASHED and tries[i] < TRIES_ALONE:
+                    suspects.append(i)
+                    continue
+                cost = replace(evaluation.cost, attempts=1 + tries[i])
+                yield i, replace(evaluation, cost=cost)
+            if alone:
+                suspects.extendleft(numbers)  # not begun
+            if barren == BARREN_ROUNDS:
+                raise SearchFailed("workers die before they begin anything")
 
     def _round(
         self, tasks: Sequence[Task], numbers: deque[int], at_once: int
     ) -> Iterator[tuple[int, Evaluation]]:
         """Takes numbers off the queue until it is empty or a worker has died."""
         flying: dict[Future[Evaluation], int] = {}
-        executor = self._executor()
         while numbers or flying:
             try:
                 while numbers and len(flying) < at_once:
                     candidate, seed = tasks[numbers[0]]
-                    trace = self._trace(numbers[0])
-                    with _sigint_ignored():  # inherited by the workers that this may start
-                        future = executor.submit(
-                            worker.work, self.evaluator, candidate, seed, trace, self.timeout
-                        )
+                    trace = self.workers.trace(numbers[0])
+                    future = self.workers.submit(
+                        worker.work, self.evaluator, candidate, seed, trace, self.timeout
+                    )
                     flying[future] = numbers.popleft()
                 done, _ = wait(flying, return_when=FIRST_COMPLETED)
                 for future in done:
@@ -129,7 +119,7 @@ class Parallel:
         codes = re.search(r"exit codes of the workers are \{(.*?)\}", message)
         died = f"its worker died: {codes[1] if codes else 'exit code unknown'}"
         for future, i in flying.items():
-            trace = self._trace(i)
+            trace = self.workers.trace(i)
             if future.exception() is None:
                 yield i, future.result()
             elif not trace.exists():
@@ -140,34 +130,3 @@ class Parallel:
                 status = Status.TIMEOUT if timed_out else Status.CRASHED
                 text = f"took longer than {self.timeout:g} s" if timed_out else died
                 yield i, Evaluation(tasks[i][0], {}, status, message=text, deterministic=False)
-
-    def _trace(self, number: int) -> Path:
-        return self._folder / f"trace-{number}"
-
-    def _executor(self) -> Any:
-        """loky's executor; a new one after a worker has died, else the one there is."""
-        threads = str(self.threads)
-        return get_memmapping_executor(
-            self.workers,
-            initializer=worker.start,
-            initargs=(os.getpid(), self._folder, self.workers, self.gpus),
-            env={
-                "OMP_NUM_THREADS": threads,
-                "MKL_NUM_THREADS": threads,
-                "OPENBLAS_NUM_THREADS": threads,
-                "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # deterministic matrix products on CUDA
-            },
-        )
-
-
-@contextmanager
-def _sigint_ignored() -> Iterator[None]:
-    """For the main thread: what a process ignores, those it starts ignore from their birth."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

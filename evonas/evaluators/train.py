@@ -57,6 +57,7 @@ class TrainEvaluator:
         self.data = data
         self.hardware = hardware
         self.scratch: Path | None = None
+        self.batch_size = min(self.recipe.batch_size, len(data.train))
         self._profiles: dict[Genome, dict[str, float]] = {}
 
     @property
@@ -90,7 +91,7 @@ class TrainEvaluator:
         torch.set_num_threads(self.hardware.threads)
         if self.hardware.device == "cuda":
             torch.use_deterministic_algorithms(True, warn_only=True)
-        batch = min(self.recipe.batch_size, len(self.data.train))
+        batch = self.batch_size
         evaluation = self._attempt(candidate, candidate.budget, seed, batch)
         if evaluation.status is Status.OUT_OF_MEMORY:
             if self.hardware.device == "cuda":
@@ -107,11 +108,12 @@ class TrainEvaluator:
 
     def test(self, genome: Genome, weights: Path, test: Images) -> dict[str, float]:
         """Error, top-5 error and loss of saved weights on images that no search has seen."""
-        network = self.build(genome)
+        network = self.build(self.space.canonical(genome))
         network.load_state_dict(load_file(weights))
         device = torch.device(self.hardware.device)
         part = Resident.of(test, device)
-        return measure(network.to(device), part, resident(self.data, device), self.hardware)
+        data = resident(self.data, device)
+        return measure(network.to(device), part, data, self.hardware, 4 * self.batch_size)
 
     def _attempt(
         self, candidate: Candidate, budget: Budget, seed: int, micro_batch: int
@@ -131,7 +133,7 @@ class TrainEvaluator:
                 network, data, self.recipe, budget, seed, self.hardware, micro_batch=micro_batch
             )
             cost = Cost(training_seconds=done.seconds, epochs=done.epochs, steps=done.steps)
-            measured = measure(network, data.val, data, self.hardware)
+            measured = measure(network, data.val, data, self.hardware, 4 * micro_batch)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not _out_of_memory(error):
                 raise
@@ -164,7 +166,8 @@ class TrainEvaluator:
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    """The CPU's allocator raises a plain RuntimeError; only its text tells."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        "can't allocate memory" in str(error)
+    """The CPU's allocator and some CUDA libraries raise a plain RuntimeError; its text tells."""
+    signs = ("can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        sign in str(error) for sign in signs
     )

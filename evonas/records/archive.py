@@ -44,7 +44,8 @@ class Archive:
         self.objectives = tuple(objectives)
         self.references = list(references)
         self.front: list[Entry] = []
-        self.asked: dict[Question, None] = {}
+        self.asked: set[Question] = set()
+        self.keys: set[str] = set()
         self.generations = 0
         self.evaluations = 0
         self.hits = 0
@@ -58,7 +59,8 @@ class Archive:
         ):
             if not cached and self._counts(evaluation):
                 found.append(Entry(question, evaluation, generation.index, self.evaluations))
-            self.asked[question] = None
+            self.asked.add(question)
+            self.keys.add(question.key)
             self.evaluations += 1
             self.hits += cached
             if evaluation.status.failed:

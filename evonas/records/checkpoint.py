@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -37,17 +38,19 @@ class Checkpoint:
 def save(folder: Path, checkpoint: Checkpoint) -> None:
     """Writes the newest checkpoint and lets go of those before the last two."""
     buffer = io.BytesIO()
-    torch.save(asdict(checkpoint), buffer)
-    write_atomic(folder / f"generation-{checkpoint.generations:07d}.pt", buffer.getvalue())
+    torch.save({name: getattr(checkpoint, name) for name in Checkpoint.__slots__}, buffer)
+    write_atomic(
+        folder / f"generation-{checkpoint.generations:07d}.pt", buffer.getvalue(), sync=True
+    )
     for old in _files(folder)[KEPT:]:
         old.unlink()
 
 
-def newest(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint that can be read; None before the first generation.
+def newest_first(folder: Path) -> Iterator[Checkpoint]:
+    """The checkpoints that can be read.
 
     Raises:
-        UserError: it was written by a newer version.
+        UserError: one was written by a newer version.
     """
     for path in _files(folder):
         try:
@@ -57,8 +60,7 @@ def newest(folder: Path) -> Checkpoint | None:
             continue
         if data["version"] > VERSION:
             raise UserError(f"{path} has version {data['version']}; known: up to {VERSION}")
-        return Checkpoint(**data)
-    return None
+        yield Checkpoint(**data)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -10,20 +10,16 @@ from typing import IO
 from evonas.core import UserError
 
 
-def write_atomic(path: Path, content: bytes | str) -> None:
-    """Writes aside, flushes to the disk, and renames into place."""
+def write_atomic(path: Path, content: bytes | str, *, sync: bool = False) -> None:
+    """Writes aside and renames into place; with `sync`, it outlives a power cut too."""
     data = content.encode() if isinstance(content, str) else content
     aside = path.with_name(f".{path.name}.part")
     with aside.open("wb") as file:
         file.write(data)
         file.flush()
-        os.fsync(file.fileno())
+        if sync:
+            os.fsync(file.fileno())
     aside.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def lock(run_dir: Path) -> IO[str]:

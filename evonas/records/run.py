@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from evonas.core import Candidate, Generation, Objective, Question, State, UserError
+from evonas.core import Candidate, Generation, Objective, Question, State
 from evonas.records import checkpoint as checkpoints
 from evonas.records import tables
 from evonas.records.archive import Archive
 from evonas.records.journal import Journal
 from genomes import SearchSpace
+
+log = logging.getLogger(__name__)
 
 
 class RunFolder:
@@ -60,7 +63,11 @@ class RunFolder:
             )
             if not cached
         )
-        self.write_front()
+        tables.write_table(
+            self.path / "front.csv",
+            tables.front_rows(archive, self.space),
+            tables.front_columns(self.metrics),
+        )
         checkpoints.save(
             self.path / "checkpoints",
             checkpoints.Checkpoint(
@@ -71,13 +78,6 @@ class RunFolder:
             ),
         )
         self._keep_weights(generation)
-
-    def write_front(self) -> None:
-        tables.write_table(
-            self.path / "front.csv",
-            tables.front_rows(self.archive, self.space),
-            tables.front_columns(self.metrics),
-        )
 
     def scratch(self, question: Question) -> Path:
         """Where the evaluator leaves the weights of a training."""
@@ -94,11 +94,11 @@ class RunFolder:
         self.journal.close()
 
     def _keep_weights(self, generation: Generation) -> None:
-        """Those of the front are kept under their key, all others of the generation go."""
+        """Those of the front are kept under their key; of all others asked so far, none."""
         self._collect_weights()
         kept = {entry.question.key for entry in self.archive.front}
         for file in (self.path / "weights").glob("*.safetensors"):
-            if file.stem not in kept:
+            if file.stem in self.archive.keys - kept:
                 file.unlink()
         for question in generation.questions:
             self.scratch(question).unlink(missing_ok=True)
@@ -110,20 +110,29 @@ class RunFolder:
                 file.replace(self.weights(entry.question.key))
 
     def _restore(self) -> None:
-        """Back to the last checkpoint: later rows are dropped, the archive is folded again."""
-        checkpoint = checkpoints.newest(self.path / "checkpoints")
-        if checkpoint is None:
-            for table in self._growing:
-                table.clear()
-            return
-        for table in self._growing:
-            table.cut(checkpoint.tables[table.path.name])
-        self.strategy = checkpoint.strategy
-        self._refold()
-        self._collect_weights()
+        """Back to the newest checkpoint that tables and journal bear out.
 
-    def _refold(self) -> None:
-        """The archive from `evaluations.csv`; the journal has the values, to the last digit."""
+        Rows after it are dropped, and the archive is folded again. Without any, the run begins
+        anew, and the journal answers what it has answered before.
+        """
+        for checkpoint in checkpoints.newest_first(self.path / "checkpoints"):
+            sizes = checkpoint.tables
+            if all(table.size >= sizes[table.path.name] for table in self._growing):
+                for table in self._growing:
+                    table.cut(sizes[table.path.name])
+                archive = self._refolded()
+                if archive is not None:
+                    self.archive = archive
+                    self.strategy = checkpoint.strategy
+                    self._collect_weights()
+                    return
+            log.warning("tables or journal have lost rows that a checkpoint counts on; going back")
+        for table in self._growing:
+            table.clear()
+
+    def _refolded(self) -> Archive | None:
+        """The archive of `evaluations.csv`; the journal has the values, to the last digit."""
+        archive = Archive(self.archive.objectives, self.archive.references)
         rows = tables.read_text(self.evaluations.path)
         for generation, group in rows.groupby(rows["generation"].astype(int), sort=True):
             questions, evaluations = [], []
@@ -132,11 +141,12 @@ class RunFolder:
                 question = Question(key, int(seed), budget)
                 answer = self.journal.get(question)
                 if answer is None:
-                    raise UserError(f"{self.path / 'journal'} lacks the training of {key}")
+                    return None
                 questions.append(question)
                 genome = self.space.genome(map(int, genes.split("-")))
                 evaluations.append(replace(answer, candidate=Candidate(genome)))
             cached = tuple((group["cached"] == "True").tolist())
-            self.archive.add(
+            archive.add(
                 Generation(int(str(generation)), tuple(questions), tuple(evaluations), cached)
             )
+        return archive

@@ -1,4 +1,7 @@
-"""DEAP, kept indoors: no type of its own leaves this file but through `select` and `mate`."""
+"""DEAP, kept indoors: `select` and `mate` take and give plain lists.
+
+Both draw from the global `random`; call them within `stdlib_random`.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +69,6 @@ def select(
     k: int,
     how: str,
     tournament_size: int,
-    rng: np.random.Generator,
 ) -> list[int]:
     """Positions of k parents in the population, with repeats, in random order.
 
@@ -82,31 +84,27 @@ def select(
     population = [Individual(row, number) for number, row in enumerate(genes)]
     for individual, value in zip(population, fitness.tolist(), strict=True):
         individual.fitness.values = (value,)
-    with stdlib_random(rng):
-        if how == "tournament":
-            parents = tools.selTournament(population, k, tournsize=tournament_size)
-        elif how == "rank":
-            parents = tools.selStochasticUniversalSampling(population, k)
-            random.shuffle(parents)  # they come sorted, and neighbours mate
-        else:
-            parents = tools.selRoulette(population, k)
+    if how == "tournament":
+        parents = tools.selTournament(population, k, tournsize=tournament_size)
+    elif how == "rank":
+        parents = tools.selStochasticUniversalSampling(population, k)
+        random.shuffle(parents)  # they come sorted, and neighbours mate
+    else:
+        parents = tools.selRoulette(population, k)
     if len(parents) != k:
         raise RuntimeError(f"DEAP selected {len(parents)} parents of {k}")
     return [parent.number for parent in parents]
 
 
-def mate(
-    first: Sequence[int], second: Sequence[int], how: str, rng: np.random.Generator
-) -> tuple[list[int], list[int]]:
+def mate(first: Sequence[int], second: Sequence[int], how: str) -> tuple[list[int], list[int]]:
     """Two children of two gene vectors; genes swap places with those of the other parent."""
     a, b = Individual(first), Individual(second)
-    with stdlib_random(rng):
-        if how == "uniform":
-            tools.cxUniform(a, b, indpb=0.5)
-        elif len(a) < 2:
-            pass  # no point to cut at
-        elif how == "one_point":
-            tools.cxOnePoint(a, b)
-        else:
-            tools.cxTwoPoint(a, b)
+    if how == "uniform":
+        tools.cxUniform(a, b, indpb=0.5)
+    elif len(a) < 2:
+        pass  # no point to cut at
+    elif how == "one_point":
+        tools.cxOnePoint(a, b)
+    else:
+        tools.cxTwoPoint(a, b)
     return list(a), list(b)

@@ -41,12 +41,12 @@ class ResidentData:
         return (images.float() - self.mean) / self.std
 
 
-_resident: dict[tuple[str, str], ResidentData] = {}
+_resident: dict[tuple[str, str, bool], ResidentData] = {}
 
 
 def resident(data: DataSet, device: torch.device) -> ResidentData:
     """The data on the device; copied there the first time a process asks."""
-    name = (data.fingerprint, str(device))
+    name = (data.fingerprint, str(device), data.flippable)
     if name not in _resident:
         _resident.clear()  # one data set at a time
         _resident[name] = ResidentData(
@@ -85,11 +85,11 @@ def augmented(images: Tensor, recipe: Recipe, flip: bool, generator: torch.Gener
     if flip:
         images = torch.where(draw(2).view(n, 1, 1, 1) == 1, images.flip(3), images)
     if recipe.cutout:
-        half = recipe.cutout / 2
-        y = torch.arange(height, device=images.device) + 0.5 - half
-        x = torch.arange(width, device=images.device) + 0.5 - half
-        in_rows = (y - draw(height)[:, None]).abs() <= half
-        in_columns = (x - draw(width)[:, None]).abs() <= half
+        half = recipe.cutout // 2  # the square is centred on any pixel, and cut off at the border
+        rows = torch.arange(height, device=images.device) - draw(height)[:, None] + half
+        columns = torch.arange(width, device=images.device) - draw(width)[:, None] + half
+        in_rows = (rows >= 0) & (rows < recipe.cutout)
+        in_columns = (columns >= 0) & (columns < recipe.cutout)
         hole = in_rows[:, None, :, None] & in_columns[:, None, None, :]
         images = images.masked_fill(hole, 0.0)
     return images

@@ -17,7 +17,6 @@ from evonas.training.batches import Resident, ResidentData, augmented
 from evonas.training.recipe import Recipe, lr_factor
 
 CHECK_EVERY = 20  # steps between looks at the loss, each of which waits for the device
-EVAL_BATCH = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +96,16 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = recipe.lr * lr_factor(recipe.schedule, progress() / horizon)
         optimizer.zero_grad(set_to_none=True)
-        for part in rows.split(micro_batch):
-            at = part.to(data.train.labels.device)
-            images = augmented(data.normalised(data.train.images[at]), recipe, flip, generator)
-            if hardware.channels_last:
-                images = images.contiguous(memory_format=torch.channels_last)
+        at = rows.to(data.train.labels.device)
+        images = augmented(data.normalised(data.train.images[at]), recipe, flip, generator)
+        if hardware.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        parts = zip(
+            images.split(micro_batch), data.train.labels[at].split(micro_batch), strict=True
+        )
+        for part, labels in parts:
             with hardware.autocast():
-                loss = cross_entropy(
-                    network(images),
-                    data.train.labels[at],
-                    label_smoothing=recipe.label_smoothing,
-                )
+                loss = cross_entropy(network(part), labels, label_smoothing=recipe.label_smoothing)
             (loss * (len(part) / len(rows))).backward()
         optimizer.step()
         last_loss = loss.detach()
@@ -120,15 +118,19 @@ def train(
 
 @torch.no_grad()
 def measure(
-    network: nn.Module, part: Resident, data: ResidentData, hardware: Hardware
+    network: nn.Module,
+    part: Resident,
+    data: ResidentData,
+    hardware: Hardware,
+    batch_size: int,
 ) -> dict[str, float]:
     """Error, top-5 error (shares) and mean cross-entropy (nats) on a part of the data."""
     network.eval()
     wrong = wrong_5 = 0
     loss = 0.0
-    for start in range(0, len(part), EVAL_BATCH):
-        labels = part.labels[start : start + EVAL_BATCH]
-        images = data.normalised(part.images[start : start + EVAL_BATCH])
+    for start in range(0, len(part), batch_size):
+        labels = part.labels[start : start + batch_size]
+        images = data.normalised(part.images[start : start + batch_size])
         if hardware.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         with hardware.autocast():

@@ -1,0 +1,80 @@
+"""How many evaluations a second the engine itself can do, when an evaluation costs nothing.
+
+    python benchmarks/free_evaluator.py [--evaluations 20000] [--population 100]
+
+Everything of a run is on: the genetic strategy, journal, tables, checkpoints, fsync and all; only
+the training is left out. One process, one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from evonas.core import Candidate, Evaluation, Objective
+from evonas.loop import evolve
+from evonas.records.run import RunFolder
+from evonas.strategies.genetic import Genetic, GeneticParams
+from genomes import Genome, NASBench201
+
+
+class Free:
+    """Two objectives that are read off the genes and the seed."""
+
+    metrics = ("val_error", "params")
+
+    def cheap(self, genome: Genome) -> Mapping[str, float]:
+        return {"params": 1 + sum(gene == 3 for gene in genome.genes)}
+
+    def prepare(self, run_dir: Path) -> None:
+        pass
+
+    def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
+        values = {"val_error": (seed % 9973) / 9973, **self.cheap(candidate.genome)}
+        return Evaluation(candidate, values)
+
+
+def measure(evaluations: int, population: int, folder: Path) -> float:
+    """Seconds for a run of so many evaluations."""
+    space = NASBench201()
+    space.key(space.genome([0] * 6))  # its table of keys is made once a process
+    objectives = (Objective(name="val_error"), Objective(name="params"))
+    evaluator = Free()
+    run = RunFolder(
+        folder,
+        space=space,
+        metrics=evaluator.metrics,
+        objectives=objectives,
+        references=(1.0, 7.0),
+    )
+    strategy = Genetic(GeneticParams(population=population), space=space, objectives=objectives)
+    started = time.perf_counter()
+    for generation in evolve(
+        strategy, evaluator, space=space, seed=0, evaluations=evaluations, answers=run.journal
+    ):
+        run.record(generation, strategy.state_dict())
+    seconds = time.perf_counter() - started
+    run.close()
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--evaluations", type=int, default=20_000)
+    parser.add_argument("--population", type=int, default=100)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        seconds = measure(arguments.evaluations, arguments.population, Path(folder))
+    rate = arguments.evaluations / seconds
+    print(
+        f"{arguments.evaluations:,} evaluations, population {arguments.population}: "
+        f"{seconds:.2f} s, {rate:,.0f} a second (Python {platform.python_version()}, n=1)"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""The worker processes, through joblib's loky: spawned, never forked."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TypeVar
+
+from joblib.executor import get_memmapping_executor
+
+from evonas.evaluators import worker
+
+T = TypeVar("T")
+
+
+class Workers:
+    """N processes, one if need be, each with one torch thread unless told otherwise.
+
+    Large NumPy arrays in what is submitted are memory-mapped, not copied.
+
+    Args:
+        folder: for the traces of what is running.
+        gpus: the GPUs to go round, `("0", "1")`; none on the CPU.
+    """
+
+    def __init__(
+        self, folder: Path, count: int, *, threads: int = 1, gpus: Sequence[str] = ()
+    ) -> None:
+        self.folder = folder
+        self.count = count
+        self.threads = threads
+        self.gpus = tuple(gpus)
+        self._used = False
+        folder.mkdir(parents=True, exist_ok=True)
+        for trace in folder.glob("trace-*"):
+            trace.unlink()
+
+    def submit(self, function: Callable[..., T], *arguments: Any) -> Future[T]:
+        """The future result of a call in a worker; after a death, in a new one.
+
+        Raises:
+            BrokenProcessPool: a worker has died since the last look.
+        """
+        self._used = True
+        with _sigint_ignored():  # inherited by the workers that this may start
+            future: Future[T] = self._executor().submit(function, *arguments)
+        return future
+
+    def warm(self, module: str) -> None:
+        """Has each worker import a module while the driver does something else."""
+        for _ in range(self.count):
+            self.submit(import_module, module)
+
+    def trace(self, number: int) -> Path:
+        """The file that is there while task `number` is running."""
+        return self.folder / f"trace-{number}"
+
+    def close(self) -> None:
+        """Ends the workers at once, if any were started."""
+        if self._used:
+            self._executor().shutdown(wait=True, kill_workers=True)
+            self._used = False
+
+    def _executor(self) -> Any:
+        """loky's executor: the one there is, or a new one after a worker has died."""
+        threads = str(self.threads)
+        return get_memmapping_executor(
+            self.count,
+            initializer=worker.start,
+            initargs=(os.getpid(), self.folder, self.count, self.gpus),
+            env={
+                "OMP_NUM_THREADS": threads,
+                "MKL_NUM_THREADS": threads,
+                "OPENBLAS_NUM_THREADS": threads,
+                "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # deterministic matrix products on CUDA
+            },
+        )
+
+
+@contextmanager
+def _sigint_ignored() -> Iterator[None]:
+    """For the main thread: what a process ignores, those it starts ignore from their birth."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

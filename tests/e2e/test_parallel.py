@@ -1,0 +1,121 @@
+"""The fault policy, with real processes."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from evonas.core import Candidate, Evaluation, Status
+from evonas.evaluators.parallel import Parallel
+from evonas.evaluators.pool import Workers
+from genomes import NASBench201
+from tests.faults import Counting
+
+SPACE = NASBench201()
+GENOMES = [f"{i}-3-3-0-0-{j}" for i in range(4) for j in range(2)]
+TASKS = [(Candidate(SPACE.parse(text)), 100 + i) for i, text in enumerate(GENOMES)]
+
+
+@pytest.fixture
+def workers(tmp_path: Path) -> Iterator[list[Workers]]:
+    made: list[Workers] = []
+    yield made
+    for each in made:
+        each.close()
+
+
+def answers(
+    made: list[Workers], evaluator: Counting, folder: Path, *, count: int = 2, timeout: float = 60
+) -> dict[str, Evaluation]:
+    workers = Workers(folder / "scratch", count)
+    made.append(workers)
+    parallel = Parallel(evaluator, workers, timeout=timeout)
+    return {GENOMES[i]: evaluation for i, evaluation in parallel.evaluate_all(TASKS)}
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_answers_are_the_same_in_one_process_and_in_many(
+    workers: list[Workers], tmp_path: Path, count: int
+) -> None:
+    found = answers(workers, Counting(), tmp_path, count=count)
+    here = Counting()
+    for text, (candidate, seed) in zip(GENOMES, TASKS, strict=True):
+        assert found[text].values == here.evaluate(candidate, seed).values
+        assert found[text].status is Status.OK
+    used = {evaluation.cost.worker for evaluation in found.values()}
+    assert len(used) <= count
+    assert psutil.Process().pid not in used
+
+
+@pytest.mark.parametrize(
+    ("fault", "count"),
+    [("raises", 2), ("leaves", 2), ("dies", 2), ("segfaults", 2), ("exits", 1), ("exits", 2)],
+)
+def test_only_the_guilty_one_crashes(
+    workers: list[Workers], tmp_path: Path, fault: str, count: int
+) -> None:
+    notes = tmp_path / "notes"
+    guilty = GENOMES[3]
+    found = answers(workers, Counting({guilty: fault}, notes=notes), tmp_path, count=count)
+    assert {text for text, e in found.items() if e.status is not Status.OK} == {guilty}
+    assert found[guilty].status is Status.CRASHED
+    assert found[guilty].message
+    calls = Counter(notes.read_text().split())
+    assert calls[guilty] == 3  # once among the others, then twice alone
+    assert sum(calls.values()) <= len(GENOMES) + 2 + (count - 1)
+
+
+def test_a_crash_that_does_not_come_again_is_forgiven(
+    workers: list[Workers], tmp_path: Path
+) -> None:
+    unlucky = GENOMES[2]
+    evaluator = Counting({unlucky: "exits"}, notes=tmp_path / "notes", once=True)
+    found = answers(workers, evaluator, tmp_path)
+    assert found[unlucky].status is Status.OK
+    assert found[unlucky].cost.attempts == 2
+
+
+@pytest.mark.parametrize("fault", ["hangs", "slow"])
+def test_a_hang_is_a_timeout_even_in_c_and_is_not_tried_again(
+    workers: list[Workers], tmp_path: Path, fault: str
+) -> None:
+    notes = tmp_path / "notes"
+    guilty = GENOMES[1]
+    evaluator = Counting({guilty: fault}, seconds=0.05, notes=notes)
+    found = answers(workers, evaluator, tmp_path, timeout=1.5)
+    assert found[guilty].status is Status.TIMEOUT
+    assert not found[guilty].deterministic
+    assert "1.5" in found[guilty].message
+    assert all(e.status is Status.OK for text, e in found.items() if text != guilty)
+    assert Counter(notes.read_text().split())[guilty] == 1
+
+
+def test_many_faults_at_once_are_told_apart(workers: list[Workers], tmp_path: Path) -> None:
+    faults = dict(zip(GENOMES, ["raises", "exits", "hangs", "dies"], strict=False))
+    found = answers(workers, Counting(faults), tmp_path, timeout=2)
+    assert [found[text].status for text in GENOMES[:4]] == [
+        Status.CRASHED,
+        Status.CRASHED,
+        Status.TIMEOUT,
+        Status.CRASHED,
+    ]
+    assert "ZeroDivisionError" in found[GENOMES[0]].message
+    assert "EXIT(7)" in found[GENOMES[1]].message
+    assert "SIGKILL" in found[GENOMES[3]].message
+    assert all(found[text].status is Status.OK for text in GENOMES[4:])
+    assert not list((tmp_path / "scratch").glob("trace-*"))
+
+
+def test_closing_leaves_no_process_behind(workers: list[Workers], tmp_path: Path) -> None:
+    found = answers(workers, Counting(), tmp_path)
+    used = {evaluation.cost.worker for evaluation in found.values()}
+    workers[0].close()
+    end = time.monotonic() + 5
+    while any(psutil.pid_exists(pid) for pid in used) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not any(psutil.pid_exists(pid) for pid in used)

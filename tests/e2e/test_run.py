@@ -1,0 +1,344 @@
+"""From a YAML file to a run folder, through the command, on real images."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from typer.testing import CliRunner, Result
+
+from evonas import config, registry
+from evonas.cli import app
+from evonas.core import Status
+from evonas.evaluators.train import METRICS
+from evonas.networks.decode import decode
+from evonas.records.tables import evaluation_columns
+from genomes import NASBench201
+
+ROOT = Path(__file__).resolve().parents[2]
+SPACE = NASBench201()
+EXPERIMENT = """
+name: tiny
+seed: 1
+space: {name: nasbench201, channels: 4, cells: 1}
+data: {name: digits}
+strategy: {name: genetic, population: 6, elites: 2}
+evaluator: {name: train, recipe: {lr: 0.1, batch_size: 64}}
+budget: {epochs: 1}
+objectives: [{name: val_error}, {name: params}]
+stop: {generations: 2}
+finalists: {top: 2, seeds: 2, budget: {epochs: 2}}
+parallel: {workers: 2, timeout: 100}
+"""
+
+
+def evonas(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("experiment") / "tiny.yaml"
+    path.write_text(EXPERIMENT)
+    return path
+
+
+@pytest.fixture
+def with_faults(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Lets an experiment name an evaluator that fails on purpose."""
+    target = "tests.faulty_training:FaultyEvaluator"
+    monkeypatch.setitem(registry.TABLES["evaluators"], "faulty", target)
+    registry.table.cache_clear()
+    yield
+    registry.table.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def run_dir(experiment: Path) -> Path:
+    out = experiment.parent / "run"
+    result = evonas("run", experiment, "--out", out)
+    assert result.exit_code == 0, result.output
+    return out
+
+
+def test_a_run_folder_holds_what_it_should(run_dir: Path) -> None:
+    held = {path.name for path in run_dir.iterdir()}
+    tables = {f"{name}.csv" for name in ("evaluations", "generations", "fronts", "front")}
+    tables |= {"finalists.csv", "timings.csv"}
+    files = {"config.yaml", "environment.json", "space.json", "journal", "log.txt", "lock"}
+    assert held == tables | files | {"checkpoints", "weights", "scratch"}
+    assert not list((run_dir / "scratch").iterdir())
+
+
+def test_every_table_opens_with_plain_read_csv(run_dir: Path) -> None:
+    evaluations = pd.read_csv(run_dir / "evaluations.csv")
+    assert tuple(evaluations.columns) == evaluation_columns(METRICS)
+    assert len(evaluations) == 12
+    assert evaluations["index"].tolist() == list(range(12))
+    assert set(evaluations["status"]) == {"ok"}
+    assert evaluations["deterministic"].all()
+    for row in evaluations.to_dict("records"):
+        genome = SPACE.parse(row["genome"])
+        assert genome.text == row["genes"]
+        assert SPACE.key(genome) == row["key"]
+    generations = pd.read_csv(run_dir / "generations.csv")
+    assert generations["evaluations"].tolist() == [6, 6]
+    best = evaluations.groupby("generation")["val_error"].min()
+    assert generations["val_error_best"].tolist() == best.tolist()
+    assert generations["hypervolume"].is_monotonic_increasing
+    fronts = pd.read_csv(run_dir / "fronts.csv")
+    assert generations["front_size"].tolist() == fronts.groupby("generation").size().tolist()
+    timings = pd.read_csv(run_dir / "timings.csv")
+    assert timings["phase"].value_counts().to_dict() == {"search": 12, "finalists": 4}
+    assert (timings["seconds"] >= timings["training_seconds"]).all()
+    assert (timings["training_seconds"] > 0).all()
+
+
+def test_the_front_is_what_no_other_network_dominates(run_dir: Path) -> None:
+    evaluations = pd.read_csv(run_dir / "evaluations.csv").drop_duplicates("key")
+    front = pd.read_csv(run_dir / "front.csv")
+    kept = set(front["key"])
+    for row in evaluations.itertuples():
+        better = evaluations[
+            (evaluations.val_error <= row.val_error)
+            & (evaluations.params <= row.params)
+            & ((evaluations.val_error < row.val_error) | (evaluations.params < row.params))
+        ]
+        assert (row.key in kept) == better.empty
+
+
+def test_weights_of_the_front_are_kept_and_no_others(run_dir: Path) -> None:
+    front = pd.read_csv(run_dir / "front.csv")
+    held = {path.stem for path in (run_dir / "weights").iterdir()}
+    assert held == {*front["key"], "winner"}
+    for row in front.to_dict("records"):
+        network = decode(
+            SPACE, SPACE.parse(row["key"][1:]), in_channels=1, classes=10, channels=4, cells=1
+        )
+        network.load_state_dict(load_file(run_dir / "weights" / f"{row['key']}.safetensors"))
+        assert sum(p.numel() for p in network.parameters()) == row["params"]
+
+
+def test_the_winner_is_the_finalist_with_the_best_mean(run_dir: Path) -> None:
+    finalists = pd.read_csv(run_dir / "finalists.csv")
+    assert len(finalists) == 2
+    assert finalists["winner"].tolist() == [True, False]
+    assert finalists["val_error"].is_monotonic_increasing
+    for row in finalists.to_dict("records"):
+        seeds = [float(text) for text in row["val_error_by_seed"].split()]
+        assert sum(seeds) / 2 == pytest.approx(row["val_error"])
+        assert pd.Series(seeds).std() == pytest.approx(row["val_error_std"])
+    error = finalists["test_error"][0]
+    assert 0 <= error < 0.5
+    assert finalists["test_error_se"][0] == pytest.approx((error * (1 - error) / 359) ** 0.5)
+    assert pd.isna(finalists["test_error"][1])
+
+
+def test_the_resolved_config_says_all_and_runs_again(run_dir: Path, experiment: Path) -> None:
+    resolved = config.load(run_dir / "config.yaml")
+    asked = config.load(experiment)
+    assert resolved.strategy == asked.strategy
+    assert resolved.parallel.device in ("cpu", "cuda:0", "cuda")
+    assert resolved.parallel.precision in ("float32", "bfloat16")
+    largest = 38130  # of six 3x3 convolutions at 4 channels, 1 cell, from the closed form's parts
+    references = [objective.reference for objective in resolved.objectives]
+    network = decode(
+        SPACE, SPACE.parse("3-3-3-3-3-3"), in_channels=1, classes=10, channels=4, cells=1
+    )
+    largest = sum(p.numel() for p in network.parameters())
+    assert references == [1.0, largest]
+
+
+def test_environment_and_space_are_told(run_dir: Path) -> None:
+    told = json.loads((run_dir / "environment.json").read_text())
+    assert told["packages"]["torch"] == torch.__version__
+    assert told["deterministic"] is True
+    space = json.loads((run_dir / "space.json").read_text())
+    assert space["size"] == 15625
+    assert [gene["name"] for gene in space["genes"]] == [gene.name for gene in SPACE.genes]
+
+
+def test_checkpoints_are_plain_data(run_dir: Path) -> None:
+    for path in (run_dir / "checkpoints").iterdir():
+        assert torch.load(path, weights_only=True)["version"] == 1
+
+
+def test_show_tells_front_winner_cost_and_faults(run_dir: Path) -> None:
+    result = evonas("show", run_dir)
+    assert result.exit_code == 0
+    front = pd.read_csv(run_dir / "front.csv")
+    for key in front["key"]:
+        assert key in result.output
+    for word in ("winner", "test accuracy", "cost: 12 evaluations", "faults: none"):
+        assert word in result.output
+
+
+def test_a_folder_that_is_there_is_refused_with_the_two_ways_on(
+    run_dir: Path, experiment: Path
+) -> None:
+    result = evonas("run", experiment, "--out", run_dir)
+    assert result.exit_code == 2
+    assert f"evonas resume {run_dir}" in result.stderr
+    assert "--out" in result.stderr
+
+
+def test_data_that_cannot_be_split_are_the_users_mistake_and_leave_no_folder(
+    experiment: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "none"
+    result = evonas("run", experiment, "--out", out, "--set", "data.val=0.001")
+    assert result.exit_code == 2
+    assert "allowed: shares that give each part an image of each class" in result.stderr
+    assert not out.exists()
+
+
+def test_a_folder_in_use_is_refused(run_dir: Path) -> None:
+    from evonas.records.files import lock
+
+    held = lock(run_dir)
+    result = evonas("resume", run_dir)
+    held.close()
+    assert result.exit_code == 2
+    assert str(os.getpid()) in result.stderr
+
+
+@pytest.mark.parametrize("override", ["strategy.population=8", "seed=2", "budget.epochs=9"])
+def test_a_resume_cannot_change_the_past(run_dir: Path, override: str) -> None:
+    result = evonas("resume", run_dir, "--set", override)
+    assert result.exit_code == 2
+    assert "stop" in result.stderr
+
+
+def test_a_longer_run_is_the_same_as_a_short_one_resumed(
+    run_dir: Path, experiment: Path, tmp_path: Path
+) -> None:
+    long = tmp_path / "long"
+    assert evonas("run", experiment, "--out", long, "--set", "stop.generations=3").exit_code == 0
+    resumed = evonas("resume", run_dir, "--set", "stop.generations=3")
+    assert resumed.exit_code == 0, resumed.output
+    for name in ("evaluations", "generations", "fronts", "front", "finalists"):
+        assert (run_dir / f"{name}.csv").read_bytes() == (long / f"{name}.csv").read_bytes()
+
+
+@pytest.mark.usefixtures("with_faults")
+def test_each_fault_has_its_own_status_and_harms_no_other(experiment: Path, tmp_path: Path) -> None:
+    document = yaml.safe_load(experiment.read_text())
+    document["strategy"]["population"] = 8
+    document["stop"] = {"generations": 1}
+    document["finalists"] = {"top": 0}
+    document["parallel"] = {"workers": 2, "timeout": 12}
+
+    def generation_0(name: str, faults: dict[str, str]) -> pd.DataFrame:
+        document["evaluator"] |= {"name": "faulty", "faults": faults}
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(document))
+        result = evonas("run", path, "--out", tmp_path / name)
+        assert result.exit_code == 0, result.output
+        return pd.read_csv(tmp_path / name / "evaluations.csv")
+
+    before = set(psutil.Process().children(recursive=True))
+    clean = generation_0("clean", {})
+    assert (clean["status"] == "ok").all()
+    canonical = [SPACE.canonical(SPACE.parse(genome)).text for genome in clean["genome"]]
+    faults = dict(zip(canonical, ["raises", "exits", "hangs", "nan"], strict=False))
+    faulty = generation_0("faulty", faults)
+
+    expected = [Status.CRASHED, Status.CRASHED, Status.TIMEOUT, Status.DIVERGED]
+    assert faulty["status"][:4].tolist() == [str(status) for status in expected]
+    assert faulty["deterministic"].tolist() == [True, False, False, True] + [True] * 4
+    rows = [
+        (tmp_path / name / "evaluations.csv").read_text().splitlines()
+        for name in ("clean", "faulty")
+    ]
+    assert rows[0][5:] == rows[1][5:]
+    generations = pd.read_csv(tmp_path / "faulty" / "generations.csv")
+    counts = generations.loc[0, ["faults", "crashed", "timeout", "diverged"]]
+    assert counts.tolist() == [4, 2, 1, 1]
+    log = (tmp_path / "faulty" / "log.txt").read_text()
+    assert "ZeroDivisionError: no such luck" in log
+    shown = evonas("show", tmp_path / "faulty").output
+    assert "2 crashed" in shown
+    assert "deterministic: false" in shown
+    left = set(psutil.Process().children(recursive=True)) - before
+    assert not [p for p in left if "resource_tracker" not in " ".join(p.cmdline())]
+
+
+@pytest.mark.usefixtures("with_faults")
+def test_a_run_whose_every_training_fails_ends_with_status_3_and_the_cause(
+    experiment: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "hopeless"
+    hopeless = ("--set", "evaluator={name: faulty, faults: {every: nan}}")
+    longer = ("--set", "stop.generations=9")
+    result = evonas("run", experiment, "--out", out, *hopeless, *longer)
+    assert result.exit_code == 3, result.output
+    assert "diverged" in result.stderr
+    assert len(pd.read_csv(out / "evaluations.csv")) == 12  # max(population, 10), by generations
+
+
+def test_ctrl_c_says_how_to_go_on_and_leaves_no_worker(experiment: Path, tmp_path: Path) -> None:
+    out = tmp_path / "interrupted"
+    command = [sys.executable, "-m", "evonas.cli"]
+    driver = subprocess.Popen(
+        [*command, "run", str(experiment), "--out", str(out), "--set", "stop.generations=50"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    journal = out / "journal"
+    while not journal.exists() or journal.read_bytes().count(b"\n") < 8:
+        assert driver.poll() is None
+        time.sleep(0.05)
+    family = psutil.Process(driver.pid).children(recursive=True)
+    os.killpg(driver.pid, signal.SIGINT)  # as a terminal does: the workers get it too
+    _, stderr = driver.communicate(timeout=20)
+    assert driver.returncode == 130
+    assert f"evonas resume {out}" in stderr
+    assert "Traceback" not in stderr
+    _, alive = psutil.wait_procs(family, timeout=5)
+    assert not alive
+    shown = evonas("show", out)
+    assert shown.exit_code == 0
+    assert "winner: none yet" in shown.output
+    going_on = evonas("resume", out, "--set", "stop.generations=2")
+    assert going_on.exit_code == 0, going_on.output
+
+
+def test_show_tells_what_a_genome_is() -> None:
+    text = "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|skip_connect~2|"
+    by_text, by_genes = evonas("show", text), evonas("show", "3-0-3-1-0-1")
+    assert by_text.exit_code == 0
+    assert by_text.output == by_genes.output
+    assert text in by_text.output
+    assert "g0-3-0-1-0-3" in by_text.output  # the same two convolutions in a row, spelt smaller
+    assert f"{72656 + 650 + 2 * 243040:,}" in by_text.output
+
+
+@pytest.mark.parametrize("what", ["nowhere", "1-2-3", "|nor_conv_9x9~0|+|none~0|none~1|"])
+def test_show_of_neither_folder_nor_genome_is_the_users_mistake(what: str) -> None:
+    result = evonas("show", what)
+    assert result.exit_code == 2
+    assert what in result.stderr
+
+
+def test_list_names_what_is_registered() -> None:
+    result = evonas("list")
+    assert result.exit_code == 0
+    assert "strategies: genetic" in result.output
+    for metric in METRICS:
+        assert metric in evonas("list", "metrics").output.split()
+    assert evonas("list", "strategys").exit_code == 2

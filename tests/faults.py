@@ -1,0 +1,68 @@
+"""Misbehaviour on purpose; in a module of its own, so that workers can import it, without torch."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from evonas.core import Candidate, Evaluation
+from genomes import Genome
+
+
+class Counting:
+    """Costs nothing, answers with the genome's own digits, and notes each call in a file."""
+
+    metrics = ("value", "size")
+
+    def __init__(
+        self,
+        faults: Mapping[str, str] | None = None,
+        seconds: float = 0.0,
+        notes: Path | None = None,
+        once: bool = False,
+    ) -> None:
+        self.faults = dict(faults or {})
+        self.seconds = seconds
+        self.notes = notes
+        self.once = once
+
+    def cheap(self, genome: Genome) -> Mapping[str, float]:
+        return {"size": sum(genome.genes)}
+
+    def prepare(self, run_dir: Path) -> None:
+        pass
+
+    def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
+        text = candidate.genome.text
+        seen_before = False
+        if self.notes is not None:
+            seen_before = self.notes.exists() and text in self.notes.read_text().split()
+            with self.notes.open("a") as file:
+                file.write(f"{text}\n")
+        if not (self.once and seen_before):
+            misbehave(self.faults.get(text, ""))
+        time.sleep(self.seconds)
+        value = (seed % 1000) / 1000
+        return Evaluation(candidate, {"value": value, "size": sum(candidate.genome.genes)})
+
+
+def misbehave(fault: str) -> None:
+    if fault == "raises":
+        raise ZeroDivisionError("no such luck")
+    if fault == "exits":
+        os._exit(7)
+    if fault == "leaves":
+        sys.exit("gone")
+    if fault == "dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if fault == "segfaults":
+        ctypes.string_at(0)
+    if fault == "hangs":
+        ctypes.PyDLL(None).sleep(600)  # holds the interpreter's lock: no Python thread runs
+    if fault == "slow":
+        time.sleep(600)

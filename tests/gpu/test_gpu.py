@@ -1,0 +1,73 @@
+"""What only a GPU can show: `pytest -m gpu` on a machine that has one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from evonas.cli import app
+from evonas.core import Budget, Candidate, Status
+from evonas.data.dataset import split
+from evonas.data.digits import Digits, DigitsParams
+from evonas.evaluators.train import TrainEvaluator, TrainParams
+from evonas.training.loop import Hardware
+from evonas.training.recipe import Recipe
+from genomes import NASBench201
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+ROOT = Path(__file__).resolve().parents[2]
+SPACE = NASBench201()
+
+
+def evaluator(precision: str, batch_size: int = 64, channels: int = 8) -> TrainEvaluator:
+    params = DigitsParams()
+    data, _ = split(Digits(params), params)
+    return TrainEvaluator(
+        TrainParams(recipe=Recipe(batch_size=batch_size)),
+        space=SPACE,
+        network={"channels": channels, "cells": 1},
+        data=data,
+        hardware=Hardware("cuda", precision, precision == "bfloat16"),
+    )
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_same_seed_gives_the_same_values(precision: str) -> None:
+    candidate = Candidate(SPACE.parse("3-3-3-1-3-2"), budget=Budget(epochs=3))
+    first, second = (evaluator(precision).evaluate(candidate, 5) for _ in range(2))
+    assert first.status is Status.OK
+    assert first.values == second.values
+    assert first.values["val_error"] < 0.2
+
+
+def test_a_run_on_the_gpu_is_the_same_with_one_worker_and_with_two(tmp_path: Path) -> None:
+    tables = []
+    for workers in (1, 2):
+        out = tmp_path / str(workers)
+        command = ["run", str(ROOT / "experiments" / "quickstart.yaml"), "--out", str(out)]
+        command += ["--device", "cuda:0", "--workers", str(workers)]
+        command += ["--set", "stop.generations=2", "--set", "finalists.top=0"]
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 0, result.output
+        tables.append((out / "evaluations.csv").read_bytes())
+        assert (pd.read_csv(out / "evaluations.csv")["status"] == "ok").all()
+    assert tables[0] == tables[1]
+
+
+def test_too_large_a_batch_is_halved_and_then_given_up() -> None:
+    free, _ = torch.cuda.mem_get_info()
+    torch.cuda.set_per_process_memory_fraction(min(1.0, 2**28 / free))  # 256 MiB
+    try:
+        candidate = Candidate(SPACE.parse("3-3-3-3-3-3"), budget=Budget(steps=2))
+        found = evaluator("float32", batch_size=1024, channels=512).evaluate(candidate, 0)
+        assert found.status is Status.OUT_OF_MEMORY
+        assert not found.deterministic
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)

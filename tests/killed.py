@@ -1,0 +1,117 @@
+"""The evonas command, killed with SIGKILL at a chosen moment: `python -m tests.killed MOMENT ...`.
+
+A moment is `WHERE:N`, the N-th time that the run comes to a place between two writes, or `none`.
+Every training that the driver hands out is noted in the file that SUBMISSIONS names.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from evonas.cli import app
+from evonas.evaluators import pool, worker
+from evonas.records import checkpoint, journal, run, tables
+
+PLACES = (
+    *("in_journal_line", "after_journal_line", "after_evaluations", "after_generations"),
+    *("after_fronts", "before_checkpoint", "in_checkpoint", "after_checkpoint"),
+)
+
+
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def nth(n: int, then: Callable[[], None]) -> Callable[[], None]:
+    calls = 0
+
+    def step() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == n:
+            then()
+
+    return step
+
+
+def before(owner: Any, name: str, step: Callable[..., None]) -> None:
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        step(*args)
+        return original(*args, **kwargs)
+
+    setattr(owner, name, wrapped)
+
+
+def after(owner: Any, name: str, step: Callable[..., None]) -> None:
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        step(*args)
+        return result
+
+    setattr(owner, name, wrapped)
+
+
+def half_a_line(self: journal.Journal, *_: Any) -> None:
+    self._file.write(b'{"key": "g1-1-1-1-1-1", "se')
+    kill()
+
+
+def aim(where: str, n: int) -> None:
+    step = nth(n, kill)
+
+    def at_table(name: str) -> Callable[..., None]:
+        return lambda table, rows: step() if table.path.name == f"{name}.csv" else None
+
+    if where == "in_journal_line":
+        steps = [0]
+
+        def torn(self: journal.Journal, *rest: Any) -> None:
+            steps[0] += 1
+            if steps[0] == n:
+                half_a_line(self)
+
+        before(journal.Journal, "add", torn)
+    elif where == "after_journal_line":
+        after(journal.Journal, "add", lambda *_: step())
+    elif where in ("after_evaluations", "after_generations", "after_fronts"):
+        after(tables.Table, "append", at_table(where.removeprefix("after_")))
+    elif where == "before_checkpoint":
+        before(checkpoint, "save", lambda *_: step())
+    elif where == "in_checkpoint":
+        # Written aside, not yet renamed.
+        before(Path, "replace", lambda path, *_: step() if "generation-" in path.name else None)
+    elif where == "after_checkpoint":
+        before(run.RunFolder, "_keep_weights", lambda *_: step())
+    else:
+        raise ValueError(where)
+
+
+def note_submissions(notes: Path) -> None:
+    def note(workers: pool.Workers, function: Any, *arguments: Any) -> None:
+        if function is worker.work:
+            _, candidate, seed, *_ = arguments
+            with notes.open("a") as file:
+                file.write(f"{seed} {candidate.budget.text}\n")
+
+    before(pool.Workers, "submit", note)
+
+
+if __name__ == "__main__":
+    moment, *arguments = sys.argv[1:]
+    note_submissions(Path(os.environ["SUBMISSIONS"]))
+    if moment != "none":
+        place, _, count = moment.partition(":")
+        aim(place, int(count))
+    app(arguments)

@@ -1,0 +1,116 @@
+"""Where a worker trains: decided from what the machine has, here with fakes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+import torch
+
+from evonas import config
+from evonas.core import UserError
+from evonas.evaluators.worker import claim_slot, gpu_of, start
+from evonas.experiment import gpus, resolve
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def fake_gpus(monkeypatch: pytest.MonkeyPatch, count: int, bf16: bool = True) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: bf16)
+
+
+def resolved(*overrides: str) -> config.ParallelParams:
+    experiment = config.load(ROOT / "experiments" / "quickstart.yaml", overrides)
+    return resolve(experiment).parallel
+
+
+def test_without_a_gpu_all_is_on_the_cpu_in_full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_gpus(monkeypatch, 0)
+    found = resolved("parallel.workers=auto")
+    assert (found.device, found.precision, found.channels_last) == ("cpu", "float32", False)
+    assert isinstance(found.workers, int)
+    assert found.workers >= 1
+
+
+def test_with_gpus_there_is_a_worker_for_each_and_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_gpus(monkeypatch, 4)
+    found = resolved("parallel.workers=auto")
+    assert (found.device, found.precision, found.channels_last) == ("cuda", "bfloat16", True)
+    assert found.workers == 4
+    assert gpus(found.device) == ("0", "1", "2", "3")
+
+
+def test_an_old_gpu_gets_full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_gpus(monkeypatch, 1, bf16=False)
+    assert resolved().precision == "float32"
+
+
+def test_what_the_user_decides_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_gpus(monkeypatch, 4)
+    found = resolved("parallel={device: 'cuda:1,3', precision: float32, workers: 6}")
+    assert (found.device, found.precision, found.workers) == ("cuda:1,3", "float32", 6)
+    assert gpus(found.device) == ("1", "3")
+
+
+@pytest.mark.parametrize(("there", "asked"), [(0, "cuda"), (0, "cuda:0"), (2, "cuda:2")])
+def test_a_gpu_that_is_not_there_is_the_users_mistake(
+    monkeypatch: pytest.MonkeyPatch, there: int, asked: str
+) -> None:
+    fake_gpus(monkeypatch, there)
+    with pytest.raises(UserError, match=f"{asked}, but torch sees {there} GPUs"):
+        resolved(f"parallel.device='{asked}'")
+
+
+def test_workers_go_round_the_gpus() -> None:
+    assert [gpu_of(slot, ("1", "3")) for slot in range(5)] == ["1", "3", "1", "3", "1"]
+
+
+def claim(folder: Path, workers: int, told: Connection) -> None:
+    told.send(claim_slot(folder, workers))
+    told.recv()  # holds the slot until it is let go
+
+
+def test_each_worker_has_a_slot_and_a_dead_ones_is_free_again(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    held = []
+    for expected in range(3):
+        ours, theirs = context.Pipe()
+        process = context.Process(target=claim, args=(tmp_path, 3, theirs))
+        process.start()
+        assert ours.recv() == expected
+        held.append((process, ours))
+    held[1][0].kill()
+    held[1][0].join()
+    ours, theirs = context.Pipe()
+    process = context.Process(target=claim, args=(tmp_path, 3, theirs))
+    process.start()
+    assert ours.recv() == 1
+    for each, pipe in [held[0], held[2], (process, ours)]:
+        pipe.send(None)
+        each.join()
+
+
+def see(folder: Path, told: Connection) -> None:
+    start(os.getppid(), folder, 2, ("1", "3"))
+    told.send(os.environ["CUDA_VISIBLE_DEVICES"])
+    told.recv()
+
+
+def test_a_worker_sees_one_gpu_alone(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    seen, held = [], []
+    for _ in range(2):
+        ours, theirs = context.Pipe()
+        process = context.Process(target=see, args=(tmp_path, theirs))
+        process.start()
+        seen.append(ours.recv())
+        held.append((process, ours))
+    assert seen == ["1", "3"]
+    for process, pipe in held:
+        pipe.send(None)
+        process.join()

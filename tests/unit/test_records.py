@@ -1,0 +1,381 @@
+"""Journal, checkpoint, archive and tables, without a training in sight."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evonas.core import (
+    Candidate,
+    Cost,
+    Evaluation,
+    Generation,
+    Objective,
+    Question,
+    SearchFailed,
+    Status,
+)
+from evonas.loop import evolve
+from evonas.records import checkpoint, tables
+from evonas.records.archive import Archive, known_references
+from evonas.records.journal import Journal
+from evonas.records.run import RunFolder
+from evonas.strategies.genetic import Genetic, GeneticParams
+from genomes import Genome, NASBench201
+
+SPACE = NASBench201()
+ERROR, SIZE = Objective(name="val_error"), Objective(name="params")
+TABLES = ("evaluations.csv", "generations.csv", "fronts.csv", "front.csv", "timings.csv")
+
+
+class Free:
+    """Values from genes and seed; notes what it was asked."""
+
+    metrics = ("val_error", "params")
+
+    def __init__(self) -> None:
+        self.asked: list[Genome] = []
+
+    def cheap(self, genome: Genome) -> Mapping[str, float]:
+        return {"params": 1 + sum(genome.genes)}
+
+    def prepare(self, run_dir: Path) -> None:
+        pass
+
+    def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
+        self.asked.append(candidate.genome)
+        values = {"val_error": (seed % 997) / 997, **self.cheap(candidate.genome)}
+        return Evaluation(candidate, values)
+
+
+def evaluation(error: float, size: float, status: Status = Status.OK) -> Evaluation:
+    genome = SPACE.genome([0] * 6)
+    return Evaluation(Candidate(genome), {"val_error": error, "params": size}, status)
+
+
+def generation(index: int, *evaluations: Evaluation) -> Generation:
+    questions = tuple(Question(f"g{index}-{i}", i) for i in range(len(evaluations)))
+    return Generation(index, questions, evaluations, (False,) * len(evaluations))
+
+
+def search(folder: Path, generations: int, evaluator: Free | None = None) -> Free:
+    """Runs, or goes on with, a free search; gives the evaluator back."""
+    folder.mkdir(exist_ok=True)
+    run = RunFolder(
+        folder, space=SPACE, metrics=Free.metrics, objectives=(ERROR, SIZE), references=(1.0, 25.0)
+    )
+    strategy = Genetic(GeneticParams(population=8), space=SPACE, objectives=(ERROR, SIZE), seed=4)
+    if run.strategy is not None:
+        strategy.load_state_dict(run.strategy)
+    evaluator = evaluator or Free()
+    for found in evolve(
+        strategy,
+        evaluator,
+        space=SPACE,
+        seed=9,
+        generations=generations,
+        answers=run.journal,
+        asked=run.archive.asked,
+        done=(run.archive.generations, run.archive.evaluations),
+    ):
+        run.record(found, strategy.state_dict())
+    run.close()
+    return evaluator
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in TABLES}
+
+
+def test_journal_gives_back_what_it_was_told(tmp_path: Path) -> None:
+    question = Question("g0-1", 2**62 + 1, "epochs=3")
+    cost = Cost(seconds=1.5, training_seconds=1.25, epochs=3, steps=48, worker=7, attempts=2)
+    told = Evaluation(
+        Candidate(SPACE.genome([1] * 6)),
+        {"val_error": 0.1 + 0.2, "params": 4822},
+        Status.OK,
+        cost,
+        'with "quotes"\nand a new line',
+        False,
+    )
+    journal = Journal(tmp_path / "journal")
+    journal.add(question, told)
+    journal.close()
+    assert Journal(tmp_path / "journal").get(question) == told
+
+
+@pytest.mark.parametrize("torn", [b'{"key": "g1", "se', b"\xff\xfe", b"{}"])
+def test_journal_cuts_off_a_torn_last_line_and_goes_on(tmp_path: Path, torn: bytes) -> None:
+    path = tmp_path / "journal"
+    journal = Journal(path)
+    journal.add(Question("g1", 1), evaluation(0.5, 1))
+    journal.close()
+    with path.open("ab") as file:
+        file.write(torn)
+    journal = Journal(path)
+    journal.add(Question("g2", 2), evaluation(0.25, 2))
+    journal.close()
+    assert [json.loads(line)["key"] for line in path.read_text().splitlines()] == ["g1", "g2"]
+
+
+def test_journal_leaves_out_a_damaged_line_and_keeps_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    journal = Journal(path)
+    for i in range(3):
+        journal.add(Question(f"g{i}", i), evaluation(0.5, 1))
+    journal.close()
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[1] = b'{"key": "g1"}\n'
+    path.write_bytes(b"".join(lines))
+    journal = Journal(path)
+    known = [journal.get(Question(f"g{i}", i)) is not None for i in range(3)]
+    assert known == [True, False, True]
+
+
+def test_resuming_at_every_generation_gives_the_same_tables(tmp_path: Path) -> None:
+    search(tmp_path / "whole", 6)
+    for stop in range(1, 6):
+        folder = tmp_path / f"from-{stop}"
+        search(folder, stop)
+        search(folder, 6)
+        before, after = contents(tmp_path / "whole"), contents(folder)
+        for name in TABLES[:4]:
+            assert before[name] == after[name], name
+
+
+def damage_checkpoint(folder: Path) -> None:
+    newest = sorted((folder / "checkpoints").iterdir())[-1]
+    newest.write_bytes(newest.read_bytes()[:100])
+
+
+def damage_all_checkpoints(folder: Path) -> None:
+    for path in (folder / "checkpoints").iterdir():
+        path.write_bytes(b"")
+
+
+def lose_rows(folder: Path) -> None:
+    path = folder / "evaluations.csv"
+    path.write_bytes(path.read_bytes()[:500])
+
+
+def lose_a_table(folder: Path) -> None:
+    (folder / "fronts.csv").unlink()
+
+
+def add_rows(folder: Path) -> None:
+    for name in ("evaluations.csv", "timings.csv"):
+        with (folder / name).open("ab") as file:
+            file.write(b"5,40,half a r")
+
+
+@pytest.mark.parametrize(
+    "damage", [damage_checkpoint, damage_all_checkpoints, lose_rows, lose_a_table, add_rows]
+)
+def test_a_damaged_folder_is_replayed_from_its_journal(tmp_path: Path, damage: object) -> None:
+    assert callable(damage)
+    search(tmp_path / "whole", 6)
+    search(tmp_path / "hurt", 4)
+    damage(tmp_path / "hurt")
+    resumed = search(tmp_path / "hurt", 6)
+    assert len(resumed.asked) == 2 * 8  # generations 4 and 5, and nothing again
+    before, after = contents(tmp_path / "whole"), contents(tmp_path / "hurt")
+    for name in TABLES[:4]:
+        assert before[name] == after[name], name
+
+
+def test_a_journal_that_lost_trainings_costs_those_and_no_more(tmp_path: Path) -> None:
+    search(tmp_path / "whole", 5)
+    search(tmp_path / "hurt", 5)
+    path = tmp_path / "hurt" / "journal"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:10] + lines[13:]))
+    resumed = search(tmp_path / "hurt", 5)
+    assert len(resumed.asked) == 3
+    before, after = contents(tmp_path / "whole"), contents(tmp_path / "hurt")
+    for name in TABLES[:4]:
+        assert before[name] == after[name], name
+
+
+def test_only_the_last_checkpoints_are_kept_and_they_are_plain_data(tmp_path: Path) -> None:
+    search(tmp_path / "run", 5)
+    held = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert held == ["generation-0000004.pt", "generation-0000005.pt"]
+    newest = next(checkpoint.newest_first(tmp_path / "run" / "checkpoints"))
+    assert newest.generations == 5
+    assert newest.evaluations == 40
+
+
+def test_a_checkpoint_that_would_run_code_is_not_loaded(tmp_path: Path) -> None:
+    import pickle
+
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (Path.touch, (tmp_path / "executed",))  # type: ignore[return-value]
+
+    (tmp_path / "generation-0000001.pt").write_bytes(pickle.dumps(Evil()))
+    assert list(checkpoint.newest_first(tmp_path)) == []
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_network_asked_again_is_a_hit_and_stands_once_on_the_front(tmp_path: Path) -> None:
+    folder = tmp_path
+    run = RunFolder(folder, space=SPACE, metrics=Free.metrics, objectives=(ERROR,), references=(1,))
+    twice = [Candidate(SPACE.parse(text)) for text in ("1-2-0-1-2-1", "1-1-0-2-2-1")]
+    assert SPACE.key(twice[0].genome) == SPACE.key(twice[1].genome)
+
+    class Asks:
+        def ask(self) -> list[Candidate]:
+            return twice
+
+        def tell(self, evaluations: object) -> None: ...
+
+        def state_dict(self) -> dict[str, object]:
+            return {}
+
+        def load_state_dict(self, state: object) -> None: ...
+
+    evaluator = Free()
+    for found in evolve(Asks(), evaluator, space=SPACE, seed=0, generations=2, answers=run.journal):
+        run.record(found, {})
+    assert len(evaluator.asked) == 1
+    rows = pd.read_csv(folder / "evaluations.csv")
+    assert rows["cached"].tolist() == [False, True, True, True]
+    assert len(set(rows["val_error"])) == 1
+    assert len(pd.read_csv(folder / "front.csv")) == 1
+    assert pd.read_csv(folder / "generations.csv")["hits"].tolist() == [1, 2]
+
+
+def test_failed_and_infeasible_evaluations_stay_off_the_front() -> None:
+    archive = Archive((ERROR, SIZE), (1.0, 10.0))
+    archive.add(
+        generation(
+            0,
+            evaluation(0.0, 0.0, Status.DIVERGED),
+            evaluation(0.0, 1.0, Status.INFEASIBLE),
+            evaluation(math.nan, 1.0),
+            evaluation(math.inf, 1.0),
+            evaluation(0.5, 5.0),
+        )
+    )
+    assert [entry.index for entry in archive.front] == [4]
+    assert archive.faults == {"diverged": 1}
+    assert archive.hypervolume() == pytest.approx(0.5 * 5.0)
+
+
+points = st.tuples(st.floats(0, 1), st.floats(0, 10))
+
+
+@given(st.lists(st.lists(points, min_size=1, max_size=6), min_size=1, max_size=6))
+def test_archive_hypervolume_never_falls(batches: list[list[tuple[float, float]]]) -> None:
+    archive = Archive((ERROR, SIZE), (1.0, 10.0))
+    before = 0.0
+    for index, batch in enumerate(batches):
+        archive.add(generation(index, *(evaluation(*point) for point in batch)))
+        assert archive.hypervolume() >= before - 1e-12
+        before = archive.hypervolume()
+
+
+@given(st.lists(points, min_size=1, max_size=20), st.integers(1, 5))
+def test_archive_front_does_not_depend_on_how_generations_are_cut(
+    batch: list[tuple[float, float]], size: int
+) -> None:
+    def front(cut: int) -> list[tuple[float, ...]]:
+        archive = Archive((ERROR, SIZE), (1.0, 10.0))
+        for index, start in enumerate(range(0, len(batch), cut)):
+            archive.add(generation(index, *(evaluation(*p) for p in batch[start : start + cut])))
+        return sorted(map(tuple, archive.losses().tolist()))
+
+    assert front(size) == front(len(batch))
+
+
+def test_reference_is_the_worst_of_the_first_generation_where_nothing_else_is_known() -> None:
+    loss, accuracy = Objective(name="loss"), Objective(name="accuracy", goal="max")
+
+    def told(*values: tuple[float, float]) -> list[Evaluation]:
+        candidate = Candidate(SPACE.genome([0] * 6))
+        return [Evaluation(candidate, {"loss": a, "accuracy": b}) for a, b in values]
+
+    archive = Archive((loss, accuracy), (None, None))
+    assert math.isnan(archive.hypervolume())
+    archive.add(generation(0, *told((2.0, 0.5), (3.0, 0.75), (math.inf, math.nan))))
+    assert archive.references == [3.0, 0.5]
+    archive.add(generation(1, *told((9.0, 0.1))))
+    assert archive.references == [3.0, 0.5]
+    assert archive.hypervolume() == 0.0
+    archive.add(generation(2, *told((1.0, 0.75))))
+    assert archive.hypervolume() == pytest.approx((3 - 1) * (0.75 - 0.5))
+
+
+def test_references_known_before_the_first_training() -> None:
+    objectives = (
+        Objective(name="val_error"),
+        Objective(name="params"),
+        Objective(name="val_loss"),
+        Objective(name="flops", reference=7.0),
+        Objective(name="params", goal="max"),
+    )
+    known = known_references(objectives, {"params": 91842, "flops": 1e6})
+    assert known == [1.0, 91842, None, 7.0, None]
+
+
+def test_a_run_ends_when_its_last_evaluations_all_failed_and_not_before() -> None:
+    archive = Archive((ERROR,), (1.0,))
+    crashed = Evaluation(Candidate(SPACE.genome([0] * 6)), {}, Status.CRASHED, message="no luck")
+    timeout = Evaluation(Candidate(SPACE.genome([0] * 6)), {}, Status.TIMEOUT, message="late")
+    archive.add(generation(0, *[crashed] * 6))
+    archive.check_alive()  # six are fewer than ten
+    archive.add(generation(1, *[crashed] * 5, evaluation(0.5, 1)))
+    archive.add(generation(2, *[crashed] * 6))
+    archive.check_alive()  # one ended well
+    archive.add(generation(3, *[timeout] * 3, *[crashed] * 3))
+    with pytest.raises(SearchFailed, match="last 10 evaluations all failed, 7 of them: crashed"):
+        archive.check_alive()
+
+
+def test_tables_give_numbers_back_to_the_last_digit(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    values = [float(v) for v in rng.random(200) * 10.0 ** rng.integers(-12, 12, 200)]
+    table = tables.Table(tmp_path / "table.csv", ["number", "count"])
+    table.append({"number": value, "count": i} for i, value in enumerate(values))
+    read = pd.read_csv(tmp_path / "table.csv")
+    assert read["number"].tolist() == values
+    assert read["count"].tolist() == list(range(200))
+
+
+def test_a_generations_row_counts_and_sums_up() -> None:
+    archive = Archive((ERROR, Objective(name="params", goal="max")), (1.0, 0.0))
+    found = generation(
+        0,
+        evaluation(0.25, 3),
+        evaluation(0.75, 1),
+        evaluation(0.1, 9, Status.INFEASIBLE),
+        Evaluation(Candidate(SPACE.genome([1] * 6)), {}, Status.CRASHED),
+    )
+    archive.add(found)
+    row = tables.generation_row(found, archive)
+    expected = {
+        "evaluations": 4,
+        "trained": 4,
+        "hits": 0,
+        "faults": 1,
+        "crashed": 1,
+        "infeasible": 1,
+        "diverged": 0,
+        "val_error_best": 0.25,
+        "val_error_mean": 0.5,
+        "val_error_worst": 0.75,
+        "params_best": 3,
+        "params_worst": 1,
+        "distinct": 4,
+        "front_size": 1,
+        "diversity": 3.0,  # three equal genomes and one that differs in all six genes
+    }
+    assert {name: row[name] for name in expected} == expected
