@@ -63,6 +63,7 @@ def run(
     with _reported():
         settings = config.load(experiment, overrides)
         path = out or Path("results") / f"{settings.name}-seed{settings.seed}"
+        typer.echo(f"{settings.name}: starting, in {path}", err=True)
         from evonas.experiment import start  # torch takes seconds; not for a mistake in the file
 
         with start(settings, path) as started:
@@ -79,6 +80,7 @@ def resume(
     overrides = list(set_ or [])
     overrides += [f"parallel.workers={workers}"] if workers is not None else []
     with _reported():
+        typer.echo(f"going on in {run_dir}", err=True)
         from evonas.experiment import resume as resumed
 
         with resumed(run_dir, overrides) as going_on:
@@ -155,11 +157,8 @@ def _search(going: Run) -> None:
                 tell()
             going.finish()
     except KeyboardInterrupt:
-        done = going.folder.archive.evaluations
-        typer.echo(
-            f"interrupted after {done} evaluations; go on with: evonas resume {going.path}",
-            err=True,
-        )
+        kept = f"interrupted; {len(going.folder.journal)} trainings are kept"
+        typer.echo(f"{kept}; go on with: evonas resume {going.path}", err=True)
         raise typer.Exit(130) from None
     display.show_run(going.path)
 

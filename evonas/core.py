@@ -242,7 +242,7 @@ class Strategy(Protocol):
         """The answers to one `ask`, in its order."""
 
     def state_dict(self) -> State:
-        """All it needs to go on exactly as it would have."""
+        """All it needs to go on exactly as it would have, once it has been told what it is owed."""
 
     def load_state_dict(self, state: State) -> None: ...
 

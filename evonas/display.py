@@ -70,7 +70,7 @@ class Progress:
             ends.append(round(archive.evaluations / archive.generations * stop.generations))
         fresh = done - self.before
         if not ends or fresh <= 0:
-            return "time left unknown"
+            return "time left not known yet"
         if min(ends) <= archive.evaluations:
             return "finalists"
         seconds = (time.monotonic() - self.started) / fresh * max(min(ends) - done, 0)

@@ -73,7 +73,7 @@ class Run:
             gpus=gpus(settings.device),
         )
         try:
-            self._workers.warm(registry.module("evaluators", _name(experiment.evaluator)))
+            self._workers.warm(registry.load("evaluators", _name(experiment.evaluator)).warm_up)
             self.parts = build(experiment)
             self.folder = RunFolder(
                 path,

@@ -120,6 +120,7 @@ def preference(
         first[feasible] = ranks = front_ranks(values[feasible])
         for rank in np.unique(ranks):
             members = feasible[ranks == rank]
-            second[members] = -crowding_distance(values[members])
+            distinct, place = np.unique(values[members], axis=0, return_inverse=True)
+            second[members] = -crowding_distance(distinct)[place.reshape(-1)]
     _, ranks_of = np.unique(np.column_stack([tier, first, second]), axis=0, return_inverse=True)
     return np.asarray(ranks_of, dtype=np.int64).reshape(n)

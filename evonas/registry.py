@@ -51,11 +51,6 @@ def load(kind: str, name: str) -> Any:
     return getattr(import_module(module), attribute)
 
 
-def module(kind: str, name: str) -> str:
-    """The module that a name is loaded from."""
-    return table(kind)[name].partition(":")[0]
-
-
 def unknown(what: str, name: object, known: list[str]) -> str:
     """`unknown strategy 'pzo'; did you mean 'pso'? known: genetic, pso`."""
     close = difflib.get_close_matches(str(name), known, n=1)

@@ -18,8 +18,8 @@ class Scaled:
         self.dimensions = len(self.choices)
 
     def decode(self, vector: ArrayLike) -> tuple[int, ...]:
-        """Genes of a (dimensions,) vector; numbers outside [0, 1] count as its ends."""
-        unit = np.clip(np.asarray(vector, dtype=np.float64), 0.0, 1.0)
+        """Genes of a (dimensions,) vector; numbers outside [0, 1] count as its ends, NaN as 0."""
+        unit = np.clip(np.nan_to_num(np.asarray(vector, dtype=np.float64)), 0.0, 1.0)
         return tuple(np.minimum(unit * self.choices, self.choices - 1).astype(int).tolist())
 
     def encode(self, genes: Sequence[int]) -> Vector:

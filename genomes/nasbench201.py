@@ -23,7 +23,7 @@ LiveGraph = tuple[tuple[LiveOp, ...], Terms]  # the live ops, and the sum that i
 
 
 class NASBench201(SearchSpace):
-    """15,625 cells that compute 5,260 different networks."""
+    """15,625 cells with 5,260 different graphs of live ops."""
 
     def __init__(self) -> None:
         super().__init__("nasbench201/v1", [Gene(f"{i}>{j}", OPS) for i, j in EDGES])
@@ -39,7 +39,7 @@ class NASBench201(SearchSpace):
         if "|" not in text:
             return super().parse(text)
         stripped = text.strip()
-        words = re.findall(r"([a-z0-9_]+)~(\d)", stripped)
+        words = re.findall(r"([^|~+]+)~(\d)", stripped)
         unknown = sorted({op for op, _ in words} - set(OPS))
         if unknown:
             raise ValueError(f"unknown op {unknown[0]!r}; known: {', '.join(OPS)}")

@@ -102,7 +102,7 @@ class SearchSpace:
         return genome
 
     def key(self, genome: Genome) -> str:
-        """The name of the network: equal for all genomes that spell it, and for no other."""
+        """The name of the network, equal for all genomes that spell it; without white space."""
         return f"g{self.canonical(genome).text}"
 
     def largest(self) -> Genome | None:

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,10 +51,10 @@ class Workers:
             future: Future[T] = self._executor().submit(function, *arguments)
         return future
 
-    def warm(self, module: str) -> None:
-        """Has each worker import a module while the driver does something else."""
+    def warm(self, function: Callable[[], None]) -> None:
+        """Has each worker call a function, for what it imports, while the driver goes on."""
         for _ in range(self.count):
-            self.submit(import_module, module)
+            self.submit(function)
 
     def trace(self, number: int) -> Path:
         """The file that is there while task `number` is running."""

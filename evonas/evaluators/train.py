@@ -60,6 +60,11 @@ class TrainEvaluator:
         self.batch_size = min(self.recipe.batch_size, len(data.train))
         self._profiles: dict[Genome, dict[str, float]] = {}
 
+    @staticmethod
+    def warm_up() -> None:
+        """Loads what torch loads at the first optimizer, which takes seconds."""
+        torch.optim.SGD([nn.Parameter(torch.zeros(1))])
+
     @property
     def metrics(self) -> tuple[str, ...]:
         return METRICS

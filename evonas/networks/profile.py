@@ -41,12 +41,13 @@ def profile(network: nn.Module, image_shape: tuple[int, int, int]) -> Profile:
     ]
     hooks = [module.register_forward_hook(count) for module in biased]
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
-    training = network.training
+    modes = {module: module.training for module in network.modules()}
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             network.eval()(torch.zeros(1, *image_shape, device=device))
     finally:
-        network.train(training)
+        for module, training in modes.items():
+            module.training = training
         for hook in hooks:
             hook.remove()
     params = sum(p.numel() for p in network.parameters() if p.requires_grad)

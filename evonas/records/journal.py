@@ -26,6 +26,9 @@ class Journal:
             self._read(path)
         self._file = path.open("ab", buffering=0)
 
+    def __len__(self) -> int:
+        return len(self._answers)
+
     def get(self, question: Question) -> Evaluation | None:
         return self._answers.get(question)
 

@@ -90,9 +90,9 @@ def select(
         parents = tools.selStochasticUniversalSampling(population, k)
         random.shuffle(parents)  # they come sorted, and neighbours mate
     else:
-        parents = tools.selRoulette(population, k)
-    if len(parents) != k:
-        raise RuntimeError(f"DEAP selected {len(parents)} parents of {k}")
+        parents = []
+        while len(parents) < k:  # a spin at the very rim of the wheel selects nobody
+            parents += tools.selRoulette(population, k - len(parents))
     return [parent.number for parent in parents]
 
 

@@ -82,6 +82,8 @@ class Genetic:
         self.population = elites + offspring
 
     def state_dict(self) -> State:
+        if self.owed:
+            raise ValueError("a generation is out: tell its evaluations before taking the state")
         return {
             "rng": self.rng.bit_generator.state,
             "population": [member.to_plain() for member in self.population],

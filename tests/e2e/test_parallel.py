@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from evonas.evaluators.pool import Workers
 from genomes import NASBench201
 from tests.faults import Counting
 
+ROOT = Path(__file__).resolve().parents[2]
 SPACE = NASBench201()
 GENOMES = [f"{i}-3-3-0-0-{j}" for i in range(4) for j in range(2)]
 TASKS = [(Candidate(SPACE.parse(text)), 100 + i) for i, text in enumerate(GENOMES)]
@@ -119,3 +122,40 @@ def test_closing_leaves_no_process_behind(workers: list[Workers], tmp_path: Path
     while any(psutil.pid_exists(pid) for pid in used) and time.monotonic() < end:
         time.sleep(0.05)
     assert not any(psutil.pid_exists(pid) for pid in used)
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from evonas.core import Candidate
+from evonas.evaluators.parallel import Parallel
+from evonas.evaluators.pool import Workers
+from genomes import NASBench201
+from tests.faults import Counting
+
+folder, fault = Path(sys.argv[1]), sys.argv[2]
+space = NASBench201()
+texts = ["1-1-1-1-1-1", "2-2-2-2-2-2", "3-3-3-3-3-3", "4-4-4-4-4-4"]
+evaluator = Counting(dict.fromkeys(texts, fault), notes=folder / "notes")
+tasks = [(Candidate(space.parse(text)), 1) for text in texts]
+list(Parallel(evaluator, Workers(folder / "scratch", 2)).evaluate_all(tasks))
+"""
+
+
+@pytest.mark.parametrize("fault", ["slow", "hangs"])
+def test_workers_end_within_seconds_of_their_driver_whatever_they_do(
+    tmp_path: Path, fault: str
+) -> None:
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(tmp_path), fault], cwd=ROOT)
+    notes = tmp_path / "notes"
+    end = time.monotonic() + 60
+    while not notes.exists() or len(notes.read_text().split()) < 2:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    family = psutil.Process(driver.pid).children(recursive=True)
+    assert len(family) >= 2
+    driver.kill()
+    driver.wait()
+    _, alive = psutil.wait_procs(family, timeout=5)
+    assert not alive
+    assert len(notes.read_text().split()) == 2  # what was queued is not begun

@@ -1,0 +1,72 @@
+"""The built wheel, in an environment that has nothing else of ours."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+IMPORTS = "import evonas, genomes; print(evonas.__file__, genomes.__file__)"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out)]
+    subprocess.run([*command, str(ROOT)], check=True, capture_output=True)
+    return next(out.glob("evonas-*.whl"))
+
+
+def clean_environment(folder: Path) -> Path:
+    venv.create(folder, with_pip=True)
+    return folder / "bin"
+
+
+def assert_it_works(bin_: Path, folder: Path) -> None:
+    """Both packages come from the environment, and the command runs, away from the checkout."""
+    found = subprocess.run(
+        [bin_ / "python", "-c", IMPORTS], cwd=folder, check=True, capture_output=True, text=True
+    )
+    assert all(path.startswith(str(bin_.parent)) for path in found.stdout.split())
+    listed = subprocess.run(
+        [bin_ / "evonas", "list"], cwd=folder, check=True, capture_output=True, text=True
+    )
+    assert "spaces: nasbench201" in listed.stdout
+    assert "metrics: val_error" in listed.stdout
+
+
+def test_the_wheel_holds_both_packages_whole(wheel: Path) -> None:
+    held = set(zipfile.ZipFile(wheel).namelist())
+    for package in ("evonas", "genomes"):
+        tracked = {
+            str(path.relative_to(ROOT))
+            for path in (ROOT / package).rglob("*")
+            if path.suffix in {".py", ".typed", ".json"}
+        }
+        assert tracked
+        assert tracked <= held
+
+
+def test_the_wheel_works_beside_its_dependencies(wheel: Path, tmp_path: Path) -> None:
+    bin_ = clean_environment(tmp_path / "venv")
+    install = [bin_ / "python", "-m", "pip", "install", "--quiet", "--no-deps", wheel]
+    subprocess.run(install, check=True)
+    # The dependencies of this environment, but, without its .pth files, not the checkout.
+    theirs = next((tmp_path / "venv" / "lib").glob("python*/site-packages"))
+    (theirs / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    assert_it_works(bin_, tmp_path)
+
+
+@pytest.mark.slow
+def test_the_wheel_installs_all_it_needs(wheel: Path, tmp_path: Path) -> None:
+    bin_ = clean_environment(tmp_path / "venv")
+    constraints = ROOT / "constraints.txt"
+    install = [bin_ / "python", "-m", "pip", "install", "--quiet", "-c", constraints, wheel]
+    subprocess.run(install, check=True)
+    assert_it_works(bin_, tmp_path)
