@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 
@@ -111,13 +110,14 @@ def live_graph(genes: Sequence[int]) -> LiveGraph:
     weights of its own; poolings of the same sum are one op, added as often as they occur.
     """
     ops: list[LiveOp] = []
-    sums: list[Counter[int]] = [Counter({INPUT: 1}), Counter(), Counter(), Counter()]
+    sums: list[dict[int, int]] = [{INPUT: 1}, {}, {}, {}]
     pools: dict[Terms, int] = {}
     for (source, target), op in zip(EDGES, genes, strict=True):
         if op == NONE or not sums[source]:
             continue
         if op == SKIP:
-            sums[target].update(sums[source])
+            for term, times in sums[source].items():
+                sums[target][term] = sums[target].get(term, 0) + times
             continue
         terms = tuple(sorted(sums[source].items()))
         number = pools.get(terms) if op == POOL else None
@@ -126,7 +126,7 @@ def live_graph(genes: Sequence[int]) -> LiveGraph:
             ops.append((op, terms))
             if op == POOL:
                 pools[terms] = number
-        sums[target][number] += 1
+        sums[target][number] = sums[target].get(number, 0) + 1
 
     live: set[int] = set()
     waiting = [number for number in sums[3] if number != INPUT]

@@ -8,9 +8,11 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from evonas.core import Candidate, Evaluation
+from evonas.evaluators.worker import claim_slot, start
 from genomes import Genome
 
 
@@ -66,3 +68,14 @@ def misbehave(fault: str) -> None:
         ctypes.PyDLL(None).sleep(600)  # holds the interpreter's lock: no Python thread runs
     if fault == "slow":
         time.sleep(600)
+
+
+def claim(folder: Path, workers: int, told: Connection) -> None:
+    told.send(claim_slot(folder, workers))
+    told.recv()  # holds the slot until it is let go
+
+
+def see(folder: Path, told: Connection) -> None:
+    start(os.getppid(), folder, 2, ("1", "3"))
+    told.send(os.environ["CUDA_VISIBLE_DEVICES"])
+    told.recv()

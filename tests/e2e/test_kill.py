@@ -27,7 +27,7 @@ strategy: {name: genetic, population: 6, elites: 2}
 evaluator: {name: train, recipe: {lr: 0.1, batch_size: 64}}
 budget: {epochs: 1}
 objectives: [{name: val_error}, {name: params}]
-stop: {generations: 5}
+stop: {generations: 6}
 finalists: {top: 2, seeds: 2}
 """
 
@@ -93,7 +93,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Search:
 def kill_at_random(search: Search, rng: random.Random) -> bool:
     """Kills the driver a moment after some trainings have ended; False if it was done before."""
     driver = search.start()
-    goal = search.journaled() + rng.randrange(4)
+    goal = search.journaled() + rng.randrange(3)
     while search.journaled() < goal and driver.poll() is None:
         time.sleep(0.01)
     time.sleep(rng.random())
@@ -106,20 +106,30 @@ def kill_at_random(search: Search, rng: random.Random) -> bool:
     return True
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    ("workers", "places"),
+    [
+        pytest.param(1, PLACES[::2], id="one worker"),
+        pytest.param(2, PLACES[1::2], id="two workers"),
+        pytest.param(1, PLACES, id="one worker, every place", marks=pytest.mark.slow),
+        pytest.param(2, PLACES, id="two workers, every place", marks=pytest.mark.slow),
+    ],
+)
 def test_a_killed_search_ends_with_the_tables_of_an_undisturbed_one(
-    undisturbed: Search, tmp_path: Path, workers: int
+    undisturbed: Search, tmp_path: Path, workers: int, places: tuple[str, ...]
 ) -> None:
+    """Five kills at random, and between them one at each place between two writes."""
     rng = random.Random(workers)
     search = Search(tmp_path, workers)
-    kills = 0
-    for place in PLACES:
-        if kills < 10 and place in PLACES[:5]:
-            kills += kill_at_random(search, rng)
-        driver = search.start(f"{place}:{1 if 'checkpoint' in place or 'after_' in place else 2}")
+    random_kills = 0
+    for i, place in enumerate(places):
+        if i < 4:
+            random_kills += kill_at_random(search, rng)
+        driver = search.start(f"{place}:1")
         assert driver.wait(timeout=120) == -9, (search.folder / "stderr").read_text()
-        kills += 1
-    assert kills >= len(PLACES) + 3
+    random_kills += kill_at_random(search, rng)
+    assert random_kills == 5
+    kills = random_kills + len(places)
     assert search.start().wait(timeout=300) == 0, (search.folder / "stderr").read_text()
 
     assert search.hashes() == undisturbed.hashes()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -12,8 +10,9 @@ import torch
 
 from evonas import config
 from evonas.core import UserError
-from evonas.evaluators.worker import claim_slot, gpu_of, start
+from evonas.evaluators.worker import gpu_of
 from evonas.experiment import gpus, resolve
+from tests.faults import claim, see
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -70,11 +69,6 @@ def test_workers_go_round_the_gpus() -> None:
     assert [gpu_of(slot, ("1", "3")) for slot in range(5)] == ["1", "3", "1", "3", "1"]
 
 
-def claim(folder: Path, workers: int, told: Connection) -> None:
-    told.send(claim_slot(folder, workers))
-    told.recv()  # holds the slot until it is let go
-
-
 def test_each_worker_has_a_slot_and_a_dead_ones_is_free_again(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     held = []
@@ -93,12 +87,6 @@ def test_each_worker_has_a_slot_and_a_dead_ones_is_free_again(tmp_path: Path) ->
     for each, pipe in [held[0], held[2], (process, ours)]:
         pipe.send(None)
         each.join()
-
-
-def see(folder: Path, told: Connection) -> None:
-    start(os.getppid(), folder, 2, ("1", "3"))
-    told.send(os.environ["CUDA_VISIBLE_DEVICES"])
-    told.recv()
 
 
 def test_a_worker_sees_one_gpu_alone(tmp_path: Path) -> None:
