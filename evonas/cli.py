@@ -66,7 +66,7 @@ def run(
         typer.echo(f"{settings.name}: starting, in {path}", err=True)
         from evonas.experiment import start  # torch takes seconds; not for a mistake in the file
 
-        with start(settings, path) as started:
+        with _interruptible(path), start(settings, path) as started:
             _search(started)
 
 
@@ -83,7 +83,7 @@ def resume(
         typer.echo(f"going on in {run_dir}", err=True)
         from evonas.experiment import resume as resumed
 
-        with resumed(run_dir, overrides) as going_on:
+        with _interruptible(run_dir), resumed(run_dir, overrides) as going_on:
             _search(going_on)
 
 
@@ -150,17 +150,26 @@ def _search(going: Run) -> None:
     """Searches to the end, with progress on screen, and shows what came out."""
     from evonas import display
 
+    with display.progress(going) as tell:
+        for _ in going:
+            tell()
+        going.finish()
+    display.show_run(going.path)
+
+
+@contextmanager
+def _interruptible(path: Path) -> Iterator[None]:
+    """Ctrl-C, or SIGTERM, as schedulers send it, says how to go on."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with display.progress(going) as tell:
-            for _ in going:
-                tell()
-            going.finish()
+        yield
     except KeyboardInterrupt:
-        kept = f"interrupted; {len(going.folder.journal)} trainings are kept"
-        typer.echo(f"{kept}; go on with: evonas resume {going.path}", err=True)
+        journal = path / "journal"
+        kept = journal.read_bytes().count(b"\n") if journal.exists() else 0
+        again = "evonas resume" if (path / "config.yaml").exists() else "the same command, for"
+        message = f"interrupted; {kept} trainings are kept; go on with: {again} {path}"
+        typer.echo(message, err=True)
         raise typer.Exit(130) from None
-    display.show_run(going.path)
 
 
 def _interrupt(*_: object) -> NoReturn:

@@ -94,7 +94,8 @@ def show_run(path: Path) -> None:
     console = Console()
     if not (path / "config.yaml").is_file():
         raise UserError(f"{path} is no run folder: it has no config.yaml")
-    evaluations = read(path / "evaluations.csv")
+    tables = [path / f"{name}.csv" for name in ("evaluations", "front", "timings")]
+    evaluations = read(tables[0]) if all(table.exists() for table in tables) else pd.DataFrame()
     if evaluations.empty:
         console.print(f"{path}: no generation is finished yet")
         return

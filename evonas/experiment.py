@@ -48,10 +48,6 @@ class Parts:
     evaluator: Any  # an Evaluator that can also test saved weights
     strategy: Strategy
 
-    def tested(self, genome: Genome, weights: Path) -> tuple[float, int]:
-        """The error of saved weights on the test images, and how many those are."""
-        return self.evaluator.test(genome, weights, self.test)["error"], len(self.test)
-
 
 class Run:
     """One process's hold on a run folder. A context manager: leaving it frees the folder.
@@ -70,7 +66,7 @@ class Run:
             path / "scratch",
             int(settings.workers),
             threads=settings.threads,
-            gpus=gpus(settings.device),
+            gpus=visible(gpus(settings.device)),
         )
         try:
             self._workers.warm(registry.load("evaluators", _name(experiment.evaluator)).warm_up)
@@ -132,8 +128,14 @@ class Run:
 
     def finish(self) -> None:
         """Trains the finalists and tests the winner, unless that is done: `finalists.csv`."""
-        run_finals(self.folder, self.experiment, self.evaluator, self.parts.tested)
+        run_finals(self.folder, self.experiment, self.evaluator, self._test)
         self.folder.clean_scratch()
+
+    def _test(self, genome: Genome, weights: Path) -> tuple[float, int]:
+        """The error of saved weights on the test images, and how many those are; in a worker."""
+        evaluator, test = self.parts.evaluator, self.parts.test
+        measured = self._workers.submit(evaluator.test, genome, weights, test).result()
+        return measured["error"], len(test)
 
     def _largest(self) -> Mapping[str, float]:
         """What is known without training of the space's largest network, if it is needed."""
@@ -175,14 +177,17 @@ def start(experiment: Experiment, path: Path) -> Run:
     """
     resolved = resolve(experiment)
     try:
-        path.mkdir(parents=True)
-    except FileExistsError:
+        path.mkdir(parents=True, exist_ok=True)
+        held = {entry.name for entry in path.iterdir()}
+    except OSError as error:
+        raise UserError(f"{path} cannot be made: {error.strerror}; allowed: --out DIR") from None
+    if "config.yaml" in held:
         raise UserError(
             f"{path} is there already; allowed: `evonas resume {path}` to go on with it, "
             "or --out with another folder"
-        ) from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be made: {error.strerror}") from None
+        )
+    if held - {"space.json", "environment.json"}:  # all that a start killed at once leaves
+        raise UserError(f"{path} holds other files; allowed: --out with a new or empty folder")
     space: SearchSpace = registry.load("spaces", _name(resolved.space))()
     described = {
         "name": space.name,
@@ -265,13 +270,19 @@ def build(experiment: Experiment) -> Parts:
 
 
 def gpus(device: str) -> tuple[str, ...]:
-    """The GPUs that `cuda:0,1` names; all there are for `cuda`; none for `cpu`."""
+    """The GPUs that `cuda:0,1` names, as torch numbers them; all for `cuda`; none for `cpu`."""
     if device == "cpu":
         return ()
     _, _, numbers = device.partition(":")
     if numbers:
         return tuple(numbers.split(","))
     return tuple(map(str, range(torch.cuda.device_count())))
+
+
+def visible(gpus: Sequence[str]) -> tuple[str, ...]:
+    """The GPUs as CUDA_VISIBLE_DEVICES names them, where the user has set it."""
+    names = list(filter(None, os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")))
+    return tuple(names[int(gpu)] for gpu in gpus) if names else tuple(gpus)
 
 
 def resolve(experiment: Experiment) -> Experiment:

@@ -47,9 +47,11 @@ def run_finals(folder: RunFolder, experiment: Experiment, evaluator: Evaluator, 
         test: the error of saved weights on the test images, and how many those are.
     """
     path = folder.path / "finalists.csv"
-    if path.exists() or experiment.finalists.top == 0:
+    if experiment.finalists.top == 0:
         return
-    finalists = _trained(folder, experiment, evaluator)
+    finalists = _trained(folder, experiment, evaluator)  # from the journal, if that is done
+    if path.exists():
+        return
     ranked = sorted(finalists, key=lambda finalist: _rank(finalist, experiment))
     rows = [_row(finalist, folder, experiment) for finalist in ranked]
     if ranked and ranked[0].ok():
@@ -57,10 +59,13 @@ def run_finals(folder: RunFolder, experiment: Experiment, evaluator: Evaluator, 
             ranked[0].ok(),
             key=lambda pair: losses([pair[1]], experiment.objectives).tolist(),
         )
+        genome = best.candidate.genome
+        if not folder.scratch(question).exists():  # finals held again: the weights have gone
+            canonical = replace(best.candidate, genome=folder.space.canonical(genome))
+            evaluator.evaluate(canonical, question.seed)
         winner = folder.weights("winner")
-        if folder.scratch(question).exists():
-            shutil.copyfile(folder.scratch(question), winner)
-        error, images = test(best.candidate.genome, winner)
+        shutil.copyfile(folder.scratch(question), winner)
+        error, images = test(genome, winner)
         rows[0] |= {
             "winner": True,
             "test_error": error,

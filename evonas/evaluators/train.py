@@ -60,6 +60,9 @@ class TrainEvaluator:
         self.batch_size = min(self.recipe.batch_size, len(data.train))
         self._profiles: dict[Genome, dict[str, float]] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_profiles": {}}  # sent along with every candidate
+
     @staticmethod
     def warm_up() -> None:
         """Loads what torch loads at the first optimizer, which takes seconds."""
@@ -152,7 +155,7 @@ class TrainEvaluator:
             return Evaluation(candidate, values, Status.DIVERGED, cost, message, deterministic)
         values |= {f"val_{name}": value for name, value in measured.items()}
         if self.scratch is not None:
-            name = Question("", seed, budget.text).id
+            name = Question("", seed, budget.text).id  # the key has no part in it
             self._save(network, self.scratch / f"{name}.safetensors")
         return Evaluation(candidate, values, cost=cost, deterministic=deterministic)
 

@@ -63,11 +63,7 @@ class RunFolder:
             )
             if not cached
         )
-        tables.write_table(
-            self.path / "front.csv",
-            tables.front_rows(archive, self.space),
-            tables.front_columns(self.metrics),
-        )
+        self._write_front()
         checkpoints.save(
             self.path / "checkpoints",
             checkpoints.Checkpoint(
@@ -92,6 +88,13 @@ class RunFolder:
 
     def close(self) -> None:
         self.journal.close()
+
+    def _write_front(self) -> None:
+        tables.write_table(
+            self.path / "front.csv",
+            tables.front_rows(self.archive, self.space),
+            tables.front_columns(self.metrics),
+        )
 
     def _keep_weights(self, generation: Generation) -> None:
         """Those of the front are kept under their key; of all others asked so far, none."""
@@ -124,6 +127,7 @@ class RunFolder:
                 if archive is not None:
                     self.archive = archive
                     self.strategy = checkpoint.strategy
+                    self._write_front()
                     self._collect_weights()
                     return
             log.warning("tables or journal have lost rows that a checkpoint counts on; going back")

@@ -232,6 +232,33 @@ def test_a_longer_run_is_the_same_as_a_short_one_resumed(
         assert (run_dir / f"{name}.csv").read_bytes() == (long / f"{name}.csv").read_bytes()
 
 
+def test_finals_held_again_name_a_winner_with_weights(run_dir: Path) -> None:
+    result = evonas("resume", run_dir, "--set", "finalists.top=1")
+    assert result.exit_code == 0, result.output
+    finalists = pd.read_csv(run_dir / "finalists.csv")
+    assert finalists["winner"].tolist() == [True]
+    assert (run_dir / "weights" / "winner.safetensors").exists()
+    timings = pd.read_csv(run_dir / "timings.csv")
+    assert (timings["phase"] == "finalists").sum() == 2
+    evonas("resume", run_dir)
+    assert len(pd.read_csv(run_dir / "timings.csv")) == len(timings)
+
+
+def test_a_start_that_was_killed_at_once_can_be_started_again(
+    experiment: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "stub"
+    out.mkdir()
+    (out / "space.json").write_text("{}")
+    smallest = ("--set", "stop.generations=1", "--set", "finalists.top=0")
+    assert evonas("run", experiment, "--out", out, *smallest).exit_code == 0
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").write_text("years of work")
+    result = evonas("run", experiment, "--out", tmp_path / "other")
+    assert result.exit_code == 2
+    assert "holds other files" in result.stderr
+
+
 @pytest.mark.usefixtures("with_faults")
 def test_each_fault_has_its_own_status_and_harms_no_other(experiment: Path, tmp_path: Path) -> None:
     document = yaml.safe_load(experiment.read_text())

@@ -11,7 +11,7 @@ import torch
 from evonas import config
 from evonas.core import UserError
 from evonas.evaluators.worker import gpu_of
-from evonas.experiment import gpus, resolve
+from evonas.experiment import gpus, resolve, visible
 from tests.faults import claim, see
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -102,3 +102,10 @@ def test_a_worker_sees_one_gpu_alone(tmp_path: Path) -> None:
     for process, pipe in held:
         pipe.send(None)
         process.join()
+
+
+def test_gpus_are_those_that_the_user_lets_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6,GPU-1a2b")
+    assert visible(["0", "2"]) == ("4", "GPU-1a2b")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert visible(["0", "2"]) == ("0", "2")
