@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,33 +93,34 @@ def progress(run: Run) -> Iterator[Callable[[], None]]:
 def show_run(path: Path) -> None:
     """A run folder's front, best, winner, cost and faults, finished or not."""
     console = Console()
+    say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
     if not (path / "config.yaml").is_file():
         raise UserError(f"{path} is no run folder: it has no config.yaml")
     tables = [path / f"{name}.csv" for name in ("evaluations", "front", "timings")]
     evaluations = read(tables[0]) if all(table.exists() for table in tables) else pd.DataFrame()
     if evaluations.empty:
-        console.print(f"{path}: no generation is finished yet")
+        say(f"{path}: no generation is finished yet")
         return
     console.print(_front_table(read(path / "front.csv"), path))
-    _print_best(console, path)
+    _print_winner(say, path)
     trained = read(path / "timings.csv")
     seconds = timedelta(seconds=round(trained["seconds"].sum()))
     generations = evaluations["generation"].nunique()
-    console.print(
+    say(
         f"cost: {len(evaluations)} evaluations in {generations} generations, "
         f"{int(evaluations['cached'].sum())} answered by an earlier one; "
         f"{len(trained)} trainings, finalists included, took {seconds} of worker time"
     )
     failed = trained[trained["status"].isin(FAILURES)]
     if failed.empty:
-        console.print("faults: none")
+        say("faults: none")
     else:
         counts = failed["status"].value_counts()
         told = ", ".join(f"{count} {status}" for status, count in counts.items())
         commonest = failed["message"].dropna().mode()
-        console.print(f"faults: {told}; commonest: {commonest.iloc[0] if len(commonest) else '-'}")
+        say(f"faults: {told}; commonest: {commonest.iloc[0] if len(commonest) else '-'}")
     if not evaluations["deterministic"].all() or not _planned_deterministic(path):
-        console.print("deterministic: false, since clock or memory had a say in some rows")
+        say("deterministic: false, since clock or memory had a say in some rows")
 
 
 def show_genome(text: str) -> None:
@@ -164,7 +166,7 @@ def parse_genome(text: str) -> tuple[SearchSpace, Genome]:
     for name in registry.names("spaces"):
         space: SearchSpace = registry.load("spaces", name)()
         try:
-            return space, space.parse(text.removeprefix("g") if text[1:2].isdigit() else text)
+            return space, space.parse(text)
         except ValueError as error:
             reasons.append(str(error))
     raise UserError(f"{text} is neither a folder nor a genome: {reasons[0]}")
@@ -190,29 +192,29 @@ def _front_table(front: pd.DataFrame, path: Path) -> Table:
     return table
 
 
-def _print_best(console: Console, path: Path) -> None:
+def _print_winner(say: Callable[[str], None], path: Path) -> None:
     if not (path / "finalists.csv").exists():
-        console.print("winner: none yet; the finalists are trained when the search ends")
+        say("winner: none yet; the finalists are trained when the search ends")
         return
     finalists = read(path / "finalists.csv")
     winners = finalists[finalists["winner"]]
     if winners.empty:
-        console.print("winner: none, since no finalist's training ended well")
+        say("winner: none, since no finalist's training ended well")
         return
     winner = winners.iloc[0]
     spread = next(name for name in finalists.columns if name.endswith("_std"))
     first = spread.removesuffix("_std")
     deviation = "" if pd.isna(winner[spread]) else f" ± {winner[spread]:.4f}"
-    console.print(f"winner: {winner['key']}, {winner['genome']}", soft_wrap=True, markup=False)
-    console.print(
+    say(f"winner: {winner['key']}, {winner['genome']}")
+    say(
         f"  {first} {winner[first]:.4f}{deviation} over "
         f"{winner['seeds'] - winner['failed']} seeds, {int(winner['params']):,} params"
     )
-    console.print(
+    say(
         f"  test accuracy {1 - winner['test_error']:.4f} ± {winner['test_error_se']:.4f} "
         "(standard error), on images that the search has not seen"
     )
-    console.print(f"  weights {path / 'weights' / 'winner.safetensors'}", soft_wrap=True)
+    say(f"  weights {path / 'weights' / 'winner.safetensors'}")
 
 
 def _planned_deterministic(path: Path) -> bool:

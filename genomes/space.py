@@ -83,12 +83,12 @@ class SearchSpace:
         return genome.text
 
     def parse(self, text: str) -> Genome:
-        """The genome written as `describe` writes it, or as genes, `0-3-1`.
+        """The genome written as `describe` writes it, as genes, `0-3-1`, or as key, `g0-3-1`.
 
         Raises:
             ValueError: the text is neither.
         """
-        parts = text.strip().split("-")
+        parts = text.strip().removeprefix("g").split("-")
         if not all(part.isascii() and part.isdigit() for part in parts):
             raise ValueError(f"{text!r} is no genome of {self.name}; write genes as 0-3-1")
         return self.genome(int(part) for part in parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Mapping
@@ -156,7 +157,7 @@ class TrainEvaluator:
         values |= {f"val_{name}": value for name, value in measured.items()}
         if self.scratch is not None:
             name = Question("", seed, budget.text).id  # the key has no part in it
-            self._save(network, self.scratch / f"{name}.safetensors")
+            self._save(network, candidate.genome, self.scratch / f"{name}.safetensors")
         return Evaluation(candidate, values, cost=cost, deterministic=deterministic)
 
     def _profile(self, genome: Genome, network: nn.Module) -> dict[str, float]:
@@ -165,11 +166,18 @@ class TrainEvaluator:
             self._profiles[genome] = {"params": found.params, "flops": found.flops}
         return self._profiles[genome]
 
-    def _save(self, network: nn.Module, path: Path) -> None:
-        """Whole or not at all."""
+    def _save(self, network: nn.Module, genome: Genome, path: Path) -> None:
+        """Whole or not at all; the file's metadata say how to build the network and feed it."""
         weights = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
+        in_channels, classes = self.data.image_shape[0], self.data.classes
+        metadata = {
+            "genome": json.dumps(genome.to_json()),
+            "network": json.dumps({"in_channels": in_channels, "classes": classes, **self.network}),
+            "mean": json.dumps(self.data.mean),  # of the images as stored, a channel
+            "std": json.dumps(self.data.std),
+        }
         aside = path.with_suffix(".part")
-        save_file(weights, aside)
+        save_file(weights, aside, metadata)
         aside.replace(path)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import psutil
@@ -22,6 +24,8 @@ from typer.testing import CliRunner, Result
 from evonas import config, registry
 from evonas.cli import app
 from evonas.core import Status
+from evonas.data.dataset import split
+from evonas.data.digits import Digits, DigitsParams
 from evonas.evaluators.train import METRICS
 from evonas.networks.decode import decode
 from evonas.records.tables import evaluation_columns
@@ -129,6 +133,21 @@ def test_weights_of_the_front_are_kept_and_no_others(run_dir: Path) -> None:
         )
         network.load_state_dict(load_file(run_dir / "weights" / f"{row['key']}.safetensors"))
         assert sum(p.numel() for p in network.parameters()) == row["params"]
+
+
+def test_the_readme_loads_the_winner_and_it_scores_what_the_table_says(run_dir: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    code = next(block for block in blocks if "safe_open" in block)
+    names: dict[str, Any] = {}
+    exec(code.replace("results/quickstart", str(run_dir)), names)
+    params = DigitsParams()
+    _, test = split(Digits(params), params)
+    mean, std = names["about"]["mean"][0], names["about"]["std"][0]
+    with torch.no_grad():
+        logits = names["network"]((torch.tensor(test.images).float() - mean) / std)
+    error = float((logits.argmax(1) != torch.tensor(test.labels)).float().mean())
+    finalists = pd.read_csv(run_dir / "finalists.csv")
+    assert error == pytest.approx(finalists["test_error"][0])
 
 
 def test_the_winner_is_the_finalist_with_the_best_mean(run_dir: Path) -> None:
