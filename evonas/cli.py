@@ -30,7 +30,11 @@ ExperimentFile = Annotated[Path, typer.Argument(help="The experiment, a YAML fil
 RunDir = Annotated[Path, typer.Argument(help="A run folder, results/NAME-seedN by default.")]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Puts a value in; may be given again."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Puts in a value; may be repeated.",
+    ),
 ]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Worker processes; the file's if not given.")
@@ -74,7 +78,14 @@ def run(
 def resume(
     run_dir: RunDir,
     workers: Workers = None,
-    set_: Set = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Changes stop, finalists, parallel.workers or parallel.timeout.",
+        ),
+    ] = None,
 ) -> None:
     """Goes on with a run that was killed or interrupted, or further than it was meant to go."""
     overrides = list(set_ or [])
@@ -167,7 +178,7 @@ def _interruptible(path: Path) -> Iterator[None]:
         journal = path / "journal"
         kept = journal.read_bytes().count(b"\n") if journal.exists() else 0
         again = "evonas resume" if (path / "config.yaml").exists() else "the same command, for"
-        message = f"interrupted; {kept} trainings are kept; go on with: {again} {path}"
+        message = f"interrupted; {kept} answers are kept; go on with: {again} {path}"
         typer.echo(message, err=True)
         raise typer.Exit(130) from None
 

@@ -22,7 +22,7 @@ MAX_LINES = 3
 
 
 class Stop(Params):
-    """When a search ends; with several limits, at the first."""
+    """When a search ends; with several limits, at the first. A generation begun is finished."""
 
     generations: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     evaluations: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
@@ -45,8 +45,9 @@ class ParallelParams(Params):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+(,\d+)*)$")] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     channels_last: bool | None = None  # None: where it pays
-    threads: Annotated[int, Field(ge=1, le=1024)] = 1  # of each worker
-    timeout: Annotated[float, Field(gt=0, le=10_000_000)] | None = None  # seconds an evaluation
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1  # torch's, of each worker
+    # Seconds that an evaluation may take; None: for ever, also one that hangs.
+    timeout: Annotated[float, Field(gt=0, le=10_000_000)] | None = None
 
 
 class Experiment(Params):

@@ -110,8 +110,8 @@ class Budget(Params):
     @property
     def text(self) -> str:
         """`epochs=3`, or `epochs=3/10` for a schedule of ten."""
-        horizon = "" if self.horizon is None else f"/{self.horizon:g}"
-        return f"{self.unit}={self.amount:g}{horizon}"
+        horizon = "" if self.horizon is None else f"/{_exact(self.horizon)}"
+        return f"{self.unit}={_exact(self.amount)}{horizon}"
 
     @property
     def deterministic(self) -> bool:
@@ -160,7 +160,7 @@ class Cost:
     steps: int = 0
     started: float = 0.0  # since 1970
     worker: int = 0  # process id
-    attempts: int = 1
+    attempts: int = 1  # 0 where the cheap values were enough to turn it down
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,9 +213,7 @@ class Question:
 
     @property
     def id(self) -> str:
-        """A name for files, 16 hexadecimal digits; the seed derives from the key."""
-        text = f"{self.seed}/{self.budget}"
-        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        return training_id(self.seed, self.budget)
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +285,15 @@ class Builder:
 
     build: Callable[..., Any]
     params: type[Params]
+
+
+def training_id(seed: int, budget: str) -> str:
+    """A name for a training's files, 16 hexadecimal digits; the seed derives from the key."""
+    return hashlib.blake2b(f"{seed}/{budget}".encode(), digest_size=8).hexdigest()
+
+
+def _exact(number: float) -> str:
+    return str(int(number)) if number == int(number) else repr(number)
 
 
 def derive_seed(seed: int, *names: str | int) -> int:

@@ -18,7 +18,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from evonas import registry
+from evonas import registry, yamlfile
 from evonas.core import Status, UserError
 from genomes import Genome, SearchSpace
 
@@ -194,12 +194,15 @@ def _front_table(front: pd.DataFrame, path: Path) -> Table:
 
 def _print_winner(say: Callable[[str], None], path: Path) -> None:
     if not (path / "finalists.csv").exists():
-        say("winner: none yet; the finalists are trained when the search ends")
+        wanted = yamlfile.read(path / "config.yaml")["finalists"]["top"]
+        later = "none yet; the finalists are trained when the search ends"
+        say(f"winner: {later if wanted else 'none asked for, since finalists.top is 0'}")
         return
     finalists = read(path / "finalists.csv")
     winners = finalists[finalists["winner"]]
     if winners.empty:
-        say("winner: none, since no finalist's training ended well")
+        reason = "no network is on the front" if finalists.empty else "no finalist ended well"
+        say(f"winner: none, since {reason}")
         return
     winner = winners.iloc[0]
     spread = next(name for name in finalists.columns if name.endswith("_std"))

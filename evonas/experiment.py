@@ -20,7 +20,7 @@ import torch
 
 from evonas import config, registry
 from evonas.config import Experiment
-from evonas.core import Generation, Strategy, UserError
+from evonas.core import Generation, SearchFailed, Strategy, UserError
 from evonas.data.dataset import DataSet, Images, split
 from evonas.evaluators.parallel import Parallel
 from evonas.evaluators.pool import Workers
@@ -71,6 +71,7 @@ class Run:
         try:
             self._workers.warm(registry.load("evaluators", _name(experiment.evaluator)).warm_up)
             self.parts = build(experiment)
+            self._note_data()
             self.folder = RunFolder(
                 path,
                 space=self.parts.space,
@@ -89,14 +90,15 @@ class Run:
     def __enter__(self) -> Run:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object = None, error: object = None, __: object = None) -> None:
+        if isinstance(error, Exception) and not isinstance(error, UserError | SearchFailed):
+            log.error("the run ended with an error", exc_info=error)
         self.folder.close()
         self._free()
 
     def __iter__(self) -> Iterator[Generation]:
         experiment, folder, archive = self.experiment, self.folder, self.folder.archive
         self._note_references()
-        archive.check_alive()
         for generation in evolve(
             self.parts.strategy,
             self.evaluator,
@@ -146,6 +148,21 @@ class Run:
         known: Mapping[str, float] = self.parts.evaluator.cheap(largest)
         return known
 
+    def _note_data(self) -> None:
+        """Writes the data's fingerprint down, or holds the data against it.
+
+        Raises:
+            UserError: the images, labels or split are not those the run began with.
+        """
+        path, found = self.path / "environment.json", self.parts.data.fingerprint
+        told = json.loads(path.read_text()) if path.exists() else {}
+        if told.setdefault("data", found) != found:
+            raise UserError(
+                f"{self.path}: the data are not those that the run began with; "
+                "allowed: a new run, or the data as they were"
+            )
+        files.write_atomic(path, json.dumps(told, indent=2) + "\n")
+
     def _note_references(self) -> None:
         """Writes the hypervolume's references into `config.yaml` once they are known."""
         objectives = tuple(
@@ -156,7 +173,7 @@ class Run:
         )
         if objectives != self.experiment.objectives:
             self.experiment = self.experiment.model_copy(update={"objectives": objectives})
-            files.write_atomic(self.path / "config.yaml", config.dump(self.experiment))
+            files.write_atomic(self.path / "config.yaml", config.dump(self.experiment), sync=True)
 
     def _drop_finals(self) -> None:
         (self.path / "finalists.csv").unlink(missing_ok=True)
@@ -197,7 +214,8 @@ def start(experiment: Experiment, path: Path) -> Run:
     files.write_atomic(path / "space.json", json.dumps(described, indent=2) + "\n")
     found = environment(resolved)
     files.write_atomic(path / "environment.json", json.dumps(found, indent=2) + "\n")
-    files.write_atomic(path / "config.yaml", config.dump(resolved))  # last: now it can be resumed
+    # Last: with it, the folder can be resumed.
+    files.write_atomic(path / "config.yaml", config.dump(resolved), sync=True)
     try:
         return Run(path, resolved)
     except UserError:  # found out only with the data read; nothing is lost
@@ -224,12 +242,12 @@ def resume(path: Path, overrides: Sequence[str] = ()) -> Run:
                 f"allowed in a resume: {', '.join(RESUMABLE)}"
             )
     before = config.load(path / "config.yaml")
-    experiment = config.load(path / "config.yaml", overrides)
+    experiment = resolve(config.load(path / "config.yaml", overrides))
     run = Run(path, experiment)
     try:
-        files.write_atomic(path / "config.yaml", config.dump(experiment))
         if experiment.finalists != before.finalists:
             run._drop_finals()
+        files.write_atomic(path / "config.yaml", config.dump(experiment), sync=True)
         noted = path / "environment.json"
         known = json.loads(noted.read_text()) if noted.exists() else {}
         now = environment(experiment)
@@ -298,7 +316,10 @@ def resolve(experiment: Experiment) -> Experiment:
     missing = [gpu for gpu in gpus(device) if int(gpu) >= torch.cuda.device_count()]
     if device != "cpu" and (missing or not torch.cuda.is_available()):
         there = torch.cuda.device_count()
-        raise UserError(f"parallel.device: {device}, but torch sees {there} GPUs; allowed: cpu")
+        allowed = ", ".join(["cpu", *(f"cuda:{i}" for i in range(there))])
+        raise UserError(
+            f"parallel.device: {device}, but torch sees {there} GPUs; allowed: {allowed}"
+        )
     precision = settings.precision
     if precision == "auto":
         on_gpu = device != "cpu" and torch.cuda.is_bf16_supported()
@@ -320,7 +341,8 @@ def resolve(experiment: Experiment) -> Experiment:
 
 def environment(experiment: Experiment) -> dict[str, Any]:
     """What the run ran on, and whether another run can be expected to give the same tables."""
-    timed = experiment.budget is not None and not experiment.budget.deterministic
+    budgets = [experiment.budget, experiment.finalists.budget]
+    timed = any(budget is not None and not budget.deterministic for budget in budgets)
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

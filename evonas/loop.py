@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -11,10 +13,12 @@ from evonas.core import (
     Budget,
     Candidate,
     Constraint,
+    Cost,
     Evaluation,
     Evaluator,
     Generation,
     Question,
+    SearchFailed,
     Status,
     Strategy,
     derive_seed,
@@ -128,7 +132,7 @@ def answer(
             if violation(cheap, constraints) == 0:
                 todo[question] = canonical
                 continue
-            known = Evaluation(canonical, cheap, Status.INFEASIBLE)
+            known = Evaluation(canonical, cheap, Status.INFEASIBLE, Cost(attempts=0))
             answers.add(question, known)
         found[question] = known
     order = list(todo)
@@ -156,14 +160,22 @@ def evaluate_all(
 
 
 def guarded(evaluator: Evaluator, candidate: Candidate, seed: int) -> Evaluation:
-    """The answer; an exception becomes a crash."""
+    """The answer, timed; an exception becomes a crash.
+
+    Raises:
+        SearchFailed: the evaluator says that it is the machine's fault, not the candidate's.
+    """
+    started, clock = time.time(), time.perf_counter()
     try:
         found = evaluator.evaluate(candidate, seed)
-        return replace(found, values={str(k): _plain(v) for k, v in found.values.items()})
-    except KeyboardInterrupt:
+        found = replace(found, values={str(k): _plain(v) for k, v in found.values.items()})
+    except (KeyboardInterrupt, SearchFailed):
         raise
     except BaseException as error:  # whatever a user's network may raise, SystemExit included
-        return Evaluation(candidate, {}, Status.CRASHED, message=describe(error))
+        found = Evaluation(candidate, {}, Status.CRASHED, message=describe(error))
+    seconds = time.perf_counter() - clock
+    cost = replace(found.cost, seconds=seconds, started=started, worker=os.getpid())
+    return replace(found, candidate=candidate, cost=cost)
 
 
 def _plain(value: float) -> float:

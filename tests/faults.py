@@ -6,12 +6,13 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from evonas.core import Candidate, Evaluation
+from evonas.core import Candidate, Evaluation, SearchFailed
 from evonas.evaluators.worker import claim_slot, start
 from genomes import Genome
 
@@ -49,6 +50,8 @@ class Counting:
         if not (self.once and seen_before):
             misbehave(self.faults.get(text, ""))
         time.sleep(self.seconds)
+        if self.faults.get(text) == "unpicklable":
+            return Evaluation(candidate, {"value": 1.0}, message=threading.Lock())  # type: ignore[arg-type]
         value = (seed % 1000) / 1000
         return Evaluation(candidate, {"value": value, "size": sum(candidate.genome.genes)})
 
@@ -66,6 +69,8 @@ def misbehave(fault: str) -> None:
         ctypes.string_at(0)
     if fault == "hangs":
         ctypes.PyDLL(None).sleep(600)  # holds the interpreter's lock: no Python thread runs
+    if fault == "full disk":
+        raise SearchFailed("weights cannot be written: No space left on device")
     if fault == "slow":
         time.sleep(600)
 

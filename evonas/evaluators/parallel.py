@@ -13,6 +13,7 @@ from pathlib import Path
 from evonas.core import Candidate, Evaluation, Evaluator, SearchFailed, Status
 from evonas.evaluators import worker
 from evonas.evaluators.pool import Workers
+from evonas.loop import describe
 from genomes import Genome
 
 Task = tuple[Candidate, int]
@@ -26,7 +27,7 @@ class Parallel:
 
     The fault policy is here and nowhere else. A candidate that outlives `timeout` is ended and
     stays so. One that crashed (an exception, `os._exit`, a segmentation fault, a SIGKILL) is tried
-    again alone, at most twice, with nothing beside it that could be blamed or harmed. When a
+    again alone, at most twice, with no other evaluation beside it that could be blamed. When a
     worker dies, loky ends all others; what was in flight goes first, each alone, and so only the
     guilty one is blamed.
     """
@@ -37,6 +38,7 @@ class Parallel:
         self.evaluator = evaluator
         self.workers = workers
         self.timeout = timeout
+        self._last_death = ""
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -49,7 +51,8 @@ class Parallel:
         self.evaluator.prepare(run_dir)
 
     def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
-        return next(self.evaluate_all([(candidate, seed)]))[1]
+        [(_, evaluation)] = self.evaluate_all([(candidate, seed)])
+        return evaluation
 
     def evaluate_all(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Evaluation]]:
         """Each task's number and answer, in the order they are done.
@@ -83,7 +86,7 @@ class Parallel:
             if alone:
                 suspects.extendleft(numbers)  # not begun
             if barren == BARREN_ROUNDS:
-                raise SearchFailed("workers die before they begin anything")
+                raise SearchFailed(f"workers die before they begin anything: {self._last_death}")
 
     def _round(
         self, tasks: Sequence[Task], numbers: deque[int], at_once: int
@@ -101,9 +104,11 @@ class Parallel:
                     flying[future] = numbers.popleft()
                 done, _ = wait(flying, return_when=FIRST_COMPLETED)
                 for future in done:
-                    evaluation = future.result()
+                    evaluation = _result(future, tasks[flying[future]][0])
                     yield flying.pop(future), evaluation
             except BrokenProcessPool as error:
+                self.workers.renew()
+                self._last_death = describe(error.__cause__ or error)
                 yield from self._after_death(tasks, numbers, flying, str(error))
                 return
 
@@ -120,13 +125,25 @@ class Parallel:
         died = f"its worker died: {codes[1] if codes else 'exit code unknown'}"
         for future, i in flying.items():
             trace = self.workers.trace(i)
-            if future.exception() is None:
-                yield i, future.result()
-            elif not trace.exists():
+            if not isinstance(future.exception(), BrokenProcessPool):
+                yield i, _result(future, tasks[i][0])
+                continue
+            try:
+                timed_out = trace.read_text(errors="replace").startswith(worker.TIMED_OUT)
+            except FileNotFoundError:
                 numbers.appendleft(i)
             else:
-                timed_out = trace.read_text(errors="replace").startswith(worker.TIMED_OUT)
-                trace.unlink()
+                trace.unlink(missing_ok=True)
                 status = Status.TIMEOUT if timed_out else Status.CRASHED
                 text = f"took longer than {self.timeout:g} s" if timed_out else died
                 yield i, Evaluation(tasks[i][0], {}, status, message=text, deterministic=False)
+
+
+def _result(future: Future[Evaluation], candidate: Candidate) -> Evaluation:
+    """What a worker sent back; what cannot be sent is a crash."""
+    try:
+        return future.result()
+    except (BrokenProcessPool, SearchFailed):
+        raise
+    except Exception as error:  # pickling, or the evaluator's module, raises what it likes
+        return Evaluation(candidate, {}, Status.CRASHED, message=describe(error))

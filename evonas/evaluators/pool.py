@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -35,7 +34,7 @@ class Workers:
         self.count = count
         self.threads = threads
         self.gpus = tuple(gpus)
-        self._used = False
+        self._executor: Any = None
         folder.mkdir(parents=True, exist_ok=True)
         for trace in folder.glob("trace-*"):
             trace.unlink()
@@ -46,10 +45,15 @@ class Workers:
         Raises:
             BrokenProcessPool: a worker has died since the last look.
         """
-        self._used = True
-        with _sigint_ignored():  # inherited by the workers that this may start
-            future: Future[T] = self._executor().submit(function, *arguments)
+        with _sigint_held():  # inherited by the workers that this may start
+            if self._executor is None:
+                self._executor = self._new_executor()
+            future: Future[T] = self._executor.submit(function, *arguments)
         return future
+
+    def renew(self) -> None:
+        """Lets go of workers of which one has died; the next call starts new ones."""
+        self._executor = None
 
     def warm(self, function: Callable[[], None]) -> None:
         """Has each worker call a function, for what it imports, while the driver goes on."""
@@ -62,12 +66,11 @@ class Workers:
 
     def close(self) -> None:
         """Ends the workers at once, if any were started."""
-        if self._used:
-            self._executor().shutdown(wait=True, kill_workers=True)
-            self._used = False
+        if self._executor is not None:
+            self._executor.terminate(kill_workers=True)
+            self._executor = None
 
-    def _executor(self) -> Any:
-        """loky's executor: the one there is, or a new one after a worker has died."""
+    def _new_executor(self) -> Any:
         threads = str(self.threads)
         return get_memmapping_executor(
             self.count,
@@ -83,13 +86,10 @@ class Workers:
 
 
 @contextmanager
-def _sigint_ignored() -> Iterator[None]:
-    """For the main thread: what a process ignores, those it starts ignore from their birth."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _sigint_held() -> Iterator[None]:
+    """Ctrl-C waits until the end; processes started meanwhile never see it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

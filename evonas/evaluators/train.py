@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +10,20 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from evonas.core import Budget, Candidate, Cost, Evaluation, Params, Question, Status
+from evonas.core import (
+    Budget,
+    Candidate,
+    Cost,
+    Evaluation,
+    Params,
+    SearchFailed,
+    Status,
+    training_id,
+)
 from evonas.data.dataset import DataSet, Images
 from evonas.networks.decode import decode
 from evonas.networks.profile import profile
@@ -96,7 +104,6 @@ class TrainEvaluator:
     def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
         if candidate.budget is None:
             raise ValueError("a training needs a budget")
-        started, clock = time.time(), time.perf_counter()
         torch.set_num_threads(self.hardware.threads)
         if self.hardware.device == "cuda":
             torch.use_deterministic_algorithms(True, warn_only=True)
@@ -107,16 +114,11 @@ class TrainEvaluator:
                 torch.cuda.empty_cache()
             evaluation = self._attempt(candidate, candidate.budget, seed, (batch + 1) // 2)
             evaluation = replace(evaluation, deterministic=False)
-        cost = replace(
-            evaluation.cost,
-            seconds=time.perf_counter() - clock,
-            started=started,
-            worker=os.getpid(),
-        )
-        return replace(evaluation, cost=cost)
+        return evaluation
 
     def test(self, genome: Genome, weights: Path, test: Images) -> dict[str, float]:
         """Error, top-5 error and loss of saved weights on images that no search has seen."""
+        torch.set_num_threads(self.hardware.threads)
         network = self.build(self.space.canonical(genome))
         network.load_state_dict(load_file(weights))
         device = torch.device(self.hardware.device)
@@ -156,8 +158,8 @@ class TrainEvaluator:
             return Evaluation(candidate, values, Status.DIVERGED, cost, message, deterministic)
         values |= {f"val_{name}": value for name, value in measured.items()}
         if self.scratch is not None:
-            name = Question("", seed, budget.text).id  # the key has no part in it
-            self._save(network, candidate.genome, self.scratch / f"{name}.safetensors")
+            name = f"{training_id(seed, budget.text)}.safetensors"
+            self._save(network, candidate.genome, self.scratch / name)
         return Evaluation(candidate, values, cost=cost, deterministic=deterministic)
 
     def _profile(self, genome: Genome, network: nn.Module) -> dict[str, float]:
@@ -169,16 +171,23 @@ class TrainEvaluator:
     def _save(self, network: nn.Module, genome: Genome, path: Path) -> None:
         """Whole or not at all; the file's metadata say how to build the network and feed it."""
         weights = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
-        in_channels, classes = self.data.image_shape[0], self.data.classes
-        metadata = {
-            "genome": json.dumps(genome.to_json()),
-            "network": json.dumps({"in_channels": in_channels, "classes": classes, **self.network}),
-            "mean": json.dumps(self.data.mean),  # of the images as stored, a channel
-            "std": json.dumps(self.data.std),
+        about = {
+            "genome": genome.to_json(),
+            "network": {
+                "in_channels": self.data.image_shape[0],
+                "classes": self.data.classes,
+                **self.network,
+            },
+            "mean": self.data.mean,  # of the images as stored, a channel
+            "std": self.data.std,
         }
+        metadata = {"evonas": json.dumps(about)}  # one entry: several come in any order
         aside = path.with_suffix(".part")
-        save_file(weights, aside, metadata)
-        aside.replace(path)
+        try:
+            save_file(weights, aside, metadata)
+            aside.replace(path)
+        except (OSError, SafetensorError) as error:  # a full disk is no fault of the network's
+            raise SearchFailed(f"weights cannot be written: {error}") from None
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -10,7 +10,6 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from evonas.core import Candidate, Evaluation, Evaluator
@@ -70,20 +69,13 @@ def work(
         faulthandler.enable(file)
         if timeout is not None:
             faulthandler.dump_traceback_later(timeout, exit=True, file=file)
-        started, clock = time.time(), time.perf_counter()
         try:
             evaluation = guarded(evaluator, candidate, seed)
         finally:
             faulthandler.cancel_dump_traceback_later()
             faulthandler.disable()
     trace.unlink()
-    cost = replace(
-        evaluation.cost,
-        seconds=time.perf_counter() - clock,
-        started=started,
-        worker=os.getpid(),
-    )
-    return replace(evaluation, candidate=candidate, cost=cost)
+    return evaluation
 
 
 def _end_with(driver: int) -> None:

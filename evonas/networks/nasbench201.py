@@ -45,7 +45,7 @@ class Cell(nn.Module):
 
 
 class Reduction(nn.Module):
-    """The residual block between stages: half the size, twice the channels."""
+    """The residual unit between stages: half the size, twice the channels."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()

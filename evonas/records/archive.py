@@ -79,6 +79,7 @@ class Archive:
             (status, message), times = Counter(last).most_common(1)[0]
             raise SearchFailed(
                 f"the last {len(last)} evaluations all failed, {times} of them: {status}: {message}"
+                "; a resume goes on for a generation, in case the cause has been mended"
             )
 
     def losses(self) -> pareto.Losses:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 
@@ -25,13 +25,13 @@ class Checkpoint:
     """Attributes:
     generations, evaluations: how many are done.
     strategy: its state.
-    tables: the size of each growing table in bytes; what lies beyond is newer.
+    tables: where each growing table stood (`Table.mark`); what lies beyond is newer.
     """
 
     generations: int
     evaluations: int
     strategy: State
-    tables: dict[str, int]
+    tables: dict[str, dict[str, int | str]]
     version: int = VERSION
 
 
@@ -39,28 +39,32 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
     """Writes the newest checkpoint and lets go of those before the last two."""
     buffer = io.BytesIO()
     torch.save({name: getattr(checkpoint, name) for name in Checkpoint.__slots__}, buffer)
-    write_atomic(
-        folder / f"generation-{checkpoint.generations:07d}.pt", buffer.getvalue(), sync=True
-    )
+    content = buffer.getvalue()
+    name = f"generation-{checkpoint.generations:07d}-{_digest(content)}.pt"
+    write_atomic(folder / name, content, sync=True)
     for old in _files(folder)[KEPT:]:
         old.unlink()
 
 
 def newest_first(folder: Path) -> Iterator[Checkpoint]:
-    """The checkpoints that can be read.
+    """The checkpoints that are whole: whose digest is that in their name.
 
     Raises:
         UserError: one was written by a newer version.
     """
     for path in _files(folder):
-        try:
-            data = torch.load(path, weights_only=True)
-        except (UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-            log.warning("%s cannot be read and is passed over: %s", path, error)
+        content = path.read_bytes()
+        if path.stem.rpartition("-")[2] != _digest(content):
+            log.warning("%s is damaged and passed over", path)
             continue
+        data = torch.load(io.BytesIO(content), weights_only=True)
         if data["version"] > VERSION:
             raise UserError(f"{path} has version {data['version']}; known: up to {VERSION}")
         yield Checkpoint(**data)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 def _files(folder: Path) -> list[Path]:

@@ -20,6 +20,10 @@ def write_atomic(path: Path, content: bytes | str, *, sync: bool = False) -> Non
         if sync:
             os.fsync(file.fileno())
     aside.replace(path)
+    if sync:
+        folder = os.open(path.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
 
 
 def lock(run_dir: Path) -> IO[str]:

@@ -39,7 +39,7 @@ class Journal:
             "budget": question.budget,
             **evaluation.to_plain(),
         }
-        self._file.write(json.dumps(record).encode() + b"\n")
+        self._append(json.dumps(record).encode() + b"\n")
         self._answers[question] = evaluation
         self.added += 1
 
@@ -49,6 +49,16 @@ class Journal:
 
     def close(self) -> None:
         self._file.close()
+
+    def _append(self, line: bytes) -> None:
+        """The whole line, or, on a full disk, none of it."""
+        size = os.fstat(self._file.fileno()).st_size
+        try:
+            while line:
+                line = line[self._file.write(line) or 0 :]
+        except OSError:
+            os.ftruncate(self._file.fileno(), size)
+            raise
 
     def _read(self, path: Path) -> None:
         with path.open("r+b") as file:

@@ -61,7 +61,7 @@ class RunFolder:
             for i, (question, evaluation, cached) in enumerate(
                 zip(generation.questions, generation.evaluations, generation.cached, strict=True)
             )
-            if not cached
+            if not cached and evaluation.cost.attempts
         )
         self._write_front()
         checkpoints.save(
@@ -70,10 +70,12 @@ class RunFolder:
                 archive.generations,
                 archive.evaluations,
                 strategy,
-                {table.path.name: table.size for table in self._growing},
+                {table.path.name: table.mark() for table in self._growing},
             ),
         )
-        self._keep_weights(generation)
+        self._keep_weights()
+        for question in generation.questions:
+            self.scratch(question).unlink(missing_ok=True)
 
     def scratch(self, question: Question) -> Path:
         """Where the evaluator leaves the weights of a training."""
@@ -83,7 +85,7 @@ class RunFolder:
         return self.path / "weights" / f"{name}.safetensors"
 
     def clean_scratch(self) -> None:
-        for file in (self.path / "scratch").glob("*"):
+        for file in (self.path / "scratch").glob("*.safetensors"):
             file.unlink()
 
     def close(self) -> None:
@@ -96,21 +98,17 @@ class RunFolder:
             tables.front_columns(self.metrics),
         )
 
-    def _keep_weights(self, generation: Generation) -> None:
+    def _keep_weights(self) -> None:
         """Those of the front are kept under their key; of all others asked so far, none."""
-        self._collect_weights()
-        kept = {entry.question.key for entry in self.archive.front}
-        for file in (self.path / "weights").glob("*.safetensors"):
-            if file.stem in self.archive.keys - kept:
-                file.unlink()
-        for question in generation.questions:
-            self.scratch(question).unlink(missing_ok=True)
-
-    def _collect_weights(self) -> None:
+        kept = set()
         for entry in self.archive.front:
+            kept.add(entry.question.key)
             file = self.scratch(entry.question)
             if file.exists():
                 file.replace(self.weights(entry.question.key))
+        for file in (self.path / "weights").glob("*.safetensors"):
+            if file.stem in self.archive.keys and file.stem not in kept:
+                file.unlink()
 
     def _restore(self) -> None:
         """Back to the newest checkpoint that tables and journal bear out.
@@ -119,18 +117,18 @@ class RunFolder:
         anew, and the journal answers what it has answered before.
         """
         for checkpoint in checkpoints.newest_first(self.path / "checkpoints"):
-            sizes = checkpoint.tables
-            if all(table.size >= sizes[table.path.name] for table in self._growing):
+            marks = checkpoint.tables
+            if all(table.goes_back_to(marks[table.path.name]) for table in self._growing):
                 for table in self._growing:
-                    table.cut(sizes[table.path.name])
+                    table.cut(int(marks[table.path.name]["size"]))
                 archive = self._refolded()
                 if archive is not None:
                     self.archive = archive
                     self.strategy = checkpoint.strategy
                     self._write_front()
-                    self._collect_weights()
+                    self._keep_weights()
                     return
-            log.warning("tables or journal have lost rows that a checkpoint counts on; going back")
+            log.warning("tables or journal are not what a checkpoint counts on; going back")
         for table in self._growing:
             table.clear()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -39,23 +40,43 @@ class Table:
         self.path = path
         self.columns = list(columns)
         if not path.exists():
-            self.clear()
+            write_table(path, [], self.columns)
+        self._look()
 
-    @property
-    def size(self) -> int:
-        return self.path.stat().st_size
+    def mark(self) -> dict[str, int | str]:
+        """Where the table stands: its size in bytes, and a digest of them."""
+        return {"size": self._size, "digest": self._digest.hexdigest()}
+
+    def goes_back_to(self, mark: Mapping[str, Any]) -> bool:
+        """Whether the table begins with what it was at the mark."""
+        with self.path.open("rb") as file:
+            found: str = _digest(file.read(mark["size"])).hexdigest()
+        return found == str(mark["digest"])
 
     def clear(self) -> None:
         """Leaves the header alone."""
         write_table(self.path, [], self.columns)
+        self._look()
 
     def append(self, rows: Iterable[Row]) -> None:
+        added = _csv(rows, self.columns, header=False)
         with self.path.open("ab") as file:
-            file.write(_csv(rows, self.columns, header=False))
+            file.write(added)
+        self._size += len(added)
+        self._digest.update(added)
 
     def cut(self, size: int) -> None:
         """Drops what was written after it had this size."""
         os.truncate(self.path, size)
+        self._look()
+
+    def _look(self) -> None:
+        content = self.path.read_bytes()
+        self._size, self._digest = len(content), _digest(content)
+
+
+def _digest(content: bytes) -> hashlib.blake2b:
+    return hashlib.blake2b(content, digest_size=16)
 
 
 def write_table(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> None:
@@ -113,8 +134,8 @@ def generation_columns(objectives: Sequence[Objective]) -> tuple[str, ...]:
 def generation_row(generation: Generation, archive: Archive) -> Row:
     """Counts and figures of one generation's evaluations, and the archive's front after it.
 
-    `trained` counts evaluations that no earlier one answered, `faults` those that failed, all
-    columns named for a status their own. Best, mean and worst are of those that ended well.
+    `trained` counts what neither an earlier one nor the cheap values answered, `faults` those that
+    failed, a column named for a status its own. Best, mean and worst are of those that ended well.
     `diversity` is the mean Hamming distance of the genomes, in genes; `distinct` counts networks.
     """
     evaluations = generation.evaluations
@@ -122,7 +143,10 @@ def generation_row(generation: Generation, archive: Archive) -> Row:
     row: dict[str, Any] = {
         "generation": generation.index,
         "evaluations": len(evaluations),
-        "trained": len(evaluations) - sum(generation.cached),
+        "trained": sum(
+            e.cost.attempts > 0 and not cached
+            for e, cached in zip(evaluations, generation.cached, strict=True)
+        ),
         "hits": sum(generation.cached),
         "faults": sum(status.failed for status in statuses),
         **{str(status): statuses.count(status) for status in Status},

@@ -80,7 +80,7 @@ def select(
         ValueError: a fitness that is not positive and finite: DEAP would return too few.
     """
     if not (np.isfinite(fitness).all() and (fitness > 0).all()):
-        raise ValueError("roulette needs fitness that is positive and finite")
+        raise ValueError("selection needs fitness that is positive and finite")
     population = [Individual(row, number) for number, row in enumerate(genes)]
     for individual, value in zip(population, fitness.tolist(), strict=True):
         individual.fitness.values = (value,)

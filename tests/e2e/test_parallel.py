@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from evonas.core import Candidate, Evaluation, Status
+from evonas.core import Candidate, Evaluation, SearchFailed, Status
 from evonas.evaluators.parallel import Parallel
 from evonas.evaluators.pool import Workers
 from genomes import NASBench201
@@ -112,6 +112,29 @@ def test_many_faults_at_once_are_told_apart(workers: list[Workers], tmp_path: Pa
     assert "SIGKILL" in found[GENOMES[3]].message
     assert all(found[text].status is Status.OK for text in GENOMES[4:])
     assert not list((tmp_path / "scratch").glob("trace-*"))
+
+
+def test_one_evaluation_after_the_other_uses_the_same_workers(
+    workers: list[Workers], tmp_path: Path
+) -> None:
+    workers.append(Workers(tmp_path / "scratch", 1))
+    parallel = Parallel(Counting(), workers[0])
+    used = {parallel.evaluate(*task).cost.worker for task in TASKS[:4]}
+    assert len(used) == 1
+
+
+@pytest.mark.parametrize("fault", ["unpicklable", "full disk"])
+def test_what_cannot_be_sent_back_is_a_crash_and_a_full_disk_is_not(
+    workers: list[Workers], tmp_path: Path, fault: str
+) -> None:
+    guilty = GENOMES[1]
+    if fault == "full disk":
+        with pytest.raises(SearchFailed, match="No space left"):
+            answers(workers, Counting({guilty: fault}), tmp_path)
+    else:
+        found = answers(workers, Counting({guilty: fault}), tmp_path)
+        assert found[guilty].status is Status.CRASHED
+        assert sum(e.status is Status.OK for e in found.values()) == len(GENOMES) - 1
 
 
 def test_closing_leaves_no_process_behind(workers: list[Workers], tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import psutil
 import pytest
@@ -171,7 +172,6 @@ def test_the_resolved_config_says_all_and_runs_again(run_dir: Path, experiment: 
     assert resolved.strategy == asked.strategy
     assert resolved.parallel.device in ("cpu", "cuda:0", "cuda")
     assert resolved.parallel.precision in ("float32", "bfloat16")
-    largest = 38130  # of six 3x3 convolutions at 4 channels, 1 cell, from the closed form's parts
     references = [objective.reference for objective in resolved.objectives]
     network = decode(
         SPACE, SPACE.parse("3-3-3-3-3-3"), in_channels=1, classes=10, channels=4, cells=1
@@ -238,6 +238,22 @@ def test_a_resume_cannot_change_the_past(run_dir: Path, override: str) -> None:
     result = evonas("resume", run_dir, "--set", override)
     assert result.exit_code == 2
     assert "stop" in result.stderr
+
+
+def test_other_data_than_the_run_began_with_are_refused(experiment: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {"images": rng.random((60, 8, 8)), "labels": np.arange(60) % 3}
+    np.savez(tmp_path / "mine.npz", **arrays)
+    out = tmp_path / "run"
+    mine = f"data={{name: npz, path: {tmp_path / 'mine.npz'}}}"
+    smallest = ("--set", "stop.generations=1", "--set", "finalists.top=0", "--set", mine)
+    assert evonas("run", experiment, "--out", out, *smallest).exit_code == 0
+    assert "none asked for" in evonas("show", out).output
+    arrays["images"][0, 0, 0] += 1
+    np.savez(tmp_path / "mine.npz", **arrays)
+    result = evonas("resume", out, "--set", "stop.generations=2")
+    assert result.exit_code == 2
+    assert "the data are not those that the run began with" in result.stderr
 
 
 def test_a_longer_run_is_the_same_as_a_short_one_resumed(

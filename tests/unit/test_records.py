@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -170,6 +173,30 @@ def lose_a_table(folder: Path) -> None:
     (folder / "fronts.csv").unlink()
 
 
+def blank_rows(folder: Path) -> None:
+    path = folder / "evaluations.csv"
+    lines = path.read_bytes().split(b"\n")
+    lines[9:17] = [b" " * len(line) for line in lines[9:17]]
+    path.write_bytes(b"\n".join(lines))
+
+
+def zero_the_end(folder: Path) -> None:
+    path = folder / "evaluations.csv"
+    path.write_bytes(path.read_bytes()[:700].ljust(path.stat().st_size, b"\0"))
+
+
+def change_a_cell(folder: Path) -> None:
+    path = folder / "generations.csv"
+    path.write_bytes(path.read_bytes().replace(b"\n1,8,", b"\n1,9,"))
+
+
+def flip_a_bit(folder: Path) -> None:
+    for path in (folder / "checkpoints").iterdir():
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+
+
 def add_rows(folder: Path) -> None:
     for name in ("evaluations.csv", "timings.csv"):
         with (folder / name).open("ab") as file:
@@ -177,7 +204,18 @@ def add_rows(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [damage_checkpoint, damage_all_checkpoints, lose_rows, lose_a_table, add_rows]
+    "damage",
+    [
+        damage_checkpoint,
+        damage_all_checkpoints,
+        flip_a_bit,
+        lose_rows,
+        blank_rows,
+        zero_the_end,
+        change_a_cell,
+        lose_a_table,
+        add_rows,
+    ],
 )
 def test_a_damaged_folder_is_replayed_from_its_journal(tmp_path: Path, damage: object) -> None:
     assert callable(damage)
@@ -207,21 +245,25 @@ def test_a_journal_that_lost_trainings_costs_those_and_no_more(tmp_path: Path) -
 def test_only_the_last_checkpoints_are_kept_and_they_are_plain_data(tmp_path: Path) -> None:
     search(tmp_path / "run", 5)
     held = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
-    assert held == ["generation-0000004.pt", "generation-0000005.pt"]
+    assert [name[:18] for name in held] == ["generation-0000004", "generation-0000005"]
+    for name in held:
+        loaded = torch.load(tmp_path / "run" / "checkpoints" / name, weights_only=True)
+        assert loaded["version"] == 1
     newest = next(checkpoint.newest_first(tmp_path / "run" / "checkpoints"))
     assert newest.generations == 5
     assert newest.evaluations == 40
 
 
 def test_a_checkpoint_that_would_run_code_is_not_loaded(tmp_path: Path) -> None:
-    import pickle
-
     class Evil:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return (Path.touch, (tmp_path / "executed",))  # type: ignore[return-value]
 
-    (tmp_path / "generation-0000001.pt").write_bytes(pickle.dumps(Evil()))
-    assert list(checkpoint.newest_first(tmp_path)) == []
+    content = pickle.dumps(Evil())
+    digest = hashlib.blake2b(content, digest_size=8).hexdigest()
+    (tmp_path / f"generation-0000001-{digest}.pt").write_bytes(content)
+    with pytest.raises(pickle.UnpicklingError):
+        list(checkpoint.newest_first(tmp_path))
     assert not (tmp_path / "executed").exists()
 
 
@@ -379,3 +421,45 @@ def test_a_generations_row_counts_and_sums_up() -> None:
         "diversity": 3.0,  # three equal genomes and one that differs in all six genes
     }
     assert {name: row[name] for name in expected} == expected
+
+
+def test_a_full_disk_leaves_the_journal_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path / "journal")
+    journal.add(Question("g0", 0), evaluation(0.5, 1))
+    writes = journal._file.write
+
+    class Full:
+        """Writes ten bytes, then has no room."""
+
+        fileno = journal._file.fileno
+        room = 10
+
+        def write(self, content: bytes) -> int | None:
+            if not self.room:
+                raise OSError(28, "No space left on device")
+            self.room = 0
+            return writes(content[:10])
+
+    file = journal._file
+    monkeypatch.setattr(journal, "_file", Full())
+    with pytest.raises(OSError, match="No space"):
+        journal.add(Question("g1", 1), evaluation(0.5, 1))
+    assert journal.get(Question("g1", 1)) is None
+    monkeypatch.setattr(journal, "_file", file)
+    journal.add(Question("g2", 2), evaluation(0.5, 1))
+    lines = (tmp_path / "journal").read_text().splitlines()
+    assert [json.loads(line)["key"] for line in lines] == ["g0", "g2"]
+
+
+def test_what_its_cheap_values_turn_down_was_not_trained(tmp_path: Path) -> None:
+    found = generation(0, evaluation(0.5, 1))
+    turned_down = Evaluation(
+        Candidate(SPACE.genome([1] * 6)), {"params": 9}, Status.INFEASIBLE, Cost(attempts=0)
+    )
+    archive = Archive((ERROR, SIZE), (1.0, 10.0))
+    both = generation(0, *found.evaluations, turned_down)
+    archive.add(both)
+    row = tables.generation_row(both, archive)
+    assert (row["evaluations"], row["trained"], row["infeasible"]) == (2, 1, 1)

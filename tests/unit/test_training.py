@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,6 +23,7 @@ from evonas.data.dataset import DataSet, split
 from evonas.data.digits import Digits, DigitsParams
 from evonas.evaluators import train as train_evaluator
 from evonas.evaluators.train import TrainEvaluator, TrainParams
+from evonas.loop import guarded
 from evonas.training.batches import Resident, ResidentData, augmented, resident
 from evonas.training.loop import CHECK_EVERY, Hardware, Training, measure, train
 from evonas.training.recipe import Recipe, lr_factor
@@ -195,7 +198,10 @@ def test_a_budget_of_seconds_ends_in_time_and_is_not_deterministic(
 
 
 def test_an_evaluation_says_what_it_took(evaluator: TrainEvaluator) -> None:
-    cost = evaluated(evaluator, epochs=1).cost
+    started = time.time()
+    cost = guarded(evaluator, Candidate(SMALL, budget=Budget(epochs=1)), 0).cost
+    assert started <= cost.started <= time.time()
+    assert cost.worker == os.getpid()
     assert (cost.steps, cost.epochs, cost.attempts) == (16, 1.0, 1)
     assert 0 < cost.training_seconds <= cost.seconds
 
