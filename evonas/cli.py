@@ -24,6 +24,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 ExperimentFile = Annotated[Path, typer.Argument(help="The experiment, a YAML file.")]
@@ -67,7 +68,8 @@ def run(
     with _reported():
         settings = config.load(experiment, overrides)
         path = out or Path("results") / f"{settings.name}-seed{settings.seed}"
-        typer.echo(f"{settings.name}: starting, in {path}", err=True)
+        if not (path / "config.yaml").exists():
+            typer.echo(f"{settings.name}: starting, in {path}", err=True)
         from evonas.experiment import start  # torch takes seconds; not for a mistake in the file
 
         with _interruptible(path), start(settings, path) as started:
@@ -91,7 +93,8 @@ def resume(
     overrides = list(set_ or [])
     overrides += [f"parallel.workers={workers}"] if workers is not None else []
     with _reported():
-        typer.echo(f"going on in {run_dir}", err=True)
+        if (run_dir / "config.yaml").exists():
+            typer.echo(f"going on in {run_dir}", err=True)
         from evonas.experiment import resume as resumed
 
         with _interruptible(run_dir), resumed(run_dir, overrides) as going_on:

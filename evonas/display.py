@@ -40,7 +40,7 @@ class Progress:
         self.generations = run.folder.archive.generations
 
     def __rich__(self) -> Text:
-        return Text(self.line())
+        return Text(self.line(), no_wrap=True, overflow="ellipsis")
 
     def line(self) -> str:
         run, archive = self.run, self.run.folder.archive
@@ -71,7 +71,7 @@ class Progress:
             ends.append(round(archive.evaluations / archive.generations * stop.generations))
         fresh = done - self.before
         if not ends or fresh <= 0:
-            return "time left not known yet"
+            return "time left: -"
         if min(ends) <= archive.evaluations:
             return "finalists"
         seconds = (time.monotonic() - self.started) / fresh * max(min(ends) - done, 0)
@@ -111,6 +111,9 @@ def show_run(path: Path) -> None:
         f"{int(evaluations['cached'].sum())} answered by an earlier one; "
         f"{len(trained)} trainings, finalists included, took {seconds} of worker time"
     )
+    turned_down = int((evaluations["status"] == "infeasible").sum())
+    if turned_down:
+        say(f"infeasible: {turned_down} of them are outside the constraints")
     failed = trained[trained["status"].isin(FAILURES)]
     if failed.empty:
         say("faults: none")
@@ -193,8 +196,9 @@ def _front_table(front: pd.DataFrame, path: Path) -> Table:
 
 
 def _print_winner(say: Callable[[str], None], path: Path) -> None:
+    settings = yamlfile.read(path / "config.yaml")
     if not (path / "finalists.csv").exists():
-        wanted = yamlfile.read(path / "config.yaml")["finalists"]["top"]
+        wanted = settings["finalists"]["top"]
         later = "none yet; the finalists are trained when the search ends"
         say(f"winner: {later if wanted else 'none asked for, since finalists.top is 0'}")
         return
@@ -207,12 +211,12 @@ def _print_winner(say: Callable[[str], None], path: Path) -> None:
     winner = winners.iloc[0]
     spread = next(name for name in finalists.columns if name.endswith("_std"))
     first = spread.removesuffix("_std")
-    deviation = "" if pd.isna(winner[spread]) else f" ± {winner[spread]:.4f}"
-    say(f"winner: {winner['key']}, {winner['genome']}")
-    say(
-        f"  {first} {winner[first]:.4f}{deviation} over "
-        f"{winner['seeds'] - winner['failed']} seeds, {int(winner['params']):,} params"
-    )
+    epochs = settings["finalists"].get("budget")
+    budget = f" for {', '.join(f'{v} {k}' for k, v in epochs.items())}" if epochs else ""
+    seeds = winner["seeds"] - winner["failed"]
+    spread_of = "" if pd.isna(winner[spread]) else f" ± {winner[spread]:.4f} (standard deviation)"
+    say(f"winner: {winner['key']}, {winner['genome']}, {int(winner['params']):,} params")
+    say(f"  {first} {winner[first]:.4f}{spread_of}, trained again with {seeds} seeds{budget}")
     say(
         f"  test accuracy {1 - winner['test_error']:.4f} ± {winner['test_error_se']:.4f} "
         "(standard error), on images that the search has not seen"
@@ -222,7 +226,7 @@ def _print_winner(say: Callable[[str], None], path: Path) -> None:
 
 def _planned_deterministic(path: Path) -> bool:
     noted = path / "environment.json"
-    return bool(not noted.exists() or json.loads(noted.read_text())["deterministic"])
+    return bool(not noted.exists() or json.loads(noted.read_text()).get("deterministic", True))
 
 
 def _number(value: Any) -> str:

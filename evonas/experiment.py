@@ -83,6 +83,7 @@ class Run:
                 self.parts.strategy.load_state_dict(self.folder.strategy)
             self.evaluator = Parallel(self.parts.evaluator, self._workers, timeout=settings.timeout)
             self.evaluator.prepare(path)
+            log.info("begins after generation %d", self.folder.archive.generations)
         except BaseException:
             self._free()
             raise
@@ -130,7 +131,9 @@ class Run:
 
     def finish(self) -> None:
         """Trains the finalists and tests the winner, unless that is done: `finalists.csv`."""
+        log.info("finalists")
         run_finals(self.folder, self.experiment, self.evaluator, self._test)
+        log.info("done")
         self.folder.clean_scratch()
 
     def _test(self, genome: Genome, weights: Path) -> tuple[float, int]:
@@ -138,6 +141,23 @@ class Run:
         evaluator, test = self.parts.evaluator, self.parts.test
         measured = self._workers.submit(evaluator.test, genome, weights, test).result()
         return measured["error"], len(test)
+
+    def note_resume(self, before: Experiment) -> None:
+        """Writes down what has changed since `before`, and where the run goes on.
+
+        Raises:
+            UserError: it would end before it stands.
+        """
+        done, stop = self.folder.archive.generations, self.experiment.stop.generations
+        if stop is not None and stop < done:
+            raise UserError(f"stop.generations: is {stop}; allowed: at least {done}, as are done")
+        if self.experiment.finalists != before.finalists:
+            self._drop_finals()
+        files.write_atomic(self.path / "config.yaml", config.dump(self.experiment), sync=True)
+        path, now = self.path / "environment.json", environment(self.experiment)
+        told = {**now, **json.loads(path.read_text())}
+        told["resumed"] = [*told.get("resumed", []), now]
+        files.write_atomic(path, json.dumps(told, indent=2) + "\n")
 
     def _largest(self) -> Mapping[str, float]:
         """What is known without training of the space's largest network, if it is needed."""
@@ -245,14 +265,7 @@ def resume(path: Path, overrides: Sequence[str] = ()) -> Run:
     experiment = resolve(config.load(path / "config.yaml", overrides))
     run = Run(path, experiment)
     try:
-        if experiment.finalists != before.finalists:
-            run._drop_finals()
-        files.write_atomic(path / "config.yaml", config.dump(experiment), sync=True)
-        noted = path / "environment.json"
-        known = json.loads(noted.read_text()) if noted.exists() else {}
-        now = environment(experiment)
-        known["resumed"] = [*known.get("resumed", []), now]
-        files.write_atomic(noted, json.dumps(known, indent=2) + "\n")
+        run.note_resume(before)
     except BaseException:
         run.__exit__()
         raise

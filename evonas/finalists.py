@@ -50,7 +50,7 @@ def run_finals(folder: RunFolder, experiment: Experiment, evaluator: Evaluator, 
     if experiment.finalists.top == 0:
         return
     finalists = _trained(folder, experiment, evaluator)  # from the journal, if that is done
-    if path.exists():
+    if path.exists() and folder.weights("winner").exists():
         return
     ranked = sorted(finalists, key=lambda finalist: _rank(finalist, experiment))
     rows = [_row(finalist, folder, experiment) for finalist in ranked]

@@ -185,6 +185,7 @@ class TrainEvaluator:
         aside = path.with_suffix(".part")
         try:
             save_file(weights, aside, metadata)
+            aside.chmod(0o644)  # it is made for its owner's eyes alone
             aside.replace(path)
         except (OSError, SafetensorError) as error:  # a full disk is no fault of the network's
             raise SearchFailed(f"weights cannot be written: {error}") from None

@@ -151,6 +151,19 @@ def test_the_readme_loads_the_winner_and_it_scores_what_the_table_says(run_dir: 
     assert error == pytest.approx(finalists["test_error"][0])
 
 
+def test_the_readme_evolves_from_python(capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    exec(next(block for block in blocks if "evolve(" in block), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == [str(i) for i in range(8)]
+
+
+def test_the_readme_shows_the_quickstart_as_it_is() -> None:
+    quickstart = (ROOT / "experiments" / "quickstart.yaml").read_text()
+    lines = [line for line in quickstart.splitlines() if not line.startswith("#")]
+    assert "\n".join(lines) in (ROOT / "README.md").read_text()
+
+
 def test_the_winner_is_the_finalist_with_the_best_mean(run_dir: Path) -> None:
     finalists = pd.read_csv(run_dir / "finalists.csv")
     assert len(finalists) == 2
@@ -233,7 +246,9 @@ def test_a_folder_in_use_is_refused(run_dir: Path) -> None:
     assert str(os.getpid()) in result.stderr
 
 
-@pytest.mark.parametrize("override", ["strategy.population=8", "seed=2", "budget.epochs=9"])
+@pytest.mark.parametrize(
+    "override", ["strategy.population=8", "seed=2", "budget.epochs=9", "stop.generations=1"]
+)
 def test_a_resume_cannot_change_the_past(run_dir: Path, override: str) -> None:
     result = evonas("resume", run_dir, "--set", override)
     assert result.exit_code == 2
