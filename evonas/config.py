@@ -174,7 +174,7 @@ def _component(section: str, kind: str, value: Any) -> Params:
 
 def _check_together(experiment: Experiment) -> None:
     """What no section can check alone."""
-    evaluator = registry.load("evaluators", _name(experiment.evaluator))
+    evaluator = registry.load("evaluators", component_name(experiment.evaluator))
     metrics = list(evaluator.METRICS)
     for section in ("objectives", "constraints"):
         entries: tuple[Objective | Constraint, ...] = getattr(experiment, section)
@@ -194,15 +194,16 @@ def _check_together(experiment: Experiment) -> None:
     if evaluator.NEEDS_BUDGET and experiment.budget is None:
         allowed = "epochs, steps or seconds, such as {epochs: 3}"
         raise UserError(f"budget: is missing; allowed: {allowed}")
-    source = registry.load("data", _name(experiment.data))(experiment.data)
+    source = registry.load("data", component_name(experiment.data))(experiment.data)
     try:
         source.check()
     except UserError as error:
         raise UserError(f"data: {error}") from None
 
 
-def _name(params: Params) -> str:
-    return str(getattr(params, "name"))  # noqa: B009  every component's Params have one
+def component_name(params: Any) -> str:
+    """What the YAML calls the component with these settings; all of them have a `name`."""
+    return str(params.name)
 
 
 def _explained(error: ValidationError, model: type[Params], section: str = "") -> list[str]:

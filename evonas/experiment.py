@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import platform
 import shutil
-import subprocess
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import joblib
-import torch
-
 from evonas import config, registry
-from evonas.config import Experiment
+from evonas.config import Experiment, component_name
 from evonas.core import Generation, SearchFailed, Strategy, UserError
 from evonas.data.dataset import DataSet, Images, split
 from evonas.evaluators.parallel import Parallel
 from evonas.evaluators.pool import Workers
 from evonas.finalists import run_finals
 from evonas.loop import evolve
+from evonas.machine import environment, gpus, resolve, visible
 from evonas.records import files
 from evonas.records.archive import known_references
 from evonas.records.run import RunFolder
@@ -33,7 +26,6 @@ from evonas.training.loop import Hardware
 from genomes import Genome, SearchSpace
 
 RESUMABLE = ("stop", "finalists", "parallel.workers", "parallel.timeout")
-PACKAGES = ("evonas", "torch", "numpy", "pandas", "deap", "moocore", "joblib", "scikit-learn")
 
 log = logging.getLogger("evonas")
 
@@ -69,7 +61,9 @@ class Run:
             gpus=visible(gpus(settings.device)),
         )
         try:
-            self._workers.warm(registry.load("evaluators", _name(experiment.evaluator)).warm_up)
+            self._workers.warm(
+                registry.load("evaluators", component_name(experiment.evaluator)).warm_up
+            )
             self.parts = build(experiment)
             self._note_data()
             self.folder = RunFolder(
@@ -225,7 +219,7 @@ def start(experiment: Experiment, path: Path) -> Run:
         )
     if held - {"space.json", "environment.json"}:  # all that a start killed at once leaves
         raise UserError(f"{path} holds other files; allowed: --out with a new or empty folder")
-    space: SearchSpace = registry.load("spaces", _name(resolved.space))()
+    space: SearchSpace = registry.load("spaces", component_name(resolved.space))()
     described = {
         "name": space.name,
         "size": space.size,
@@ -274,23 +268,23 @@ def resume(path: Path, overrides: Sequence[str] = ()) -> Run:
 
 def build(experiment: Experiment) -> Parts:
     """The live objects of an experiment; reads the data."""
-    source = registry.load("data", _name(experiment.data))(experiment.data)
+    source = registry.load("data", component_name(experiment.data))(experiment.data)
     data, test = split(source, experiment.data)
-    space: SearchSpace = registry.load("spaces", _name(experiment.space))()
+    space: SearchSpace = registry.load("spaces", component_name(experiment.space))()
     hardware = Hardware(
         device="cpu" if experiment.parallel.device == "cpu" else "cuda",
         precision=experiment.parallel.precision,
         channels_last=bool(experiment.parallel.channels_last),
         threads=experiment.parallel.threads,
     )
-    evaluator = registry.load("evaluators", _name(experiment.evaluator))(
+    evaluator = registry.load("evaluators", component_name(experiment.evaluator))(
         experiment.evaluator,
         space=space,
         network=experiment.space.model_dump(exclude={"name"}),
         data=data,
         hardware=hardware,
     )
-    strategy = registry.load("strategies", _name(experiment.strategy))(
+    strategy = registry.load("strategies", component_name(experiment.strategy))(
         experiment.strategy,
         space=space,
         objectives=experiment.objectives,
@@ -298,107 +292,6 @@ def build(experiment: Experiment) -> Parts:
         seed=experiment.seed,
     )
     return Parts(space, data, test, evaluator, strategy)
-
-
-def gpus(device: str) -> tuple[str, ...]:
-    """The GPUs that `cuda:0,1` names, as torch numbers them; all for `cuda`; none for `cpu`."""
-    if device == "cpu":
-        return ()
-    _, _, numbers = device.partition(":")
-    if numbers:
-        return tuple(numbers.split(","))
-    return tuple(map(str, range(torch.cuda.device_count())))
-
-
-def visible(gpus: Sequence[str]) -> tuple[str, ...]:
-    """The GPUs as CUDA_VISIBLE_DEVICES names them, where the user has set it."""
-    names = list(filter(None, os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")))
-    return tuple(names[int(gpu)] for gpu in gpus) if names else tuple(gpus)
-
-
-def resolve(experiment: Experiment) -> Experiment:
-    """What is left to the machine, decided: device, precision, memory format, workers.
-
-    Raises:
-        UserError: a GPU is asked for that is not there.
-    """
-    settings = experiment.parallel
-    device = settings.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    missing = [gpu for gpu in gpus(device) if int(gpu) >= torch.cuda.device_count()]
-    if device != "cpu" and (missing or not torch.cuda.is_available()):
-        there = torch.cuda.device_count()
-        allowed = ", ".join(["cpu", *(f"cuda:{i}" for i in range(there))])
-        raise UserError(
-            f"parallel.device: {device}, but torch sees {there} GPUs; allowed: {allowed}"
-        )
-    precision = settings.precision
-    if precision == "auto":
-        on_gpu = device != "cpu" and torch.cuda.is_bf16_supported()
-        precision = "bfloat16" if on_gpu else "float32"
-    channels_last = settings.channels_last
-    if channels_last is None:
-        channels_last = precision == "bfloat16"
-    workers = settings.workers
-    if workers == "auto":
-        workers = joblib.cpu_count() if device == "cpu" else len(gpus(device))
-    decided = {
-        "device": device,
-        "precision": precision,
-        "channels_last": channels_last,
-        "workers": workers,
-    }
-    return experiment.model_copy(update={"parallel": settings.model_copy(update=decided)})
-
-
-def environment(experiment: Experiment) -> dict[str, Any]:
-    """What the run ran on, and whether another run can be expected to give the same tables."""
-    budgets = [experiment.budget, experiment.finalists.budget]
-    timed = any(budget is not None and not budget.deterministic for budget in budgets)
-    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "deterministic": not timed,
-        "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
-        "commit": _commit(),
-        "system": platform.platform(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "gpus": names,
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    """Of the checkout that evonas runs from, if it is one."""
-    git = shutil.which("git")
-    root = Path(__file__).parent.parent
-    if git is None or not (root / ".git").exists():
-        return None
-    command = [git, "-C", str(root), "rev-parse", "HEAD"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _name(params: Any) -> str:
-    return str(params.name)
 
 
 def _log_to(path: Path) -> logging.Handler:
