@@ -42,10 +42,14 @@ def gpu_of(slot: int, gpus: tuple[str, ...]) -> str:
 
 
 def claim_slot(folder: Path, workers: int) -> int:
-    """The lowest slot that no living process holds; the kernel frees a dead one's."""
+    """The lowest slot that no living process holds; the kernel frees a dead one's.
+
+    Raises:
+        TimeoutError: all are held, for a minute.
+    """
     global _slot
     folder.mkdir(parents=True, exist_ok=True)
-    while True:
+    for _ in range(600):
         for slot in range(workers):
             file = (folder / f"slot-{slot}").open("w")
             try:
@@ -56,6 +60,7 @@ def claim_slot(folder: Path, workers: int) -> int:
             _slot = file
             return slot
         time.sleep(0.1)  # the one we replace is not quite gone
+    raise TimeoutError(f"all {workers} slots in {folder} are held")
 
 
 def work(
