@@ -117,10 +117,13 @@ def preference(
     if len(objectives) == 1:
         first[feasible] = values[feasible, 0]
     else:
-        first[feasible] = ranks = front_ranks(values[feasible])
-        for rank in np.unique(ranks):
-            members = feasible[ranks == rank]
-            distinct, place = np.unique(values[members], axis=0, return_inverse=True)
-            second[members] = -crowding_distance(distinct)[place.reshape(-1)]
+        # Equal points stand once, or their order would decide which is the more crowded.
+        distinct, place = np.unique(values[feasible], axis=0, return_inverse=True)
+        ranks, crowding = front_ranks(distinct), np.zeros(len(distinct))
+        for rank in range(int(ranks.max(initial=-1)) + 1):
+            members = ranks == rank
+            crowding[members] = crowding_distance(distinct[members])
+        first[feasible] = ranks[place.reshape(-1)]
+        second[feasible] = -crowding[place.reshape(-1)]
     _, ranks_of = np.unique(np.column_stack([tier, first, second]), axis=0, return_inverse=True)
     return np.asarray(ranks_of, dtype=np.int64).reshape(n)

@@ -16,7 +16,7 @@ from genomes.operators import reset
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
-TRIES = 50  # to vary an offspring until its network is new, before a seen one is let through
+TRIES = 20  # to vary an offspring until its network is new, before a seen one is let through
 
 
 class GeneticParams(Params):
