@@ -206,7 +206,7 @@ def _reported() -> Iterator[None]:
         raise typer.Exit(130) from None
     except (typer.Exit, BrokenPipeError):
         raise
-    except Exception as error:
+    except Exception as error:  # a bug of ours: still a status, and its traceback on screen
         logging.getLogger("evonas").exception("internal error")
         typer.echo(f"evonas: internal error: {type(error).__name__}: {error}", err=True)
         raise typer.Exit(3) from error
