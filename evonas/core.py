@@ -39,6 +39,8 @@ class DataParams(Params):
     val: Annotated[float, Field(gt=0, lt=1)] = 0.2  # of all images
     test: Annotated[float, Field(gt=0, lt=1)] = 0.2  # of all; not if the set has a test part
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0  # not the run's: all runs share a split
+    # Images to train on and validate with, of each class its share; None: all but the test part.
+    subset: Annotated[int, Field(ge=2, le=100_000_000)] | None = None
 
     def model_post_init(self, context: object) -> None:
         if self.val + self.test >= 1:

@@ -13,9 +13,17 @@ from evonas.core import UserError
 TABLES: dict[str, dict[str, str]] = {
     "spaces": {"nasbench201": "genomes.nasbench201:NASBench201"},
     "networks": {"nasbench201": "evonas.networks.nasbench201:NETWORK"},
-    "strategies": {"genetic": "evonas.strategies.genetic:Genetic"},
+    "strategies": {
+        "genetic": "evonas.strategies.genetic:Genetic",
+        "random": "evonas.strategies.random:Random",
+    },
     "evaluators": {"train": "evonas.evaluators.train:TrainEvaluator"},
-    "data": {"digits": "evonas.data.digits:Digits", "npz": "evonas.data.npz:Npz"},
+    "data": {
+        "digits": "evonas.data.digits:Digits",
+        "fashion_mnist": "evonas.data.idx:FashionMnist",
+        "mnist": "evonas.data.idx:Mnist",
+        "npz": "evonas.data.npz:Npz",
+    },
 }
 
 SINGULAR = {

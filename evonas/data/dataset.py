@@ -31,9 +31,10 @@ class DataSet:
     """What a search sees of a data set: all but the test part.
 
     Attributes:
-        mean, std: a number a channel, of the training images.
+        mean, std: a number a channel, of the images as stored: the published ones where the set
+            has them, else those of the training images.
         flippable: whether an image mirrored left to right is still of its class.
-        fingerprint: of images, labels and split, 16 hexadecimal digits.
+        fingerprint: of images, labels, split and normalisation, 16 hexadecimal digits.
     """
 
     train: Images
@@ -50,10 +51,19 @@ class DataSet:
         return int(channels), int(height), int(width)
 
 
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std, a number a channel
+
+
 class DataSource(Protocol):
-    """A data set by name: its settings, and how to get all its images."""
+    """A data set by name: its settings, and how to get all its images.
+
+    Attributes:
+        statistics: the published mean and standard deviation, of pixels from 0 to 1, where uint8
+            images have them; None: those of the images trained on.
+    """
 
     flippable: bool
+    statistics: Statistics | None
 
     def check(self) -> None:
         """Raises UserError, cheaply, where the data are missing."""
@@ -78,35 +88,40 @@ def split(source: DataSource, params: DataParams) -> tuple[DataSet, Images]:
     labels = everything.labels
     classes = 1 + int(labels.max())
 
-    def halves(rows: NDArray[np.int64], share: float) -> tuple[NDArray[np.int64], ...]:
+    def apart(rows: NDArray[np.int64], size: int) -> tuple[NDArray[np.int64], ...]:
         try:
             first, second = train_test_split(
-                rows,
-                test_size=round(share * len(everything)),
-                random_state=params.split_seed,
-                stratify=labels[rows],
+                rows, test_size=size, random_state=params.split_seed, stratify=labels[rows]
             )
         except ValueError:
+            subset = "" if params.subset is None else f", subset {params.subset}"
             raise UserError(
                 f"data: {len(everything)} images of {classes} classes cannot be split with "
-                f"val {params.val:g} and test {params.test:g}; "
+                f"val {params.val:g} and test {params.test:g}{subset}; "
                 "allowed: shares that give each part an image of each class"
             ) from None
         return np.sort(first), np.sort(second)
 
     if test is None:
-        rows, test_rows = halves(rows, params.test)
+        rows, test_rows = apart(rows, round(params.test * len(everything)))
         test = everything.part(test_rows)
-    train_rows, val_rows = halves(rows, params.val)
+    held = len(rows)
+    if params.subset is not None and params.subset < held:
+        _, rows = apart(rows, params.subset)
+    train_rows, val_rows = apart(rows, round(params.val * len(everything) * len(rows) / held))
     train, val = everything.part(train_rows), everything.part(val_rows)
 
-    mean = train.images.mean(axis=(0, 2, 3), dtype=np.float64)
-    std = np.maximum(train.images.std(axis=(0, 2, 3), dtype=np.float64), 1e-8)
+    if source.statistics is not None:
+        mean, std = 255 * np.array(source.statistics)  # of the images as stored
+    else:
+        mean = train.images.mean(axis=(0, 2, 3), dtype=np.float64)
+        std = np.maximum(train.images.std(axis=(0, 2, 3), dtype=np.float64), 1e-8)
     digest = hashlib.blake2b(digest_size=8)
     for part in (train, val, test):
         digest.update(repr(part.images.shape).encode() + str(part.images.dtype).encode())
         digest.update(np.ascontiguousarray(part.images).tobytes())
         digest.update(part.labels.tobytes())
+    digest.update(mean.tobytes() + std.tobytes())
     data = DataSet(
         train,
         val,

@@ -19,6 +19,7 @@ class Digits:
 
     Params = DigitsParams
     flippable = False
+    statistics = None
 
     def __init__(self, params: DigitsParams) -> None:
         pass  # the images are the same whatever the settings

@@ -37,6 +37,7 @@ class Npz:
     """
 
     Params = NpzParams
+    statistics = None
 
     def __init__(self, params: NpzParams) -> None:
         self.path = Path(params.path)

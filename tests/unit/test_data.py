@@ -30,6 +30,7 @@ class Source:
     labels: NDArray[np.int64]
     test_labels: NDArray[np.int64] | None = None
     flippable: bool = False
+    statistics: None = None
 
     def check(self) -> None:
         """Nothing is missing."""

@@ -1,0 +1,143 @@
+"""MNIST and its kin: idx files, as LeCun publishes them, in a folder."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from evonas.core import DataParams, UserError
+from evonas.data.dataset import Images, Statistics
+
+STEMS = (
+    *("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    *("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+)
+
+
+class IdxParams(DataParams):
+    # The folder that holds the files, gzipped or not; None: where a package manager puts them.
+    path: Annotated[str, Field(min_length=1)] | None = None
+
+    def anchored(self, folder: Path) -> Self:
+        if self.path is None:
+            return self
+        path = (folder / Path(self.path).expanduser()).resolve()
+        return self.model_copy(update={"path": str(path)})
+
+
+class FashionMnistParams(IdxParams):
+    name: Literal["fashion_mnist"] = "fashion_mnist"
+
+
+class MnistParams(IdxParams):
+    name: Literal["mnist"] = "mnist"
+
+
+class _Idx:
+    """Images 28x28, grey; 60,000 and a test part of 10,000, 10 classes."""
+
+    flippable: bool
+    statistics: Statistics | None
+    title: str
+    raw: str  # where torchvision leaves the files, below its root
+    packaged: Sequence[str]  # folders that package managers put the files in
+    where: str  # to get it
+
+    def __init__(self, params: IdxParams) -> None:
+        if params.path is None:
+            self.folders = [Path(folder) for folder in self.packaged]
+        else:
+            self.folders = [Path(params.path), Path(params.path) / self.raw]
+
+    def check(self) -> None:
+        self._files()
+
+    def load(self) -> tuple[Images, Images]:
+        files = self._files()
+        arrays = [read_idx(file) for file in files]
+        parts = []
+        for (images, labels), (file, _) in zip(
+            (arrays[:2], arrays[2:]), (files[:2], files[2:]), strict=True
+        ):
+            if images.ndim != 3 or labels.shape != images.shape[:1]:
+                shapes = f"{images.shape} and {labels.shape}"
+                raise UserError(
+                    f"{file}: images and labels are {shapes}; allowed: (n, h, w) and (n,)"
+                )
+            parts.append(Images(images[:, None], labels.astype(np.int64)))
+        train, test = parts
+        return train, test
+
+    def _files(self) -> list[Path]:
+        for folder in self.folders:
+            files = [
+                next((f for f in (folder / stem, folder / f"{stem}.gz") if f.is_file()), None)
+                for stem in STEMS
+            ]
+            if found := [file for file in files if file is not None]:
+                if len(found) == len(STEMS):
+                    return found
+                missing = [stem for stem, file in zip(STEMS, files, strict=True) if file is None]
+                raise UserError(
+                    f"{folder} lacks {', '.join(missing)}; "
+                    "allowed: all four files, plain or with .gz at the end"
+                )
+        folders = " or ".join(str(folder) for folder in self.folders[:1])
+        raise UserError(f"no {self.title} in {folders or 'any known folder'}; {self.where}")
+
+
+class FashionMnist(_Idx):
+    """Articles of clothing (Xiao, Rasul and Vollgraf, 2017)."""
+
+    Params = FashionMnistParams
+    flippable = True
+    statistics = ((0.2860,), (0.3530,))
+    title = "Fashion-MNIST"
+    raw = "FashionMNIST/raw"
+    packaged = ("/usr/share/datasets/fashion-mnist",)
+    where = (
+        "allowed: data.path, the folder of the four idx files, from github.com/zalandoresearch/"
+        "fashion-mnist, torchvision, or on Debian `apt install dataset-fashion-mnist`"
+    )
+
+
+class Mnist(_Idx):
+    """Handwritten digits (LeCun, Bottou, Bengio and Haffner, 1998)."""
+
+    Params = MnistParams
+    flippable = False
+    statistics = ((0.1307,), (0.3081,))
+    title = "MNIST"
+    raw = "MNIST/raw"
+    packaged = ()
+    where = (
+        "allowed: data.path, the folder of the four idx files, "
+        "such as torchvision.datasets.MNIST(root, download=True) leaves"
+    )
+
+
+def read_idx(path: Path) -> NDArray[np.uint8]:
+    """The array of unsigned bytes in an idx file: 0, 0, 8, dimensions, sizes, values.
+
+    Raises:
+        UserError: it holds something else, or less.
+    """
+    try:
+        held = path.read_bytes()
+        if held[:2] == b"\x1f\x8b":
+            held = gzip.decompress(held)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path} cannot be read: {error}; allowed: an idx file") from None
+    dimensions = held[3] if held[:3] == b"\0\0\x08" and len(held) > 3 else 0
+    header = 4 + 4 * dimensions
+    shape = tuple(np.frombuffer(held[4:header], ">u4").tolist()) if len(held) >= header else ()
+    if not dimensions or len(shape) != dimensions or len(held) - header != np.prod(shape):
+        raise UserError(f"{path} is damaged or no idx file of bytes; allowed: as published")
+    return np.frombuffer(held, np.uint8, offset=header).reshape(shape)
