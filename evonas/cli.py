@@ -17,6 +17,7 @@ from evonas.core import SearchFailed, UserError
 
 if TYPE_CHECKING:
     from evonas.experiment import Run
+    from evonas.full_training import FullTraining
 
 app = typer.Typer(
     help="Evolutionary neural architecture search that survives being killed.",
@@ -85,20 +86,90 @@ def resume(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Changes stop, finalists, parallel.workers or parallel.timeout.",
+            help="Changes stop, finalists, training, parallel.workers or parallel.timeout.",
         ),
     ] = None,
 ) -> None:
-    """Goes on with a run that was killed or interrupted, or further than it was meant to go."""
+    """Goes on with a run that was killed or interrupted, or further than it was meant to go.
+
+    A full training, of `evonas train`, too.
+    """
     overrides = list(set_ or [])
     overrides += [f"parallel.workers={workers}"] if workers is not None else []
     with _reported():
+        if (run_dir / "training.yaml").exists():
+            if overrides:
+                raise UserError(f"{run_dir} is a full training; allowed: to go on as it began")
+            from evonas.full_training import resume as resumed_training
+
+            with _interruptible(run_dir), resumed_training(run_dir) as training:
+                _train(training)
+            return
         if (run_dir / "config.yaml").exists():
             typer.echo(f"going on in {run_dir}", err=True)
         from evonas.experiment import resume as resumed
 
         with _interruptible(run_dir), resumed(run_dir, overrides) as going_on:
             _search(going_on)
+
+
+@app.command()
+def train(
+    what: Annotated[
+        str,
+        typer.Argument(metavar="RUN_DIR|GENOME", help="A run folder, or a genome."),
+    ],
+    genome: Annotated[
+        str,
+        typer.Option(metavar="winner|best|KEY", help="Which network of the run folder."),
+    ] = "winner",
+    experiment: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="For a GENOME: the experiment with data and sizes."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The training's folder; RUN_DIR-KEY if not given."),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="The experiment's if not given.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="The experiment's if not given.")] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="auto|cpu|cuda|cuda:0", help="Where to train.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Such as recipe.lr=0.05; may be repeated."),
+    ] = None,
+) -> None:
+    """Trains one network in full, on all images but the test part, and tests it at the end."""
+    overrides = list(set_ or [])
+    overrides += [f"epochs={epochs}"] if epochs is not None else []
+    overrides += [f"seed={seed}"] if seed is not None else []
+    overrides += [f"parallel.device='{device}'"] if device is not None else []
+    with _reported():
+        folder = Path(what)
+        if (folder / "training.yaml").exists():
+            raise UserError(f"{what} is a full training; allowed: `evonas resume {what}`")
+        of_run = (folder / "config.yaml").exists()
+        if of_run == (experiment is not None):
+            raise UserError(
+                f"{what} is {'a' if of_run else 'no'} run folder; "
+                "allowed: a run folder, or a genome with --experiment FILE"
+            )
+        settings_file = experiment or folder / "config.yaml"
+        searched = config.load(settings_file)
+        from evonas import full_training
+
+        which = full_training.chosen(folder, genome) if of_run else what
+        settings = full_training.settings_for(searched, which, overrides)
+        stem = folder if of_run else Path("results") / settings.name
+        path = out or stem.with_name(f"{stem.name}-{settings.genome}")
+        if not (path / "training.yaml").exists():
+            typer.echo(f"{settings.name}: training {settings.genome}, in {path}", err=True)
+        with _interruptible(path), full_training.start(settings, path) as training:
+            _train(training)
 
 
 @app.command()
@@ -111,7 +182,9 @@ def show(
     from evonas import display
 
     with _reported():
-        if Path(what).is_dir():
+        if (Path(what) / "training.yaml").exists():
+            display.show_training(Path(what))
+        elif Path(what).is_dir():
             display.show_run(Path(what))
         else:
             display.show_genome(what)
@@ -164,11 +237,22 @@ def _search(going: Run) -> None:
     """Searches to the end, with progress on screen, and shows what came out."""
     from evonas import display
 
-    with display.progress(going) as tell:
+    with display.progress(display.Progress(going)) as tell:
         for _ in going:
             tell()
         going.finish()
     display.show_run(going.path)
+
+
+def _train(training: FullTraining) -> None:
+    """Trains to the end, with progress on screen, and shows what came out."""
+    from evonas import display
+
+    with display.progress(display.TrainingProgress(training)) as tell:
+        for _ in training:
+            tell()
+        training.finish()
+    display.show_training(training.path)
 
 
 @contextmanager
@@ -178,10 +262,13 @@ def _interruptible(path: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        journal = path / "journal"
-        kept = journal.read_bytes().count(b"\n") if journal.exists() else 0
-        again = "evonas resume" if (path / "config.yaml").exists() else "the same command, for"
-        message = f"interrupted; {kept} answers are kept; go on with: {again} {path}"
+        training = (path / "training.yaml").exists()
+        told = path / ("curve.csv" if training else "journal")
+        lines = told.read_bytes().count(b"\n") if told.exists() else 0
+        kept = f"{max(lines - 1, 0)} epochs" if training else f"{lines} answers"
+        begun = training or (path / "config.yaml").exists()
+        again = "evonas resume" if begun else "the same command, for"
+        message = f"interrupted; {kept} are kept; go on with: {again} {path}"
         typer.echo(message, err=True)
         raise typer.Exit(130) from None
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, SerializeAsAny, ValidationError
 
 from evonas import registry, yamlfile
 from evonas.core import Budget, Constraint, DataParams, Objective, Params, UserError
+from evonas.training.recipe import Recipe
 
 COMPONENTS = {
     "space": "networks",
@@ -40,6 +42,14 @@ class Finalists(Params):
     budget: Budget | None = None  # None: the search's
 
 
+class FullTraining(Params):
+    """How `evonas train` trains the chosen network, on all images but the test part."""
+
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 30
+    recipe: Recipe | None = None  # None: the evaluator's
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+
 class ParallelParams(Params):
     workers: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+(,\d+)*)$")] = "auto"
@@ -50,10 +60,13 @@ class ParallelParams(Params):
     timeout: Annotated[float, Field(gt=0, le=10_000_000)] | None = None
 
 
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
 class Experiment(Params):
     """One search, from data to winner."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    name: Name
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     space: SerializeAsAny[Params]
     data: SerializeAsAny[DataParams]
@@ -64,8 +77,24 @@ class Experiment(Params):
     constraints: Annotated[tuple[Constraint, ...], Field(max_length=20, strict=False)] = ()
     stop: Stop
     finalists: Finalists = Finalists()
+    training: FullTraining = FullTraining()
     parallel: ParallelParams = ParallelParams()
 
+
+class TrainingRun(Params):
+    """One network's full training: `training.yaml` of its folder."""
+
+    name: Name
+    genome: Annotated[str, Field(min_length=1)]
+    space: SerializeAsAny[Params]
+    data: SerializeAsAny[DataParams]
+    epochs: Annotated[int, Field(ge=1, le=100_000)]
+    recipe: Recipe
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    parallel: ParallelParams
+
+
+T = TypeVar("T", Experiment, TrainingRun)
 
 DEVICES = "auto, cpu, cuda, cuda:0 or cuda:0,1"
 ALLOWED_NAME = "up to 64 letters, digits, '.', '_', '-', the first a letter or digit"
@@ -97,9 +126,28 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     Raises:
         UserError: one to three lines, each naming the file, the key and what is allowed.
     """
-    try:
+    with _naming(path):
         document = yamlfile.overridden(yamlfile.read(path), overrides)
-        return check(document, path.parent)
+        experiment = check(document, path.parent, Experiment)
+        _check_together(experiment)
+    return experiment
+
+
+def load_training(path: Path) -> TrainingRun:
+    """Reads and checks the settings of a full training, as `dump` wrote them.
+
+    Raises:
+        UserError: as `load`.
+    """
+    with _naming(path):
+        return check(yamlfile.read(path), path.parent, TrainingRun)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Puts the file's name before each line of a mistake, and keeps to a few lines."""
+    try:
+        yield
     except UserError as error:
         lines = str(error).splitlines()
         if len(lines) > MAX_LINES:
@@ -107,15 +155,15 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         raise UserError("\n".join(f"{path}: {line}" for line in lines)) from None
 
 
-def check(document: Any, folder: Path) -> Experiment:
-    """The experiment of a document; paths in it are as seen from `folder`.
+def check(document: Any, folder: Path, model: type[T]) -> T:
+    """The experiment, or full training, of a document; paths in it are as seen from `folder`.
 
     Raises:
         UserError: a line a mistake, each naming the key and what is allowed.
     """
     if not isinstance(document, dict):
         what = WORDS.get(type(document), f"a {type(document).__name__}")
-        keys = ", ".join(Experiment.model_fields)
+        keys = ", ".join(model.model_fields)
         raise UserError(f"holds {what}; allowed: a mapping with the keys {keys}")
     mistakes: list[str] = []
     sections = dict(document)
@@ -128,27 +176,23 @@ def check(document: Any, folder: Path) -> Experiment:
             mistakes += str(error).splitlines()
             del sections[section]
     try:
-        experiment = Experiment.model_validate(sections)
+        checked = model.model_validate(sections)
     except ValidationError as error:
         told = {mistake.partition(".")[0].partition(":")[0] for mistake in mistakes}
-        mistakes += [
-            line for line in _explained(error, Experiment) if line.split(":")[0] not in told
-        ]
+        mistakes += [line for line in _explained(error, model) if line.split(":")[0] not in told]
     if mistakes:
         raise UserError("\n".join(mistakes))
     try:
-        data = experiment.data.anchored(folder)
+        data = checked.data.anchored(folder)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"data.path: {error}; allowed: the path of a file") from None
-    experiment = experiment.model_copy(update={"data": data})
-    _check_together(experiment)
-    return experiment
+    return checked.model_copy(update={"data": data})
 
 
-def dump(experiment: Experiment) -> str:
-    """The experiment as YAML that `load` reads back."""
-    plain = experiment.model_dump(mode="json", exclude_none=True)
-    for section in COMPONENTS:  # its name first
+def dump(settings: Experiment | TrainingRun) -> str:
+    """YAML that `load` or `load_training` reads back."""
+    plain = settings.model_dump(mode="json", exclude_none=True)
+    for section in COMPONENTS.keys() & plain.keys():  # its name first
         plain[section] = {"name": plain[section]["name"], **plain[section]}
     return yamlfile.dump(plain)
 

@@ -24,6 +24,7 @@ from genomes import Genome, SearchSpace
 
 if TYPE_CHECKING:
     from evonas.experiment import Run
+    from evonas.full_training import FullTraining
 
 SHOWN = 20  # rows of a front on screen
 FAILURES = [str(status) for status in Status if status.failed]
@@ -78,11 +79,35 @@ class Progress:
         return f"{timedelta(seconds=round(seconds))} left"
 
 
+class TrainingProgress:
+    """A full training's last epoch as one line."""
+
+    def __init__(self, training: FullTraining) -> None:
+        self.training = training
+        self.started = time.monotonic()
+        self.before = len(training.curve)
+
+    def __rich__(self) -> Text:
+        return Text(self.line(), no_wrap=True, overflow="ellipsis")
+
+    def line(self) -> str:
+        training = self.training
+        done, epochs = len(training.curve), training.settings.epochs
+        parts = [training.settings.name, f"epoch {done}/{epochs}"]
+        if training.curve:
+            last = training.curve[-1]
+            parts += [f"train loss {last.train_loss:.4f}", f"test error {last.test_error:.4f}"]
+        left = "-"
+        if done > self.before:
+            seconds = (time.monotonic() - self.started) / (done - self.before) * (epochs - done)
+            left = str(timedelta(seconds=round(seconds)))
+        return " · ".join([*parts, f"{left} left"])
+
+
 @contextmanager
-def progress(run: Run) -> Iterator[Callable[[], None]]:
+def progress(shown: Progress | TrainingProgress) -> Iterator[Callable[[], None]]:
     """A live line on a terminal; elsewhere a plain line each time the function given is called."""
     console = Console(stderr=True)
-    shown = Progress(run)
     if console.is_terminal:
         with Live(shown, console=console, refresh_per_second=4, transient=True):
             yield lambda: None
@@ -124,6 +149,25 @@ def show_run(path: Path) -> None:
         say(f"faults: {told}; commonest: {commonest.iloc[0] if len(commonest) else '-'}")
     if not evaluations["deterministic"].all() or not _planned_deterministic(path):
         say("deterministic: false, since clock or memory had a say in some rows")
+
+
+def show_training(path: Path) -> None:
+    """A full training's score, or how far it is."""
+    say = partial(Console().print, soft_wrap=True, markup=False, highlight=False)
+    settings = yamlfile.read(path / "training.yaml")
+    if not (path / "result.csv").exists():
+        curve = read(path / "curve.csv") if (path / "curve.csv").exists() else pd.DataFrame()
+        last = "" if curve.empty else f", test error {curve['test_error'].iloc[-1]:.4f}"
+        say(f"{path}: {len(curve)} of {settings['epochs']} epochs{last}; evonas resume {path}")
+        return
+    row = read(path / "result.csv").iloc[0]
+    say(f"{row['key']}, {row['genome']}, {row['params']:,} params, {row['flops']:,} flops")
+    say(f"  trained for {row['epochs']} epochs on {row['train_images']:,} images")
+    say(
+        f"  test accuracy {1 - row['test_error']:.4f} ± {row['test_error_se']:.4f} "
+        f"(standard error, {row['test_images']:,} images)"
+    )
+    say(f"  weights {path / 'weights.safetensors'}")
 
 
 def show_genome(text: str) -> None:

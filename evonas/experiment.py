@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evonas import config, registry
+from evonas import config, machine, registry
 from evonas.config import Experiment, component_name
 from evonas.core import Generation, SearchFailed, Strategy, UserError
 from evonas.data.dataset import DataSet, Images, split
@@ -18,14 +18,12 @@ from evonas.evaluators.parallel import Parallel
 from evonas.evaluators.pool import Workers
 from evonas.finalists import run_finals
 from evonas.loop import evolve
-from evonas.machine import environment, gpus, resolve, visible
 from evonas.records import files
 from evonas.records.archive import known_references
 from evonas.records.run import RunFolder
-from evonas.training.loop import Hardware
 from genomes import Genome, SearchSpace
 
-RESUMABLE = ("stop", "finalists", "parallel.workers", "parallel.timeout")
+RESUMABLE = ("stop", "finalists", "training", "parallel.workers", "parallel.timeout")
 
 log = logging.getLogger("evonas")
 
@@ -52,13 +50,13 @@ class Run:
         self.path = path
         self.experiment = experiment
         self._lock = files.lock(path)
-        self._log = _log_to(path / "log.txt")
+        self._log = files.log_to(path / "log.txt")
         settings = experiment.parallel
         self._workers = Workers(
             path / "scratch",
             int(settings.workers),
             threads=settings.threads,
-            gpus=visible(gpus(settings.device)),
+            gpus=machine.visible(machine.gpus(settings.device)),
         )
         try:
             self._workers.warm(
@@ -148,7 +146,7 @@ class Run:
         if self.experiment.finalists != before.finalists:
             self._drop_finals()
         files.write_atomic(self.path / "config.yaml", config.dump(self.experiment), sync=True)
-        path, now = self.path / "environment.json", environment(self.experiment)
+        path, now = self.path / "environment.json", _environment(self.experiment)
         told = {**now, **json.loads(path.read_text())}
         told["resumed"] = [*told.get("resumed", []), now]
         files.write_atomic(path, json.dumps(told, indent=2) + "\n")
@@ -206,7 +204,7 @@ def start(experiment: Experiment, path: Path) -> Run:
     Raises:
         UserError: the folder is there already, or the data are missing.
     """
-    resolved = resolve(experiment)
+    resolved = _resolved(experiment)
     try:
         path.mkdir(parents=True, exist_ok=True)
         held = {entry.name for entry in path.iterdir()}
@@ -226,7 +224,7 @@ def start(experiment: Experiment, path: Path) -> Run:
         "genes": [{"name": gene.name, "choices": list(gene.choices)} for gene in space.genes],
     }
     files.write_atomic(path / "space.json", json.dumps(described, indent=2) + "\n")
-    found = environment(resolved)
+    found = _environment(resolved)
     files.write_atomic(path / "environment.json", json.dumps(found, indent=2) + "\n")
     # Last: with it, the folder can be resumed.
     files.write_atomic(path / "config.yaml", config.dump(resolved), sync=True)
@@ -256,7 +254,7 @@ def resume(path: Path, overrides: Sequence[str] = ()) -> Run:
                 f"allowed in a resume: {', '.join(RESUMABLE)}"
             )
     before = config.load(path / "config.yaml")
-    experiment = resolve(config.load(path / "config.yaml", overrides))
+    experiment = _resolved(config.load(path / "config.yaml", overrides))
     run = Run(path, experiment)
     try:
         run.note_resume(before)
@@ -271,18 +269,12 @@ def build(experiment: Experiment) -> Parts:
     source = registry.load("data", component_name(experiment.data))(experiment.data)
     data, test = split(source, experiment.data)
     space: SearchSpace = registry.load("spaces", component_name(experiment.space))()
-    hardware = Hardware(
-        device="cpu" if experiment.parallel.device == "cpu" else "cuda",
-        precision=experiment.parallel.precision,
-        channels_last=bool(experiment.parallel.channels_last),
-        threads=experiment.parallel.threads,
-    )
     evaluator = registry.load("evaluators", component_name(experiment.evaluator))(
         experiment.evaluator,
         space=space,
         network=experiment.space.model_dump(exclude={"name"}),
         data=data,
-        hardware=hardware,
+        hardware=machine.hardware(experiment.parallel),
     )
     strategy = registry.load("strategies", component_name(experiment.strategy))(
         experiment.strategy,
@@ -294,9 +286,11 @@ def build(experiment: Experiment) -> Parts:
     return Parts(space, data, test, evaluator, strategy)
 
 
-def _log_to(path: Path) -> logging.Handler:
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    log.setLevel(logging.INFO)
-    log.addHandler(handler)
-    return handler
+def _resolved(experiment: Experiment) -> Experiment:
+    return experiment.model_copy(update={"parallel": machine.resolve(experiment.parallel)})
+
+
+def _environment(experiment: Experiment) -> dict[str, Any]:
+    budgets = [experiment.budget, experiment.finalists.budget]
+    timed = any(budget is not None and not budget.deterministic for budget in budgets)
+    return machine.environment(deterministic=not timed)

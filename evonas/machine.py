@@ -15,19 +15,19 @@ from typing import Any
 import joblib
 import torch
 
-from evonas.config import Experiment
+from evonas.config import ParallelParams
 from evonas.core import UserError
+from evonas.training.loop import Hardware
 
 PACKAGES = ("evonas", "torch", "numpy", "pandas", "deap", "moocore", "joblib", "scikit-learn")
 
 
-def resolve(experiment: Experiment) -> Experiment:
+def resolve(settings: ParallelParams) -> ParallelParams:
     """What is left to the machine, decided: device, precision, memory format, workers.
 
     Raises:
         UserError: a GPU is asked for that is not there.
     """
-    settings = experiment.parallel
     device = settings.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -54,7 +54,17 @@ def resolve(experiment: Experiment) -> Experiment:
         "channels_last": channels_last,
         "workers": workers,
     }
-    return experiment.model_copy(update={"parallel": settings.model_copy(update=decided)})
+    return settings.model_copy(update=decided)
+
+
+def hardware(settings: ParallelParams) -> Hardware:
+    """What a training needs to know of settings that are decided."""
+    return Hardware(
+        device="cpu" if settings.device == "cpu" else "cuda",
+        precision=settings.precision,
+        channels_last=bool(settings.channels_last),
+        threads=settings.threads,
+    )
 
 
 def gpus(device: str) -> tuple[str, ...]:
@@ -73,14 +83,12 @@ def visible(gpus: Sequence[str]) -> tuple[str, ...]:
     return tuple(names[int(gpu)] for gpu in gpus) if names else tuple(gpus)
 
 
-def environment(experiment: Experiment) -> dict[str, Any]:
-    """What the run ran on, and whether another run can be expected to give the same tables."""
-    budgets = [experiment.budget, experiment.finalists.budget]
-    timed = any(budget is not None and not budget.deterministic for budget in budgets)
+def environment(*, deterministic: bool) -> dict[str, Any]:
+    """What a run runs on, and whether another can be expected to give the same tables."""
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "deterministic": not timed,
+        "deterministic": deterministic,
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "commit": _commit(),

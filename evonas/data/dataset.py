@@ -81,36 +81,61 @@ def split(source: DataSource, params: DataParams) -> tuple[DataSet, Images]:
     Raises:
         UserError: too few images for that.
     """
-    from sklearn.model_selection import train_test_split  # slow to import; the driver's alone
-
-    everything, test = source.load()
-    rows = np.arange(len(everything))
-    labels = everything.labels
-    classes = 1 + int(labels.max())
-
-    def apart(rows: NDArray[np.int64], size: int) -> tuple[NDArray[np.int64], ...]:
-        try:
-            first, second = train_test_split(
-                rows, test_size=size, random_state=params.split_seed, stratify=labels[rows]
-            )
-        except ValueError:
-            subset = "" if params.subset is None else f", subset {params.subset}"
-            raise UserError(
-                f"data: {len(everything)} images of {classes} classes cannot be split with "
-                f"val {params.val:g} and test {params.test:g}{subset}; "
-                "allowed: shares that give each part an image of each class"
-            ) from None
-        return np.sort(first), np.sort(second)
-
-    if test is None:
-        rows, test_rows = apart(rows, round(params.test * len(everything)))
-        test = everything.part(test_rows)
+    everything, rows, test = _without_test(source, params)
     held = len(rows)
     if params.subset is not None and params.subset < held:
-        _, rows = apart(rows, params.subset)
-    train_rows, val_rows = apart(rows, round(params.val * len(everything) * len(rows) / held))
+        _, rows = _apart(everything, rows, params.subset, params)
+    size = round(params.val * len(everything) * len(rows) / held)
+    train_rows, val_rows = _apart(everything, rows, size, params)
     train, val = everything.part(train_rows), everything.part(val_rows)
+    return _data_set(source, train, val, test), test
 
+
+def whole(source: DataSource, params: DataParams) -> tuple[DataSet, Images]:
+    """All images but the same test part to train on, nothing to validate with; the test part."""
+    everything, rows, test = _without_test(source, params)
+    train, val = everything.part(rows), everything.part(rows[:0])
+    return _data_set(source, train, val, test), test
+
+
+def _without_test(
+    source: DataSource, params: DataParams
+) -> tuple[Images, NDArray[np.int64], Images]:
+    """All images, the rows that are not for testing, and the test part."""
+    everything, test = source.load()
+    rows = np.arange(len(everything))
+    if test is None:
+        size = round(params.test * len(everything))
+        rows, test_rows = _apart(everything, rows, size, params)
+        test = everything.part(test_rows)
+    return everything, rows, test
+
+
+def _apart(
+    everything: Images, rows: NDArray[np.int64], size: int, params: DataParams
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The rows without `size` of them, and those, each class having its share of both."""
+    from sklearn.model_selection import train_test_split  # slow to import; the driver's alone
+
+    try:
+        rest, taken = train_test_split(
+            rows,
+            test_size=size,
+            random_state=params.split_seed,
+            stratify=everything.labels[rows],
+        )
+    except ValueError:
+        classes = 1 + int(everything.labels.max())
+        subset = "" if params.subset is None else f", subset {params.subset}"
+        raise UserError(
+            f"data: {len(everything)} images of {classes} classes cannot be split with "
+            f"val {params.val:g} and test {params.test:g}{subset}; "
+            "allowed: shares that give each part an image of each class"
+        ) from None
+    return np.sort(rest), np.sort(taken)
+
+
+def _data_set(source: DataSource, train: Images, val: Images, test: Images) -> DataSet:
     if source.statistics is not None:
         mean, std = 255 * np.array(source.statistics)  # of the images as stored
     else:
@@ -122,13 +147,12 @@ def split(source: DataSource, params: DataParams) -> tuple[DataSet, Images]:
         digest.update(np.ascontiguousarray(part.images).tobytes())
         digest.update(part.labels.tobytes())
     digest.update(mean.tobytes() + std.tobytes())
-    data = DataSet(
+    return DataSet(
         train,
         val,
-        classes,
+        1 + int(train.labels.max()),
         tuple(mean.tolist()),
         tuple(std.tolist()),
         source.flippable,
         digest.hexdigest(),
     )
-    return data, test

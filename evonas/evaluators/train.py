@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +9,7 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from evonas.core import (
@@ -20,7 +18,6 @@ from evonas.core import (
     Cost,
     Evaluation,
     Params,
-    SearchFailed,
     Status,
     training_id,
 )
@@ -28,8 +25,9 @@ from evonas.data.dataset import DataSet, Images
 from evonas.networks.decode import decode
 from evonas.networks.profile import profile
 from evonas.training.batches import Resident, resident
-from evonas.training.loop import Hardware, measure, train
+from evonas.training.loop import Hardware, measure, out_of_memory, train
 from evonas.training.recipe import Recipe
+from evonas.training.weights import save_weights
 from genomes import Genome, SearchSpace
 
 METRICS = ("val_error", "val_top5_error", "val_loss", "params", "flops")
@@ -146,7 +144,7 @@ class TrainEvaluator:
             cost = Cost(training_seconds=done.seconds, epochs=done.epochs, steps=done.steps)
             measured = measure(network, data.val, data, self.hardware, 4 * micro_batch)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             message = f"out of memory at {micro_batch} images at a time"
             return Evaluation(
@@ -159,7 +157,8 @@ class TrainEvaluator:
         values |= {f"val_{name}": value for name, value in measured.items()}
         if self.scratch is not None:
             name = f"{training_id(seed, budget.text)}.safetensors"
-            self._save(network, candidate.genome, self.scratch / name)
+            path = self.scratch / name
+            save_weights(network, candidate.genome, self.network, self.data, path)
         return Evaluation(candidate, values, cost=cost, deterministic=deterministic)
 
     def _profile(self, genome: Genome, network: nn.Module) -> dict[str, float]:
@@ -167,33 +166,3 @@ class TrainEvaluator:
             found = profile(network, self.data.image_shape)
             self._profiles[genome] = {"params": found.params, "flops": found.flops}
         return self._profiles[genome]
-
-    def _save(self, network: nn.Module, genome: Genome, path: Path) -> None:
-        """Whole or not at all; the file's metadata say how to build the network and feed it."""
-        weights = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
-        about = {
-            "genome": genome.to_json(),
-            "network": {
-                "in_channels": self.data.image_shape[0],
-                "classes": self.data.classes,
-                **self.network,
-            },
-            "mean": self.data.mean,  # of the images as stored, a channel
-            "std": self.data.std,
-        }
-        metadata = {"evonas": json.dumps(about)}  # one entry: several come in any order
-        aside = path.with_suffix(".part")
-        try:
-            save_file(weights, aside, metadata)
-            aside.chmod(0o644)  # it is made for its owner's eyes alone
-            aside.replace(path)
-        except (OSError, SafetensorError) as error:  # a full disk is no fault of the network's
-            raise SearchFailed(f"weights cannot be written: {error}") from None
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    """The CPU's allocator and some CUDA libraries raise a plain RuntimeError; its text tells."""
-    signs = ("can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
-        sign in str(error) for sign in signs
-    )

@@ -1,8 +1,9 @@
-"""Files that are whole or not there, and a lock that a dead process cannot hold."""
+"""Files that are whole or not there, a lock that a dead process cannot hold, and the log."""
 
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 from pathlib import Path
 from typing import IO
@@ -44,3 +45,13 @@ def lock(run_dir: Path) -> IO[str]:
     file.write(f"{os.getpid()}\n")
     file.flush()
     return file
+
+
+def log_to(path: Path) -> logging.Handler:
+    """Has evonas log into a file, until the handler is taken off and closed."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("evonas")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    return handler

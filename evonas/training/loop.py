@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import chain, count
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +51,97 @@ class Training:
     seconds: float
 
 
+class Trainer:
+    """Trains a network in place, step by step.
+
+    Args:
+        network: on the hardware's device already.
+        seed: of the batches' order and augmentation.
+        micro_batch: forward and backward so many images at a time, adding gradients up to a
+            whole batch before each step: less memory, the same step but for batch norm.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        data: ResidentData,
+        recipe: Recipe,
+        seed: int,
+        hardware: Hardware,
+        *,
+        micro_batch: int | None = None,
+    ) -> None:
+        self.network = network
+        self.data = data
+        self.recipe = recipe
+        self.hardware = hardware
+        self.generator = torch.Generator().manual_seed(seed)
+        self.optimizer = _optimizer(network, recipe)
+        self.batch_size = min(recipe.batch_size, len(data.train))
+        self.micro_batch = micro_batch or self.batch_size
+        self.epoch_steps = len(data.train) // self.batch_size  # the last, smaller batch is left out
+        self.steps = 0
+        self._flip = data.flippable if recipe.flip is None else recipe.flip
+        network.train()
+
+    def epoch(self) -> tuple[Tensor, ...]:
+        """The rows of an epoch's batches, in a new order."""
+        n = len(self.data.train)
+        order = torch.randperm(n, generator=self.generator)
+        batches: tuple[Tensor, ...] = order[: n - n % self.batch_size].split(self.batch_size)
+        return batches
+
+    def step(self, rows: Tensor, progress: float) -> Tensor:
+        """One batch forward, backward and into the weights.
+
+        Args:
+            progress: of the schedule, from 0 to 1.
+
+        Returns:
+            (), the mean loss of the batch, nats.
+        """
+        recipe, data = self.recipe, self.data
+        for group in self.optimizer.param_groups:
+            group["lr"] = recipe.lr * lr_factor(recipe.schedule, progress)
+        self.optimizer.zero_grad(set_to_none=True)
+        at = rows.to(data.train.labels.device)
+        images = data.normalised(data.train.images[at])
+        images = augmented(images, recipe, self._flip, self.generator)
+        if self.hardware.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        parts = zip(
+            images.split(self.micro_batch),
+            data.train.labels[at].split(self.micro_batch),
+            strict=True,
+        )
+        mean = torch.zeros((), device=at.device)
+        for part, labels in parts:
+            with self.hardware.autocast():
+                logits = self.network(part)
+                loss = cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+            loss = loss * (len(part) / len(rows))
+            loss.backward()
+            mean += loss.detach()
+        self.optimizer.step()
+        self.steps += 1
+        return mean
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the training stands, at the end of an epoch; plain data and tensors."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "steps": self.steps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+        self.steps = state["steps"]
+
+
 def train(
     network: nn.Module,
     data: ResidentData,
@@ -60,60 +152,31 @@ def train(
     *,
     micro_batch: int | None = None,
 ) -> Training:
-    """Trains a network in place, under a budget.
-
-    Args:
-        network: on the hardware's device already.
-        seed: of the batches' order and augmentation.
-        micro_batch: forward and backward so many images at a time, adding gradients up to a
-            whole batch before each step: less memory, the same step but for batch norm.
+    """Trains a network in place, under a budget; see `Trainer`.
 
     Returns:
         What it took. A loss that is NaN or infinite ends it as diverged.
     """
     started = time.perf_counter()
-    generator = torch.Generator().manual_seed(seed)
-    optimizer = _optimizer(network, recipe)
-    batch_size = min(recipe.batch_size, len(data.train))
-    micro_batch = micro_batch or batch_size
-    an_epoch = len(data.train) // batch_size  # steps; the last, smaller batch is left out
+    trainer = Trainer(network, data, recipe, seed, hardware, micro_batch=micro_batch)
     horizon = budget.horizon or budget.amount
-    flip = data.flippable if recipe.flip is None else recipe.flip
-    network.train()
-
-    step = 0
     last_loss = torch.zeros(())
 
     def progress() -> float:
         """Of the budget, in its own unit."""
         if budget.seconds:
             return time.perf_counter() - started
-        return step / an_epoch if budget.epochs else step
+        return trainer.steps / trainer.epoch_steps if budget.epochs else trainer.steps
 
-    for rows in _batches(len(data.train), batch_size, generator):
+    for rows in chain.from_iterable(trainer.epoch() for _ in count()):
         if progress() >= budget.amount:
             break
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.lr * lr_factor(recipe.schedule, progress() / horizon)
-        optimizer.zero_grad(set_to_none=True)
-        at = rows.to(data.train.labels.device)
-        images = augmented(data.normalised(data.train.images[at]), recipe, flip, generator)
-        if hardware.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        parts = zip(
-            images.split(micro_batch), data.train.labels[at].split(micro_batch), strict=True
-        )
-        for part, labels in parts:
-            with hardware.autocast():
-                loss = cross_entropy(network(part), labels, label_smoothing=recipe.label_smoothing)
-            (loss * (len(part) / len(rows))).backward()
-        optimizer.step()
-        last_loss = loss.detach()
-        step += 1
-        if step % CHECK_EVERY == 0 and not math.isfinite(last_loss.item()):
+        last_loss = trainer.step(rows, progress() / horizon)
+        if trainer.steps % CHECK_EVERY == 0 and not math.isfinite(last_loss.item()):
             break
     diverged = not math.isfinite(last_loss.item())
-    return Training(diverged, step, step / an_epoch, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return Training(diverged, trainer.steps, trainer.steps / trainer.epoch_steps, seconds)
 
 
 @torch.no_grad()
@@ -144,11 +207,12 @@ def measure(
     return {"error": wrong / n, "top5_error": wrong_5 / n, "loss": loss / n}
 
 
-def _batches(n: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Rows of one batch after the other, for ever; a new order each epoch."""
-    while True:
-        order = torch.randperm(n, generator=generator)
-        yield from order[: n - n % batch_size].split(batch_size)
+def out_of_memory(error: BaseException) -> bool:
+    """The CPU's allocator and some CUDA libraries raise a plain RuntimeError; its text tells."""
+    signs = ("can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        sign in str(error) for sign in signs
+    )
 
 
 def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -25,7 +25,7 @@ def fake_gpus(monkeypatch: pytest.MonkeyPatch, count: int, bf16: bool = True) ->
 
 def resolved(*overrides: str) -> config.ParallelParams:
     experiment = config.load(ROOT / "experiments" / "quickstart.yaml", overrides)
-    return resolve(experiment).parallel
+    return resolve(experiment.parallel)
 
 
 def test_without_a_gpu_all_is_on_the_cpu_in_full_precision(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,337 @@
+"""The chosen network, trained in full: on all images but the test part, and tested at the end."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import joblib
+import torch
+
+from evonas import config, machine, registry, yamlfile
+from evonas.config import Experiment, TrainingRun, component_name
+from evonas.core import SearchFailed, UserError, derive_seed
+from evonas.data.dataset import whole
+from evonas.networks.decode import decode
+from evonas.networks.profile import profile
+from evonas.records import files, tables
+from evonas.training.batches import Resident, resident
+from evonas.training.loop import Trainer, measure, out_of_memory
+from evonas.training.weights import save_weights
+from genomes import SearchSpace
+
+VERSION = 1  # of the checkpoint
+
+log = logging.getLogger("evonas")
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """A row of `curve.csv`.
+
+    `train_loss` is the mean over the epoch's batches, each as it was trained on: augmented, and
+    with the weights of its moment. Nothing is chosen by the test columns; they are there to look
+    at, and the score is that of the last epoch.
+    """
+
+    epoch: int
+    lr: float  # at the epoch's last step
+    train_loss: float  # nats
+    test_loss: float  # nats
+    test_error: float  # share of the test images
+
+
+class FullTraining:
+    """One process's hold on a training folder. A context manager: leaving it frees the folder.
+
+    Iterating trains, an epoch at a time, from where the folder stands, and checkpoints each: a
+    kill costs an epoch at most, and the curve is that of a training that was never killed.
+    """
+
+    def __init__(self, path: Path, settings: TrainingRun) -> None:
+        self.path = path
+        self.settings = settings
+        self._lock = files.lock(path)
+        self._log = files.log_to(path / "log.txt")
+        try:
+            self._build()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __enter__(self) -> FullTraining:
+        return self
+
+    def __exit__(self, _: object = None, error: object = None, __: object = None) -> None:
+        if isinstance(error, Exception) and not isinstance(error, UserError | SearchFailed):
+            log.error("the training ended with an error", exc_info=error)
+        log.removeHandler(self._log)
+        self._log.close()
+        self._lock.close()
+
+    def __iter__(self) -> Iterator[Epoch]:
+        """The epochs still to do.
+
+        Raises:
+            SearchFailed: the loss became NaN or infinite, or memory ran out.
+        """
+        for number in range(len(self.curve), self.settings.epochs):
+            started = time.perf_counter()
+            try:
+                epoch = self._epoch(number)
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+                batch = self.settings.recipe.batch_size
+                raise SearchFailed(
+                    f"out of memory at {batch} images a batch; smaller: --set recipe.batch_size=N"
+                ) from None
+            self.curve.append(epoch)
+            self.seconds.append(round(time.perf_counter() - started, 3))
+            self._save()
+            log.info("epoch %d: test error %.4f", epoch.epoch, epoch.test_error)
+            yield epoch
+
+    def finish(self) -> None:
+        """Writes the weights and `result.csv`: the test score and its standard error."""
+        saved = self.path / "weights.safetensors"
+        save_weights(self.network, self.genome, self._network_settings, self.data, saved)
+        measured = self._measured()
+        sizes = profile(self.network, self.data.image_shape)
+        error, images = measured["error"], len(self.test)
+        row = {
+            "key": self.space.key(self.genome),
+            "genome": self.space.describe(self.genome),
+            "genes": self.genome.text,
+            "epochs": self.settings.epochs,
+            "seed": self.settings.seed,
+            **asdict(sizes),
+            "train_images": len(self.data.train),
+            "test_images": images,
+            "test_error": error,
+            "test_error_se": math.sqrt(error * (1 - error) / images),
+            "test_top5_error": measured["top5_error"],
+            "test_loss": measured["loss"],
+        }
+        tables.write_table(self.path / "result.csv", [row], list(row))
+        log.info("done")
+
+    def _build(self) -> None:
+        """Data, network and trainer, as they were after the last epoch that was kept."""
+        settings = self.settings
+        hardware = machine.hardware(settings.parallel)
+        torch.set_num_threads(hardware.threads)
+        if hardware.device == "cuda":
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            torch.cuda.set_device(int(machine.gpus(settings.parallel.device)[0]))
+        device = torch.device(hardware.device)
+        source = registry.load("data", component_name(settings.data))(settings.data)
+        self.data, test = whole(source, settings.data)
+        self._note_data()
+        self.space: SearchSpace = registry.load("spaces", component_name(settings.space))()
+        self.genome = self.space.canonical(_parsed(self.space, settings.genome))
+        self._network_settings = settings.space.model_dump(exclude={"name"})
+        seed = derive_seed(settings.seed, self.space.key(self.genome), "training")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.network = decode(
+                self.space,
+                self.genome,
+                in_channels=self.data.image_shape[0],
+                classes=self.data.classes,
+                **self._network_settings,
+            )
+        self.network.to(device)
+        if hardware.channels_last:
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
+        self.test = Resident.of(test, device)
+        self.trainer = Trainer(
+            self.network, resident(self.data, device), settings.recipe, seed, hardware
+        )
+        self.curve: list[Epoch] = []
+        self.seconds: list[float] = []
+        self._restore()
+
+    def _epoch(self, number: int) -> Epoch:
+        trainer, settings = self.trainer, self.settings
+        batches = trainer.epoch()
+        total = torch.zeros((), device=self.test.labels.device)
+        self.network.train()
+        for rows in batches:
+            done = trainer.steps / (trainer.epoch_steps * settings.epochs)
+            total += trainer.step(rows, done)
+        loss = float(total) / len(batches)
+        if not math.isfinite(loss):
+            raise SearchFailed(
+                f"the loss became NaN or infinite in epoch {number + 1}; "
+                "a lower rate: --set recipe.lr=X"
+            )
+        measured = self._measured()
+        lr = trainer.optimizer.param_groups[0]["lr"]
+        return Epoch(number + 1, lr, loss, measured["loss"], measured["error"])
+
+    def _measured(self) -> dict[str, float]:
+        trainer = self.trainer
+        batch_size = 4 * trainer.batch_size
+        return measure(self.network, self.test, trainer.data, trainer.hardware, batch_size)
+
+    def _save(self) -> None:
+        """The checkpoint first: tables are written from it."""
+        state = {
+            "version": VERSION,
+            "trainer": self.trainer.state_dict(),
+            "curve": [asdict(epoch) for epoch in self.curve],
+            "seconds": self.seconds,
+        }
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        files.write_atomic(self.path / "checkpoint.pt", buffer.getvalue(), sync=True)
+        self._write_tables()
+
+    def _restore(self) -> None:
+        path = self.path / "checkpoint.pt"
+        if path.exists():
+            try:
+                state = torch.load(path, weights_only=True)
+            except Exception:  # a damaged file raises whatever zip, pickle and torch do
+                raise UserError(
+                    f"{path} is damaged; allowed: without it, the training begins anew"
+                ) from None
+            if state["version"] > VERSION:
+                raise UserError(f"{path} has version {state['version']}; known: up to {VERSION}")
+            self.trainer.load_state_dict(state["trainer"])
+            self.curve = [Epoch(**row) for row in state["curve"]]
+            self.seconds = state["seconds"]
+            log.info("goes on after epoch %d", len(self.curve))
+        self._write_tables()
+
+    def _write_tables(self) -> None:
+        columns = list(Epoch.__dataclass_fields__)
+        tables.write_table(self.path / "curve.csv", map(asdict, self.curve), columns)
+        timings = [
+            {"epoch": epoch.epoch, "seconds": seconds}
+            for epoch, seconds in zip(self.curve, self.seconds, strict=True)
+        ]
+        tables.write_table(self.path / "timings.csv", timings, ["epoch", "seconds"])
+
+    def _note_data(self) -> None:
+        """Writes the data's fingerprint down, or holds the data against it."""
+        path, found = self.path / "environment.json", self.data.fingerprint
+        told = json.loads(path.read_text())
+        if told.setdefault("data", found) != found:
+            raise UserError(
+                f"{self.path}: the data are not those that the training began with; "
+                "allowed: a new training, or the data as they were"
+            )
+        files.write_atomic(path, json.dumps(told, indent=2) + "\n")
+
+
+def start(settings: TrainingRun, path: Path) -> FullTraining:
+    """A new training in a new folder.
+
+    Raises:
+        UserError: the folder holds something already, or the data are missing.
+    """
+    resolved = settings.model_copy(update={"parallel": machine.resolve(settings.parallel)})
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        held = {entry.name for entry in path.iterdir()}
+    except OSError as error:
+        raise UserError(f"{path} cannot be made: {error.strerror}; allowed: --out DIR") from None
+    if "training.yaml" in held:
+        raise UserError(
+            f"{path} is there already; allowed: `evonas resume {path}` to go on with it, "
+            "or --out with another folder"
+        )
+    if held - {"environment.json"}:
+        raise UserError(f"{path} holds other files; allowed: --out with a new or empty folder")
+    found = machine.environment(deterministic=True)
+    files.write_atomic(path / "environment.json", json.dumps(found, indent=2) + "\n")
+    files.write_atomic(path / "training.yaml", config.dump(resolved), sync=True)
+    try:
+        return FullTraining(path, resolved)
+    except UserError:  # found out only with the data read; nothing is lost
+        shutil.rmtree(path)
+        raise
+
+
+def resume(path: Path) -> FullTraining:
+    """Goes on with a training folder."""
+    settings = config.load_training(path / "training.yaml")
+    parallel = machine.resolve(settings.parallel)
+    return FullTraining(path, settings.model_copy(update={"parallel": parallel}))
+
+
+def settings_for(experiment: Experiment, genome: str, overrides: Sequence[str] = ()) -> TrainingRun:
+    """The full training of a genome, as an experiment and overrides would have it.
+
+    Args:
+        genome: as the space writes it, genes, or a key.
+        overrides: `epochs=50`, `recipe.lr=0.05` and the like.
+
+    Raises:
+        UserError: an override, or the genome, makes no sense.
+    """
+    wanted = experiment.training
+    recipe = wanted.recipe or getattr(experiment.evaluator, "recipe", None)
+    document: dict[str, Any] = {
+        "name": experiment.name,
+        "genome": genome,
+        "space": experiment.space.model_dump(mode="json", exclude_none=True),
+        "data": experiment.data.model_dump(mode="json", exclude_none=True, exclude={"subset"}),
+        "epochs": wanted.epochs,
+        "recipe": {} if recipe is None else recipe.model_dump(mode="json", exclude_none=True),
+        "seed": wanted.seed,
+        "parallel": {"workers": 1, "threads": joblib.cpu_count()},
+    }
+    settings = config.check(yamlfile.overridden(document, overrides), Path.cwd(), TrainingRun)
+    space: SearchSpace = registry.load("spaces", component_name(settings.space))()
+    _parsed(space, settings.genome)
+    return settings
+
+
+def chosen(run_dir: Path, which: str) -> str:
+    """The genome of a run that a word or a key names: `winner`, `best`, or one evaluated.
+
+    `best` is the first of the front; `winner` too, while no winner is named.
+
+    Raises:
+        UserError: the run has none such.
+    """
+    tables_there: Mapping[str, Path] = {
+        name: run_dir / f"{name}.csv" for name in ("finalists", "front", "evaluations")
+    }
+    rows = {
+        name: tables.read_text(path).to_dict("records") if path.exists() else []
+        for name, path in tables_there.items()
+    }
+    if which == "winner":
+        winners = [row for row in rows["finalists"] if row["winner"] == "True"]
+        found = winners or rows["front"]
+    elif which == "best":
+        found = rows["front"]
+    else:
+        found = [row for row in rows["evaluations"] if row["key"] == which]
+    if not found:
+        named = "no network on its front yet" if which in ("winner", "best") else f"no {which}"
+        raise UserError(
+            f"{run_dir} has {named}; allowed: winner, best, or a key of its evaluations.csv"
+        )
+    return str(found[0]["genes"])
+
+
+def _parsed(space: SearchSpace, text: str) -> Any:
+    try:
+        return space.parse(text)
+    except ValueError as error:
+        raise UserError(f"genome: {error}") from None

@@ -1,0 +1,48 @@
+"""Weights in a file that says how to build their network and how to feed it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import nn
+
+from evonas.core import SearchFailed
+from evonas.data.dataset import DataSet
+from genomes import Genome
+
+
+def save_weights(
+    network: nn.Module, genome: Genome, settings: Mapping[str, Any], data: DataSet, path: Path
+) -> None:
+    """Writes a network's weights, whole or not at all; no pickle.
+
+    Args:
+        settings: of the network's builder, but for what the data say.
+
+    Raises:
+        SearchFailed: the disk is full, or the like.
+    """
+    weights = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
+    about = {
+        "genome": genome.to_json(),
+        "network": {
+            "in_channels": data.image_shape[0],
+            "classes": data.classes,
+            **settings,
+        },
+        "mean": data.mean,  # of the images as stored, a channel
+        "std": data.std,
+    }
+    metadata = {"evonas": json.dumps(about)}  # one entry: several come in any order
+    aside = path.with_suffix(".part")
+    try:
+        save_file(weights, aside, metadata)
+        aside.chmod(0o644)  # it is made for its owner's eyes alone
+        aside.replace(path)
+    except (OSError, SafetensorError) as error:  # a full disk is no fault of the network's
+        raise SearchFailed(f"weights cannot be written: {error}") from None
