@@ -1,4 +1,4 @@
-"""Shared by the unit tests."""
+"""Shared by the tests."""
 
 from __future__ import annotations
 

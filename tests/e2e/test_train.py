@@ -1,0 +1,225 @@
+"""`evonas train`: one network in full, killed and resumed, with a test score at the end."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from evonas import config
+from evonas.cli import app
+from evonas.core import UserError
+from evonas.data.dataset import split
+from evonas.data.digits import Digits, DigitsParams
+from evonas.full_training import FullTraining, chosen, resume, settings_for, start
+from evonas.networks.decode import decode
+from genomes.nasbench201 import NASBench201
+
+ROOT = Path(__file__).resolve().parents[2]
+GENOME = "2-1-0-1-0-1"
+EXPERIMENT = """
+name: trained
+space: {name: nasbench201, channels: 4, cells: 1}
+data: {name: digits, subset: 300}
+strategy: {name: random, population: 4}
+evaluator: {name: train, recipe: {lr: 0.1, batch_size: 64, pad_crop: 1}}
+budget: {epochs: 1}
+objectives: [{name: val_error}, {name: params}]
+stop: {generations: 1}
+training: {epochs: 4, seed: 5}
+"""
+ONE_THREAD = ("--set", "parallel.threads=1")
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Path:
+    path = tmp_path / "trained.yaml"
+    path.write_text(EXPERIMENT)
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole_training(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training of four epochs, in one go."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "trained.yaml").write_text(EXPERIMENT)
+    with started(folder / "trained.yaml", folder / "out") as training:
+        for _ in training:
+            pass
+        training.finish()
+    return folder / "out"
+
+
+def started(experiment: Path, out: Path, *overrides: str) -> FullTraining:
+    loaded = config.load(experiment)
+    return start(settings_for(loaded, GENOME, [*overrides, "parallel.threads=1"]), out)
+
+
+def command(*arguments: str | Path) -> tuple[int, str]:
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return done.exit_code, done.output
+
+
+def test_all_images_but_the_test_part_are_trained_on_and_the_score_is_the_weights_own(
+    whole_training: Path,
+) -> None:
+    row = pd.read_csv(whole_training / "result.csv").iloc[0]
+    data, test = split(Digits(DigitsParams()), DigitsParams())
+    assert row["train_images"] == len(data.train) + len(data.val)  # no subset, as in the search
+    network = decode(NASBench201(), NASBench201().parse(GENOME), in_channels=1, channels=4, cells=1)
+    network.load_state_dict(load_file(whole_training / "weights.safetensors"))
+    everything = torch.tensor(
+        [*data.train.images.tolist(), *data.val.images.tolist()], dtype=torch.float32
+    )
+    images = torch.tensor(test.images, dtype=torch.float32)
+    with torch.no_grad():
+        logits = network.eval()((images - everything.mean()) / everything.std(correction=0))
+    wrong = (logits.argmax(1) != torch.tensor(test.labels)).float().mean().item()
+    assert row["test_error"] == pytest.approx(wrong, abs=1e-6)
+    assert row["test_error_se"] == pytest.approx(math.sqrt(wrong * (1 - wrong) / len(test)))
+    assert wrong < 0.5  # by chance it would be 0.9
+
+
+def test_the_curve_has_a_row_an_epoch_and_the_loss_falls(whole_training: Path) -> None:
+    curve = pd.read_csv(whole_training / "curve.csv")
+    assert curve["epoch"].tolist() == [1, 2, 3, 4]
+    assert curve["train_loss"].iloc[-1] < curve["train_loss"].iloc[0]
+    result = pd.read_csv(whole_training / "result.csv").iloc[0]
+    assert result["test_error"] == curve["test_error"].iloc[-1]
+    assert len(pd.read_csv(whole_training / "timings.csv")) == 4
+
+
+def test_killed_after_any_epoch_and_resumed_it_gives_the_same_curve_and_weights(
+    experiment: Path, tmp_path: Path, whole_training: Path
+) -> None:
+    out = tmp_path / "out"
+    with started(experiment, out) as training:
+        next(iter(training))
+    for _ in range(3):
+        with resume(out) as training:
+            next(iter(training))
+    with resume(out) as training:
+        assert list(training) == []
+        training.finish()
+    for name in ("curve.csv", "result.csv", "weights.safetensors"):
+        assert (out / name).read_bytes() == (whole_training / name).read_bytes(), name
+
+
+def test_a_kill_in_the_middle_of_an_epoch_costs_that_epoch_alone(
+    experiment: Path, tmp_path: Path, whole_training: Path
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["train", GENOME, "--experiment", str(experiment), "--out", str(out), *ONE_THREAD]
+    driver = subprocess.Popen([sys.executable, "-m", "evonas", *arguments], cwd=ROOT)
+    curve = out / "curve.csv"
+    deadline = time.monotonic() + 120
+    while not (curve.exists() and curve.read_bytes().count(b"\n") >= 2):
+        assert driver.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+    assert not (out / "result.csv").exists()
+    status, told = command("resume", out)
+    assert (status, "test accuracy" in told) == (0, True)
+    assert curve.read_bytes() == (whole_training / "curve.csv").read_bytes()
+
+
+def test_show_tells_the_score_or_how_far_it_is(
+    experiment: Path, tmp_path: Path, whole_training: Path
+) -> None:
+    status, told = command("show", whole_training)
+    assert status == 0
+    assert "trained for 4 epochs on 1,438 images" in told
+    with started(experiment, tmp_path / "out") as training:
+        next(iter(training))
+    assert "1 of 4 epochs" in command("show", tmp_path / "out")[1]
+
+
+def test_a_run_folders_winner_best_or_key_is_trained(tmp_path: Path) -> None:
+    (tmp_path / "evaluations.csv").write_text("key,genes\ngA,1-1\ngB,2-2\ngC,3-3\n")
+    with pytest.raises(UserError, match="no network on its front yet"):
+        chosen(tmp_path, "winner")
+    (tmp_path / "front.csv").write_text("key,genes\ngA,1-1\ngB,2-2\n")
+    assert chosen(tmp_path, "winner") == "1-1"  # none is named yet
+    (tmp_path / "finalists.csv").write_text("key,genes,winner\ngB,2-2,True\ngA,1-1,False\n")
+    assert [chosen(tmp_path, which) for which in ("winner", "best", "gC")] == ["2-2", "1-1", "3-3"]
+    with pytest.raises(UserError, match="no gX; allowed: winner, best, or a key"):
+        chosen(tmp_path, "gX")
+
+
+def test_the_recipe_is_the_searchs_unless_it_has_its_own(experiment: Path) -> None:
+    loaded = config.load(experiment)
+    settings = settings_for(loaded, GENOME, ["recipe.lr=0.05", "epochs=7"])
+    assert (settings.recipe.lr, settings.recipe.pad_crop, settings.epochs) == (0.05, 1, 7)
+    own = config.load(experiment, ["training={recipe: {optimizer: adamw}}"])
+    assert settings_for(own, GENOME).recipe.optimizer == "adamw"
+    assert settings_for(own, GENOME).recipe.pad_crop == 0
+
+
+def test_a_loss_that_explodes_ends_it_with_status_3(experiment: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ("train", GENOME, "--experiment", experiment, "--out", out, *ONE_THREAD)
+    status, told = command(*arguments, "--set", "recipe.lr=100", "--set", "recipe.weight_decay=10")
+    assert status == 3
+    assert "the loss became NaN or infinite in epoch" in told
+
+
+def test_mistakes_are_told_in_a_line(experiment: Path, tmp_path: Path) -> None:
+    out, there = tmp_path / "out", tmp_path / "there"
+    there.mkdir()
+    (there / "file").touch()
+    base = ("--experiment", experiment, "--out", out)
+    cases: dict[tuple[str | Path, ...], str] = {
+        ("nonsense", *base): "genome: 'nonsense' is no genome",
+        ("9-1-0-1-0-1", *base): "gene 0>1 of nasbench201/v1 is 9; allowed: 0 to 4",
+        (GENOME,): "is no run folder; allowed: a run folder, or a genome with --experiment",
+        (GENOME, *base, "--set", "recipe.lr=-1"): "recipe.lr: is -1; allowed: more than 0",
+        (GENOME, *base, "--set", "colour=red"): "colour: unknown key",
+        (GENOME, *base[:3], there): "holds other files",
+        (GENOME, *base, "--set", "data={name: mnist}"): "no MNIST",
+    }
+    for arguments, expected in cases.items():
+        status, told = command("train", *arguments)
+        assert (status, expected in told, len(told.splitlines()) <= 2) == (2, True, True), told
+        assert not out.exists()
+
+
+def test_a_training_folder_is_gone_on_with_not_begun_again(whole_training: Path) -> None:
+    for arguments, expected in (
+        (("train", whole_training), "allowed: `evonas resume"),
+        (("resume", whole_training, "--set", "stop.generations=3"), "to go on as it began"),
+    ):
+        status, told = command(*arguments)
+        assert (status, expected in told) == (2, True), told
+
+
+def test_other_data_than_it_began_with_are_refused(experiment: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with started(experiment, out) as training:
+        next(iter(training))
+    path = out / "training.yaml"
+    path.write_text(path.read_text().replace("split_seed: 0", "split_seed: 1"))
+    with pytest.raises(UserError, match="the data are not those that the training began with"):
+        resume(out)
+
+
+def test_a_damaged_checkpoint_is_named(experiment: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with started(experiment, out) as training:
+        next(iter(training))
+    (out / "checkpoint.pt").write_bytes(b"nonsense")
+    with pytest.raises(UserError, match=r"checkpoint.pt is damaged"):
+        resume(out)
