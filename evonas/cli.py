@@ -173,6 +173,23 @@ def train(
 
 
 @app.command()
+def estimate(
+    experiment: ExperimentFile,
+    workers: Workers = None,
+    set_: Set = None,
+) -> None:
+    """Foresees how long an experiment takes, and how much memory, from a few measured steps."""
+    overrides = list(set_ or [])
+    overrides += [f"parallel.workers={workers}"] if workers is not None else []
+    with _reported():
+        settings = config.load(experiment, overrides)
+        from evonas import display
+        from evonas.estimate import estimate as estimated
+
+        display.show_estimate(settings.name, estimated(settings))
+
+
+@app.command()
 def show(
     what: Annotated[
         str, typer.Argument(metavar="RUN_DIR|GENOME", help="A run folder, or a genome.")
@@ -196,6 +213,29 @@ def validate(experiment: ExperimentFile, set_: Set = None) -> None:
     with _reported():
         settings = config.load(experiment, set_ or [])
         typer.echo(f"{experiment}: valid ({settings.name}, seed {settings.seed})")
+
+
+@app.command()
+def init(
+    file: Annotated[Path, typer.Argument(help="The file to write.")] = Path("experiment.yaml"),
+    data: Annotated[str, typer.Option(metavar="NAME", help="The data set.")] = "digits",
+    path: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Where the data are, if not known.")
+    ] = None,
+) -> None:
+    """Writes an experiment to begin with, each key explained."""
+    from evonas.starter import starter
+
+    with _reported():
+        text = starter(file, data, path)
+        try:
+            with file.open("x") as opened:
+                opened.write(text)
+        except FileExistsError:
+            raise UserError(f"{file} is there already; allowed: a new file") from None
+        except OSError as error:
+            raise UserError(f"{file} cannot be written: {error.strerror}") from None
+        typer.echo(f"{file} is written; next: evonas estimate {file}, then evonas run {file}")
 
 
 @app.command("list")

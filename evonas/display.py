@@ -23,6 +23,7 @@ from evonas.core import Status, UserError
 from genomes import Genome, SearchSpace
 
 if TYPE_CHECKING:
+    from evonas.estimate import Estimate
     from evonas.experiment import Run
     from evonas.full_training import FullTraining
 
@@ -168,6 +169,30 @@ def show_training(path: Path) -> None:
         f"(standard error, {row['test_images']:,} images)"
     )
     say(f"  weights {path / 'weights.safetensors'}")
+
+
+def show_estimate(name: str, foreseen: Estimate) -> None:
+    """What a run will cost."""
+    say = partial(Console().print, soft_wrap=True, markup=False, highlight=False)
+    mean, least, most = foreseen.seconds
+    workers = f"{foreseen.workers} worker{'s' if foreseen.workers > 1 else ''}"
+    generation = foreseen.trainings // foreseen.generations
+    say(
+        f"{name}: at most {foreseen.trainings} trainings in the search "
+        f"({foreseen.generations} generations of {generation}) "
+        f"and {foreseen.final_trainings} of finalists"
+    )
+    say(
+        f"a training: {mean:.3g} s ({least:.3g} to {most:.3g} s; {foreseen.measured} networks "
+        f"measured for some steps, {workers} at a time)"
+    )
+    search, finals = foreseen.search_time, foreseen.final_time
+    shown = [str(timedelta(seconds=round(s))) for s in (search + finals, search, finals)]
+    say(f"time: about {shown[0]}: search {shown[1]}, finalists {shown[2]}")
+    gigabytes = [n / 1e9 for n in (foreseen.memory, foreseen.worker_memory, foreseen.gpu_memory)]
+    say(f"memory: about {gigabytes[0]:.1f} GB: {workers} of {gigabytes[1]:.1f} GB, and the driver")
+    if foreseen.gpu_memory:
+        say(f"GPU memory: about {gigabytes[2]:.1f} GB a worker")
 
 
 def show_genome(text: str) -> None:

@@ -1,0 +1,177 @@
+"""What a run will cost, foreseen from a few measured steps."""
+
+from __future__ import annotations
+
+import math
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from evonas import machine, registry
+from evonas.config import Experiment, component_name
+from evonas.core import Budget, Candidate, Evaluator, SearchFailed, Status
+from evonas.evaluators.pool import Workers
+from evonas.experiment import build
+
+STEPS = (2, 12)  # of the two trainings whose difference tells what a step takes
+LEAST = 6  # networks measured
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Trainings at most, since networks that come again are not trained again; times are means.
+
+    Attributes:
+        seconds: of one training of the search, in one of the workers: mean, least, most.
+        final_seconds: of one training of a finalist, the mean.
+        worker_memory: of the worker that used most, bytes.
+        gpu_memory: the same on its GPU; 0 without.
+        measured: networks.
+    """
+
+    generations: int
+    trainings: int
+    final_trainings: int
+    workers: int
+    seconds: tuple[float, float, float]
+    final_seconds: float
+    worker_memory: int
+    driver_memory: int
+    gpu_memory: int
+    measured: int
+
+    @property
+    def search_time(self) -> float:
+        """Of the search, seconds."""
+        return self.trainings * self.seconds[0] / self.workers
+
+    @property
+    def final_time(self) -> float:
+        """Of the finalists, seconds."""
+        return math.ceil(self.final_trainings / self.workers) * self.final_seconds
+
+    @property
+    def memory(self) -> int:
+        """Of all processes together, bytes; what they share is counted for each."""
+        return self.workers * self.worker_memory + self.driver_memory
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One short training in a worker."""
+
+    ok: bool
+    seconds: float
+    memory: int
+    gpu_memory: int
+    message: str
+
+
+def estimate(experiment: Experiment) -> Estimate:
+    """Trains networks of the first generation for a few steps, as many at once as the run would.
+
+    Raises:
+        SearchFailed: no network could be trained.
+    """
+    parallel = machine.resolve(experiment.parallel)
+    resolved = experiment.model_copy(update={"parallel": parallel})
+    workers = int(parallel.workers)
+    parts = build(resolved)
+    first = parts.strategy.ask()
+    generations = _generations(experiment, len(first))
+    trainings = min(generations * len(first), parts.space.size)
+    finals = min(experiment.finalists.top, trainings) * experiment.finalists.seeds
+
+    sample = _spread(first, parts.evaluator, max(LEAST, 2 * workers))
+    with tempfile.TemporaryDirectory(prefix="evonas-") as folder:
+        parts.evaluator.prepare(Path(folder))
+        pool = Workers(
+            Path(folder) / "traces",
+            workers,
+            threads=parallel.threads,
+            gpus=machine.visible(machine.gpus(parallel.device)),
+        )
+        try:
+            warm_up = registry.load("evaluators", component_name(experiment.evaluator)).warm_up
+            pool.warm(warm_up)
+            _all_measured(pool, parts.evaluator, sample[:workers], STEPS[0])  # the data get there
+            short, long = (_all_measured(pool, parts.evaluator, sample, n) for n in STEPS)
+        finally:
+            pool.close()
+    pairs = [(a, b) for a, b in zip(short, long, strict=True) if a.ok and b.ok]
+    if not pairs:
+        raise SearchFailed(f"no network could be trained: {long[0].message}")
+    epoch_steps = len(parts.data.train) // parts.evaluator.batch_size
+    searched = [_seconds(a, b, experiment.budget, epoch_steps) for a, b in pairs]
+    final_budget = experiment.finalists.budget or experiment.budget
+    finalist = [_seconds(a, b, final_budget, epoch_steps) for a, b in pairs]
+    return Estimate(
+        generations=generations,
+        trainings=trainings,
+        final_trainings=finals,
+        workers=workers,
+        seconds=(statistics.fmean(searched), min(searched), max(searched)),
+        final_seconds=statistics.fmean(finalist),
+        worker_memory=max(each.memory for each in long),
+        driver_memory=_memory(),
+        gpu_memory=max(each.gpu_memory for each in long),
+        measured=len(pairs),
+    )
+
+
+def _generations(experiment: Experiment, population: int) -> int:
+    """How many the stop allows; one begun is finished."""
+    stop = experiment.stop
+    limits = [stop.generations] if stop.generations else []
+    limits += [math.ceil(stop.evaluations / population)] if stop.evaluations else []
+    return min(limits)
+
+
+def _spread(candidates: Sequence[Candidate], evaluator: Evaluator, count: int) -> list[Candidate]:
+    """Some candidates, from the cheapest to the dearest, evenly."""
+    by_cost = sorted(candidates, key=lambda c: evaluator.cheap(c.genome).get("flops", 0.0))
+    places = np.linspace(0, len(by_cost) - 1, min(count, len(by_cost)))
+    return [by_cost[round(place)] for place in places.tolist()]
+
+
+def _all_measured(
+    pool: Workers, evaluator: Evaluator, candidates: Sequence[Candidate], steps: int
+) -> list[Measured]:
+    futures = [pool.submit(_measured, evaluator, candidate, steps) for candidate in candidates]
+    return [future.result() for future in futures]
+
+
+def _measured(evaluator: Evaluator, candidate: Candidate, steps: int) -> Measured:
+    """In a worker: a training of so many steps, and the most memory the process has had."""
+    started = time.perf_counter()
+    done = evaluator.evaluate(replace(candidate, budget=Budget(steps=steps)), seed=0)
+    seconds = time.perf_counter() - started
+    gpu = torch.cuda.max_memory_reserved() if torch.cuda.is_available() else 0
+    ok = done.status in (Status.OK, Status.DIVERGED)  # at so few steps, it takes as long
+    return Measured(ok, seconds, _memory(), gpu, done.message)
+
+
+def _memory() -> int:
+    """The most that this process has held, bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def _seconds(short: Measured, long: Measured, budget: Budget | None, epoch_steps: int) -> float:
+    """Of a training under a budget: a line through two points, building and measuring included."""
+    a_step = max(long.seconds - short.seconds, 0.0) / (STEPS[1] - STEPS[0])
+    beside = max(short.seconds - STEPS[0] * a_step, 0.0)
+    if budget is None:
+        return beside
+    if budget.seconds:
+        return beside + budget.seconds
+    steps = (budget.steps or 0) + (budget.epochs or 0) * epoch_steps
+    return beside + steps * a_step

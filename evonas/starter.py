@@ -1,0 +1,101 @@
+"""The experiment that `evonas init` writes: ready to run, each key explained."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from evonas import registry, yamlfile
+from evonas.core import UserError
+
+TEMPLATE = """\
+# What to search, with what, on what. Foresee the cost, run, and look:
+#   evonas estimate {file}
+#   evonas run {file}
+#   evonas show results/{name}-seed0
+# A run that was killed or interrupted goes on with: evonas resume results/{name}-seed0
+name: {name}
+seed: 0                       # another seed, another search; everything else stays the same
+
+# The networks. `evonas list spaces` names all spaces.
+space:
+  name: nasbench201           # a cell of 6 edges, each one of 5 operations, stacked
+  channels: 8                 # of the first stage; doubled twice
+  cells: 1                    # a stage
+
+# The images. The test part is kept out of the search, and measured once, at the end.
+data:
+  {data}
+  val: 0.2                    # share that candidates are compared on
+  test: 0.2                   # share to test the winner on; not if the set brings a test part
+  # subset: 5000              # search on fewer images; the full training has them all
+
+# How the next candidates are found. `evonas list strategies` names all.
+strategy:
+  name: genetic
+  population: 16              # candidates a generation
+  selection: roulette         # or tournament, rank
+  crossover: uniform          # or one_point, two_point
+  crossover_rate: 0.9         # of pairs
+  mutation_rate: 0.2          # of genes
+  elites: 4                   # the best, kept from one generation to the next
+
+# How a candidate is measured: trained from scratch, for as long as the budget says.
+evaluator:
+  name: train
+  recipe:
+    optimizer: sgd            # or adamw, with an lr around 0.002
+    lr: 0.1
+    weight_decay: 5.0e-4
+    schedule: cosine          # or one_cycle, constant
+    batch_size: 64
+    pad_crop: 0               # pixels of random shift; 2 or 4 for photographs
+    label_smoothing: 0.0
+budget:
+  epochs: 3                   # or steps, or seconds; enough to tell good from bad, no more
+
+# What is wanted, the first first. `evonas list metrics` names all.
+objectives:
+  - {{name: val_error, goal: min}}
+  - {{name: params, goal: min}}
+# constraints:                # networks outside are not trained
+#   - {{name: flops, max: 5.0e+6}}
+
+stop:
+  generations: 8              # or evaluations; a resume may raise it
+finalists:                    # the best of the front, trained again before a winner is named
+  top: 3
+  seeds: 3
+  budget: {{epochs: 10}}
+
+# The winner on all images but the test part: evonas train results/{name}-seed0
+training:
+  epochs: 30
+
+parallel:
+  workers: auto               # processes: a core each, or a GPU each
+  device: auto                # cpu, cuda, or cuda:0,1
+  timeout: 3600               # seconds, after which a training is ended
+"""
+
+
+def starter(file: Path, data: str, path: str | None) -> str:
+    """The text of an experiment on a data set.
+
+    Args:
+        file: where it will be written; the run is named after it.
+        path: where the data are; None: where the set itself looks, or a place to be filled in.
+
+    Raises:
+        UserError: no such data set.
+    """
+    params = registry.load("data", data).Params  # an unknown name is told
+    lines = [f"name: {data}"]
+    if path is None and "path" in params.model_fields and params.model_fields["path"].is_required():
+        path = "PATH/TO/DATA"
+    if path is not None:
+        if "path" not in params.model_fields:
+            raise UserError(f"--path: {data} has none; allowed: without --path")
+        lines.append(yamlfile.dump({"path": path}).strip())
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", file.stem).strip("._-") or "experiment"
+    return TEMPLATE.format(file=file, name=name[:64], data="\n  ".join(lines))

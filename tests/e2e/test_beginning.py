@@ -1,0 +1,108 @@
+"""What a user does first: `evonas init` and `evonas estimate`."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from evonas import config, registry
+from evonas.cli import app
+from evonas.core import UserError
+from evonas.estimate import estimate
+from evonas.starter import starter
+
+
+def command(*arguments: str | Path) -> tuple[int, str]:
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return done.exit_code, done.output
+
+
+def test_init_writes_an_experiment_that_is_valid_and_named_after_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "my search.yaml"
+    assert command("init", path)[0] == 0
+    assert command("validate", path)[0] == 0
+    assert config.load(path).name == "my-search"
+
+
+def test_init_explains_every_section_that_an_experiment_has(tmp_path: Path) -> None:
+    text = starter(tmp_path / "x.yaml", "digits", None)
+    keys = set(re.findall(r"^#? ?(\w+):", text, re.MULTILINE))
+    assert set(config.Experiment.model_fields) <= keys
+
+
+@pytest.mark.parametrize("name", registry.names("data"))
+def test_init_knows_which_data_sets_need_a_path(name: str, tmp_path: Path) -> None:
+    text = starter(tmp_path / "x.yaml", name, None)
+    (tmp_path / "x.yaml").write_text(text)
+    with suppress(UserError):
+        config.load(tmp_path / "x.yaml")
+        return
+    with pytest.raises(UserError, match=r"^\S+x.yaml: data: [^\n]*$"):  # nothing else is amiss
+        config.load(tmp_path / "x.yaml")
+
+
+def test_init_overwrites_nothing_and_tells_mistakes(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("mine")
+    for arguments, expected in (
+        (("init", path), "is there already; allowed: a new file"),
+        (("init", tmp_path / "no" / "x.yaml"), "cannot be written: No such file"),
+        (("init", tmp_path / "y.yaml", "--data", "digit"), "did you mean 'digits'?"),
+        (("init", tmp_path / "y.yaml", "--path", "x"), "digits has none"),
+    ):
+        status, told = command(*arguments)
+        assert (status, expected in told) == (2, True), told
+    assert path.read_text() == "mine"
+    assert not (tmp_path / "y.yaml").exists()
+
+
+EXPERIMENT = """
+name: foreseen
+space: {name: nasbench201, channels: 4, cells: 1}
+data: {name: digits}
+strategy: {name: genetic, population: 4, elites: 2}
+evaluator: {name: train}
+budget: {epochs: 2}
+objectives: [{name: val_error}]
+stop: {generations: 3, evaluations: 5}
+finalists: {top: 1, seeds: 2, budget: {epochs: 4}}
+parallel: {workers: 2}
+"""
+
+
+def test_an_estimate_counts_the_trainings_and_is_near_what_the_run_then_takes(
+    tmp_path: Path,
+) -> None:
+    path, out = tmp_path / "foreseen.yaml", tmp_path / "run"
+    path.write_text(EXPERIMENT)
+    foreseen = estimate(config.load(path))
+    assert (foreseen.generations, foreseen.trainings) == (2, 8)  # a generation begun is finished
+    assert foreseen.final_trainings == 2
+    assert 50e6 < foreseen.worker_memory < 5e9
+    status, told = command("run", path, "--out", out)
+    assert status == 0, told
+    seconds = pd.read_csv(out / "timings.csv").groupby("phase")["seconds"].mean()
+    for phase, mean in (("search", foreseen.seconds[0]), ("finalists", foreseen.final_seconds)):
+        assert seconds[phase] / 5 < mean < 5 * seconds[phase], phase  # timings are noisy
+
+
+def test_estimate_tells_time_and_memory_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "foreseen.yaml").write_text(EXPERIMENT.replace("workers: 2", "workers: 1"))
+    monkeypatch.chdir(tmp_path)
+    status, told = command("estimate", "foreseen.yaml")
+    assert status == 0, told
+    for line in (
+        "foreseen: at most 8 trainings in the search (2 generations of 4) and 2 of finalists",
+        "4 networks measured for some steps, 1 worker at a time",
+        "time: about 0:0",
+        "memory: about ",
+    ):
+        assert line in told
+    assert [entry.name for entry in tmp_path.iterdir()] == ["foreseen.yaml"]
