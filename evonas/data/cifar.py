@@ -182,9 +182,9 @@ class _Recorded:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows plain data, and the three names that a pickled array has, to which it lends no life.
+    """Makes plain data; for the names that a pickled array has it gives a stand-in.
 
-    NumPy's own would do as the file says, and a made-up dtype can make them write anywhere.
+    NumPy's own would do as the file says, and a made-up dtype can have them write anywhere.
     """
 
     NAMES = frozenset(
