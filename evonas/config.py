@@ -243,6 +243,8 @@ def _check_together(experiment: Experiment) -> None:
         source.check()
     except UserError as error:
         raise UserError(f"data: {error}") from None
+    except OSError as error:  # a name too long, a folder that may not be read
+        raise UserError(f"data.path: {error}; allowed: a path that can be read") from None
 
 
 def component_name(params: Any) -> str:

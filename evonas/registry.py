@@ -19,8 +19,11 @@ TABLES: dict[str, dict[str, str]] = {
     },
     "evaluators": {"train": "evonas.evaluators.train:TrainEvaluator"},
     "data": {
+        "cifar10": "evonas.data.cifar:Cifar10",
+        "cifar100": "evonas.data.cifar:Cifar100",
         "digits": "evonas.data.digits:Digits",
         "fashion_mnist": "evonas.data.idx:FashionMnist",
+        "image_folder": "evonas.data.image_folder:ImageFolder",
         "mnist": "evonas.data.idx:Mnist",
         "npz": "evonas.data.npz:Npz",
     },

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Annotated, Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from evonas.core import DataParams, UserError
 
@@ -51,6 +54,18 @@ class DataSet:
         return int(channels), int(height), int(width)
 
 
+class PathParams(DataParams):
+    """Of a data set in files; where they are, as seen from the experiment file."""
+
+    path: Annotated[str, Field(min_length=1)] | None = None
+
+    def anchored(self, folder: Path) -> Self:
+        if self.path is None:
+            return self
+        path = (folder / Path(self.path).expanduser()).resolve()
+        return self.model_copy(update={"path": str(path)})
+
+
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std, a number a channel
 
 
@@ -70,6 +85,19 @@ class DataSource(Protocol):
 
     def load(self) -> tuple[Images, Images | None]:
         """All images, and the test part where the set brings one."""
+
+
+def check_classes(
+    where: Path, labels: NDArray[np.int64], names: Sequence[object], least: int = 5
+) -> None:
+    """Raises UserError where a class has too few images for a share of it in every part."""
+    counts = np.bincount(labels, minlength=len(names))
+    rare = int(counts.argmin())
+    if counts[rare] < least:
+        raise UserError(
+            f"{where}: class {names[rare]} has {counts[rare]} images; "
+            f"allowed: at least {least} of each class"
+        )
 
 
 def split(source: DataSource, params: DataParams) -> tuple[DataSet, Images]:

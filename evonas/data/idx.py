@@ -6,14 +6,13 @@ import gzip
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
-from evonas.core import DataParams, UserError
-from evonas.data.dataset import Images, Statistics
+from evonas.core import UserError
+from evonas.data.dataset import Images, PathParams, Statistics
 
 STEMS = (
     *("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -21,22 +20,11 @@ STEMS = (
 )
 
 
-class IdxParams(DataParams):
-    # The folder that holds the files, gzipped or not; None: where a package manager puts them.
-    path: Annotated[str, Field(min_length=1)] | None = None
-
-    def anchored(self, folder: Path) -> Self:
-        if self.path is None:
-            return self
-        path = (folder / Path(self.path).expanduser()).resolve()
-        return self.model_copy(update={"path": str(path)})
-
-
-class FashionMnistParams(IdxParams):
+class FashionMnistParams(PathParams):
     name: Literal["fashion_mnist"] = "fashion_mnist"
 
 
-class MnistParams(IdxParams):
+class MnistParams(PathParams):
     name: Literal["mnist"] = "mnist"
 
 
@@ -50,8 +38,8 @@ class _Idx:
     packaged: Sequence[str]  # folders that package managers put the files in
     where: str  # to get it
 
-    def __init__(self, params: IdxParams) -> None:
-        if params.path is None:
+    def __init__(self, params: PathParams) -> None:
+        if params.path is None:  # where a package manager puts them
             self.folders = [Path(folder) for folder in self.packaged]
         else:
             self.folders = [Path(params.path), Path(params.path) / self.raw]

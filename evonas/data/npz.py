@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, Self
+from typing import Annotated, Any, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from evonas.core import DataParams, UserError
-from evonas.data.dataset import Images
+from evonas.core import UserError
+from evonas.data.dataset import Images, PathParams, check_classes
 
 ALLOWED = (
     "images (n, h, w) or (n, h, w, c) and labels (n,), and, if wanted, test_images and test_labels"
 )
 
 
-class NpzParams(DataParams):
+class NpzParams(PathParams):
     name: Literal["npz"] = "npz"
     path: Annotated[str, Field(min_length=1)]
     layout: Literal["nhwc", "nchw"] = "nhwc"  # of images with a channel axis
     flippable: bool = False  # is a mirrored image still of its class?
-
-    def anchored(self, folder: Path) -> Self:
-        path = (folder / Path(self.path).expanduser()).resolve()
-        return self.model_copy(update={"path": str(path)})
 
 
 class Npz:
@@ -68,9 +64,7 @@ class Npz:
         counts = np.bincount(everything.labels)
         if counts.min() == 0:
             self._refuse(f"no label is {int(counts.argmin())}", "labels from 0 without gaps")
-        if counts.min() < 5:
-            rare = int(counts.argmin())
-            self._refuse(f"class {rare} has {counts.min()} images", "at least 5 of each class")
+        check_classes(self.path, everything.labels, range(len(counts)))
         if test is not None:
             if test.images.shape[1:] != everything.images.shape[1:]:
                 self._refuse("test_images are of another shape than images", "the same shape")

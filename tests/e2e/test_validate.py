@@ -250,6 +250,26 @@ WRONG = {
         changed("data:       {name: digits}", "data: {name: npz}"),
         ["data.path: is missing"],
     ),
+    "pictures without a path": (
+        changed("data:       {name: digits}", "data: {name: image_folder}"),
+        ["data.path: is missing"],
+    ),
+    "pictures of no size": (
+        changed("data:       {name: digits}", "data: {name: image_folder, path: ., size: 0}"),
+        ["data.size: is 0; allowed: at least 4"],
+    ),
+    "pictures that are away": (
+        changed("data:       {name: digits}", "data: {name: image_folder, path: away}"),
+        ["data: no folder ", "away; allowed: a folder with a sub-folder of images"],
+    ),
+    "CIFAR-10 without a path": (
+        changed("data:       {name: digits}", "data: {name: cifar10}"),
+        ["data: no path to CIFAR-10; allowed: data.path", "torchvision.datasets.CIFAR10("],
+    ),
+    "CIFAR-100 that is away": (
+        changed("data:       {name: digits}", "data: {name: cifar100, path: away}"),
+        ["data: no CIFAR-100 in ", "away; allowed: data.path"],
+    ),
     "not YAML": ("name: [digits\nseed: }\n", ["line 2, column 5", "allowed: plain YAML"]),
     "tab": ("name: digits\n\tseed: 0\n", ["line 2, column 1", "allowed: plain YAML"]),
     "empty": ("", ["holds nothing", "a mapping with the keys name, seed, space"]),
@@ -306,6 +326,10 @@ WRONG_AT_THE_EDGES = {
     "path of 5,000 letters": (
         changed("data:       {name: digits}", f"data: {{name: npz, path: {'a' * 5000}}}"),
         ["data"],
+    ),
+    "path of 5,000 letters to a folder": (
+        changed("data:       {name: digits}", f"data: {{name: cifar10, path: {'a' * 5000}}}"),
+        ["data.path: ", "allowed: a path"],
     ),
     "path with a zero byte": (
         changed("data:       {name: digits}", 'data: {name: npz, path: "a\\0b"}'),

@@ -1,0 +1,159 @@
+"""The user's own pictures: a folder with a sub-folder a class."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from pydantic import Field
+
+from evonas.core import UserError
+from evonas.data.dataset import Images, PathParams, check_classes
+
+ALLOWED = (
+    "a folder with a sub-folder of images for each of two or more classes, "
+    "or with train and test (or val), each such a folder"
+)
+EXTENSIONS = frozenset(
+    {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # none starts a program, as EPS does
+
+Files = dict[str, list[Path]]  # of each class
+
+
+class ImageFolderParams(PathParams):
+    name: Literal["image_folder"] = "image_folder"
+    path: Annotated[str, Field(min_length=1)]
+    size: Annotated[int, Field(ge=4, le=1024)] = 32  # pixels, high and wide
+    grey: bool = False  # one channel, not three
+    flippable: bool = True  # is a mirrored image still of its class?
+
+
+class ImageFolder:
+    """Images in `CLASS/`, or in `train/CLASS/` and `test/CLASS/`; classes are sorted by name.
+
+    `val/` is the test part where there is no `test/`; where there is, its images are among those
+    that evonas splits. An image is scaled until its shorter side is `size`, and the middle is cut
+    out. Hidden files, and files whose extension is no image's, are passed over.
+    """
+
+    Params = ImageFolderParams
+    statistics = None
+
+    def __init__(self, params: ImageFolderParams) -> None:
+        self.path = Path(params.path)
+        self.size = params.size
+        self.mode: Literal["L", "RGB"] = "L" if params.grey else "RGB"
+        self.flippable = params.flippable
+
+    def check(self) -> None:
+        self._parts()
+
+    def load(self) -> tuple[Images, Images | None]:
+        everything, test = self._parts()
+        return self._read(everything), None if test is None else self._read(test)
+
+    def _parts(self) -> tuple[Files, Files | None]:
+        """The files to train on and to test with, of the same classes in the same order."""
+        if not self.path.is_dir():
+            raise UserError(f"no folder {self.path}; allowed: {ALLOWED}")
+        train, val, test = (self.path / name for name in ("train", "val", "test"))
+        if train.is_dir() and test.is_dir():
+            folders = [train, val, test] if val.is_dir() else [train, test]
+        elif train.is_dir() and val.is_dir():
+            folders = [train, val]
+        else:
+            everything = _files(self.path)
+            _check_classes(self.path, everything)
+            return everything, None
+        parts = [_files(folder) for folder in folders]
+        for folder, part in zip(folders, parts, strict=True):
+            if other := sorted(part.keys() ^ parts[0].keys()):
+                raise UserError(
+                    f"class {other[0]} is not in both {folders[0]} and {folder}; "
+                    "allowed: the same classes in both"
+                )
+        everything = {name: [f for p in parts[:-1] for f in p[name]] for name in parts[0]}
+        _check_classes(self.path, everything)
+        _check_classes(folders[-1], parts[-1], least=1)
+        return everything, parts[-1]
+
+    def _read(self, files: Files) -> Images:
+        paths = [path for of_class in files.values() for path in of_class]
+        images = np.empty((len(paths), len(self.mode), self.size, self.size), np.uint8)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # damaged metadata spoil no image
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            for row, path in zip(images, paths, strict=True):
+                row[:] = read_image(path, self.size, self.mode)
+        return Images(images, _labels(files))
+
+
+def read_image(path: Path, size: int, mode: Literal["L", "RGB"]) -> NDArray[np.uint8]:
+    """The middle of an image, upright, (channels, size, size); what is transparent turns white.
+
+    Raises:
+        UserError: damaged, no image, or too large for Pillow's guard against bombs.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as opened:
+            opened.draft(None, (2 * size, 2 * size))  # a JPEG far larger is not read in full
+            upright = ImageOps.exif_transpose(opened)
+            square = ImageOps.fit(_in_bytes(upright, mode), (size, size), Image.Resampling.BILINEAR)
+    except Exception as error:  # a damaged image raises whatever its decoder does
+        told = "it is in no known format" if isinstance(error, UnidentifiedImageError) else error
+        raise UserError(
+            f"{path} cannot be read: {told}; allowed: a whole image, such as PNG or JPEG"
+        ) from None
+    return np.asarray(square).reshape(size, size, len(mode)).transpose(2, 0, 1)
+
+
+def _in_bytes(image: Image.Image, mode: Literal["L", "RGB"]) -> Image.Image:
+    """An image of any mode in bytes, grey or colour."""
+    if image.mode == "F":
+        raise ValueError("its pixels are floats")
+    if image.mode.startswith("I"):  # 16 bits in 16 or 32; the high byte, as Pillow has colours
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() >= 2**16:
+            raise ValueError("its pixels have more than 16 bits")
+        image = Image.fromarray((values >> 8).astype(np.uint8))
+    elif image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert(mode)
+
+
+def _files(folder: Path) -> Files:
+    """The images below each sub-folder that is not hidden, all sorted by name."""
+    classes = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
+    if len(classes) < 2:
+        held = ", ".join(classes) or "none"
+        raise UserError(f"too few sub-folders in {folder}: {held}; allowed: {ALLOWED}")
+    found: Files = {}
+    for name in classes:
+        found[name] = []
+        for root, inner, names in os.walk(folder / name):
+            inner[:] = [directory for directory in inner if directory[0] != "."]
+            found[name] += [
+                Path(root, file)
+                for file in names
+                if file[0] != "." and os.path.splitext(file)[1].lower() in EXTENSIONS
+            ]
+        found[name].sort()
+    return found
+
+
+def _labels(files: Files) -> NDArray[np.int64]:
+    return np.repeat(np.arange(len(files)), [len(of_class) for of_class in files.values()])
+
+
+def _check_classes(where: Path, files: Files, least: int = 5) -> None:
+    names: Sequence[str] = list(files)
+    check_classes(where, _labels(files), names, least)
