@@ -27,7 +27,9 @@ class Stop(Params):
     """When a search ends; with several limits, at the first. A generation begun is finished."""
 
     generations: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    """So many."""
     evaluations: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
+    """So many candidates; the generation begun is finished."""
 
     def model_post_init(self, context: object) -> None:
         if self.generations is None and self.evaluations is None:
@@ -37,27 +39,38 @@ class Stop(Params):
 class Finalists(Params):
     """The best of the front, trained again before a winner is named."""
 
-    top: Annotated[int, Field(ge=0, le=1000)] = 3  # 0: no finalists, no winner
+    top: Annotated[int, Field(ge=0, le=1000)] = 3
+    """How many of the front, the best by the first objective; 0: no finalists, no winner."""
     seeds: Annotated[int, Field(ge=1, le=1000)] = 3
-    budget: Budget | None = None  # None: the search's
+    """Trainings each."""
+    budget: Budget | None = None
+    """Of each training; none: the search's."""
 
 
 class FullTraining(Params):
     """How `evonas train` trains the chosen network, on all images but the test part."""
 
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 30
-    recipe: Recipe | None = None  # None: the evaluator's
+    """Passes over all images but the test part."""
+    recipe: Recipe | None = None
+    """How it is trained; none: as in the search."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Of weights and batches."""
 
 
 class ParallelParams(Params):
     workers: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
+    """Processes; auto: one a core, or one a GPU."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+(,\d+)*)$")] = "auto"
+    """`auto`, `cpu`, `cuda`, or GPUs by number, `cuda:0,1`."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    channels_last: bool | None = None  # None: where it pays
-    threads: Annotated[int, Field(ge=1, le=1024)] = 1  # torch's, of each worker
-    # Seconds that an evaluation may take; None: for ever, also one that hangs.
+    """auto: bfloat16 on GPUs that have it."""
+    channels_last: bool | None = None
+    """The memory format; none: where it pays."""
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    """torch's, of each worker."""
     timeout: Annotated[float, Field(gt=0, le=10_000_000)] | None = None
+    """Seconds that an evaluation may take; none: for ever, also one that hangs."""
 
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -67,18 +80,31 @@ class Experiment(Params):
     """One search, from data to winner."""
 
     name: Name
+    """Of the run."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Of the search and of every training in it."""
     space: SerializeAsAny[Params]
+    """The networks to choose from."""
     data: SerializeAsAny[DataParams]
+    """The images."""
     strategy: SerializeAsAny[Params]
+    """What chooses the next candidates."""
     evaluator: SerializeAsAny[Params]
+    """What measures a candidate."""
     budget: Budget | None = None
+    """How long a candidate is trained."""
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=20, strict=False)]
+    """What is wanted, the first first."""
     constraints: Annotated[tuple[Constraint, ...], Field(max_length=20, strict=False)] = ()
+    """Bounds; a network outside is not trained."""
     stop: Stop
+    """When the search ends; with several limits, at the first."""
     finalists: Finalists = Finalists()
+    """The best of the front, trained again before a winner is named."""
     training: FullTraining = FullTraining()
+    """How `evonas train` trains the chosen network."""
     parallel: ParallelParams = ParallelParams()
+    """What it runs on."""
 
 
 class TrainingRun(Params):

@@ -29,18 +29,26 @@ class Params(BaseModel):
     """Base of all settings: frozen, unknown keys refused, NaN and infinity refused."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, strict=True, validate_default=True
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        strict=True,
+        validate_default=True,
+        use_attribute_docstrings=True,
     )
 
 
 class DataParams(Params):
     """How a data set is split, stratified by class; a data set adds what it needs beside."""
 
-    val: Annotated[float, Field(gt=0, lt=1)] = 0.2  # of all images
-    test: Annotated[float, Field(gt=0, lt=1)] = 0.2  # of all; not if the set has a test part
-    split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0  # not the run's: all runs share a split
-    # Images to train on and validate with, of each class its share; None: all but the test part.
+    val: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Share of all images that candidates are compared on."""
+    test: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Share of all images that the winner is tested on; not used if the set brings a test part."""
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Of the split; not the run's seed, so that all runs share a split."""
     subset: Annotated[int, Field(ge=2, le=100_000_000)] | None = None
+    """Images to search on, of each class its share; none: all but the test part."""
 
     def model_post_init(self, context: object) -> None:
         if self.val + self.test >= 1:
@@ -55,16 +63,23 @@ class Objective(Params):
     """A named goal. `reference` is the hypervolume's, in the objective's own unit."""
 
     name: Annotated[str, Field(min_length=1)]
+    """A metric; `evonas list metrics` names them."""
     goal: Literal["min", "max"] = "min"
+    """Whether less or more of it is wanted."""
     reference: float | None = None
+    """The hypervolume's reference, in the metric's unit; none: 1 for an error, the largest
+    network's value for what is known without training, else the worst of the first generation."""
 
 
 class Constraint(Params):
     """Bounds on a metric; outside them a network is infeasible."""
 
     name: Annotated[str, Field(min_length=1)]
+    """A metric; `evonas list metrics` names them."""
     min: float | None = None
+    """The least allowed."""
     max: float | None = None
+    """The most allowed."""
 
     def violation(self, values: Mapping[str, float]) -> float:
         """How far outside the bounds, as a share of the bound; 0 inside or if not known yet."""
@@ -91,9 +106,13 @@ class Budget(Params):
     """
 
     epochs: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Passes over the training images."""
     steps: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
+    """Batches."""
     seconds: Annotated[float, Field(gt=0, le=10_000_000)] | None = None
+    """By the clock: not the same from run to run."""
     horizon: Annotated[float, Field(gt=0, le=100_000_000)] | None = None
+    """What the schedule of the learning rate is laid out for, same unit; none: the budget."""
 
     def model_post_init(self, context: Any) -> None:
         if sum(amount is not None for amount in (self.epochs, self.steps, self.seconds)) != 1:

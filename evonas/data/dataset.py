@@ -58,6 +58,7 @@ class PathParams(DataParams):
     """Of a data set in files; where they are, as seen from the experiment file."""
 
     path: Annotated[str, Field(min_length=1)] | None = None
+    """Where the data are, as seen from the experiment's file; none: where the set itself looks."""
 
     def anchored(self, folder: Path) -> Self:
         if self.path is None:

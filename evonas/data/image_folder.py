@@ -31,9 +31,13 @@ Files = dict[str, list[Path]]  # of each class
 class ImageFolderParams(PathParams):
     name: Literal["image_folder"] = "image_folder"
     path: Annotated[str, Field(min_length=1)]
-    size: Annotated[int, Field(ge=4, le=1024)] = 32  # pixels, high and wide
-    grey: bool = False  # one channel, not three
-    flippable: bool = True  # is a mirrored image still of its class?
+    """The folder that holds a folder a class, or `train` and `test` with those."""
+    size: Annotated[int, Field(ge=4, le=1024)] = 32
+    """Of the images, pixels, high and wide."""
+    grey: bool = False
+    """One channel, not three."""
+    flippable: bool = True
+    """Whether a mirrored image is still of its class."""
 
 
 class ImageFolder:

@@ -21,8 +21,11 @@ ALLOWED = (
 class NpzParams(PathParams):
     name: Literal["npz"] = "npz"
     path: Annotated[str, Field(min_length=1)]
-    layout: Literal["nhwc", "nchw"] = "nhwc"  # of images with a channel axis
-    flippable: bool = False  # is a mirrored image still of its class?
+    """The .npz file."""
+    layout: Literal["nhwc", "nchw"] = "nhwc"
+    """Of images with a channel axis."""
+    flippable: bool = False
+    """Whether a mirrored image is still of its class."""
 
 
 class Npz:

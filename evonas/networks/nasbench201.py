@@ -14,8 +14,10 @@ from genomes.nasbench201 import EDGES
 
 class NASBench201Params(Params):
     name: Literal["nasbench201"] = "nasbench201"
-    channels: Annotated[int, Field(ge=1, le=1024)] = 16  # of the first stage; doubled twice
-    cells: Annotated[int, Field(ge=1, le=100)] = 5  # a stage
+    channels: Annotated[int, Field(ge=1, le=1024)] = 16
+    """Of the first stage; doubled twice."""
+    cells: Annotated[int, Field(ge=1, le=100)] = 5
+    """A stage; there are three stages."""
 
 
 class Cell(nn.Module):

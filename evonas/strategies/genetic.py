@@ -22,13 +22,21 @@ TRIES = 20  # to vary an offspring until its network is new, before a seen one i
 class GeneticParams(Params):
     name: Literal["genetic"] = "genetic"
     population: Annotated[int, Field(ge=2, le=100_000)] = 20
+    """Members, and candidates a generation."""
     selection: Literal["roulette", "tournament", "rank"] = "roulette"
-    pressure: Annotated[float, Field(gt=1, lt=2)] = 1.8  # of roulette and rank
+    """How parents are drawn."""
+    pressure: Annotated[float, Field(gt=1, lt=2)] = 1.8
+    """Of roulette and rank: the best one's expected share of parents, in units of the mean's."""
     tournament_size: Annotated[int, Field(ge=1, le=1000)] = 3
+    """Of tournament."""
     crossover: Literal["uniform", "one_point", "two_point"] = "uniform"
-    crossover_rate: Share = 0.9  # of pairs
-    mutation_rate: Share = 0.2  # of genes
-    elites: Annotated[int, Field(ge=0)] = 2  # survivors of the generation before
+    """How two parents' genes are mixed."""
+    crossover_rate: Share = 0.9
+    """Share of pairs that are mixed."""
+    mutation_rate: Share = 0.2
+    """Share of genes that are drawn anew."""
+    elites: Annotated[int, Field(ge=0)] = 2
+    """The best, kept from one generation to the next."""
 
     def model_post_init(self, context: object) -> None:
         if self.elites >= self.population:

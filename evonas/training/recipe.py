@@ -11,16 +11,26 @@ from evonas.core import Params
 
 
 class Recipe(Params):
-    optimizer: Literal["sgd", "adamw"] = "sgd"  # sgd is with Nesterov momentum
-    lr: Annotated[float, Field(gt=0, le=100)] = 0.1  # the schedule's highest
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of sgd
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """`sgd` is with Nesterov momentum."""
+    lr: Annotated[float, Field(gt=0, le=100)] = 0.1
+    """The learning rate, the schedule's highest."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Of sgd."""
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 5e-4
+    """Of weights; biases and batch norm go without."""
     schedule: Literal["cosine", "one_cycle", "constant"] = "cosine"
+    """How the learning rate falls."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the label given to all classes."""
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 64
-    pad_crop: Annotated[int, Field(ge=0, le=64)] = 0  # pixels; random crops of the padded image
-    flip: bool | None = None  # left to right; None: where the data set says it makes sense
-    cutout: Annotated[int, Field(ge=0, le=512)] = 0  # side of the square, pixels
+    """Images a step."""
+    pad_crop: Annotated[int, Field(ge=0, le=64)] = 0
+    """Pixels; random crops of the padded image."""
+    flip: bool | None = None
+    """Mirror half of the images left to right; none: where the data set says it makes sense."""
+    cutout: Annotated[int, Field(ge=0, le=512)] = 0
+    """Side of the square that is blanked out, pixels."""
 
 
 WARM_UP = 0.25  # of a one-cycle schedule
