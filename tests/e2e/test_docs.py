@@ -1,0 +1,161 @@
+"""The documentation: it builds, its commands run as they stand, its settings are valid."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from evonas import config, yamlfile
+from evonas.cli import app
+from evonas.core import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+
+
+def blocks(page: Path, *languages: str) -> list[tuple[str, str]]:
+    """The language and text of each block of code in these languages, in order."""
+    found = re.findall(r"^```(\w+)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    return [(language, text) for language, text in found if language in languages]
+
+
+def commands(page: Path) -> list[str]:
+    """What a reader would type: lines of `sh`, and of `console` after the prompt."""
+    lines = []
+    for language, text in blocks(page, "sh", "console"):
+        typed = text.splitlines()
+        lines += typed if language == "sh" else [x[2:] for x in typed if x.startswith("$ ")]
+    return lines
+
+
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    reference = (tmp_path / "reference" / "experiment" / "index.html").read_text()
+    for key in ("mutation_rate", "split_seed", "label_smoothing", "timeout", "reference"):
+        assert f"<code>{key}</code>" in reference
+    assert "<!-- keys -->" not in reference
+    told = (tmp_path / "reference" / "commands" / "index.html").read_text()
+    for command in ("run", "resume", "train", "estimate", "init", "plot", "compare"):
+        assert f"evonas {command}" in told
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text()
+    pages = [str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")]
+    assert [page for page in pages if page not in navigation] == []
+
+
+def test_every_setting_has_a_meaning_in_the_reference() -> None:
+    without = []
+    todo: list[object] = [config.Experiment]
+    while todo:
+        model = todo.pop()
+        assert isinstance(model, type)
+        for name, field in model.model_fields.items():  # type: ignore[attr-defined]
+            if name != "name" and not field.description:
+                without.append(f"{model.__name__}.{name}")
+            inner = [field.annotation, *getattr(field.annotation, "__args__", ())]
+            todo += [x for x in inner if isinstance(x, type) and hasattr(x, "model_fields")]
+    assert without == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_command_has_only_options_that_there_are(page: Path) -> None:
+    for line in commands(page):
+        if line.startswith("evonas "):
+            name, *rest = shlex.split(line)[1:]
+            help_ = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200"})
+            assert help_.exit_code == 0, line
+            for option in (word for word in rest if word.startswith("--")):
+                assert option in help_.output, line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_setting_shown_is_valid(page: Path, tmp_path: Path) -> None:
+    for name in "cat", "dog":
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for i in range(5):
+            Image.new("RGB", (8, 8)).save(tmp_path / "pictures" / name / f"{i}.png")
+    np.savez(tmp_path / "mine.npz", images=np.zeros((8, 4, 4)), labels=np.arange(8) % 2)
+    base = yamlfile.read(ROOT / "experiments" / "quickstart.yaml")
+    for _, text in blocks(page, "yaml"):
+        document = {**base, **yamlfile.parse(text)}
+        try:
+            config.check(document, tmp_path, config.Experiment)
+        except UserError as error:  # a published set that is not on this machine
+            assert re.search(r"data: no .*MNIST|data: no .*CIFAR", str(error)), text  # noqa: PT017
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [pytest.param(False, id="short"), pytest.param(True, id="whole", marks=pytest.mark.slow)],
+)
+def test_the_tutorial_runs_from_its_first_command_to_its_last(
+    whole: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Short: the same commands in the same order, on searches and trainings that are cut short."""
+    monkeypatch.chdir(tmp_path)
+    quickstart = [
+        "run",
+        str(ROOT / "experiments" / "quickstart.yaml"),
+        "--out",
+        "results/quickstart",
+    ]
+    if not whole:
+        short = (
+            "stop.generations=1",
+            "strategy.population=6",
+            "finalists.top=1",
+            "finalists.seeds=1",
+        )
+        quickstart += [word for setting in short for word in ("--set", setting)]
+    assert typed(quickstart)
+    page = DOCS / "tutorial.md"
+    for language, text in blocks(page, "sh", "python"):
+        if language == "python":
+            exec(compile(text, str(page), "exec"), {})
+            continue
+        for line in text.splitlines():
+            if line in ("make quickstart", "source .venv/bin/activate"):
+                continue  # done
+            words = shlex.split(line)
+            assert words[0] == "evonas", line
+            if not whole:
+                words = [word if word != "30" else "2" for word in words]
+            assert typed(words[1:]), line
+            if words[1] == "init" and not whole:
+                experiment = Path("mine.yaml")
+                text = experiment.read_text().replace("population: 16", "population: 6")
+                text = text.replace("epochs: 3 ", "epochs: 1 ").replace("epochs: 10", "epochs: 1")
+                experiment.write_text(text)
+    figures = {path.stem for path in Path("results/mine/figures").glob("*.png")}
+    assert {"front", "cell", "objectives"} <= figures
+    assert pd.read_csv("results/mine/generations.csv")["generation"].max() == 7
+    if whole:
+        error = pd.read_csv("results/mine-winner/result.csv")["test_error"][0]
+        assert error < 0.05
+
+
+def typed(words: list[str]) -> bool:
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, f"{words}: {done.output}"
+    return True
