@@ -53,7 +53,7 @@ ROWS: list[Row] = [
     ("diverged", False, None, 5, 1.5),  # its params are known, but it is no network
     ("ok", False, 0.4, 80, 3.0),
     ("ok", True, 0.5, 60, None),
-    ("infeasible", False, None, 10, None),
+    ("infeasible", False, 0.01, 10, None),  # good, but outside a constraint
     ("ok", False, 0.45, 40, 3.0),
 ]
 
