@@ -208,6 +208,25 @@ def show(
 
 
 @app.command()
+def compare(
+    run_dirs: Annotated[
+        list[Path], typer.Argument(metavar="RUN_DIR", help="Two run folders or more.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where tables and figures go.")] = Path(
+        "results/compare"
+    ),
+) -> None:
+    """Compares runs over seeds: best so far, hypervolume, cost."""
+    with _reported():
+        from evonas.report.compare import Comparison
+
+        comparison = Comparison.of(run_dirs)
+        comparison.write(out)
+        typer.echo(comparison.text())
+        typer.echo(f"\ntables and figures are in {out}", err=True)
+
+
+@app.command()
 def validate(experiment: ExperimentFile, set_: Set = None) -> None:
     """Checks an experiment without running anything."""
     with _reported():

@@ -1,0 +1,307 @@
+"""Runs side by side: by evaluations and by trained epochs, over seeds.
+
+An *arm* is all runs whose settings are the same but for the seed and what cannot change a network's
+values: workers, timeout, cache, where the search stopped, finalists, and the experiment's name. It
+bears that name, made unique by what differs. Runs of other objectives, another space or other data
+are refused; another budget, recipe or machine is said.
+
+Best so far is of each objective by itself, so two bests need not be one network's. A failed or
+infeasible evaluation has no value but counts as an evaluation. Epochs are counted as they were
+trained; what a cache answered counts as if it had been trained, so that a cache does not flatter;
+what crashed or ran into its timeout counts none, since it could not tell. A band is from smallest
+to largest for two to four seeds, the standard error of the mean for more; mean and band end with
+the arm's shortest run. Hypervolume is measured anew, against one reference for all runs, the worst
+of those recorded, and given as a share of the box between it and the best that any of the runs has
+found: 1 would be one network that is the best in all.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from evonas.core import UserError
+from evonas.records.files import write_atomic
+from evonas.report import compare_figures as figures
+from evonas.report.arms import Arm, arms_of, differing, load
+from evonas.report.curves import MANY, Box, By, Curve, band, curve
+
+TITLE = "# evonas compare"
+FILES = (
+    *("compare.md", "compare.csv"),
+    *("best.png", "best.svg", "hypervolume.png", "hypervolume.svg"),
+)
+Curves = Mapping[By, Sequence[Sequence[Curve]]]  # one a run, by arm
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Arms, and their curves by evaluations and, unless some run has trained none, by epochs.
+
+    Attributes:
+        box: where hypervolume is measured; None where it cannot be.
+    """
+
+    arms: Sequence[Arm]
+    box: Box | None
+    curves: Curves
+
+    @classmethod
+    def of(cls, paths: Sequence[Path]) -> Comparison:
+        """Reads run folders, finished, running or killed.
+
+        Raises:
+            UserError: they cannot be compared.
+        """
+        if len(paths) < 2:
+            raise UserError("one run alone cannot be compared; allowed: two run folders or more")
+        runs = [load(path) for path in paths]
+        arms = arms_of(runs)
+        box = Box.around(runs)
+        return cls(arms, box, _curves(arms, box))
+
+    def text(self) -> str:
+        """What a person reads: Markdown, the beginning of `compare.md`."""
+        arms, runs = self.arms, sum(len(arm.runs) for arm in self.arms)
+        return "\n\n".join(
+            [
+                f"{TITLE}: {_count(len(arms), 'arm')}, {_count(runs, 'run')}",
+                _totals(arms, self.curves),
+                _at_equal_cost(arms, self.curves),
+                "\n".join(f"- {note}" for note in _notes(self)),
+            ]
+        )
+
+    def write(self, out: Path) -> None:
+        """Tables and figures, instead of what an earlier comparison has left there.
+
+        Raises:
+            UserError: `out` holds what is not a comparison's.
+        """
+        _check_out(out)
+        arms, objectives = self.arms, self.arms[0].runs[0].objectives
+        bands = {by: [band(each) for each in of_arms] for by, of_arms in self.curves.items()}
+        contents: dict[str, bytes | str] = {}
+        contents["compare.md"] = f"{self.text()}\n\n{_appendix(arms, self.box)}\n"
+        contents["compare.csv"] = _long(arms, self.curves)
+        drawn = figures.best_figure(arms, bands, objectives)
+        contents["best.png"], contents["best.svg"] = drawn
+        if self.box is not None:
+            drawn = figures.hypervolume_figure(arms, bands)
+            contents["hypervolume.png"], contents["hypervolume.svg"] = drawn
+        for name in FILES:
+            if name in contents:
+                write_atomic(out / name, contents[name])
+            else:
+                (out / name).unlink(missing_ok=True)
+
+
+def _check_out(out: Path) -> None:
+    """Makes the folder, or sees that what is in it is a comparison's."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        held = {entry.name for entry in out.iterdir()}
+        mine = not held or (out / "compare.md").read_text().startswith(TITLE)
+    except (OSError, UnicodeDecodeError):
+        mine, held = False, set()
+    if not mine or held - {*FILES, *(f".{name}.part" for name in FILES)}:
+        raise UserError(
+            f"{out} is not a folder that compare has made; allowed: --out with a new or empty one"
+        )
+
+
+def _curves(arms: Sequence[Arm], box: Box | None) -> Curves:
+    found: dict[By, list[list[Curve]]] = {}
+    bys: tuple[By, ...] = ("evaluations", "epochs")
+    for by in bys:
+        of_arms = [[curve(run, box, by) for run in arm.runs] for arm in arms]
+        if all(each.x[-1] > 0 for of_arm in of_arms for each in of_arm):
+            found[by] = of_arms
+    return found
+
+
+def _totals(arms: Sequence[Arm], curves: Curves) -> str:
+    """A row an arm, at the end of its runs."""
+    names = [objective.name for objective in arms[0].runs[0].objectives]
+    rows = []
+    for arm, of_arm in zip(arms, curves["evaluations"], strict=True):
+        runs = arm.runs
+        ends = np.array([each.y[-1] for each in of_arm])
+        tested = [run.tested for run in runs if run.tested is not None]
+        rows.append(
+            {
+                "arm": arm.name,
+                "n": len(runs),
+                "evaluations": _mean(len(run.losses) for run in runs),
+                "trained": _mean(run.trained for run in runs),
+                "epochs": _mean(run.epochs.sum() for run in runs),
+                "worker hours": f"{statistics.fmean(run.hours for run in runs):.3g}",
+                **{f"best {name}": _spread(ends[:, i]) for i, name in enumerate(names)},
+                "hypervolume": _spread(ends[:, -1]),
+                "faults": _mean(run.faults for run in runs),
+                "test error": _tested(tested, len(runs)),
+            }
+        )
+    return _markdown(rows)
+
+
+def _at_equal_cost(arms: Sequence[Arm], curves: Curves) -> str:
+    """A row an arm, where the shortest of all runs ends."""
+    name = arms[0].runs[0].objectives[0].name
+    rows: list[dict[str, Any]] = [{"arm": arm.name, "n": len(arm.runs)} for arm in arms]
+    for by, of_arms in curves.items():
+        end = min(each.x[-1] for of_arm in of_arms for each in of_arm)
+        for row, of_arm in zip(rows, of_arms, strict=True):
+            there = np.array([each.at(np.array([end]))[0] for each in of_arm])
+            row[f"{name}, {_plain(end)} {by}"] = _spread(there[:, 0])
+            row[f"hypervolume, {_plain(end)} {by}"] = _spread(there[:, -1])
+    return f"At equal cost, best {name} and hypervolume:\n\n{_markdown(rows)}"
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    """What a reader must know before believing the tables."""
+    arms = comparison.arms
+    runs = [run for arm in arms for run in arm.runs]
+    notes = []
+    single = [arm.name for arm in arms if len(arm.runs) == 1]
+    if single:
+        where = "every arm" if len(single) == len(arms) else ", ".join(single)
+        notes.append(
+            f"n=1 in {where}: one seed proves nothing about a strategy; "
+            "another may turn the order round."
+        )
+    elif any(len(arm.runs) < MANY for arm in arms):
+        notes.append(f"Fewer than {MANY} seeds in an arm: a difference of means may be chance.")
+    budgets = {arm.name: sorted({b for run in arm.runs for b in run.budgets}) for arm in arms}
+    if len({budget for each in budgets.values() for budget in each}) > 1:
+        told = "; ".join(f"{name} {', '.join(each) or 'none'}" for name, each in budgets.items())
+        notes.append(
+            f"Fidelity differs ({told}): best-so-far values by unlike budgets are not comparable, "
+            "and hypervolumes neither; the test errors of winners are, if trained alike."
+        )
+    settings = [arm.settings for arm in arms]
+    other = [key for key in differing(settings) if not key.startswith("strategy.")]
+    if other:
+        told = "; ".join(
+            f"{key} {' / '.join(str(each.get(key, '-')) for each in settings)}" for key in other
+        )
+        notes.append(f"The arms differ in more than their strategy: {told}.")
+    lengths = [(arm.name, [len(run.losses) for run in arm.runs]) for arm in arms]
+    unequal = [f"{name} {min(n):,} to {max(n):,}" for name, n in lengths if min(n) < max(n)]
+    if unequal:
+        notes.append(
+            f"Evaluations differ between seeds ({'; '.join(unequal)}), as of runs that were killed "
+            "or still go on; mean and band end with the shortest."
+        )
+    tested = [run.config.get("finalists") for run in runs if run.tested is not None]
+    if any(each != tested[0] for each in tested):
+        notes.append("The finals differ (top, seeds or budget), so test errors are not comparable.")
+    machines = [[run.environment.get(key) for key in ("processor", "gpus")] for run in runs]
+    if any(machine != machines[0] for machine in machines):
+        notes.append("Worker hours are of different machines.")
+    if "epochs" not in comparison.curves:
+        notes.append("A run has trained no epochs, so there is no comparison by epochs.")
+    if comparison.box is None:
+        notes.append("No hypervolume: some objective has no value or reference in any run.")
+    notes.append(
+        "All by the search's own measurements, of which the best is the luckiest too; a test error "
+        "is of the winner trained again, on images that the search has not seen."
+    )
+    notes.append(
+        "Counts are means a run, of the search without its finals; ± is the standard deviation "
+        "over seeds, but of a test error the standard error that its images give, which more seeds "
+        "do not make smaller. Each best is by itself: two bests need not be one network's."
+    )
+    return notes
+
+
+def _appendix(arms: Sequence[Arm], box: Box | None) -> str:
+    """For the file alone: pictures, what is measured how, and the runs."""
+    objectives = arms[0].runs[0].objectives
+    lines = ["![Best so far](best.svg)", ""]
+    if box is not None:
+        lines += ["![Hypervolume](hypervolume.svg)", ""]
+        signs = [1 if objective.goal == "min" else -1 for objective in objectives]
+        ends = "; ".join(
+            f"{o.name} from {sign * reference:g} to {sign * best:g}"
+            for o, sign, reference, best in zip(
+                objectives, signs, box.reference, box.best, strict=True
+            )
+        )
+        lines += [f"Hypervolume is a share of the box {ends}.", ""]
+    for part in (__doc__ or "").split("\n\n")[1:]:
+        lines += [" ".join(part.split()), ""]
+    lines += ["Runs:", ""]
+    for arm in arms:
+        lines += [f"- {arm.name}, seed {run.seed}: `{run.path}`" for run in arm.runs]
+    return "\n".join(lines)
+
+
+def _long(arms: Sequence[Arm], curves: Curves) -> str:
+    """Every run's curves, a row where something changes and at the end."""
+    names = [objective.name for objective in arms[0].runs[0].objectives]
+    frames = []
+    for by, of_arms in curves.items():
+        for arm, of_arm in zip(arms, of_arms, strict=True):
+            for run, each in zip(arm.runs, of_arm, strict=True):
+                steps = each.steps()
+                frame = pd.DataFrame(steps.y, columns=[*names, "hypervolume"])
+                frames.append(frame.assign(arm=arm.name, seed=run.seed, by=by, x=steps.x))
+    columns = ["arm", "seed", "by", "x", *names, "hypervolume"]
+    text: str = pd.concat(frames).to_csv(index=False, columns=columns, lineterminator="\n")
+    return text
+
+
+def _tested(tested: Sequence[tuple[float, float]], runs: int) -> str:
+    """Means over the seeds that have a winner."""
+    if not tested:
+        return "-"
+    error, spread = (statistics.fmean(column) for column in zip(*tested, strict=True))
+    of = "" if len(tested) == runs else f" ({len(tested)} of {runs})"
+    return f"{error:.4f} ± {spread:.4f}{of}"
+
+
+def _spread(values: Iterable[float]) -> str:
+    """Mean, and the standard deviation where there are several values."""
+    numbers = [float(value) for value in values]
+    if not all(map(math.isfinite, numbers)):
+        return "-"
+    mean = statistics.fmean(numbers)
+    if len(numbers) == 1:
+        return _plain(mean) if abs(mean) >= 1 else f"{mean:.4f}"
+    spread = statistics.stdev(numbers)
+    digits = 0 if abs(mean) >= 1000 else 2 if abs(mean) >= 10 else 4
+    if digits == 4 and spread:  # as many as the spread needs to be seen
+        digits = min(max(digits, -math.floor(math.log10(spread))), 8)
+    return f"{mean:,.{digits}f} ± {spread:,.{digits}f}"
+
+
+def _mean(values: Iterable[float]) -> str:
+    return _plain(round(statistics.fmean(map(float, values)), 1))
+
+
+def _plain(value: float) -> str:
+    return f"{int(value):,}" if float(value).is_integer() else f"{value:,.4f}".rstrip("0")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A Markdown table that reads as plain text too: all columns as wide as their widest."""
+    lines = [list(rows[0]), *([str(value) for value in row.values()] for row in rows)]
+    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
+    text = [
+        [cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(pairs)]
+        for pairs in (list(zip(line, widths, strict=True)) for line in lines)
+    ]
+    rule = ["-" * (width - bool(i)) + (":" if i else "") for i, width in enumerate(widths)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (text[0], rule, *text[1:]))

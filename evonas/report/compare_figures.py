@@ -1,0 +1,160 @@
+"""The figures of a comparison: what each arm had come to, by evaluations and by epochs."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
+
+from evonas.core import Objective
+from evonas.report.arms import Arm
+from evonas.report.curves import Band, By
+
+WIDTH = 3.35  # inches: a column of 8.5 cm
+ROW, LEGEND_ROW = 1.3, 0.15  # inches
+SMALL = 6.5  # points
+WRAP, HALF = 58, 25  # letters that fit in a line of the legend, and in half of one
+DPI = 300
+# Okabe and Ito (2008), which the colour-blind can tell apart; yellow, which white swallows, is
+# left out. Seven colours and five dashes: no pair comes twice before the 36th arm.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (2, 1)))
+LABELS: Mapping[By, str] = {"evaluations": "evaluations", "epochs": "trained epochs"}
+Bands = Mapping[By, Sequence[Band]]  # a band an arm
+
+
+def style() -> dict[str, Any]:
+    """All settings of matplotlib's that the figures need."""
+    return {
+        "font.size": 7,
+        "axes.labelsize": 7,
+        "xtick.labelsize": SMALL,
+        "ytick.labelsize": SMALL,
+        "legend.fontsize": SMALL,
+        "legend.title_fontsize": SMALL,
+        "legend.frameon": False,
+        "legend.handlelength": 2.4,
+        "axes.linewidth": 0.6,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        "xtick.major.size": 2.5,
+        "ytick.major.size": 2.5,
+        "lines.linewidth": 1.1,
+        "svg.hashsalt": "evonas",  # the same figure has the same bytes
+    }
+
+
+def best_figure(arms: Sequence[Arm], bands: Bands, objectives: Sequence[Objective]) -> list[bytes]:
+    """Best so far: a row of panels an objective; as PNG and SVG."""
+    labels = [f"best {objective.name}" for objective in objectives]
+    return _drawn(arms, bands, dict(enumerate(labels)))
+
+
+def hypervolume_figure(arms: Sequence[Arm], bands: Bands) -> list[bytes]:
+    """Hypervolume, as a share of the box; as PNG and SVG."""
+    last = len(arms[0].runs[0].objectives)
+    return _drawn(arms, bands, {last: "hypervolume (share)"})
+
+
+def _drawn(arms: Sequence[Arm], bands: Bands, rows: Mapping[int, str]) -> list[bytes]:
+    """A row of panels for each column of the bands that is named, a panel for each `By`."""
+    with matplotlib.style.context(style(), after_reset=True):  # whatever matplotlibrc says
+        names = [textwrap.fill(f"{arm.name}, n={len(arm.runs)}", WRAP) for arm in arms]
+        columns = 2 if max(map(len, names)) <= HALF else 1
+        lines = sum(name.count("\n") + 1 for name in names)
+        height = ROW * len(rows) + LEGEND_ROW * (2 + -(-lines // columns))
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        axes = figure.subplots(len(rows), len(bands), squeeze=False, sharey="row", sharex="col")
+        for row, (column, label) in zip(axes, rows.items(), strict=True):
+            for panel, by in zip(row, bands, strict=True):
+                _draw(panel, bands[by], column)
+            _scale(row[0], [band for each in bands.values() for band in each], column)
+            row[0].set_ylabel(label)
+        for panel, by in zip(axes[-1], bands, strict=True):
+            panel.set_xlabel(LABELS[by])
+            panel.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
+            panel.xaxis.set_major_formatter(EngFormatter(sep=""))
+            panel.set_xlim(left=0)
+        figure.legend(
+            axes[0, 0].get_lines()[::2],  # without the ends
+            names,
+            loc="outside upper left",
+            ncols=columns,
+            title=_told(next(iter(bands.values()))),
+            alignment="left",
+        )
+        return [_rendered(figure, kind) for kind in ("png", "svg")]
+
+
+def _draw(panel: Axes, bands: Sequence[Band], column: int) -> None:
+    for i, band in enumerate(bands):
+        colour, dashes = COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)]
+        low, mean, high = (part[:, column] for part in (band.low, band.mean, band.high))
+        changes = _changes(low, mean, high)
+        x = band.x[changes]
+        if band.kind:
+            panel.fill_between(
+                x, low[changes], high[changes], step="post", color=colour, alpha=0.18, linewidth=0
+            )
+        panel.step(x, mean[changes], where="post", color=colour, linestyle=dashes)
+        panel.plot(x[-1:], mean[-1:], ".", color=colour, markersize=3)  # where it ends
+
+
+def _changes(*columns: Any) -> Any:
+    """Where one of them takes a new value, and the last place: all that a step needs."""
+    values = np.nan_to_num(np.stack(columns), nan=np.inf)
+    kept = np.ones(values.shape[1], dtype=np.bool_)
+    kept[1:-1] = (values[:, 1:-1] != values[:, :-2]).any(axis=0)
+    return kept
+
+
+def _scale(panel: Axes, bands: Sequence[Band], column: int) -> None:
+    """Logarithmic for a best that spans more than a factor of five.
+
+    Hypervolume rises fast and then slowly: its panel begins where a tenth of the way is behind, or
+    what matters later could not be seen.
+    """
+    values = np.concatenate([np.append(b.low[:, column], b.high[:, column]) for b in bands])
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return
+    low, high = values.min(), values.max()
+    if column == bands[0].mean.shape[1] - 1:
+        later = np.concatenate([b.low[b.x >= 0.1 * b.x[-1], column] for b in bands])
+        low = np.nanmin(later)
+        if high > low:
+            panel.set_ylim(low - 0.1 * (high - low), high + 0.05 * (high - low))
+    elif low > 0 and high / low > 5:
+        panel.set_yscale("log")
+        subs = (1, 2, 5) if high / low < 300 else (1,)
+        panel.yaxis.set_major_locator(LogLocator(subs=subs))
+        panel.yaxis.set_minor_formatter(NullFormatter())
+    if high >= 1000:
+        panel.yaxis.set_major_formatter(EngFormatter(sep=""))
+    elif low > 1e-3:
+        panel.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
+
+
+def _told(bands: Sequence[Band]) -> str:
+    """What lines and bands are."""
+    kinds = list(dict.fromkeys(band.kind for band in bands if band.kind))
+    if not kinds:
+        return "one seed each"
+    return f"mean over seeds; band: {', or '.join(kinds)}"
+
+
+def _rendered(figure: Figure, kind: str) -> bytes:
+    """As the bytes of a file, without the time of day in them."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else None)
+    figure.set_layout_engine("none")  # laid out once: the next format is to look the same
+    return buffer.getvalue()

@@ -1,0 +1,149 @@
+"""How far a run had come, after so many evaluations or epochs: best so far, and hypervolume."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from evonas import pareto
+from evonas.pareto import Array, Losses
+from evonas.report.arms import Run
+
+By = Literal["evaluations", "epochs"]
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A step function: from each `x` on, the values beside it.
+
+    Attributes:
+        x: (n,), rising.
+        y: (n, m + 1): the best so far of each objective, in its own unit, and the hypervolume;
+            NaN where there is none yet.
+    """
+
+    x: Array
+    y: Array
+
+    def at(self, x: Array) -> Array:
+        """(len(x), m + 1); NaN before the curve begins."""
+        place = np.searchsorted(self.x, x, side="right") - 1
+        return np.where(place[:, None] < 0, np.nan, self.y[place])
+
+    def steps(self) -> Curve:
+        """The same with the places alone at which something changes, and the last."""
+        y = np.where(np.isnan(self.y), np.inf, self.y)
+        kept = np.ones(len(self.x), dtype=np.bool_)
+        kept[1:-1] = (y[1:-1] != y[:-2]).any(axis=1)
+        return Curve(self.x[kept], self.y[kept])
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Where hypervolume is measured, as losses: from the best of all runs to their reference.
+
+    Attributes:
+        best: (m,), the best of each objective in any of the runs.
+        reference: (m,), the worst of the references that the runs have recorded.
+    """
+
+    best: Array
+    reference: Array
+
+    @classmethod
+    def around(cls, runs: Sequence[Run]) -> Box | None:
+        """None where the runs have no value, or no reference, for some objective."""
+        objectives = runs[0].objectives
+        recorded = [
+            [
+                np.nan if o.reference is None else o.reference * (1 if o.goal == "min" else -1)
+                for o in run.objectives
+            ]
+            for run in runs
+        ]
+        best = np.full(len(objectives), np.inf)
+        reference = np.full(len(objectives), -np.inf)
+        for run, row in zip(runs, recorded, strict=True):
+            best = np.fmin(best, np.fmin.reduce(run.losses, axis=0))
+            reference = np.fmax(reference, row)
+        if not np.isfinite(best).all() or not np.isfinite(reference).all():
+            return None
+        return cls(best, reference)
+
+    def hypervolumes(self, losses: Losses) -> Array:
+        """The hypervolume after each of the points, as a share of the box: from 0 to 1.
+
+        A point that the front so far dominates changes nothing, and is passed over.
+
+        Args:
+            losses: (n, m); rows of NaN are no points.
+
+        Returns:
+            (n,), never falling.
+        """
+        span = self.reference - self.best
+        if (span <= 0).any():  # the best is no better than the reference
+            return np.zeros(len(losses))
+        points = (losses - self.best) / span
+        corner = [1.0] * len(span)
+        found = np.zeros(len(losses))
+        front = np.empty((0, len(span)))
+        for i in np.flatnonzero((points < 1).all(axis=1)):
+            point = points[i]
+            if (front <= point).all(axis=1).any():
+                continue
+            front = np.vstack([front[~(point <= front).all(axis=1)], point])
+            found[i] = pareto.hypervolume(front, corner)
+        return np.maximum.accumulate(found)
+
+
+def curve(run: Run, box: Box | None, by: By) -> Curve:
+    """A run's curve by evaluations, all of them counted, or by epochs trained so far."""
+    signs = np.array([1.0 if objective.goal == "min" else -1.0 for objective in run.objectives])
+    best = np.fmin.accumulate(run.losses, axis=0) * signs
+    volume = np.full(len(best), np.nan) if box is None else box.hypervolumes(run.losses)
+    y = np.column_stack([best, volume])
+    if by == "evaluations":
+        return Curve(np.arange(1.0, len(y) + 1), y)
+    x = np.cumsum(run.epochs)
+    last = np.append(x[1:] != x[:-1], True)  # what costs nothing is there with what came before
+    return Curve(x[last], y[last])
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """The mean over an arm's seeds, with a band, as far as its shortest run goes.
+
+    Attributes:
+        x: (n,), rising.
+        mean, low, high: (n, m + 1); NaN until all seeds have a value.
+        kind: what the band is; empty for one seed, which has none.
+    """
+
+    x: Array
+    mean: Array
+    low: Array
+    high: Array
+    kind: str
+
+
+MANY = 5  # seeds, from which on the standard error says more than the extremes
+
+
+def band(curves: Sequence[Curve]) -> Band:
+    """Smallest to largest for two to four seeds, the standard error of the mean for more."""
+    end = min(each.x[-1] for each in curves)
+    x = np.unique(np.concatenate([each.x for each in curves]))
+    x = x[x <= end]
+    values = np.stack([each.at(x) for each in curves])  # (seeds, n, m + 1)
+    mean = values.mean(axis=0)
+    n = len(curves)
+    if n == 1:
+        return Band(x, mean, mean, mean, "")
+    if n < MANY:
+        return Band(x, mean, values.min(axis=0), values.max(axis=0), "smallest to largest")
+    error = values.std(axis=0, ddof=1) / np.sqrt(n)
+    return Band(x, mean, mean - error, mean + error, "mean ± standard error")
