@@ -19,7 +19,7 @@ from evonas.pareto import Array, Losses
 
 # What cannot change a network's values; of `data`, the fingerprint says more than the path.
 FREE = (
-    *("seed", "name", "stop", "finalists", "cache", "data.path"),
+    *("seed", "name", "stop", "finalists", "training", "cache", "data.path"),
     *("parallel.workers", "parallel.timeout"),
 )
 SECTIONS = ("name", "seed", "space", "data", "strategy", "objectives")
