@@ -85,7 +85,7 @@ def resume(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Changes stop, finalists, parallel.workers or parallel.timeout.",
+            help="Changes stop, finalists, parallel.workers, parallel.timeout or cache.",
         ),
     ] = None,
 ) -> None:

@@ -65,6 +65,8 @@ class Experiment(Params):
     stop: Stop
     finalists: Finalists = Finalists()
     parallel: ParallelParams = ParallelParams()
+    # A file in which runs find each other's trainings again; made if it is not there.
+    cache: Annotated[str, Field(min_length=1)] | None = None
 
 
 DEVICES = "auto, cpu, cuda, cuda:0 or cuda:0,1"
@@ -140,7 +142,13 @@ def check(document: Any, folder: Path) -> Experiment:
         data = experiment.data.anchored(folder)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"data.path: {error}; allowed: the path of a file") from None
-    experiment = experiment.model_copy(update={"data": data})
+    update: dict[str, Any] = {"data": data}
+    if experiment.cache is not None:
+        try:
+            update["cache"] = str((folder / Path(experiment.cache).expanduser()).resolve())
+        except (OSError, ValueError, RuntimeError) as error:
+            raise UserError(f"cache: {error}; allowed: the path of a file") from None
+    experiment = experiment.model_copy(update=update)
     _check_together(experiment)
     return experiment
 
@@ -194,6 +202,12 @@ def _check_together(experiment: Experiment) -> None:
     if evaluator.NEEDS_BUDGET and experiment.budget is None:
         allowed = "epochs, steps or seconds, such as {epochs: 3}"
         raise UserError(f"budget: is missing; allowed: {allowed}")
+    if experiment.cache is not None and not hasattr(evaluator, "identity"):
+        name = component_name(experiment.evaluator)
+        raise UserError(
+            f"cache: the evaluator {name} does not say what its answers depend on; "
+            "allowed: null, or an evaluator with `identity`"
+        )
     source = registry.load("data", component_name(experiment.data))(experiment.data)
     try:
         source.check()
