@@ -86,7 +86,7 @@ def resume(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Changes stop, finalists, training, parallel.workers or parallel.timeout.",
+            help="Changes stop, finalists, training, parallel.workers, parallel.timeout or cache.",
         ),
     ] = None,
 ) -> None:

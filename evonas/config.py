@@ -105,6 +105,8 @@ class Experiment(Params):
     """How `evonas train` trains the chosen network."""
     parallel: ParallelParams = ParallelParams()
     """What it runs on."""
+    cache: Annotated[str, Field(min_length=1)] | None = None
+    """A file in which runs find each other's trainings again; made if it is not there."""
 
 
 class TrainingRun(Params):
@@ -212,7 +214,13 @@ def check(document: Any, folder: Path, model: type[T]) -> T:
         data = checked.data.anchored(folder)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"data.path: {error}; allowed: the path of a file") from None
-    return checked.model_copy(update={"data": data})
+    update: dict[str, Any] = {"data": data}
+    if isinstance(checked, Experiment) and checked.cache is not None:
+        try:
+            update["cache"] = str((folder / Path(checked.cache).expanduser()).resolve())
+        except (OSError, ValueError, RuntimeError) as error:
+            raise UserError(f"cache: {error}; allowed: the path of a file") from None
+    return checked.model_copy(update=update)
 
 
 def dump(settings: Experiment | TrainingRun) -> str:
@@ -264,6 +272,12 @@ def _check_together(experiment: Experiment) -> None:
     if evaluator.NEEDS_BUDGET and experiment.budget is None:
         allowed = "epochs, steps or seconds, such as {epochs: 3}"
         raise UserError(f"budget: is missing; allowed: {allowed}")
+    if experiment.cache is not None and not hasattr(evaluator, "identity"):
+        name = component_name(experiment.evaluator)
+        raise UserError(
+            f"cache: the evaluator {name} does not say what its answers depend on; "
+            "allowed: null, or an evaluator with `identity`"
+        )
     source = registry.load("data", component_name(experiment.data))(experiment.data)
     try:
         source.check()

@@ -182,6 +182,7 @@ class Cost:
     started: float = 0.0  # since 1970
     worker: int = 0  # process id
     attempts: int = 1  # 0 where the cheap values were enough to turn it down
+    from_cache: bool = False  # another run's training; epochs and steps are that one's
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,13 +129,16 @@ def show_run(path: Path) -> None:
         return
     console.print(_front_table(read(path / "front.csv"), path))
     _print_winner(say, path)
-    trained = read(path / "timings.csv")
+    timings = read(path / "timings.csv")
+    found = timings.get("from_cache", pd.Series(False, timings.index)).astype(bool)
+    trained = timings[~found]
     seconds = timedelta(seconds=round(trained["seconds"].sum()))
+    taken = f"; {found.sum()} more taken from the cache" if found.any() else ""
     generations = evaluations["generation"].nunique()
     say(
         f"cost: {len(evaluations)} evaluations in {generations} generations, "
         f"{int(evaluations['cached'].sum())} answered by an earlier one; "
-        f"{len(trained)} trainings, finalists included, took {seconds} of worker time"
+        f"{len(trained)} trainings, finalists included, took {seconds} of worker time{taken}"
     )
     turned_down = int((evaluations["status"] == "infeasible").sum())
     if turned_down:

@@ -14,6 +14,7 @@ from evonas import config, machine, registry
 from evonas.config import Experiment, component_name
 from evonas.core import Generation, SearchFailed, Strategy, UserError
 from evonas.data.dataset import DataSet, Images, split
+from evonas.evaluators.cached import Cached
 from evonas.evaluators.parallel import Parallel
 from evonas.evaluators.pool import Workers
 from evonas.finalists import run_finals
@@ -23,7 +24,10 @@ from evonas.records.archive import known_references
 from evonas.records.run import RunFolder
 from genomes import Genome, SearchSpace
 
-RESUMABLE = ("stop", "finalists", "training", "parallel.workers", "parallel.timeout")
+RESUMABLE = (
+    *("stop", "finalists", "training"),
+    *("parallel.workers", "parallel.timeout", "cache"),
+)
 
 log = logging.getLogger("evonas")
 
@@ -51,6 +55,7 @@ class Run:
         self.experiment = experiment
         self._lock = files.lock(path)
         self._log = files.log_to(path / "log.txt")
+        self._told: set[str] = set()
         settings = experiment.parallel
         self._workers = Workers(
             path / "scratch",
@@ -73,7 +78,10 @@ class Run:
             )
             if self.folder.strategy is not None:
                 self.parts.strategy.load_state_dict(self.folder.strategy)
-            self.evaluator = Parallel(self.parts.evaluator, self._workers, timeout=settings.timeout)
+            evaluator = self.parts.evaluator
+            if experiment.cache is not None:
+                evaluator = Cached(evaluator, Path(experiment.cache))
+            self.evaluator = Parallel(evaluator, self._workers, timeout=settings.timeout)
             self.evaluator.prepare(path)
             log.info("begins after generation %d", self.folder.archive.generations)
         except BaseException:
@@ -112,6 +120,9 @@ class Run:
                 if evaluation.status.failed:
                     genome = evaluation.candidate.genome.text
                     log.warning("%s %s: %s", genome, evaluation.status, evaluation.message)
+                elif evaluation.message and evaluation.message not in self._told:
+                    self._told.add(evaluation.message)
+                    log.warning("%s", evaluation.message)
             log.info(
                 "generation %d: %d evaluated, front of %d",
                 generation.index,

@@ -17,6 +17,7 @@ import torch
 
 from evonas.config import ParallelParams
 from evonas.core import UserError
+from evonas.provenance import processor
 from evonas.training.loop import Hardware
 
 PACKAGES = ("evonas", "torch", "numpy", "pandas", "deap", "moocore", "joblib", "scikit-learn")
@@ -93,7 +94,7 @@ def environment(*, deterministic: bool) -> dict[str, Any]:
         "packages": {name: _version(name) for name in PACKAGES},
         "commit": _commit(),
         "system": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "gpus": names,
     }
@@ -115,12 +116,3 @@ def _commit() -> str | None:
     command = [git, "-C", str(root), "rev-parse", "HEAD"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() or None
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from safetensors.torch import load_file
 from torch import nn
 
+from evonas import __version__, provenance, registry
 from evonas.core import (
     Budget,
     Candidate,
@@ -59,6 +63,7 @@ class TrainEvaluator:
         data: DataSet,
         hardware: Hardware,
     ) -> None:
+        self.params = params
         self.recipe = params.recipe
         self.space = space
         self.network = dict(network)
@@ -92,13 +97,7 @@ class TrainEvaluator:
 
     def build(self, genome: Genome) -> nn.Module:
         """The network, fresh, on the CPU."""
-        return decode(
-            self.space,
-            genome,
-            in_channels=self.data.image_shape[0],
-            classes=self.data.classes,
-            **self.network,
-        )
+        return decode(self.space, genome, **self._ends(), **self.network)
 
     def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
         if candidate.budget is None:
@@ -114,6 +113,36 @@ class TrainEvaluator:
             evaluation = self._attempt(candidate, candidate.budget, seed, (batch + 1) // 2)
             evaluation = replace(evaluation, deterministic=False)
         return evaluation
+
+    def identity(self, candidate: Candidate, seed: int) -> dict[str, Any]:
+        """What an answer depends on. The genes are those trained, in the spelling given."""
+        space, parts = self.space, (self, self.space)
+        builder = registry.load("networks", space.name.partition("/")[0]).build
+        modules = {*(type(part).__module__ for part in parts), builder.__module__}
+        return {
+            "evaluator": self.params.model_dump(mode="json"),
+            "space": space.name,
+            "genes": candidate.genome.text,
+            "network": {**self.network, **self._ends()},
+            "data": self.data.fingerprint,
+            "flippable": self.data.flippable,
+            "budget": candidate.budget.text if candidate.budget else "",
+            "seed": seed,
+            "hardware": {**asdict(self.hardware), "processor": _processor(self.hardware.device)},
+            "versions": {
+                "evonas": __version__,
+                "code": provenance.code(*sorted(modules)),
+                "torch": str(torch.__version__),
+                "numpy": np.__version__,
+                "python": platform.python_version(),
+            },
+        }
+
+    def weights_file(self, candidate: Candidate, seed: int) -> Path | None:
+        """Where a training leaves its weights; nowhere without a run folder."""
+        if self.scratch is None or candidate.budget is None:
+            return None
+        return self.scratch / f"{training_id(seed, candidate.budget.text)}.safetensors"
 
     def test(self, genome: Genome, weights: Path, test: Images) -> dict[str, float]:
         """Error, top-5 error and loss of saved weights on images that no search has seen."""
@@ -156,10 +185,9 @@ class TrainEvaluator:
             message = f"the loss was NaN or infinite after {done.steps} steps"
             return Evaluation(candidate, values, Status.DIVERGED, cost, message, deterministic)
         values |= {f"val_{name}": value for name, value in measured.items()}
-        if self.scratch is not None:
-            name = f"{training_id(seed, budget.text)}.safetensors"
-            path = self.scratch / name
-            save_weights(network, candidate.genome, self.network, self.data, path)
+        file = self.weights_file(candidate, seed)
+        if file is not None:
+            save_weights(network, candidate.genome, self.network, self.data, file)
         return Evaluation(candidate, values, cost=cost, deterministic=deterministic)
 
     def _profile(self, genome: Genome, network: nn.Module) -> dict[str, float]:
@@ -167,3 +195,16 @@ class TrainEvaluator:
             found = profile(network, self.data.image_shape)
             self._profiles[genome] = {"params": found.params, "flops": found.flops}
         return self._profiles[genome]
+
+    def _ends(self) -> dict[str, Any]:
+        """What the data ask of a network."""
+        return {"in_channels": self.data.image_shape[0], "classes": self.data.classes}
+
+
+@cache
+def _processor(device: str) -> str:
+    """The kind of processor that trains, which rounds in its own way."""
+    if device == "cuda":
+        cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]  # torch's types lack it
+        return f"{torch.cuda.get_device_name()}, cuDNN {cudnn}"
+    return f"{provenance.processor()}, {torch.backends.cpu.get_cpu_capability()}"

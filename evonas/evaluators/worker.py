@@ -10,7 +10,10 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from evonas.core import Candidate, Evaluation, Evaluator
 from evonas.loop import guarded
@@ -19,6 +22,9 @@ PR_SET_PDEATHSIG = 1
 TIMED_OUT = "Timeout ("  # how faulthandler heads the dump of a process that it ends
 
 _slot: object = None  # the open file whose lock says which slot is ours; kept until the end
+_watch: tuple[float, IO[str]] | None = (
+    None  # the timeout of the evaluation that runs, and its trace
+)
 
 
 def start(driver: int, slots: Path, workers: int, gpus: tuple[str, ...]) -> None:
@@ -70,17 +76,36 @@ def work(
 
     A watchdog in C ends the process at the timeout, even one that never comes back to Python.
     """
+    global _watch
     with trace.open("w") as file:
         faulthandler.enable(file)
-        if timeout is not None:
-            faulthandler.dump_traceback_later(timeout, exit=True, file=file)
+        _watch = None if timeout is None else (timeout, file)
+        _start_watch()
         try:
             evaluation = guarded(evaluator, candidate, seed)
         finally:
+            _watch = None
             faulthandler.cancel_dump_traceback_later()
             faulthandler.disable()
     trace.unlink()
     return evaluation
+
+
+@contextmanager
+def unwatched() -> Iterator[None]:
+    """Time that is not the candidate's: the watchdog rests, and starts anew at the end."""
+    if _watch is not None:
+        faulthandler.cancel_dump_traceback_later()
+    try:
+        yield
+    finally:
+        _start_watch()
+
+
+def _start_watch() -> None:
+    if _watch is not None:
+        timeout, file = _watch
+        faulthandler.dump_traceback_later(timeout, exit=True, file=file)
 
 
 def _end_with(driver: int) -> None:

@@ -29,17 +29,22 @@ Row = Mapping[str, Any]
 
 TIMING_COLUMNS = (
     *("phase", "generation", "index", "key", "seed", "budget", "status", "attempts", "worker"),
-    *("started", "seconds", "training_seconds", "epochs", "steps", "message"),
+    *("started", "seconds", "training_seconds", "epochs", "steps", "from_cache", "message"),
 )
 
 
 class Table:
-    """A table that grows. Numbers are written so that they read back the same."""
+    """A table that grows. Numbers are written so that they read back the same.
+
+    One with other columns, as an older version wrote them, begins anew: no checkpoint bears it
+    out then, and the run is made again from its journal.
+    """
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
         self.path = path
         self.columns = list(columns)
-        if not path.exists():
+        header = _csv([], self.columns, header=True)
+        if not path.exists() or not path.read_bytes().startswith(header):
             write_table(path, [], self.columns)
         self._look()
 
@@ -234,6 +239,7 @@ def timing_row(
         "training_seconds": round(cost.training_seconds, 4),
         "epochs": cost.epochs,
         "steps": cost.steps,
+        "from_cache": cost.from_cache,
         "message": evaluation.message,
     }
 

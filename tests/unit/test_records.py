@@ -229,6 +229,22 @@ def test_a_damaged_folder_is_replayed_from_its_journal(tmp_path: Path, damage: o
         assert before[name] == after[name], name
 
 
+def test_a_folder_whose_tables_have_other_columns_is_replayed_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = [name for name in tables.TIMING_COLUMNS if name != "from_cache"]
+    with monkeypatch.context() as patch:
+        patch.setattr(tables, "TIMING_COLUMNS", older)
+        search(tmp_path / "old", 2)
+    search(tmp_path / "whole", 3)
+    assert len(search(tmp_path / "old", 3).asked) == 8  # those of generation 2
+    before, after = contents(tmp_path / "whole"), contents(tmp_path / "old")
+    assert all(before[name] == after[name] for name in TABLES[:4])
+    timings = pd.read_csv(tmp_path / "old" / "timings.csv")
+    assert tuple(timings.columns) == tables.TIMING_COLUMNS
+    assert len(timings) == len(pd.read_csv(tmp_path / "whole" / "timings.csv"))
+
+
 def test_a_journal_that_lost_trainings_costs_those_and_no_more(tmp_path: Path) -> None:
     search(tmp_path / "whole", 5)
     search(tmp_path / "hurt", 5)

@@ -1,0 +1,68 @@
+"""An evaluator whose answers can be kept, and a process that shares a cache; without torch.
+
+`python -m tests.caching CACHE FOLDER COUNT SECONDS` answers seeds 0 to COUNT - 1.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from evonas.core import Candidate, Evaluation, Status
+from evonas.evaluators.cached import Cached
+from genomes import NASBench201
+from tests.faults import Counting, misbehave
+
+CANDIDATE = Candidate(NASBench201().parse("3-3-3-1-3-2"))
+
+
+class Kept(Counting):
+    """Costs nothing, or seconds, leaves weights in a folder, and notes there what it trains."""
+
+    def __init__(
+        self, folder: Path, *, seconds: float = 0.0, fault: str = "", **identity: Any
+    ) -> None:
+        super().__init__(seconds=seconds)
+        self.folder = folder
+        self.fault = fault
+        self.more = identity
+
+    @property
+    def trained(self) -> list[int]:
+        notes = self.folder / "trained"
+        return [int(line) for line in notes.read_text().split()] if notes.exists() else []
+
+    def identity(self, candidate: Candidate, seed: int) -> Mapping[str, Any]:
+        return {"genes": candidate.genome.text, "seed": seed, **self.more}
+
+    def weights_file(self, candidate: Candidate, seed: int) -> Path | None:
+        return self.folder / f"{seed}.safetensors"
+
+    def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
+        with (self.folder / "trained").open("a") as file:
+            file.write(f"{seed}\n")
+        misbehave(self.fault)
+        found = super().evaluate(candidate, seed)
+        if self.fault == "nan":
+            return Evaluation(candidate, {}, Status.DIVERGED, message="the loss was NaN")
+        file_ = self.weights_file(candidate, seed)
+        assert file_ is not None
+        file_.write_bytes(seed.to_bytes(8) * 1000)
+        return found
+
+
+def main(path: str, folder: str, count: str, seconds: str) -> None:
+    cached = Cached(Kept(Path(folder), seconds=float(seconds)), Path(path))
+    cached.prepare(Path(folder))
+    for seed in range(int(count)):
+        evaluation = cached.evaluate(CANDIDATE, seed)
+        assert evaluation.status is Status.OK
+        assert not evaluation.message, evaluation.message
+        assert evaluation.values["value"] == (seed % 1000) / 1000
+        assert (Path(folder) / f"{seed}.safetensors").read_bytes() == seed.to_bytes(8) * 1000
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,167 @@
+"""Whole runs that share a cache: nothing trained twice, and the tables of runs without one."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from evonas import config
+from evonas.cli import app
+from evonas.core import Status
+from evonas.evaluators.cached import Cached, create
+from evonas.evaluators.parallel import Parallel
+from evonas.evaluators.pool import Workers
+from tests.caching import CANDIDATE, Kept
+
+ROOT = Path(__file__).resolve().parents[2]
+TABLES = ("evaluations.csv", "generations.csv", "fronts.csv", "front.csv", "finalists.csv")
+EXPERIMENT = """
+name: shared
+seed: 5
+space: {name: nasbench201, channels: 4, cells: 1}
+data: {name: digits}
+strategy: {name: genetic, population: 6, elites: 2}
+evaluator: {name: train}
+budget: {steps: 10}
+objectives: [{name: val_error}, {name: params}]
+stop: {generations: 2}
+finalists: {top: 1, seeds: 2, budget: {steps: 15}}
+parallel: {workers: 2, device: cpu}
+"""
+
+
+def evonas(*arguments: str | Path) -> str:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds the experiment, and the run folder `plain` of a run without a cache."""
+    folder = tmp_path_factory.mktemp("shared")
+    (folder / "plain.yaml").write_text(EXPERIMENT)
+    (folder / "cached.yaml").write_text(f"{EXPERIMENT}cache: cache.sqlite\n")
+    evonas("run", folder / "plain.yaml", "--out", folder / "plain")
+    return folder
+
+
+def assert_as_plain(folder: Path, run: str) -> None:
+    """The run's tables and weights are, byte for byte, those of the run without a cache."""
+    held = [path.name for path in (folder / "plain" / "weights").iterdir()]
+    assert sorted(path.name for path in (folder / run / "weights").iterdir()) == sorted(held)
+    for name in (*TABLES, *(f"weights/{name}" for name in held)):
+        assert (folder / run / name).read_bytes() == (folder / "plain" / name).read_bytes(), name
+
+
+def timings(folder: Path, run: str) -> pd.DataFrame:
+    return pd.read_csv(folder / run / "timings.csv")
+
+
+def test_a_second_run_trains_nothing_and_writes_the_tables_of_one_without_a_cache(
+    folder: Path,
+) -> None:
+    first = evonas("run", folder / "cached.yaml", "--out", folder / "first")
+    shown = evonas("run", folder / "cached.yaml", "--out", folder / "second")
+    assert (folder / "cache.sqlite").exists()
+    trained, found = timings(folder, "first"), timings(folder, "second")
+    assert not trained["from_cache"].any()
+    assert found["from_cache"].all()
+    assert set(found["phase"]) == {"search", "finalists"}
+    assert found["training_seconds"].eq(0).all()
+    same = ["phase", "generation", "index", "key", "seed", "budget", "status", "epochs", "steps"]
+    assert found[same].equals(trained[same])
+    for run in ("first", "second"):
+        assert_as_plain(folder, run)
+    assert f"; {len(trained)} trainings" in first
+    assert "from the cache" not in first
+    assert "; 0 trainings" in shown
+    assert f"; {len(trained)} more taken from the cache" in shown
+
+
+@pytest.mark.slow
+def test_a_resume_may_set_a_cache_and_outlives_it(folder: Path) -> None:
+    out, cache = folder / "resumed", folder / "other.sqlite"
+    one = ("--set", "stop.generations=1", "--set", "finalists.top=0", "--workers", "1")
+    evonas("run", folder / "plain.yaml", "--out", out, *one)
+    create(cache)
+    with sqlite3.connect(cache) as db:
+        db.execute("DROP TABLE trainings")
+    db.close()
+    further = (
+        "--set",
+        "stop.generations=2",
+        "--set",
+        "finalists={top: 1, seeds: 2, budget: {steps: 15}}",
+    )
+    evonas("resume", out, "--set", f"cache={cache}", *further)
+    assert config.load(out / "config.yaml").cache == str(cache)
+    assert_as_plain(folder, "resumed")
+    told = (out / "log.txt").read_text()
+    assert told.count("the cache is left alone from here on: OperationalError: no such table") == 1
+
+
+def test_a_wait_for_another_process_is_no_timeout(tmp_path: Path) -> None:
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    theirs.mkdir()
+    ours.mkdir()
+    inner = Kept(ours)
+    parallel = Parallel(
+        Cached(inner, tmp_path / "cache.sqlite"), Workers(ours / "scratch", 1), timeout=1.0
+    )
+    parallel.prepare(ours)
+    command = [sys.executable, "-m", "tests.caching", str(tmp_path / "cache.sqlite"), str(theirs)]
+    with subprocess.Popen([*command, "1", "5"], cwd=ROOT) as other:
+        while not Kept(theirs).trained:
+            assert other.poll() is None
+        found = parallel.evaluate(CANDIDATE, 0)
+        parallel.workers.close()
+    assert other.returncode == 0
+    assert found.status is Status.OK
+    assert found.cost.from_cache
+    assert found.cost.seconds > 1.0
+    assert inner.trained == []
+
+
+@pytest.mark.slow
+def test_two_runs_of_a_seed_at_once_train_nothing_twice(folder: Path) -> None:
+    """Whatever is in hand in one is waited for in the other, so not even that is."""
+    (folder / "at_once.yaml").write_text(f"{EXPERIMENT}cache: at_once.sqlite\n")
+    names = ("at_once_1", "at_once_2")
+    runs = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "evonas",
+                "run",
+                folder / "at_once.yaml",
+                "--out",
+                folder / name,
+            ],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.DEVNULL,
+            stderr=(folder / f"{name}.stderr").open("wb"),
+        )
+        for name in names
+    ]
+    for run, name in zip(runs, names, strict=True):
+        assert run.wait(timeout=300) == 0, (folder / f"{name}.stderr").read_text()
+    rows = pd.concat([timings(folder, name) for name in names])
+    trained = rows[~rows["from_cache"]]
+    training = ["key", "seed", "budget"]
+    assert len(trained) == len(rows[training].drop_duplicates())
+    assert len(rows) == 2 * len(trained)
+    for name in names:
+        assert_as_plain(folder, name)
+        log = (folder / name / "log.txt").read_text() + (folder / f"{name}.stderr").read_text()
+        assert "locked" not in log
+        assert "cache" not in log
