@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: quickstart test test-all check wheel clean
+.PHONY: quickstart test test-all check docs wheel clean
 
 quickstart: $(VENV)/.runtime
 	@if [ -f results/quickstart/config.yaml ]; then \
@@ -25,6 +25,9 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 wheel: $(VENV)/.dev
 	$(BIN)/python -m build --wheel
 
@@ -41,4 +44,4 @@ $(VENV)/.dev: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) dist site .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

