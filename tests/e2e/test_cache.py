@@ -33,7 +33,7 @@ budget: {steps: 10}
 objectives: [{name: val_error}, {name: params}]
 stop: {generations: 2}
 finalists: {top: 1, seeds: 2, budget: {steps: 15}}
-parallel: {workers: 2, device: cpu}
+parallel: {workers: 1, device: cpu}
 """
 
 
@@ -89,7 +89,7 @@ def test_a_second_run_trains_nothing_and_writes_the_tables_of_one_without_a_cach
 @pytest.mark.slow
 def test_a_resume_may_set_a_cache_and_outlives_it(folder: Path) -> None:
     out, cache = folder / "resumed", folder / "other.sqlite"
-    one = ("--set", "stop.generations=1", "--set", "finalists.top=0", "--workers", "1")
+    one = ("--set", "stop.generations=1", "--set", "finalists.top=0")
     evonas("run", folder / "plain.yaml", "--out", out, *one)
     create(cache)
     with sqlite3.connect(cache) as db:
@@ -135,17 +135,10 @@ def test_two_runs_of_a_seed_at_once_train_nothing_twice(folder: Path) -> None:
     """Whatever is in hand in one is waited for in the other, so not even that is."""
     (folder / "at_once.yaml").write_text(f"{EXPERIMENT}cache: at_once.sqlite\n")
     names = ("at_once_1", "at_once_2")
+    command = [sys.executable, "-m", "evonas", "run", folder / "at_once.yaml", "--workers", "2"]
     runs = [
         subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "evonas",
-                "run",
-                folder / "at_once.yaml",
-                "--out",
-                folder / name,
-            ],
+            [*command, "--out", folder / name],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.DEVNULL,
