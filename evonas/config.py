@@ -132,6 +132,7 @@ KINDS = {
     "float_type": "a number",
     "bool_type": "true or false",
     "string_type": "text",
+    "string_too_short": "text that is not empty",
     "model_type": "a mapping of keys to values",
     "tuple_type": "a list",
     "finite_number": "a finite number",

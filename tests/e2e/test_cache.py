@@ -33,7 +33,7 @@ budget: {steps: 10}
 objectives: [{name: val_error}, {name: params}]
 stop: {generations: 2}
 finalists: {top: 1, seeds: 2, budget: {steps: 15}}
-parallel: {workers: 2, device: cpu}
+parallel: {workers: 1, device: cpu}
 """
 
 
@@ -53,12 +53,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def assert_as_plain(folder: Path, run: str) -> None:
+def assert_as_plain(folder: Path, run: str, plain: str = "plain") -> None:
     """The run's tables and weights are, byte for byte, those of the run without a cache."""
-    held = [path.name for path in (folder / "plain" / "weights").iterdir()]
+    held = [path.name for path in (folder / plain / "weights").iterdir()]
     assert sorted(path.name for path in (folder / run / "weights").iterdir()) == sorted(held)
     for name in (*TABLES, *(f"weights/{name}" for name in held)):
-        assert (folder / run / name).read_bytes() == (folder / "plain" / name).read_bytes(), name
+        assert (folder / run / name).read_bytes() == (folder / plain / name).read_bytes(), name
 
 
 def timings(folder: Path, run: str) -> pd.DataFrame:
@@ -89,7 +89,7 @@ def test_a_second_run_trains_nothing_and_writes_the_tables_of_one_without_a_cach
 @pytest.mark.slow
 def test_a_resume_may_set_a_cache_and_outlives_it(folder: Path) -> None:
     out, cache = folder / "resumed", folder / "other.sqlite"
-    one = ("--set", "stop.generations=1", "--set", "finalists.top=0", "--workers", "1")
+    one = ("--set", "stop.generations=1", "--set", "finalists.top=0")
     evonas("run", folder / "plain.yaml", "--out", out, *one)
     create(cache)
     with sqlite3.connect(cache) as db:
@@ -133,19 +133,15 @@ def test_a_wait_for_another_process_is_no_timeout(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_two_runs_of_a_seed_at_once_train_nothing_twice(folder: Path) -> None:
     """Whatever is in hand in one is waited for in the other, so not even that is."""
-    (folder / "at_once.yaml").write_text(f"{EXPERIMENT}cache: at_once.sqlite\n")
+    longer = EXPERIMENT.replace("steps: 10", "steps: 80")  # than their starts are apart
+    (folder / "longer.yaml").write_text(longer)
+    (folder / "at_once.yaml").write_text(f"{longer}cache: at_once.sqlite\n")
+    evonas("run", folder / "longer.yaml", "--out", folder / "longer")
     names = ("at_once_1", "at_once_2")
+    command = [sys.executable, "-m", "evonas", "run", folder / "at_once.yaml", "--workers", "2"]
     runs = [
         subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "evonas",
-                "run",
-                folder / "at_once.yaml",
-                "--out",
-                folder / name,
-            ],
+            [*command, "--out", folder / name],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.DEVNULL,
@@ -155,13 +151,16 @@ def test_two_runs_of_a_seed_at_once_train_nothing_twice(folder: Path) -> None:
     ]
     for run, name in zip(runs, names, strict=True):
         assert run.wait(timeout=300) == 0, (folder / f"{name}.stderr").read_text()
-    rows = pd.concat([timings(folder, name) for name in names])
+    each = [timings(folder, name) for name in names]
+    ends = [(rows["started"] + rows["seconds"]).max() for rows in each]
+    assert max(rows["started"].min() for rows in each) < min(ends), "they were not at once"
+    rows = pd.concat(each)
     trained = rows[~rows["from_cache"]]
     training = ["key", "seed", "budget"]
     assert len(trained) == len(rows[training].drop_duplicates())
     assert len(rows) == 2 * len(trained)
     for name in names:
-        assert_as_plain(folder, name)
+        assert_as_plain(folder, name, "longer")
         log = (folder / name / "log.txt").read_text() + (folder / f"{name}.stderr").read_text()
         assert "locked" not in log
         assert "cache" not in log
