@@ -1,0 +1,205 @@
+"""How figures look: a journal's column wide, colours that the colour-blind can tell apart."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.style
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.colors import Colormap, ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
+from matplotlib.ticker import (
+    EngFormatter,
+    Formatter,
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    ScalarFormatter,
+)
+from numpy.typing import ArrayLike
+
+from evonas.records.files import write_atomic
+
+WIDTH = 3.35  # inches: one column, 8.5 cm
+DPI = 300
+SMALL = 6.5  # points
+
+# Okabe and Ito (2008); yellow, which white swallows, is left out.
+BLUE, VERMILION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
+SKY, PURPLE, BLACK, GREY = "#56B4E9", "#CC79A7", "#000000", "#999999"
+CATEGORIES = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK)
+HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++", "----")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+STYLE = {
+    "font.size": 7,
+    "axes.labelsize": 7,
+    "axes.titlesize": 7,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.minor.size": 1.5,
+    "ytick.minor.size": 1.5,
+    "legend.fontsize": SMALL,
+    "legend.frameon": False,
+    "legend.handlelength": 1.6,
+    "legend.columnspacing": 1.2,
+    "legend.borderaxespad": 0.2,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 3,
+    "hatch.linewidth": 0.5,
+    "figure.constrained_layout.h_pad": 0.04,
+    "figure.constrained_layout.w_pad": 0.03,
+    "svg.hashsalt": "evonas",  # the same figure has the same bytes
+}
+
+NAMES = {
+    "val_error": "validation error",
+    "val_top5_error": "validation top-5 error",
+    "val_loss": "validation loss",
+    "params": "parameters",
+    "flops": "FLOPs (multiply-adds)",
+}
+
+
+class NotYet(Exception):
+    """A figure cannot be drawn; says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A figure and the numbers it shows."""
+
+    figure: Figure
+    data: pd.DataFrame
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Our settings and no others, whatever the user's matplotlibrc says."""
+    with mpl.style.context(STYLE, after_reset=True):
+        yield
+
+
+def save(drawing: Drawing, folder: Path, name: str) -> list[Path]:
+    """Writes NAME.png, NAME.svg and NAME.csv, each whole or not at all."""
+    png = rendered(drawing.figure, "png")
+    drawing.figure.set_layout_engine("none")  # laid out once; the next format is to look the same
+    contents: dict[str, bytes | str] = {
+        "png": png,
+        "svg": rendered(drawing.figure, "svg"),
+        "csv": drawing.data.to_csv(index=False, lineterminator="\n"),
+    }
+    for kind, content in contents.items():
+        write_atomic(folder / f"{name}.{kind}", content)
+    return [folder / f"{name}.{kind}" for kind in contents]
+
+
+def rendered(figure: Figure, kind: str) -> bytes:
+    """The figure as the bytes of a PNG, SVG or PDF file, without the time of day in them."""
+    dates: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, dpi=DPI, metadata=dates.get(kind))
+    return buffer.getvalue()
+
+
+def panels(count: int, height: float, *, above: float = 0.0, share_x: bool = True) -> Any:
+    """A figure of panels, one below the other, and their axes; sizes in inches."""
+    figure = Figure(figsize=(WIDTH, count * height + above), layout="constrained")
+    return figure, list(figure.subplots(count, 1, squeeze=False, sharex=share_x)[:, 0])
+
+
+class Measure:
+    """How the values of a metric are written: percent, thousands, logarithmic or plain."""
+
+    def __init__(self, name: str, values: ArrayLike) -> None:
+        array = np.asarray(values, dtype=np.float64)
+        array = array[np.isfinite(array)]
+        low, high = (array.min(), array.max()) if len(array) else (0.0, 1.0)
+        named_share = name.endswith(("error", "accuracy"))
+        self.name = name
+        self.share = bool(named_share and low >= 0 and high <= 1)
+        self.large = max(abs(low), abs(high)) >= 1000
+        self.decades = float(np.log10(high / low)) if low > 0 else 0.0
+
+    @property
+    def text(self) -> str:
+        return NAMES.get(self.name, self.name.replace("_", " "))
+
+    @property
+    def label(self) -> str:
+        return f"{self.text} (%)" if self.share else self.text
+
+    @property
+    def formatter(self) -> Formatter:
+        if self.share:
+            return FuncFormatter(lambda value, _: f"{round(100 * value, 6):g}")
+        if self.large:
+            return EngFormatter(sep="")
+        return ScalarFormatter(useOffset=False)
+
+    def told(self, value: float) -> str:
+        """A value with its unit, for titles."""
+        if self.share:
+            return f"{100 * value:.3g}%"
+        return EngFormatter(sep="")(float(f"{value:.3g}")) if self.large else f"{value:.4g}"
+
+    def write_on(self, axis: Axis) -> None:
+        """Labels, ticks and scale of an axis; logarithmic where the values span 1.5 decades."""
+        axis.set_label_text(self.label)
+        if self.decades > 1.5:
+            across = axis is axis.axes.xaxis
+            (axis.axes.set_xscale if across else axis.axes.set_yscale)("log")
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5) if self.decades < 2.5 else (1,)))
+            axis.set_minor_formatter(NullFormatter())
+        if not isinstance(self.formatter, ScalarFormatter) or self.decades <= 1.5:
+            axis.set_major_formatter(self.formatter)
+
+
+def generation_axis(axes: Axes, generations: Sequence[int] | pd.Series[int]) -> None:
+    """Whole generations along x; room for a marker at either end."""
+    first, last = int(min(generations)), int(max(generations))
+    margin = max(0.5, 0.02 * (last - first)) if last > first else 1.0
+    axes.set_xlim(first - margin, last + margin)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.set_xlabel("generation")
+
+
+def marker(count: int) -> str:
+    """A marker where there are few points, none where they would run together."""
+    return "o" if count <= 30 else ""
+
+
+def sequence() -> Colormap:
+    """Viridis without its yellow end, which white swallows."""
+    viridis = mpl.colormaps["viridis"]
+    return ListedColormap(viridis(np.linspace(0.0, 0.88, 256)), name="viridis_on_white")
+
+
+def text_width(text: str, size: float) -> float:
+    """Of a line of text, in inches."""
+    if not text.strip():
+        return 0.0
+    return float(TextPath((0, 0), text, size=size).get_extents().width) / 72
+
+
+def spell(op: str) -> str:
+    """An op's name as short as it is clear: `nor_conv_3x3` is a `conv 3x3`."""
+    return op.removeprefix("nor_").removesuffix("_connect").replace("_", " ")
