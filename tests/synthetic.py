@@ -162,7 +162,7 @@ def _generations(
     frame = pd.DataFrame({"evaluations": grouped.size(), "hits": grouped["cached"].sum()})
     frame["trained"] = frame["evaluations"] - frame["hits"]
     for status in STATUSES[1:]:
-        frame[status] = counts[status] if status in counts else 0
+        frame[status] = counts.get(status, 0)
     genes = np.array([text.split("-") for text in table["genes"]], dtype=np.int64)
     starts = np.cumsum(frame["evaluations"])[:-1]
     frame["diversity"] = [mean_hamming(part) for part in np.split(genes, starts)]

@@ -23,6 +23,7 @@ from evonas.plots.style import (
     Measure,
     NotYet,
     sequence,
+    short,
     text_width,
 )
 from evonas.plots.tables import Tables
@@ -86,7 +87,7 @@ def ancestry(tables: Tables) -> Drawing:
     ax.set_ylim(-half, half)
     ax.set_yticks([])
     ax.spines["left"].set_visible(False)
-    title = f"{winner.word} (ringed): {winner.key}"
+    title = f"{winner.word} (ringed): {short(winner.key)}"
     if left_out:
         title += f"\n{shown - 1} steps back; {left_out:,} earlier ancestors left out"
     ax.set_title(title)

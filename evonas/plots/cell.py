@@ -19,7 +19,17 @@ from matplotlib.path import Path as Curve
 
 from evonas.core import UserError
 from evonas.plots import style
-from evonas.plots.style import BLACK, CATEGORIES, GREY, SMALL, WIDTH, Drawing, spell, text_width
+from evonas.plots.style import (
+    BLACK,
+    CATEGORIES,
+    GREY,
+    SMALL,
+    WIDTH,
+    Drawing,
+    short,
+    spell,
+    text_width,
+)
 from evonas.plots.tables import Tables
 from evonas.records.files import write_atomic
 from genomes import Edge, Genome, Graph, SearchSpace
@@ -42,7 +52,7 @@ def cell(tables: Tables) -> Drawing:
     """The winner's cell."""
     space, winner = tables.space, tables.winner
     genome = space.genome(winner.genes)
-    return _drawn(space, genome, f"{winner.word}: {winner.key}")
+    return _drawn(space, genome, f"{winner.word}: {short(winner.key)}")
 
 
 def draw_cell(space: SearchSpace, genome: Genome, path: Path) -> None:
@@ -56,7 +66,7 @@ def draw_cell(space: SearchSpace, genome: Genome, path: Path) -> None:
         endings = ", ".join(f".{each}" for each in FORMATS)
         raise UserError(f"{path}: cannot be drawn as {path.suffix or 'it is'}; allowed: {endings}")
     with style.styled():
-        content = style.rendered(_drawn(space, genome, space.key(genome)).figure, kind)
+        content = style.rendered(_drawn(space, genome, short(space.key(genome))).figure, kind)
     try:
         write_atomic(path, content)
     except OSError as error:

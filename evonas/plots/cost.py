@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from evonas.plots.style import (
     BLUE,
@@ -17,6 +18,7 @@ from evonas.plots.style import (
     Drawing,
     generation_axis,
     panels,
+    whole_ticks,
 )
 from evonas.plots.tables import STATUSES, Tables
 
@@ -36,12 +38,13 @@ def cost(tables: Tables) -> Drawing:
     divisor, unit = next(
         (each for each in UNITS if spent.sum(axis=1).max() >= 3 * each[0]), UNITS[-1]
     )
-    layers = {"trained here": (spent["seconds"] / divisor, BLUE, "")}
-    if data["from_cache"].any():
+    cached = bool(data["from_cache"].any())
+    layers = {"trained here" if cached else "trained": (spent["seconds"] / divisor, BLUE, "")}
+    if cached:
         layers["taken from the cache"] = (spent["from_cache_seconds"] / divisor, SKY, "////")
     _stack(time, x, layers)
     time.set_ylabel(f"worker time ({unit})")
-    time.set_title(_totals(tables), loc="left")
+    figure.suptitle(_totals(tables), fontsize=7)
 
     _stack(
         answers,
@@ -63,16 +66,15 @@ def cost(tables: Tables) -> Drawing:
             for i, status in enumerate(STATUSES)
         },
     )
-    faults.set_ylabel("faults")
+    faults.set_ylabel("failed or infeasible")
     if not data[STATUSES].to_numpy().any():
         faults.text(0.5, 0.5, "none", transform=faults.transAxes, ha="center", va="center")
-        faults.set_yticks([0])
     for ax in (time, answers, faults):
         generation_axis(ax, x)
         ax.set_ylim(bottom=0)
         ax.label_outer()
     for ax in (answers, faults):
-        ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        ax.set_yticks(whole_ticks(0, int(ax.get_ylim()[1])))
     figure.align_ylabels([time, answers, faults])
     return Drawing(figure, data)
 
@@ -80,7 +82,7 @@ def cost(tables: Tables) -> Drawing:
 def _by_generation(tables: Tables) -> pd.DataFrame:
     counts = tables.generations.set_index("generation")
     searched = tables.timings[tables.timings["phase"] == "search"]
-    spent = searched.assign(generation=searched["generation"].astype(int)).pivot_table(
+    spent = searched.pivot_table(
         index="generation", columns="from_cache", values="seconds", aggfunc=["sum", "size"]
     )
     cached = _column(spent, ("size", True), counts.index).astype(int)
@@ -109,26 +111,22 @@ def _stack(
     ax: Axes, generations: pd.Series[int], layers: dict[str, tuple[pd.Series[float], str, str]]
 ) -> None:
     """Layers upon each other, one a category; those that are empty have no entry in the legend."""
-    apart = 0.4 if len(generations) <= 60 else 0.5  # bars; many run together
-    edges = np.column_stack([generations - apart, generations + apart]).ravel()
     base = np.zeros(len(generations))
+    drawn = 0
     for name, (values, colour, hatch) in layers.items():
-        top = base + values.to_numpy(dtype=np.float64)
-        if (top > base).any():
-            ax.fill_between(
-                edges,
-                np.repeat(base, 2),
-                np.repeat(top, 2),
-                where=np.repeat(top > base, 2),
-                facecolor=colour,
-                edgecolor="white",
-                lw=0,
-                hatch=hatch,
-                label=name,
-            )
-        base = top
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, handlelength=1.0)
+        height = values.to_numpy(dtype=np.float64)
+        look: dict[str, Any] = {"fc": colour, "ec": "white", "lw": 0, "hatch": hatch, "label": name}
+        if not height.any():
+            continue
+        if len(generations) <= 60:
+            ax.bar(generations, height, 0.8, base, **look)
+        else:  # bars would run together, and a thousand of them take their time
+            edges = np.append(generations, generations.iloc[-1] + 1) - 0.5
+            ax.stairs(base + height, edges, baseline=base, fill=True, **look)
+        base = base + height
+        drawn += 1
+    if drawn:
+        ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=min(drawn, 3), handlelength=1.0)
 
 
 def _totals(tables: Tables) -> str:

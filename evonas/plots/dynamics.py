@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from evonas.core import Objective
 from evonas.plots.style import (
@@ -19,6 +21,7 @@ from evonas.plots.style import (
     generation_axis,
     marker,
     panels,
+    whole_ticks,
 )
 from evonas.plots.tables import Tables
 
@@ -41,6 +44,7 @@ def objectives(tables: Tables) -> Drawing:
         ax.step(x, part["best_so_far"], where="post", color=BLACK, label="best so far")
         generation_axis(ax, x)
         ax.label_outer()
+    figure.align_ylabels(axes)
     handles, labels = axes[0].get_legend_handles_labels()
     order = [3, 2, 1, 0]
     figure.legend(
@@ -89,25 +93,19 @@ def hypervolume(tables: Tables) -> Drawing:
     ax.plot(x, frame["hypervolume"], color=BLUE, drawstyle=where, marker=marker(len(frame)))
     generation_axis(ax, x)
     ax.margins(y=0.08)
-    if steady:
-        ticks = [tick for tick in ax.get_xticks() if 0 <= tick <= x.max()]
+    if steady:  # then both scales are even
+        counts = frame["evaluations"].iloc[-1]
+        ticks = whole_ticks(size, counts) if counts > 12 * size else size * (x + 1)
         top = ax.secondary_xaxis("top")
-        top.set_xticks(ticks, [f"{(tick + 1) * size:,.0f}" for tick in ticks])
+        top.set_xticks([tick / size - 1 for tick in ticks], [f"{tick:,}" for tick in ticks])
         top.set_xlabel("evaluations")
         ax.spines["top"].set_visible(True)
     else:
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         ax.set_xlabel("evaluations")
     if all(objective.reference is not None for objective in tables.objectives):
-        ax.text(
-            0.98,
-            0.04,
-            "reference point:\n" + "\n".join(_reference(o) for o in tables.objectives),
-            transform=ax.transAxes,
-            ha="right",
-            va="bottom",
-            fontsize="small",
-        )
+        told = "reference point: " + ", ".join(map(_reference, tables.objectives))
+        ax.set_xlabel(f"{ax.get_xlabel()}\n{textwrap.fill(told, 62)}")
     return Drawing(figure, frame)
 
 
@@ -131,7 +129,7 @@ def diversity(tables: Tables) -> Drawing:
     axes[1].plot(x, frame["distinct"], color=VERMILION, marker=dot and "s")
     axes[1].plot(x, frame["evaluations"], color=BLACK, ls="--", lw=0.8)
     axes[1].set_ylabel("distinct networks\n(dashed: size)")
-    axes[1].yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes[1].set_yticks(whole_ticks(0, int(frame["evaluations"].max())))
     axes[2].plot(x, frame["new_share"], color=GREEN, marker=dot and "^")
     axes[2].set_ylabel("never seen\nbefore (%)")
     axes[2].yaxis.set_major_formatter(PercentFormatter(1, symbol=""))

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from evonas.core import Objective
 from evonas.plots.style import (
@@ -23,6 +23,7 @@ from evonas.plots.style import (
     NotYet,
     panels,
     sequence,
+    whole_ticks,
 )
 from evonas.plots.tables import Tables
 
@@ -42,10 +43,11 @@ def front(tables: Tables) -> Drawing:
     found = data[data["front_from"].notna()].sort_values("front_from", kind="stable")
     if found.empty:
         raise NotYet("no network is on the front yet")
-    figure, axes = panels(len(others), 2.5, above=0.35, share_x=False)
+    figure, axes = panels(len(others), 2.5, above=0.35)
     latest = int(tables.fronts["generation"].max())
     colours, norm = sequence(), Normalize(0, max(latest, 1))
-    last, best = found[found["on_last_front"]], data[data["winner"]]
+    last, best = found[found["on_last_front"] & ~found["winner"]], data[data["winner"]]
+    outside = np.zeros(len(data), dtype=np.bool_)
     for ax, other in zip(axes, others, strict=True):
         x, y = first.name, other.name
         Measure(x, data[x]).write_on(ax.xaxis)
@@ -68,10 +70,13 @@ def front(tables: Tables) -> Drawing:
         )
         ax.scatter(last[x], last[y], s=26, fc="none", ec=BLACK, lw=0.7, zorder=4)
         ax.scatter(best[x], best[y], s=90, marker="*", fc=VERMILION, ec="white", lw=0.5, zorder=5)
+        outside |= _close_in(ax.set_xlim, data[x], found[x], first)
+        outside |= _close_in(ax.set_ylim, data[y], found[y], other)
+        ax.label_outer()
     bar = figure.colorbar(shown, ax=axes, label="generation it was found in", aspect=30)
-    bar.ax.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+    bar.set_ticks(whole_ticks(0, latest))
     word = tables.winner.word if len(best) else ""
-    _legend(figure, word, latest)
+    _legend(figure, word, latest, int(outside.sum()))
     return Drawing(figure, data)
 
 
@@ -119,9 +124,32 @@ def _staircases(
         )
 
 
-def _legend(figure: Figure, word: str, latest: int) -> None:
+def _close_in(
+    set_limits: Callable[[float, float], Any],
+    values: pd.Series[float],
+    found: pd.Series[float],
+    objective: Objective,
+) -> NDArray[np.bool_]:
+    """Leaves the worst 5% out of a view that they would make more than half as wide again.
+
+    Returns:
+        Which values are outside; none that was ever on the front.
+    """
+    sign = 1 if objective.goal == "min" else -1
+    losses, kept = sign * values.to_numpy(), sign * found.to_numpy()
+    best, worst = losses.min(), max(np.quantile(losses, 0.95), kept.max())
+    measure = Measure(objective.name, values)
+    if measure.logarithmic or losses.max() - best <= 1.5 * (worst - best):
+        return np.zeros(len(values), dtype=np.bool_)
+    margin = 0.06 * (worst - best)
+    set_limits(*sorted([sign * (best - margin), sign * (worst + margin)]))
+    return np.asarray(losses > worst + margin)
+
+
+def _legend(figure: Figure, word: str, latest: int, outside: int) -> None:
+    evaluated = f"evaluated ({outside} outside)" if outside else "evaluated"
     marks: list[dict[str, Any]] = [
-        {"label": "evaluated", "marker": "o", "color": GREY, "ms": 3},
+        {"label": evaluated, "marker": "o", "color": GREY, "ms": 3},
         {"label": "once on the front", "marker": "o", "color": sequence()(0.4), "mec": "white"},
         {"label": f"front after generation {latest}", "marker": "o", "mfc": "none", "mec": BLACK},
     ]

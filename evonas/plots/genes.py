@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter
 
-from evonas.plots.style import SMALL, WIDTH, Drawing, NotYet, spell
+from evonas.plots.style import SMALL, WIDTH, Drawing, NotYet, spell, whole_ticks
 from evonas.plots.tables import Tables
 from genomes import Gene
 
@@ -60,10 +60,12 @@ def ops(tables: Tables) -> Drawing:
         axis.tick_params(axis="y", length=0, labelsize=SMALL - 0.5)
         for spine in axis.spines.values():
             spine.set_visible(False)
-    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    ax.set_xticks(whole_ticks(bins[0, 0], bins[-1, 1]))
     ax.set_xlabel("generation")
-    bar = figure.colorbar(image, ax=ax, location="top", aspect=40, label="share of candidates (%)")
-    bar.ax.xaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+    percent = FuncFormatter(lambda value, _: f"{100 * value:g}")
+    label = "share of candidates (%)"
+    place = {"location": "top", "aspect": 40, "pad": 0.1 / height}
+    figure.colorbar(image, ax=ax, label=label, format=percent, **place)
     return Drawing(figure, data)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,10 +120,10 @@ def rendered(figure: Figure, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def panels(count: int, height: float, *, above: float = 0.0, share_x: bool = True) -> Any:
+def panels(count: int, height: float, *, above: float = 0.0) -> tuple[Figure, list[Axes]]:
     """A figure of panels, one below the other, and their axes; sizes in inches."""
     figure = Figure(figsize=(WIDTH, count * height + above), layout="constrained")
-    return figure, list(figure.subplots(count, 1, squeeze=False, sharex=share_x)[:, 0])
+    return figure, list(figure.subplots(count, 1, squeeze=False, sharex=True)[:, 0])
 
 
 class Measure:
@@ -148,6 +148,11 @@ class Measure:
         return f"{self.text} (%)" if self.share else self.text
 
     @property
+    def logarithmic(self) -> bool:
+        """Values above 0 that span 1.5 decades are shown on such a scale."""
+        return self.decades > 1.5
+
+    @property
     def formatter(self) -> Formatter:
         if self.share:
             return FuncFormatter(lambda value, _: f"{round(100 * value, 6):g}")
@@ -162,24 +167,30 @@ class Measure:
         return EngFormatter(sep="")(float(f"{value:.3g}")) if self.large else f"{value:.4g}"
 
     def write_on(self, axis: Axis) -> None:
-        """Labels, ticks and scale of an axis; logarithmic where the values span 1.5 decades."""
+        """Label, ticks and scale of an axis."""
         axis.set_label_text(self.label)
-        if self.decades > 1.5:
+        if self.logarithmic:
             across = axis is axis.axes.xaxis
             (axis.axes.set_xscale if across else axis.axes.set_yscale)("log")
             axis.set_major_locator(LogLocator(subs=(1, 2, 5) if self.decades < 2.5 else (1,)))
             axis.set_minor_formatter(NullFormatter())
-        if not isinstance(self.formatter, ScalarFormatter) or self.decades <= 1.5:
+        if not (self.logarithmic and isinstance(self.formatter, ScalarFormatter)):
             axis.set_major_formatter(self.formatter)
 
 
-def generation_axis(axes: Axes, generations: Sequence[int] | pd.Series[int]) -> None:
+def generation_axis(axes: Axes, generations: pd.Series[int]) -> None:
     """Whole generations along x; room for a marker at either end."""
-    first, last = int(min(generations)), int(max(generations))
-    margin = max(0.5, 0.02 * (last - first)) if last > first else 1.0
+    first, last = int(generations.min()), int(generations.max())
+    margin = max(0.5, 0.02 * (last - first))
     axes.set_xlim(first - margin, last + margin)
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.set_xticks(whole_ticks(first, last))
     axes.set_xlabel("generation")
+
+
+def whole_ticks(low: int, high: int) -> list[int]:
+    """A few whole numbers between two, both included."""
+    ticks = MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]).tick_values(low, high)
+    return sorted({int(tick) for tick in ticks if low <= tick <= high})
 
 
 def marker(count: int) -> str:
@@ -198,6 +209,11 @@ def text_width(text: str, size: float) -> float:
     if not text.strip():
         return 0.0
     return float(TextPath((0, 0), text, size=size).get_extents().width) / 72
+
+
+def short(text: str, most: int = 45) -> str:
+    """Text that fits above a figure."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def spell(op: str) -> str:

@@ -19,6 +19,8 @@ from evonas.records import tables
 from genomes import Gene, SearchSpace
 
 TEXT = ("key", "genes", "parents", "origin", "status", "phase")
+FLAGS = ("winner", "from_cache")
+WHOLE = ("generation", "index", "evaluations", "trained", "hits", "distinct")  # and never missing
 STATUSES = [str(status) for status in Status if status is not Status.OK]
 
 
@@ -65,9 +67,7 @@ class Tables:
         """A row a candidate, in the order of their index."""
         names = [objective.name for objective in self.objectives]
         columns = ("generation", "index", "key", "genes", "parents", "origin", "status", *names)
-        frame = self._read("evaluations", columns)
-        frame[names] = frame[names].apply(pd.to_numeric, errors="coerce")
-        return frame
+        return self._read("evaluations", columns)
 
     @cached_property
     def ended_well(self) -> pd.DataFrame:
@@ -103,7 +103,7 @@ class Tables:
         if "from_cache" not in frame:
             frame["from_cache"] = False
         frame["from_cache"] = frame["from_cache"].astype(str) == "True"
-        return frame
+        return frame.dropna(subset=["seconds"])
 
     @cached_property
     def genes(self) -> tuple[Gene, ...]:
@@ -149,8 +149,13 @@ class Tables:
         missing = [column for column in columns if column not in frame]
         if missing:
             raise NotYet(f"{name}.csv lacks the column {missing[0]}")
+        for column in frame:
+            if column in TEXT:
+                frame[column] = frame[column].fillna("").astype(str)
+            elif column not in FLAGS:
+                frame[column] = pd.to_numeric(frame[column], errors="coerce")
+        whole = [column for column in WHOLE if column in columns and name != "timings"]
+        frame = frame.dropna(subset=whole).astype(dict.fromkeys(whole, "int64"))
         if frame.empty:
             raise NotYet(f"{name}.csv has no rows yet")
-        for column in frame.columns.intersection(list(TEXT)):
-            frame[column] = frame[column].fillna("").astype(str)
         return frame
