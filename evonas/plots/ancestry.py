@@ -221,7 +221,7 @@ def _draw_births(
         dots = ax.scatter(
             x,
             y,
-            c=np.ma.masked_invalid(values[some]),
+            c=values[some],
             cmap=shades,
             norm=norm,
             plotnonfinite=True,

@@ -26,6 +26,7 @@ from evonas.plots.style import (
     SMALL,
     WIDTH,
     Drawing,
+    NotYet,
     short,
     spell,
     text_width,
@@ -51,7 +52,10 @@ class _Lane:
 def cell(tables: Tables) -> Drawing:
     """The winner's cell."""
     space, winner = tables.space, tables.winner
-    genome = space.genome(winner.genes)
+    try:
+        genome = space.genome(winner.genes)
+    except ValueError as error:
+        raise NotYet(f"the {winner.word} is not of its space: {error}") from None
     return _drawn(space, genome, f"{winner.word}: {short(winner.key)}")
 
 

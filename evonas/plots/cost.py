@@ -134,7 +134,7 @@ def _totals(tables: Tables) -> str:
     spent = tables.timings[~tables.timings["from_cache"]]
     sums = spent.groupby("phase")["seconds"].sum()
     phases = [phase for phase in ("search", "finalists") if phase in sums]
-    return ", ".join(f"{phase} {_told(sums[phase])}" for phase in phases)
+    return "worker time: " + ", ".join(f"{phase} {_told(sums[phase])}" for phase in phases)
 
 
 def _told(seconds: float) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import matplotlib.style
@@ -15,6 +14,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
@@ -32,7 +34,6 @@ from numpy.typing import ArrayLike
 from evonas.records.files import write_atomic
 
 WIDTH = 3.35  # inches: one column, 8.5 cm
-DPI = 300
 SMALL = 6.5  # points
 
 # Okabe and Ito (2008); yellow, which white swallows, is left out.
@@ -42,7 +43,11 @@ CATEGORIES = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK)
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++", "----")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
+CANVASES = {"png": FigureCanvasAgg, "svg": FigureCanvasSVG, "pdf": FigureCanvasPdf}
+DATELESS = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+
 STYLE = {
+    "figure.dpi": 300,
     "font.size": 7,
     "axes.labelsize": 7,
     "axes.titlesize": 7,
@@ -114,9 +119,10 @@ def save(drawing: Drawing, folder: Path, name: str) -> list[Path]:
 
 def rendered(figure: Figure, kind: str) -> bytes:
     """The figure as the bytes of a PNG, SVG or PDF file, without the time of day in them."""
-    dates: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=DPI, metadata=dates.get(kind))
+    # Not savefig, which draws everything once more beforehand.
+    print_ = getattr(CANVASES[kind](figure), f"print_{kind}")
+    print_(buffer, metadata=DATELESS.get(kind))
     return buffer.getvalue()
 
 

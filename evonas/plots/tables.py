@@ -141,7 +141,7 @@ class Tables:
     ) -> pd.DataFrame:
         path = self.path / f"{name}.csv"
         try:
-            frame = tables.read(path, (*columns, *optional))
+            frame = tables.read(path, (*columns, *optional), TEXT)
         except (FileNotFoundError, pd.errors.EmptyDataError):
             raise NotYet(f"there is no {name}.csv yet") from None
         except (OSError, ValueError) as error:
@@ -151,7 +151,7 @@ class Tables:
             raise NotYet(f"{name}.csv lacks the column {missing[0]}")
         for column in frame:
             if column in TEXT:
-                frame[column] = frame[column].fillna("").astype(str)
+                frame[column] = frame[column].fillna("")
             elif column not in FLAGS:
                 frame[column] = pd.to_numeric(frame[column], errors="coerce")
         whole = [column for column in WHOLE if column in columns and name != "timings"]

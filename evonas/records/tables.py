@@ -85,15 +85,19 @@ def write_table(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> None
     write_atomic(path, _csv(rows, columns, header=True))
 
 
-def read(path: Path, columns: Collection[str] | None = None) -> pd.DataFrame:
+def read(
+    path: Path, columns: Collection[str] | None = None, text: Collection[str] = ()
+) -> pd.DataFrame:
     """A table as far as it is written: a run may be adding to it.
 
     Args:
         columns: those to read, if they are there; None for all.
+        text: those that are text whatever they look like.
     """
     content = path.read_bytes()
     wanted = None if columns is None else set(columns).__contains__
-    return pd.read_csv(io.BytesIO(content[: content.rfind(b"\n") + 1]), usecols=wanted)
+    whole = io.BytesIO(content[: content.rfind(b"\n") + 1])
+    return pd.read_csv(whole, usecols=wanted, dtype=dict.fromkeys(text, "str"))
 
 
 def read_text(path: Path) -> pd.DataFrame:
