@@ -194,17 +194,35 @@ def show(
     what: Annotated[
         str, typer.Argument(metavar="RUN_DIR|GENOME", help="A run folder, or a genome.")
     ],
+    draw: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draws a genome into a PNG, SVG or PDF file."),
+    ] = None,
 ) -> None:
     """Shows a run's front, best, cost and faults, or what a genome is."""
     from evonas import display
 
     with _reported():
+        is_run = Path(what).is_dir()
+        if is_run and draw is not None:
+            raise UserError("--draw: draws a genome; allowed for a run: evonas plot RUN_DIR")
         if (Path(what) / "training.yaml").exists():
             display.show_training(Path(what))
-        elif Path(what).is_dir():
+        elif is_run:
             display.show_run(Path(what))
         else:
             display.show_genome(what)
+            if draw is not None:
+                from evonas import plots
+
+                plots.draw_cell(*display.parse_genome(what), draw)
+
+
+@app.command()
+def plot(run_dir: RunDir) -> None:
+    """Draws a run's figures again, from its tables alone; the run may be going on."""
+    with _reported():
+        _draw(run_dir)
 
 
 @app.command()
@@ -301,6 +319,21 @@ def _search(going: Run) -> None:
             tell()
         going.finish()
     display.show_run(going.path)
+    try:
+        _draw(going.path)
+    except Exception as error:  # the run is done and recorded; only its pictures are missing
+        logging.getLogger("evonas").exception("figures")
+        typer.echo(f"figures: not drawn: {type(error).__name__}: {error}", err=True)
+
+
+def _draw(run_dir: Path) -> None:
+    """Draws the figures, and says in a line each what is there and what could not be drawn."""
+    from evonas import plots
+
+    drawn = plots.draw(run_dir)
+    typer.echo(f"{drawn.folder}: {len(drawn.figures)} figures")
+    for name, reason in drawn.skipped.items():
+        typer.echo(f"  {name}: not drawn, since {reason}")
 
 
 def _train(training: FullTraining) -> None:

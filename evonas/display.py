@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from rich.text import Text
 
 from evonas import registry, yamlfile
 from evonas.core import Status, UserError
+from evonas.records.tables import read
 from genomes import Genome, SearchSpace
 
 if TYPE_CHECKING:
@@ -245,12 +245,6 @@ def parse_genome(text: str) -> tuple[SearchSpace, Genome]:
         except ValueError as error:
             reasons.append(str(error))
     raise UserError(f"{text} is neither a folder nor a genome: {reasons[0]}")
-
-
-def read(path: Path) -> pd.DataFrame:
-    """A table as far as it is written: a run may be adding to it."""
-    content = path.read_bytes()
-    return pd.read_csv(io.BytesIO(content[: content.rfind(b"\n") + 1]))
 
 
 def _front_table(front: pd.DataFrame, path: Path) -> Table:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,21 @@ def _digest(content: bytes) -> hashlib.blake2b:
 def write_table(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> None:
     """A whole table, written anew."""
     write_atomic(path, _csv(rows, columns, header=True))
+
+
+def read(
+    path: Path, columns: Collection[str] | None = None, text: Collection[str] = ()
+) -> pd.DataFrame:
+    """A table as far as it is written: a run may be adding to it.
+
+    Args:
+        columns: those to read, if they are there; None for all.
+        text: those that are text whatever they look like.
+    """
+    content = path.read_bytes()
+    wanted = None if columns is None else set(columns).__contains__
+    whole = io.BytesIO(content[: content.rfind(b"\n") + 1])
+    return pd.read_csv(whole, usecols=wanted, dtype=dict.fromkeys(text, "str"))
 
 
 def read_text(path: Path) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,7 +84,7 @@ def test_a_run_folder_holds_what_it_should(run_dir: Path) -> None:
     tables = {f"{name}.csv" for name in ("evaluations", "generations", "fronts", "front")}
     tables |= {"finalists.csv", "timings.csv"}
     files = {"config.yaml", "environment.json", "space.json", "journal", "log.txt", "lock"}
-    assert held == tables | files | {"checkpoints", "weights", "scratch"}
+    assert held == tables | files | {"checkpoints", "weights", "scratch", "figures"}
     assert not list((run_dir / "scratch").iterdir())
 
 
@@ -215,6 +216,30 @@ def test_show_tells_front_winner_cost_and_faults(run_dir: Path) -> None:
         assert key in result.output
     for word in ("winner", "test accuracy", "cost: 12 evaluations", "faults: none"):
         assert word in result.output
+
+
+def test_plot_draws_again_what_the_end_of_the_run_has_drawn(run_dir: Path) -> None:
+    figures = run_dir / "figures"
+    held = {path.name: path.read_bytes() for path in figures.iterdir()}
+    assert {"objectives.png", "front.svg", "cost.csv"} <= set(held)
+    shutil.rmtree(figures)
+    result = evonas("plot", run_dir)
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"{figures}: {len(held) // 3} figures")
+    assert {path.name: path.read_bytes() for path in figures.iterdir()} == held
+
+
+def test_a_run_whose_figures_cannot_be_drawn_is_still_a_run(
+    experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(path: Path) -> None:
+        raise OSError("no room for pictures")
+
+    monkeypatch.setattr("evonas.plots.draw", broken)
+    smallest = ("--set", "stop.generations=1", "--set", "finalists.top=0")
+    result = evonas("run", experiment, "--out", tmp_path / "run", *smallest)
+    assert result.exit_code == 0
+    assert "figures: not drawn: OSError: no room for pictures" in result.stderr
 
 
 def test_a_folder_that_is_there_is_refused_with_the_two_ways_on(

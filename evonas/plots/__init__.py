@@ -1,0 +1,64 @@
+"""Figures of a run, from its tables alone: PNG and SVG, with the numbers they show as CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from evonas.plots import ancestry, cell, cost, dynamics, front, genes
+from evonas.plots.cell import draw_cell
+from evonas.plots.style import Drawing, NotYet, save, styled
+from evonas.plots.tables import Tables
+
+__all__ = ["Drawn", "draw", "draw_cell"]
+
+FIGURES: dict[str, Callable[[Tables], Drawing]] = {
+    "objectives": dynamics.objectives,
+    "front": front.front,
+    "hypervolume": dynamics.hypervolume,
+    "diversity": dynamics.diversity,
+    "ops": genes.ops,
+    "ancestry": ancestry.ancestry,
+    "cell": cell.cell,
+    "cost": cost.cost,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What came of drawing.
+
+    Attributes:
+        folder: where the figures are.
+        figures: the names of those drawn; each is a PNG, an SVG and a CSV file.
+        skipped: for each that could not be drawn, why not, in a line.
+    """
+
+    folder: Path
+    figures: tuple[str, ...]
+    skipped: dict[str, str]
+
+
+def draw(run_dir: Path) -> Drawn:
+    """Draws all figures of a run, finished or not, into its `figures/`.
+
+    A figure that cannot be drawn yet is skipped, and what an earlier call drew of it is removed.
+
+    Raises:
+        UserError: `run_dir` is no run folder.
+    """
+    tables = Tables(run_dir)
+    folder = run_dir / "figures"
+    folder.mkdir(exist_ok=True)
+    figures, skipped = [], {}
+    with styled():
+        for name, figure in FIGURES.items():
+            try:
+                save(figure(tables), folder, name)
+                figures.append(name)
+            except NotYet as reason:
+                skipped[name] = str(reason)
+                for kind in ("png", "svg", "csv"):
+                    (folder / f"{name}.{kind}").unlink(missing_ok=True)
+    return Drawn(folder, tuple(figures), skipped)

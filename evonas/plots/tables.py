@@ -1,0 +1,161 @@
+"""What the figures read: a run folder's tables, each once, as far as they are written."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import ValidationError
+
+from evonas import registry, yamlfile
+from evonas.core import Objective, Status, UserError
+from evonas.plots.style import NotYet
+from evonas.records import tables
+from genomes import Gene, SearchSpace
+
+TEXT = ("key", "genes", "parents", "origin", "status", "phase")
+FLAGS = ("winner", "from_cache")
+WHOLE = ("generation", "index", "evaluations", "trained", "hits", "distinct")  # and never missing
+STATUSES = [str(status) for status in Status if status is not Status.OK]
+
+
+@dataclass(frozen=True, slots=True)
+class Winner:
+    """The network that the run has come to so far."""
+
+    key: str
+    genes: tuple[int, ...]
+    final: bool  # named by the finals; else the best of the front so far
+
+    @property
+    def word(self) -> str:
+        return "winner" if self.final else "best so far"
+
+
+class Tables:
+    """A run folder, running, finished or killed.
+
+    Every table is a property that raises NotYet where the folder does not have it yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Reads the experiment.
+
+        Raises:
+            UserError: `path` is no run folder.
+        """
+        self.path = path
+        if not (path / "config.yaml").is_file():
+            raise UserError(f"{path} is no run folder: it has no config.yaml")
+        try:
+            self.settings: dict[str, Any] = yamlfile.read(path / "config.yaml")
+            self.objectives = tuple(Objective(**given) for given in self.settings["objectives"])
+        except UserError as error:
+            raise UserError(f"{path / 'config.yaml'}: {error}") from None
+        except (KeyError, TypeError, ValidationError):
+            raise UserError(
+                f"{path / 'config.yaml'} has no objectives; allowed: the file as evonas wrote it"
+            ) from None
+
+    @cached_property
+    def evaluations(self) -> pd.DataFrame:
+        """A row a candidate, in the order of their index."""
+        names = [objective.name for objective in self.objectives]
+        columns = ("generation", "index", "key", "genes", "parents", "origin", "status", *names)
+        return self._read("evaluations", columns)
+
+    @cached_property
+    def ended_well(self) -> pd.DataFrame:
+        """Of the evaluations, those with a value for every objective."""
+        names = [objective.name for objective in self.objectives]
+        well = self.evaluations["status"] == str(Status.OK)
+        finite = np.isfinite(self.evaluations[names].to_numpy(dtype=np.float64)).all(axis=1)
+        frame: pd.DataFrame = self.evaluations[well & finite]
+        if frame.empty:
+            raise NotYet("no evaluation has ended well yet")
+        return frame
+
+    @cached_property
+    def generations(self) -> pd.DataFrame:
+        return self._read(
+            "generations",
+            (
+                *("generation", "evaluations", "trained", "hits", *STATUSES),
+                *("diversity", "distinct", "hypervolume"),
+            ),
+        )
+
+    @cached_property
+    def fronts(self) -> pd.DataFrame:
+        names = (objective.name for objective in self.objectives)
+        return self._read("fronts", ("generation", "key", *names))
+
+    @cached_property
+    def timings(self) -> pd.DataFrame:
+        """A row a training; `from_cache` where another run had done it."""
+        columns = ("phase", "generation", "seconds")
+        frame = self._read("timings", columns, optional=("from_cache",))
+        if "from_cache" not in frame:
+            frame["from_cache"] = False
+        frame["from_cache"] = frame["from_cache"].astype(str) == "True"
+        return frame.dropna(subset=["seconds"])
+
+    @cached_property
+    def genes(self) -> tuple[Gene, ...]:
+        """The space's, from `space.json`."""
+        try:
+            told = json.loads((self.path / "space.json").read_text())
+            return tuple(Gene(gene["name"], tuple(gene["choices"])) for gene in told["genes"])
+        except (OSError, ValueError, KeyError, TypeError):
+            raise NotYet("space.json is missing or damaged") from None
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        """The space itself, for what only it knows."""
+        given = self.settings.get("space")
+        name = str(given.get("name") if isinstance(given, dict) else given)
+        if name not in registry.names("spaces"):
+            raise NotYet(registry.unknown("space", name, registry.names("spaces")))
+        space: SearchSpace = registry.load("spaces", name)()
+        return space
+
+    @cached_property
+    def winner(self) -> Winner:
+        """The winner of the finals, or, before them, the first of the front."""
+        try:
+            finalists = self._read("finalists", ("key", "genes", "winner"))
+            named = finalists[finalists["winner"].astype(str) == "True"]
+        except NotYet:
+            named = pd.DataFrame()
+        final = not named.empty
+        row = (named if final else self._read("front", ("key", "genes"))).iloc[0]
+        return Winner(str(row["key"]), tuple(map(int, str(row["genes"]).split("-"))), final)
+
+    def _read(
+        self, name: str, columns: tuple[str, ...], optional: tuple[str, ...] = ()
+    ) -> pd.DataFrame:
+        path = self.path / f"{name}.csv"
+        try:
+            frame = tables.read(path, (*columns, *optional), TEXT)
+        except (FileNotFoundError, pd.errors.EmptyDataError):
+            raise NotYet(f"there is no {name}.csv yet") from None
+        except (OSError, ValueError) as error:
+            raise NotYet(f"{name}.csv cannot be read: {' '.join(str(error).split())}") from None
+        missing = [column for column in columns if column not in frame]
+        if missing:
+            raise NotYet(f"{name}.csv lacks the column {missing[0]}")
+        for column in frame:
+            if column in TEXT:
+                frame[column] = frame[column].fillna("")
+            elif column not in FLAGS:
+                frame[column] = pd.to_numeric(frame[column], errors="coerce")
+        whole = [column for column in WHOLE if column in columns and name != "timings"]
+        frame = frame.dropna(subset=whole).astype(dict.fromkeys(whole, "int64"))
+        if frame.empty:
+            raise NotYet(f"{name}.csv has no rows yet")
+        return frame
