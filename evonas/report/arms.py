@@ -14,8 +14,9 @@ import pandas as pd
 
 from evonas import yamlfile
 from evonas.core import Objective, Status, UserError
-from evonas.display import FAILURES, read
+from evonas.display import FAILURES
 from evonas.pareto import Array, Losses
+from evonas.records.tables import read
 
 # What cannot change a network's values; of `data`, the fingerprint says more than the path.
 FREE = (
