@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Curve
 from matplotlib.patheffects import Normal, Stroke
+from numpy.typing import NDArray
 
 from evonas.plots.style import (
     BLACK,
@@ -72,7 +73,7 @@ def ancestry(tables: Tables) -> Drawing:
     for path in _lines(births, places, columns):
         ax.add_patch(PathPatch(path, fc="none", ec="0.6", lw=0.7, zorder=1))
     measure = Measure(first.name, [birth.value for birth in births.values()])
-    _draw_births(figure, ax, list(births.values()), places, columns, measure)
+    _draw_births(figure, ax, list(births.values()), places, columns, measure, first.goal)
 
     x, y = places[winner.key, columns.index(births[winner.key].generation)]
     ax.scatter([x], [y], s=85, fc="none", ec=VERMILION, lw=1.1, zorder=2)
@@ -206,12 +207,13 @@ def _draw_births(
     places: Places,
     columns: list[int],
     measure: Measure,
+    goal: str,
 ) -> None:
     """Coloured by the first objective, grey without it; a marker says how each came about."""
     values = np.array([birth.value for birth in births])
     finite = values[np.isfinite(values)]
-    low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 1.0)
-    norm = Normalize(low, high if high > low else low + 1e-6 + abs(low) / 100)
+    low, high, extend = _scale(finite, goal)
+    norm = Normalize(low, high)
     shades = sequence().with_extremes(bad="0.75")
     origins = list(dict.fromkeys(sorted(birth.origin for birth in births)))
     for origin, marker in zip(origins, MARKERS * len(origins), strict=False):
@@ -233,7 +235,20 @@ def _draw_births(
         )
         ax.plot([], [], ls="", marker=marker, color=BLACK, ms=3.5, label=origin)
     if len(finite):
-        figure.colorbar(
-            dots, ax=ax, location="bottom", label=measure.label, format=measure.formatter, aspect=40
-        )
+        bar = figure.colorbar(dots, ax=ax, location="bottom", aspect=40, extend=extend)
+        bar.set_label(measure.label)
+        bar.formatter = measure.formatter
     figure.legend(loc="outside upper center", ncols=min(len(origins), 3), handletextpad=0.2)
+
+
+def _scale(values: NDArray[np.float64], goal: str) -> tuple[float, float, str]:
+    """The ends of the colours, and where values are beyond: the worst tenth, if it is far off."""
+    if not len(values):
+        return 0.0, 1.0, "neither"
+    sign = 1 if goal == "min" else -1
+    losses = sign * values
+    best, usual, worst = losses.min(), float(np.quantile(losses, 0.9)), losses.max()
+    far = usual > best and worst - best > 2 * (usual - best)
+    low, high = sorted([sign * best, sign * (usual if far else worst)])
+    beyond = ("max" if goal == "min" else "min") if far else "neither"
+    return low, high if high > low else low + 1e-6 + abs(low) / 100, beyond
