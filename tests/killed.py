@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from evonas.cli import app
+from evonas import cli
 from evonas.evaluators import pool, worker
 from evonas.records import checkpoint, journal, run, tables
 
@@ -110,8 +110,9 @@ def note_submissions(notes: Path) -> None:
 
 if __name__ == "__main__":
     moment, *arguments = sys.argv[1:]
+    cli._draw = lambda run_dir: None  # takes seconds, and comes after all that a kill could harm
     note_submissions(Path(os.environ["SUBMISSIONS"]))
     if moment != "none":
         place, _, count = moment.partition(":")
         aim(place, int(count))
-    app(arguments)
+    cli.app(arguments)

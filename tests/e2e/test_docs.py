@@ -109,6 +109,7 @@ def test_every_setting_shown_is_valid(
         config.check(document, tmp_path, config.Experiment)
 
 
+@pytest.mark.figures
 @pytest.mark.parametrize(
     "whole",
     [pytest.param(False, id="short"), pytest.param(True, id="whole", marks=pytest.mark.slow)],

@@ -218,6 +218,7 @@ def test_show_tells_front_winner_cost_and_faults(run_dir: Path) -> None:
         assert word in result.output
 
 
+@pytest.mark.figures
 def test_plot_draws_again_what_the_end_of_the_run_has_drawn(run_dir: Path) -> None:
     figures = run_dir / "figures"
     held = {path.name: path.read_bytes() for path in figures.iterdir()}
@@ -229,6 +230,7 @@ def test_plot_draws_again_what_the_end_of_the_run_has_drawn(run_dir: Path) -> No
     assert {path.name: path.read_bytes() for path in figures.iterdir()} == held
 
 
+@pytest.mark.figures
 def test_a_run_whose_figures_cannot_be_drawn_is_still_a_run(
     experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
