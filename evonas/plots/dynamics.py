@@ -105,7 +105,7 @@ def hypervolume(tables: Tables) -> Drawing:
         ax.set_xlabel("evaluations")
     if all(objective.reference is not None for objective in tables.objectives):
         told = "reference point: " + ", ".join(map(_reference, tables.objectives))
-        ax.set_xlabel(f"{ax.get_xlabel()}\n{textwrap.fill(told, 62)}")
+        ax.set_xlabel(f"{ax.get_xlabel()}\n{textwrap.fill(told, 50)}")
     return Drawing(figure, frame)
 
 

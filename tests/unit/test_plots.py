@@ -172,11 +172,7 @@ def test_nothing_is_written_outside_a_figure_or_over_something_else_or_data(
 ) -> None:
     drawn = figure(long_run, name)
     written = texts(drawn)
-    assert written
-    page = drawn.bbox.padded(1)
-    for text, box in written:
-        assert page.x0 <= box.x0 < box.x1 <= page.x1, text
-        assert page.y0 <= box.y0 < box.y1 <= page.y1, text
+    assert_within(drawn, written)
     for i, (text, box) in enumerate(written):
         for other, there in written[i + 1 :]:
             assert not box.padded(-0.5).overlaps(there.padded(-0.5)), (text, other)
@@ -185,6 +181,26 @@ def test_nothing_is_written_outside_a_figure_or_over_something_else_or_data(
     for legend in legends:
         for ax in drawn.axes:
             assert not legend.get_window_extent().overlaps(ax.bbox), ax.get_ylabel()
+
+
+def assert_within(drawn: Figure, written: list[tuple[str, Bbox]]) -> None:
+    assert written
+    page = drawn.bbox.padded(1)
+    for text, box in written:
+        assert page.x0 <= box.x0 < box.x1 <= page.x1, text
+        assert page.y0 <= box.y0 < box.y1 <= page.y1, text
+
+
+def test_the_longest_names_stay_within_the_figure(tmp_path: Path) -> None:
+    names = ("val_top5_error", "flops")
+    path = tmp_path / "run"
+    write_run(path, space=SPACE, name="nasbench201", generations=3, population=6)
+    for table in path.iterdir():  # the synthetic tables know no such names
+        content = table.read_text().replace("val_error", names[0]).replace("params", names[1])
+        table.write_text(content)
+    for name in ("objectives", "front", "hypervolume"):
+        drawn = figure(path, name)
+        assert_within(drawn, texts(drawn))
 
 
 def test_objectives_are_counted_over_what_ended_well(run_dir: Path) -> None:
