@@ -220,7 +220,10 @@ def show(
 
 @app.command()
 def plot(run_dir: RunDir) -> None:
-    """Draws a run's figures again, from its tables alone; the run may be going on."""
+    """Draws a run's figures again, from its tables alone; the run may be going on.
+
+    Of a full training, its learning curve.
+    """
     with _reported():
         _draw(run_dir)
 
@@ -319,11 +322,7 @@ def _search(going: Run) -> None:
             tell()
         going.finish()
     display.show_run(going.path)
-    try:
-        _draw(going.path)
-    except Exception as error:  # the run is done and recorded; only its pictures are missing
-        logging.getLogger("evonas").exception("figures")
-        typer.echo(f"figures: not drawn: {type(error).__name__}: {error}", err=True)
+    _draw_if_possible(going.path)
 
 
 def _draw(run_dir: Path) -> None:
@@ -331,7 +330,8 @@ def _draw(run_dir: Path) -> None:
     from evonas import plots
 
     drawn = plots.draw(run_dir)
-    typer.echo(f"{drawn.folder}: {len(drawn.figures)} figures")
+    count = len(drawn.figures)
+    typer.echo(f"{drawn.folder}: {count} figure{'' if count == 1 else 's'}")
     for name, reason in drawn.skipped.items():
         typer.echo(f"  {name}: not drawn, since {reason}")
 
@@ -345,6 +345,15 @@ def _train(training: FullTraining) -> None:
             tell()
         training.finish()
     display.show_training(training.path)
+    _draw_if_possible(training.path)
+
+
+def _draw_if_possible(path: Path) -> None:
+    try:
+        _draw(path)
+    except Exception as error:  # all is done and recorded; only its pictures are missing
+        logging.getLogger("evonas").exception("figures")
+        typer.echo(f"figures: not drawn: {type(error).__name__}: {error}", err=True)
 
 
 @contextmanager

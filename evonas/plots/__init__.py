@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from evonas.plots import ancestry, cell, cost, dynamics, front, genes
+from evonas.plots import ancestry, cell, cost, curve, dynamics, front, genes
 from evonas.plots.cell import draw_cell
 from evonas.plots.style import Drawing, NotYet, save, styled
 from evonas.plots.tables import Tables
@@ -41,21 +42,26 @@ class Drawn:
 
 
 def draw(run_dir: Path) -> Drawn:
-    """Draws all figures of a run, finished or not, into its `figures/`.
+    """Draws all figures of a run, or of a full training, finished or not, into its `figures/`.
 
     A figure that cannot be drawn yet is skipped, and what an earlier call drew of it is removed.
 
     Raises:
         UserError: `run_dir` is no run folder.
     """
-    tables = Tables(run_dir)
+    makers: dict[str, Callable[[], Drawing]]
+    if (run_dir / "training.yaml").is_file():
+        makers = {"curve": partial(curve.curve, run_dir)}
+    else:
+        tables = Tables(run_dir)
+        makers = {name: partial(figure, tables) for name, figure in FIGURES.items()}
     folder = run_dir / "figures"
     folder.mkdir(exist_ok=True)
     figures, skipped = [], {}
     with styled():
-        for name, figure in FIGURES.items():
+        for name, make in makers.items():
             try:
-                save(figure(tables), folder, name)
+                save(make(), folder, name)
                 figures.append(name)
             except NotYet as reason:
                 skipped[name] = str(reason)

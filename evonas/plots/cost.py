@@ -16,8 +16,8 @@ from evonas.plots.style import (
     ORANGE,
     SKY,
     Drawing,
-    generation_axis,
     panels,
+    whole_axis,
     whole_ticks,
 )
 from evonas.plots.tables import STATUSES, Tables
@@ -70,7 +70,7 @@ def cost(tables: Tables) -> Drawing:
     if not data[STATUSES].to_numpy().any():
         faults.text(0.5, 0.5, "none", transform=faults.transAxes, ha="center", va="center")
     for ax in (time, answers, faults):
-        generation_axis(ax, x)
+        whole_axis(ax, x)
         ax.set_ylim(bottom=0)
         ax.label_outer()
     for ax in (answers, faults):

@@ -18,9 +18,9 @@ from evonas.plots.style import (
     Drawing,
     Measure,
     NotYet,
-    generation_axis,
     marker,
     panels,
+    whole_axis,
     whole_ticks,
 )
 from evonas.plots.tables import Tables
@@ -42,7 +42,7 @@ def objectives(tables: Tables) -> Drawing:
         ax.plot(x, part["mean"], color=VERMILION, ls="--", marker=dot and "s", label="mean")
         ax.plot(x, part["best"], color=BLUE, ls=":", marker=dot, label="best of the generation")
         ax.step(x, part["best_so_far"], where="post", color=BLACK, label="best so far")
-        generation_axis(ax, x)
+        whole_axis(ax, x)
         ax.label_outer()
     figure.align_ylabels(axes)
     handles, labels = axes[0].get_legend_handles_labels()
@@ -91,7 +91,7 @@ def hypervolume(tables: Tables) -> Drawing:
     x = frame["generation"] if steady else frame["evaluations"]
     where = "steps-post" if len(frame) > 1 else "default"
     ax.plot(x, frame["hypervolume"], color=BLUE, drawstyle=where, marker=marker(len(frame)))
-    generation_axis(ax, x)
+    whole_axis(ax, x)
     ax.margins(y=0.08)
     if steady:  # then both scales are even
         counts = frame["evaluations"].iloc[-1]
@@ -135,7 +135,7 @@ def diversity(tables: Tables) -> Drawing:
     axes[2].yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
     for ax in axes:
         ax.set_ylim(0, 1.08 * max(ax.dataLim.y1, 0.01))
-        generation_axis(ax, x)
+        whole_axis(ax, x)
         ax.label_outer()
     figure.align_ylabels(axes)
     return Drawing(figure, frame)

@@ -79,6 +79,7 @@ NAMES = {
     "val_error": "validation error",
     "val_top5_error": "validation top-5 error",
     "val_loss": "validation loss",
+    "test_error": "test error",
     "params": "parameters",
     "flops": "FLOPs (multiply-adds)",
 }
@@ -184,13 +185,13 @@ class Measure:
             axis.set_major_formatter(self.formatter)
 
 
-def generation_axis(axes: Axes, generations: pd.Series[int]) -> None:
-    """Whole generations along x; room for a marker at either end."""
-    first, last = int(generations.min()), int(generations.max())
+def whole_axis(axes: Axes, numbers: pd.Series[int], label: str = "generation") -> None:
+    """Whole numbers along x; room for a marker at either end."""
+    first, last = int(numbers.min()), int(numbers.max())
     margin = max(0.5, 0.02 * (last - first))
     axes.set_xlim(first - margin, last + margin)
     axes.set_xticks(whole_ticks(first, last))
-    axes.set_xlabel("generation")
+    axes.set_xlabel(label)
 
 
 def whole_ticks(low: int, high: int) -> list[int]:

@@ -148,6 +148,19 @@ def test_show_tells_the_score_or_how_far_it_is(
     assert "1 of 4 epochs" in command("show", tmp_path / "out")[1]
 
 
+@pytest.mark.figures
+def test_plot_draws_the_learning_curve_as_far_as_it_is(
+    experiment: Path, tmp_path: Path, whole_training: Path
+) -> None:
+    status, told = command("plot", whole_training)
+    assert (status, told) == (0, f"{whole_training / 'figures'}: 1 figure\n")
+    shown = pd.read_csv(whole_training / "figures" / "curve.csv")
+    pd.testing.assert_frame_equal(shown, pd.read_csv(whole_training / "curve.csv"))
+    with started(experiment, tmp_path / "out"):
+        status, told = command("plot", tmp_path / "out")
+    assert (status, "curve: not drawn, since no epoch is finished" in told) == (0, True)
+
+
 def test_a_run_folders_winner_best_or_key_is_trained(tmp_path: Path) -> None:
     (tmp_path / "evaluations.csv").write_text("key,genes\ngA,1-1\ngB,2-2\ngC,3-3\n")
     with pytest.raises(UserError, match="no network on its front yet"):
