@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from evonas import config, machine, registry
 from evonas.config import Experiment, component_name
-from evonas.core import Generation, SearchFailed, Strategy, UserError
+from evonas.core import Generation, Strategy, UserError
 from evonas.data.dataset import DataSet, Images, split
 from evonas.evaluators.cached import Cached
 from evonas.evaluators.parallel import Parallel
@@ -21,6 +20,7 @@ from evonas.finalists import run_finals
 from evonas.loop import evolve
 from evonas.records import files
 from evonas.records.archive import known_references
+from evonas.records.folder import Hold, begin, note_data
 from evonas.records.run import RunFolder
 from genomes import Genome, SearchSpace
 
@@ -50,11 +50,10 @@ class Run:
     the finalists and names the winner.
     """
 
-    def __init__(self, path: Path, experiment: Experiment) -> None:
-        self.path = path
+    def __init__(self, hold: Hold, experiment: Experiment) -> None:
+        self.path = path = hold.path
         self.experiment = experiment
-        self._lock = files.lock(path)
-        self._log = files.log_to(path / "log.txt")
+        self._hold = hold
         self._told: set[str] = set()
         settings = experiment.parallel
         self._workers = Workers(
@@ -68,7 +67,7 @@ class Run:
                 registry.load("evaluators", component_name(experiment.evaluator)).warm_up
             )
             self.parts = build(experiment)
-            self._note_data()
+            note_data(path, self.parts.data.fingerprint)
             self.folder = RunFolder(
                 path,
                 space=self.parts.space,
@@ -85,17 +84,16 @@ class Run:
             self.evaluator.prepare(path)
             log.info("begins after generation %d", self.folder.archive.generations)
         except BaseException:
-            self._free()
+            self._workers.close()
             raise
 
     def __enter__(self) -> Run:
         return self
 
     def __exit__(self, _: object = None, error: object = None, __: object = None) -> None:
-        if isinstance(error, Exception) and not isinstance(error, UserError | SearchFailed):
-            log.error("the run ended with an error", exc_info=error)
         self.folder.close()
-        self._free()
+        self._workers.close()
+        self._hold.release(error)
 
     def __iter__(self) -> Iterator[Generation]:
         experiment, folder, archive = self.experiment, self.folder, self.folder.archive
@@ -171,21 +169,6 @@ class Run:
         known: Mapping[str, float] = self.parts.evaluator.cheap(largest)
         return known
 
-    def _note_data(self) -> None:
-        """Writes the data's fingerprint down, or holds the data against it.
-
-        Raises:
-            UserError: the images, labels or split are not those the run began with.
-        """
-        path, found = self.path / "environment.json", self.parts.data.fingerprint
-        told = json.loads(path.read_text()) if path.exists() else {}
-        if told.setdefault("data", found) != found:
-            raise UserError(
-                f"{self.path}: the data are not those that the run began with; "
-                "allowed: a new run, or the data as they were"
-            )
-        files.write_atomic(path, json.dumps(told, indent=2) + "\n")
-
     def _note_references(self) -> None:
         """Writes the hypervolume's references into `config.yaml` once they are known."""
         objectives = tuple(
@@ -202,12 +185,6 @@ class Run:
         (self.path / "finalists.csv").unlink(missing_ok=True)
         self.folder.weights("winner").unlink(missing_ok=True)
 
-    def _free(self) -> None:
-        self._workers.close()
-        log.removeHandler(self._log)
-        self._log.close()
-        self._lock.close()
-
 
 def start(experiment: Experiment, path: Path) -> Run:
     """A new run in a new folder.
@@ -216,18 +193,7 @@ def start(experiment: Experiment, path: Path) -> Run:
         UserError: the folder is there already, or the data are missing.
     """
     resolved = _resolved(experiment)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        held = {entry.name for entry in path.iterdir()}
-    except OSError as error:
-        raise UserError(f"{path} cannot be made: {error.strerror}; allowed: --out DIR") from None
-    if "config.yaml" in held:
-        raise UserError(
-            f"{path} is there already; allowed: `evonas resume {path}` to go on with it, "
-            "or --out with another folder"
-        )
-    if held - {"space.json", "environment.json"}:  # all that a start killed at once leaves
-        raise UserError(f"{path} holds other files; allowed: --out with a new or empty folder")
+    hold = begin(path, "config.yaml")
     space: SearchSpace = registry.load("spaces", component_name(resolved.space))()
     described = {
         "name": space.name,
@@ -239,11 +205,8 @@ def start(experiment: Experiment, path: Path) -> Run:
     files.write_atomic(path / "environment.json", json.dumps(found, indent=2) + "\n")
     # Last: with it, the folder can be resumed.
     files.write_atomic(path / "config.yaml", config.dump(resolved), sync=True)
-    try:
-        return Run(path, resolved)
-    except UserError:  # found out only with the data read; nothing is lost
-        shutil.rmtree(path)
-        raise
+    with hold.released_on_error(undo=True):  # some mistakes show only with the data read
+        return Run(hold, resolved)
 
 
 def resume(path: Path, overrides: Sequence[str] = ()) -> Run:
@@ -266,11 +229,13 @@ def resume(path: Path, overrides: Sequence[str] = ()) -> Run:
             )
     before = config.load(path / "config.yaml")
     experiment = _resolved(config.load(path / "config.yaml", overrides))
-    run = Run(path, experiment)
+    hold = Hold(path)
+    with hold.released_on_error():
+        run = Run(hold, experiment)
     try:
         run.note_resume(before)
-    except BaseException:
-        run.__exit__()
+    except BaseException as error:
+        run.__exit__(None, error)
         raise
     return run
 

@@ -7,7 +7,6 @@ import json
 import logging
 import math
 import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -24,6 +23,7 @@ from evonas.data.dataset import whole
 from evonas.networks.decode import decode
 from evonas.networks.profile import profile
 from evonas.records import files, tables
+from evonas.records.folder import Hold, begin, note_data
 from evonas.training.batches import Resident, resident
 from evonas.training.loop import Trainer, measure, out_of_memory
 from evonas.training.weights import save_weights
@@ -57,26 +57,17 @@ class FullTraining:
     kill costs an epoch at most, and the curve is that of a training that was never killed.
     """
 
-    def __init__(self, path: Path, settings: TrainingRun) -> None:
-        self.path = path
+    def __init__(self, hold: Hold, settings: TrainingRun) -> None:
+        self.path = hold.path
         self.settings = settings
-        self._lock = files.lock(path)
-        self._log = files.log_to(path / "log.txt")
-        try:
-            self._build()
-        except BaseException:
-            self.__exit__()
-            raise
+        self._hold = hold
+        self._build()
 
     def __enter__(self) -> FullTraining:
         return self
 
     def __exit__(self, _: object = None, error: object = None, __: object = None) -> None:
-        if isinstance(error, Exception) and not isinstance(error, UserError | SearchFailed):
-            log.error("the training ended with an error", exc_info=error)
-        log.removeHandler(self._log)
-        self._log.close()
-        self._lock.close()
+        self._hold.release(error)
 
     def __iter__(self) -> Iterator[Epoch]:
         """The epochs still to do.
@@ -137,7 +128,7 @@ class FullTraining:
         device = torch.device(hardware.device)
         source = registry.load("data", component_name(settings.data))(settings.data)
         self.data, test = whole(source, settings.data)
-        self._note_data()
+        note_data(self.path, self.data.fingerprint)
         self.space: SearchSpace = registry.load("spaces", component_name(settings.space))()
         self.genome = self.space.canonical(_parsed(self.space, settings.genome))
         self._network_settings = settings.space.model_dump(exclude={"name"})
@@ -224,17 +215,6 @@ class FullTraining:
         ]
         tables.write_table(self.path / "timings.csv", timings, ["epoch", "seconds"])
 
-    def _note_data(self) -> None:
-        """Writes the data's fingerprint down, or holds the data against it."""
-        path, found = self.path / "environment.json", self.data.fingerprint
-        told = json.loads(path.read_text())
-        if told.setdefault("data", found) != found:
-            raise UserError(
-                f"{self.path}: the data are not those that the training began with; "
-                "allowed: a new training, or the data as they were"
-            )
-        files.write_atomic(path, json.dumps(told, indent=2) + "\n")
-
 
 def start(settings: TrainingRun, path: Path) -> FullTraining:
     """A new training in a new folder.
@@ -243,33 +223,21 @@ def start(settings: TrainingRun, path: Path) -> FullTraining:
         UserError: the folder holds something already, or the data are missing.
     """
     resolved = settings.model_copy(update={"parallel": machine.resolve(settings.parallel)})
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        held = {entry.name for entry in path.iterdir()}
-    except OSError as error:
-        raise UserError(f"{path} cannot be made: {error.strerror}; allowed: --out DIR") from None
-    if "training.yaml" in held:
-        raise UserError(
-            f"{path} is there already; allowed: `evonas resume {path}` to go on with it, "
-            "or --out with another folder"
-        )
-    if held - {"environment.json"}:
-        raise UserError(f"{path} holds other files; allowed: --out with a new or empty folder")
+    hold = begin(path, "training.yaml")
     found = machine.environment(deterministic=True)
     files.write_atomic(path / "environment.json", json.dumps(found, indent=2) + "\n")
     files.write_atomic(path / "training.yaml", config.dump(resolved), sync=True)
-    try:
-        return FullTraining(path, resolved)
-    except UserError:  # found out only with the data read; nothing is lost
-        shutil.rmtree(path)
-        raise
+    with hold.released_on_error(undo=True):  # some mistakes show only with the data read
+        return FullTraining(hold, resolved)
 
 
 def resume(path: Path) -> FullTraining:
     """Goes on with a training folder."""
     settings = config.load_training(path / "training.yaml")
     parallel = machine.resolve(settings.parallel)
-    return FullTraining(path, settings.model_copy(update={"parallel": parallel}))
+    hold = Hold(path)
+    with hold.released_on_error():
+        return FullTraining(hold, settings.model_copy(update={"parallel": parallel}))
 
 
 def settings_for(experiment: Experiment, genome: str, overrides: Sequence[str] = ()) -> TrainingRun:

@@ -101,6 +101,24 @@ def check_classes(
         )
 
 
+def check_parts(where: Path, everything: Images, test: Images | None) -> None:
+    """Raises UserError where labels have gaps or are rare, or the test part is of another kind."""
+    counts = np.bincount(everything.labels)
+    if counts.min() == 0:
+        gap = int(counts.argmin())
+        raise UserError(f"{where}: no label is {gap}; allowed: labels from 0 without gaps")
+    check_classes(where, everything.labels, range(len(counts)))
+    if test is not None:
+        if test.images.shape[1:] != everything.images.shape[1:]:
+            raise UserError(
+                f"{where}: test images are of another shape than images; allowed: the same shape"
+            )
+        if test.labels.max() >= len(counts):
+            raise UserError(
+                f"{where}: test labels hold classes that labels do not; allowed: the same classes"
+            )
+
+
 def split(source: DataSource, params: DataParams) -> tuple[DataSet, Images]:
     """The data set without its test part, and the test part apart.
 
@@ -116,6 +134,7 @@ def split(source: DataSource, params: DataParams) -> tuple[DataSet, Images]:
         _, rows = _apart(everything, rows, params.subset, params)
     size = round(params.val * len(everything) * len(rows) / held)
     train_rows, val_rows = _apart(everything, rows, size, params)
+    _check_whole(everything, (train_rows, val_rows), params)
     train, val = everything.part(train_rows), everything.part(val_rows)
     return _data_set(source, train, val, test), test
 
@@ -136,6 +155,7 @@ def _without_test(
     if test is None:
         size = round(params.test * len(everything))
         rows, test_rows = _apart(everything, rows, size, params)
+        _check_whole(everything, (rows, test_rows), params)
         test = everything.part(test_rows)
     return everything, rows, test
 
@@ -154,14 +174,27 @@ def _apart(
             stratify=everything.labels[rows],
         )
     except ValueError:
-        classes = 1 + int(everything.labels.max())
-        subset = "" if params.subset is None else f", subset {params.subset}"
-        raise UserError(
-            f"data: {len(everything)} images of {classes} classes cannot be split with "
-            f"val {params.val:g} and test {params.test:g}{subset}; "
-            "allowed: shares that give each part an image of each class"
-        ) from None
+        raise _cannot_be_split(everything, params) from None
     return np.sort(rest), np.sort(taken)
+
+
+def _check_whole(
+    everything: Images, parts: Sequence[NDArray[np.int64]], params: DataParams
+) -> None:
+    """Raises UserError where a part lacks a class: a share of few images may round to none."""
+    classes = 1 + int(everything.labels.max())
+    for rows in parts:
+        if np.bincount(everything.labels[rows], minlength=classes).min() == 0:
+            raise _cannot_be_split(everything, params)
+
+
+def _cannot_be_split(everything: Images, params: DataParams) -> UserError:
+    subset = "" if params.subset is None else f", subset {params.subset}"
+    return UserError(
+        f"data: {len(everything)} images of {1 + int(everything.labels.max())} classes cannot be "
+        f"split with val {params.val:g} and test {params.test:g}{subset}; "
+        "allowed: shares that give each part an image of each class"
+    )
 
 
 def _data_set(source: DataSource, train: Images, val: Images, test: Images) -> DataSet:

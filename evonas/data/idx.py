@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evonas.core import UserError
-from evonas.data.dataset import Images, PathParams, Statistics
+from evonas.data.dataset import Images, PathParams, Statistics, check_parts
 
 STEMS = (
     *("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -54,13 +55,14 @@ class _Idx:
         for (images, labels), (file, _) in zip(
             (arrays[:2], arrays[2:]), (files[:2], files[2:]), strict=True
         ):
-            if images.ndim != 3 or labels.shape != images.shape[:1]:
+            if images.ndim != 3 or labels.shape != images.shape[:1] or not images.size:
                 shapes = f"{images.shape} and {labels.shape}"
                 raise UserError(
                     f"{file}: images and labels are {shapes}; allowed: (n, h, w) and (n,)"
                 )
             parts.append(Images(images[:, None], labels.astype(np.int64)))
         train, test = parts
+        check_parts(files[0].parent, train, test)
         return train, test
 
     def _files(self) -> list[Path]:
@@ -126,6 +128,6 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     dimensions = held[3] if held[:3] == b"\0\0\x08" and len(held) > 3 else 0
     header = 4 + 4 * dimensions
     shape = tuple(np.frombuffer(held[4:header], ">u4").tolist()) if len(held) >= header else ()
-    if not dimensions or len(shape) != dimensions or len(held) - header != np.prod(shape):
+    if not dimensions or len(shape) != dimensions or len(held) - header != math.prod(shape):
         raise UserError(f"{path} is damaged or no idx file of bytes; allowed: as published")
     return np.frombuffer(held, np.uint8, offset=header).reshape(shape)

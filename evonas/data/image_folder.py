@@ -25,6 +25,8 @@ EXTENSIONS = frozenset(
 )
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # none starts a program, as EPS does
 
+OTHER_VALS = ("valid", "validation")  # what others call val/
+
 Files = dict[str, list[Path]]  # of each class
 
 
@@ -43,9 +45,10 @@ class ImageFolderParams(PathParams):
 class ImageFolder:
     """Images in `CLASS/`, or in `train/CLASS/` and `test/CLASS/`; classes are sorted by name.
 
-    `val/` is the test part where there is no `test/`; where there is, its images are among those
-    that evonas splits. An image is scaled until its shorter side is `size`, and the middle is cut
-    out. Hidden files, and files whose extension is no image's, are passed over.
+    `val/` (or `valid/`, `validation/`) is the test part where there is no `test/`; where there is,
+    its images are among those that evonas splits. An image is scaled until its shorter side is
+    `size`, and the middle is cut out. Hidden files, and files whose extension is no image's, are
+    passed over.
     """
 
     Params = ImageFolderParams
@@ -69,12 +72,20 @@ class ImageFolder:
         if not self.path.is_dir():
             raise UserError(f"no folder {self.path}; allowed: {ALLOWED}")
         train, val, test = (self.path / name for name in ("train", "val", "test"))
+        if not val.is_dir():
+            val = next((f for f in map(self.path.joinpath, OTHER_VALS) if f.is_dir()), val)
         if train.is_dir() and test.is_dir():
             folders = [train, val, test] if val.is_dir() else [train, test]
         elif train.is_dir() and val.is_dir():
             folders = [train, val]
         else:
             everything = _files(self.path)
+            if train.is_dir() and len(_classes(train)) > 1:
+                others = ", ".join(name for name in everything if name != "train")
+                raise UserError(
+                    f"beside {train}, which holds folders of its own, are {others}; "
+                    "allowed: test, val, or both"
+                )
             _check_classes(self.path, everything)
             return everything, None
         parts = [_files(folder) for folder in folders]
@@ -127,6 +138,8 @@ def _in_bytes(image: Image.Image, mode: Literal["L", "RGB"]) -> Image.Image:
         values = np.asarray(image)
         if values.min() < 0 or values.max() >= 2**16:
             raise ValueError("its pixels have more than 16 bits")
+        if 0 < values.max() < 2**12:  # bytes, or a camera's 12 bits: little would be left of it
+            raise ValueError(f"its pixels have 16 bits or more, but none is above {values.max()}")
         image = Image.fromarray((values >> 8).astype(np.uint8))
     elif image.has_transparency_data:
         image = image.convert("RGBA")
@@ -136,7 +149,7 @@ def _in_bytes(image: Image.Image, mode: Literal["L", "RGB"]) -> Image.Image:
 
 def _files(folder: Path) -> Files:
     """The images below each sub-folder that is not hidden, all sorted by name."""
-    classes = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
+    classes = _classes(folder)
     if len(classes) < 2:
         held = ", ".join(classes) or "none"
         raise UserError(f"too few sub-folders in {folder}: {held}; allowed: {ALLOWED}")
@@ -152,6 +165,10 @@ def _files(folder: Path) -> Files:
             ]
         found[name].sort()
     return found
+
+
+def _classes(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
 
 
 def _labels(files: Files) -> NDArray[np.int64]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from evonas.core import UserError
-from evonas.data.dataset import Images, PathParams, check_classes
+from evonas.data.dataset import Images, PathParams, check_parts
 
 ALLOWED = (
     "images (n, h, w) or (n, h, w, c) and labels (n,), and, if wanted, test_images and test_labels"
@@ -64,15 +64,7 @@ class Npz:
         with np.load(self.path, allow_pickle=False) as arrays:
             everything = self._part(arrays, "")
             test = self._part(arrays, "test_") if "test_images" in arrays else None
-        counts = np.bincount(everything.labels)
-        if counts.min() == 0:
-            self._refuse(f"no label is {int(counts.argmin())}", "labels from 0 without gaps")
-        check_classes(self.path, everything.labels, range(len(counts)))
-        if test is not None:
-            if test.images.shape[1:] != everything.images.shape[1:]:
-                self._refuse("test_images are of another shape than images", "the same shape")
-            if test.labels.max() >= len(counts):
-                self._refuse("test_labels hold classes that labels do not", "the same classes")
+        check_parts(self.path, everything, test)
         return everything, test
 
     def _part(self, arrays: Any, prefix: str) -> Images:

@@ -144,7 +144,8 @@ class Store:
             if row is None:
                 return None
             answer, digest, weights = row
-            if isinstance(answer, str) and digest == _digest(identity, answer, weights):
+            plain = isinstance(answer, str) and isinstance(weights, bytes | None)
+            if plain and digest == _digest(identity, answer, weights):
                 return Kept(**json.loads(answer), weights=weights)
         return None
 

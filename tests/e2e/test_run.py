@@ -295,7 +295,7 @@ def test_other_data_than_the_run_began_with_are_refused(experiment: Path, tmp_pa
     np.savez(tmp_path / "mine.npz", **arrays)
     result = evonas("resume", out, "--set", "stop.generations=2")
     assert result.exit_code == 2
-    assert "the data are not those that the run began with" in result.stderr
+    assert "the data are not those that it began with" in result.stderr
 
 
 def test_a_longer_run_is_the_same_as_a_short_one_resumed(

@@ -259,6 +259,7 @@ def test_weights_too_big_for_sqlite_are_not_kept(
     [
         "weights = zeroblob(8000)",
         "weights = NULL",
+        "weights = 'text'",
         "answer = replace(answer, '0.007', '0.006')",
         "answer = NULL",
         "answer = CAST(x'FFFE' AS TEXT)",

@@ -358,7 +358,7 @@ REFUSED = {
     "test labels without images": (with_(test_labels=LABELS), "lacks test_images"),
     "test images of another size": (
         with_(test_images=IMAGES[:, :3], test_labels=LABELS),
-        "test_images are of another shape",
+        "test images are of another shape",
     ),
     "a negative test label": (
         with_(test_images=IMAGES, test_labels=LABELS - 1),
@@ -430,3 +430,22 @@ def test_a_damaged_file_is_refused(tmp_path: Path, compressed: bool) -> None:
     file.write_bytes(damaged)
     with pytest.raises(UserError, match=r"images\.npz"):
         Npz(NpzParams(path=str(file))).load()
+
+
+@pytest.mark.parametrize(
+    ("counts", "settings"),
+    [
+        ((1000, 1000, 8), {"subset": 100}),
+        ((1000, 8, 1000), {"subset": 400}),
+        ((1000, 1000, 5), {"val": 0.1, "test": 0.1}),
+    ],
+)
+def test_a_split_that_would_leave_a_part_without_a_class_is_refused(
+    tmp_path: Path, counts: tuple[int, ...], settings: dict[str, float]
+) -> None:
+    labels = np.repeat(np.arange(3), counts)
+    params = saved(tmp_path, {"images": np.zeros((len(labels), 2, 2)), "labels": labels})
+    params = params.model_copy(update=settings)
+    with pytest.raises(UserError, match="of 3 classes cannot be split") as caught:
+        split(Npz(params), params)
+    assert ("subset" in str(caught.value)) == ("subset" in settings)

@@ -89,6 +89,7 @@ def test_a_set_that_is_not_whole_says_what_is_missing(tmp_path: Path) -> None:
         b"\0\0\x08\x01\0\0\0\5ab",
         b"\x1f\x8bnonsense",
         gzip.compress(b"\0\0\x08\x01\0\0\0\1a")[:-9],
+        b"\0\0\x08\x03\x80\0\0\0\x80\0\0\0\0\0\0\4",  # whose product overflows to 0
     ],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, held: bytes) -> None:
@@ -101,6 +102,23 @@ def test_images_without_a_label_each_are_refused(tmp_path: Path) -> None:
     write_set(tmp_path)
     write_idx(tmp_path / "train-labels-idx1-ubyte", np.zeros(59, np.uint8))
     with pytest.raises(UserError, match=r"\(60, 28, 28\) and \(59,\)"):
+        Mnist(MnistParams(path=str(tmp_path))).load()
+
+
+def test_sets_without_images_with_gaps_or_of_two_kinds_are_refused(tmp_path: Path) -> None:
+    none, two = np.zeros((0, 28, 28), np.uint8), np.zeros((30, 10, 10), np.uint8)
+    for name, array, says in (
+        ("train-labels-idx1-ubyte", np.arange(60, dtype=np.uint8) % 3 * 2, "no label is 1"),
+        ("t10k-labels-idx1-ubyte", np.full(30, 3, np.uint8), "classes that labels do not"),
+        ("t10k-images-idx3-ubyte", two, "of another shape"),
+        ("train-images-idx3-ubyte", none, r"\(0, 28, 28\) and \(60,\)"),
+    ):
+        write_set(tmp_path)
+        write_idx(tmp_path / name, array)
+        with pytest.raises(UserError, match=says):
+            Mnist(MnistParams(path=str(tmp_path))).load()
+    write_idx(tmp_path / "train-labels-idx1-ubyte", np.zeros(0, np.uint8))
+    with pytest.raises(UserError, match=r"\(0, 28, 28\) and \(0,\)"):
         Mnist(MnistParams(path=str(tmp_path))).load()
 
 

@@ -96,7 +96,7 @@ def test_a_folder_without_parts_is_split_and_normalised_by_its_own_statistics(
     }
 
 
-@pytest.mark.parametrize("name", ["test", "val"])
+@pytest.mark.parametrize("name", ["test", "val", "valid", "validation"])
 def test_test_or_else_val_is_the_test_part(tmp_path: Path, name: str) -> None:
     train = write_images(tmp_path / "train", n=6)
     held_out = write_images(tmp_path / name, n=1)
@@ -124,6 +124,14 @@ def test_train_may_be_a_class(tmp_path: Path) -> None:
     everything, test = source(tmp_path).load()
     assert everything.labels.tolist() == [0] * 5 + [1] * 5
     assert test is None
+
+
+def test_a_folder_beside_train_that_is_no_part_is_refused_not_taken_for_a_class(
+    tmp_path: Path,
+) -> None:
+    write_images(tmp_path / "train", n=6)
+    write_images(tmp_path / "evaluation", n=6)
+    assert "are evaluation; allowed: test, val, or both" in refused(tmp_path)
 
 
 def test_classes_and_files_are_sorted_by_name_and_not_as_the_disk_has_them(tmp_path: Path) -> None:
@@ -264,7 +272,12 @@ def test_grey_of_16_bits_keeps_its_high_byte(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("pixels", "says"),
-    [(np.ones((8, 8), np.float32), "floats"), (np.full((8, 8), 2**20, np.int32), "16 bits")],
+    [
+        (np.ones((8, 8), np.float32), "floats"),
+        (np.full((8, 8), 2**20, np.int32), "16 bits"),
+        (np.full((8, 8), 252, np.int32), "none is above 252"),
+        (np.full((8, 8), 4032, np.uint16), "none is above 4032"),
+    ],
 )
 def test_pixels_without_a_known_white_are_refused(
     tmp_path: Path, pixels: NDArray[Any], says: str

@@ -1,0 +1,118 @@
+"""A folder of results: new or refused, held by one process, on the data it began with."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from evonas.core import SearchFailed, UserError
+from evonas.records import files
+
+# What a start that was killed at once may leave; the marker comes last.
+LEFTOVERS = frozenset({"lock", "log.txt", "space.json", "environment.json"})
+
+log = logging.getLogger("evonas")
+
+
+class Hold:
+    """One process's hold on a folder: its lock, and the log that evonas writes there."""
+
+    def __init__(self, path: Path) -> None:
+        """Takes the folder.
+
+        Raises:
+            UserError: another process has it.
+        """
+        self.path = path
+        self._lock = files.lock(path)
+        self._log = files.log_to(path / "log.txt")
+
+    def release(self, error: object = None) -> None:
+        """Lets go of the folder, with a last line in its log for an error that is a bug."""
+        if isinstance(error, Exception) and not isinstance(error, UserError | SearchFailed):
+            log.error("ended with an error", exc_info=error)
+        log.removeHandler(self._log)
+        self._log.close()
+        self._lock.close()
+
+    @contextmanager
+    def released_on_error(self, *, undo: bool = False) -> Iterator[None]:
+        """Lets go of the folder if what is done within fails.
+
+        Args:
+            undo: after a UserError take away what was written, too.
+        """
+        try:
+            yield
+        except BaseException as error:
+            if undo and isinstance(error, UserError):
+                self.undo()
+            self.release(error)
+            raise
+
+    def undo(self) -> None:
+        """Takes away what a start has written, for one that was a mistake from the outset."""
+        for entry in self.path.iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+        if not self.path.is_symlink():
+            self.path.rmdir()
+
+
+def begin(path: Path, marker: str) -> Hold:
+    """Takes a folder that is new, empty or was only just begun.
+
+    Args:
+        marker: the file whose presence says that the folder can be resumed.
+
+    Raises:
+        UserError: it can be resumed, holds something else, or cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        _refuse_unless_new(path, marker)
+        hold = Hold(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be made: {error.strerror}; allowed: --out DIR") from None
+    try:
+        _refuse_unless_new(path, marker)  # another process may have been quicker
+    except UserError:
+        hold.release()
+        raise
+    return hold
+
+
+def note_data(path: Path, fingerprint: str) -> None:
+    """Writes the data's fingerprint into `environment.json`, or holds the data against it.
+
+    Raises:
+        UserError: the images, labels or split are not those that the folder began with.
+    """
+    file = path / "environment.json"
+    try:
+        told = json.loads(file.read_text()) if file.exists() else {}
+    except ValueError:
+        raise UserError(f"{file} is damaged; allowed: to go on without it") from None
+    if told.setdefault("data", fingerprint) != fingerprint:
+        raise UserError(
+            f"{path}: the data are not those that it began with; "
+            "allowed: a new folder, or the data as they were"
+        )
+    files.write_atomic(file, json.dumps(told, indent=2) + "\n")
+
+
+def _refuse_unless_new(path: Path, marker: str) -> None:
+    held = {entry.name for entry in path.iterdir()}
+    if marker in held:
+        raise UserError(
+            f"{path} is there already; allowed: `evonas resume {path}` to go on with it, "
+            "or --out with another folder"
+        )
+    if any(name not in LEFTOVERS and not name.endswith(".part") for name in held):
+        raise UserError(f"{path} holds other files; allowed: --out with a new or empty folder")

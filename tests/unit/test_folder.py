@@ -1,0 +1,86 @@
+"""Folders of results: begun once, held by one process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from evonas.core import UserError
+from evonas.records.folder import Hold, begin, note_data
+
+
+def test_a_folder_is_held_by_one_and_free_again_after_it(tmp_path: Path) -> None:
+    hold = begin(tmp_path / "new", "config.yaml")
+    with pytest.raises(UserError, match="is being written by process"):
+        begin(tmp_path / "new", "config.yaml")
+    hold.release()
+    Hold(tmp_path / "new").release()
+
+
+def test_the_slower_of_two_starts_takes_nothing_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "new"
+
+    def quicker(self: Hold, path: Path) -> None:
+        """Another process begins, writes and ends, just before we have the lock."""
+        monkeypatch.undo()
+        (path / "config.yaml").write_text("theirs")
+        Hold.__init__(self, path)
+
+    monkeypatch.setattr(Hold, "__init__", quicker)
+    with pytest.raises(UserError, match="is there already"):
+        begin(path, "config.yaml")
+    assert (path / "config.yaml").read_text() == "theirs"
+    Hold(path).release()  # it is free
+
+
+def test_what_a_start_has_written_is_taken_away_after_a_users_mistake_alone(
+    tmp_path: Path,
+) -> None:
+    target = tmp_path / "target"
+    target.mkdir()
+    (tmp_path / "link").symlink_to(target)
+    for path, kept in ((tmp_path / "new", False), (tmp_path / "link", True)):
+        hold = begin(path, "config.yaml")
+        (path / "config.yaml").touch()
+        (path / "scratch").mkdir()
+        with pytest.raises(UserError), hold.released_on_error(undo=True):
+            raise UserError("no such data")
+        assert path.exists() == kept
+    assert list(target.iterdir()) == []
+    hold = begin(tmp_path / "other", "config.yaml")
+    (tmp_path / "other" / "config.yaml").touch()
+    with pytest.raises(ZeroDivisionError), hold.released_on_error(undo=True):
+        raise ZeroDivisionError
+    assert (tmp_path / "other" / "config.yaml").exists()
+    assert "ZeroDivisionError" in (tmp_path / "other" / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("name", [".space.json.part", "environment.json", "lock", "log.txt"])
+def test_what_a_killed_start_leaves_is_no_hindrance(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    begin(tmp_path, "config.yaml").release()
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("config.yaml", "is there already"), ("photo.jpg", "holds other files")]
+)
+def test_a_folder_with_something_in_it_is_refused_untouched(
+    tmp_path: Path, name: str, says: str
+) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(UserError, match=says):
+        begin(tmp_path, "config.yaml")
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
+
+
+def test_data_are_noted_once_and_held_against_that(tmp_path: Path) -> None:
+    note_data(tmp_path, "abc")
+    note_data(tmp_path, "abc")
+    with pytest.raises(UserError, match="the data are not those that it began with"):
+        note_data(tmp_path, "def")
+    (tmp_path / "environment.json").write_text("{")
+    with pytest.raises(UserError, match="is damaged; allowed: to go on without it"):
+        note_data(tmp_path, "abc")
