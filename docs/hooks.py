@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, get_args
 
 import typer
@@ -12,7 +11,7 @@ from pydantic_core import PydanticUndefined
 
 from evonas import registry
 from evonas.cli import app
-from evonas.config import COMPONENTS, Experiment, FullTraining
+from evonas.config import COMPONENTS, Experiment, TrainingParams
 from evonas.core import DataParams, Params
 
 TITLES = {
@@ -40,8 +39,9 @@ SECTIONS = {
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Called by mkdocs for each page; `<!-- keys -->` and `<!-- commands -->` are filled in."""
-    for marker, text in (("keys", keys), ("commands", commands)):
-        markdown = re.sub(rf"^<!-- {marker} -->$", _once(text), markdown, flags=re.MULTILINE)
+    for marker, text in (("<!-- keys -->", keys), ("<!-- commands -->", commands)):
+        if marker in markdown:
+            markdown = markdown.replace(marker, text())
     return markdown
 
 
@@ -55,7 +55,7 @@ def keys() -> str:
         for model in _models(field.annotation):
             if model.__name__ in SECTIONS:
                 parts += [f"## {section}", field.description or "", _table(model)]
-    recipe = next(m for f in FullTraining.model_fields.values() for m in _models(f.annotation))
+    recipe = next(m for f in TrainingParams.model_fields.values() for m in _models(f.annotation))
     parts += ["## recipe", "How a network is trained.", _table(recipe)]
     return "\n\n".join(parts)
 
@@ -161,7 +161,3 @@ def _models(annotation: Any) -> list[type[Params]]:
     if isinstance(annotation, type) and issubclass(annotation, Params):
         return [annotation]
     return [model for inner in get_args(annotation) for model in _models(inner)]
-
-
-def _once(text: Callable[[], str]) -> Callable[[Any], str]:
-    return lambda _: text()

@@ -120,9 +120,11 @@ def train(
         typer.Argument(metavar="RUN_DIR|GENOME", help="A run folder, or a genome."),
     ],
     genome: Annotated[
-        str,
-        typer.Option(metavar="winner|best|KEY", help="Which network of the run folder."),
-    ] = "winner",
+        str | None,
+        typer.Option(
+            metavar="winner|best|KEY", help="Which network of the run folder; its winner."
+        ),
+    ] = None,
     experiment: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="For a GENOME: the experiment with data and sizes."),
@@ -144,10 +146,12 @@ def train(
     ] = None,
 ) -> None:
     """Trains one network in full, on all images but the test part, and tests it at the end."""
-    overrides = list(set_ or [])
-    overrides += [f"epochs={epochs}"] if epochs is not None else []
+    overrides = [f"epochs={epochs}"] if epochs is not None else []
     overrides += [f"seed={seed}"] if seed is not None else []
-    overrides += [f"parallel.device='{device}'"] if device is not None else []
+    if device is not None:  # another than the search's has a precision of its own
+        overrides += [f"parallel.device='{device}'", "parallel.precision=auto"]
+        overrides += ["parallel.channels_last=null"]
+    overrides += set_ or []
     with _reported():
         folder = Path(what)
         if (folder / "training.yaml").exists():
@@ -158,16 +162,20 @@ def train(
                 f"{what} is {'a' if of_run else 'no'} run folder; "
                 "allowed: a run folder, or a genome with --experiment FILE"
             )
+        if genome is not None and not of_run:
+            raise UserError(f"--genome {genome}: {what} is one; allowed for a run folder")
         settings_file = experiment or folder / "config.yaml"
         searched = config.load(settings_file)
         from evonas import full_training
 
-        which = full_training.chosen(folder, genome) if of_run else what
-        settings = full_training.settings_for(searched, which, overrides)
+        which = full_training.chosen(folder, genome or "winner") if of_run else what
+        settings = full_training.settings_for(searched, which, overrides, settings_file.parent)
+        key = full_training.key_of(settings)
         stem = folder if of_run else Path("results") / settings.name
-        path = out or stem.with_name(f"{stem.name}-{settings.genome}")
+        stem = stem if stem.name not in ("", "..") else stem.resolve()
+        path = out or stem.with_name(f"{stem.name}-{key}")
         if not (path / "training.yaml").exists():
-            typer.echo(f"{settings.name}: training {settings.genome}, in {path}", err=True)
+            typer.echo(f"{settings.name}: training {key}, in {path}", err=True)
         with _interruptible(path), full_training.start(settings, path) as training:
             _train(training)
 
@@ -387,7 +395,7 @@ def _reported() -> Iterator[None]:
         typer.echo(f"evonas: {error}", err=True)
         raise typer.Exit(2) from None
     except SearchFailed as error:
-        typer.echo(f"evonas: the search failed: {error}", err=True)
+        typer.echo(f"evonas: the run failed: {error}", err=True)
         raise typer.Exit(3) from None
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)

@@ -47,7 +47,7 @@ class Finalists(Params):
     """Of each training; none: the search's."""
 
 
-class FullTraining(Params):
+class TrainingParams(Params):
     """How `evonas train` trains the chosen network, on all images but the test part."""
 
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 30
@@ -101,7 +101,7 @@ class Experiment(Params):
     """When the search ends; with several limits, at the first."""
     finalists: Finalists = Finalists()
     """The best of the front, trained again before a winner is named."""
-    training: FullTraining = FullTraining()
+    training: TrainingParams = TrainingParams()
     """How `evonas train` trains the chosen network."""
     parallel: ParallelParams = ParallelParams()
     """What it runs on."""

@@ -154,6 +154,9 @@ class Status(StrEnum):
         return self not in (Status.OK, Status.INFEASIBLE)
 
 
+FAILURES = tuple(str(status) for status in Status if status.failed)
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A question.

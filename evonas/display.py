@@ -18,7 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from evonas import registry, yamlfile
-from evonas.core import Status, UserError
+from evonas.core import FAILURES, UserError
+from evonas.records import tables as recorded
 from evonas.records.tables import read
 from genomes import Genome, SearchSpace
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from evonas.full_training import FullTraining
 
 SHOWN = 20  # rows of a front on screen
-FAILURES = [str(status) for status in Status if status.failed]
 
 
 class Progress:
@@ -179,10 +179,9 @@ def show_estimate(name: str, foreseen: Estimate) -> None:
     say = partial(Console().print, soft_wrap=True, markup=False, highlight=False)
     mean, least, most = foreseen.seconds
     workers = f"{foreseen.workers} worker{'s' if foreseen.workers > 1 else ''}"
-    generation = foreseen.trainings // foreseen.generations
     say(
         f"{name}: at most {foreseen.trainings} trainings in the search "
-        f"({foreseen.generations} generations of {generation}) "
+        f"({foreseen.generations} generations of {foreseen.population}) "
         f"and {foreseen.final_trainings} of finalists"
     )
     say(
@@ -268,14 +267,13 @@ def _print_winner(say: Callable[[str], None], path: Path) -> None:
         later = "none yet; the finalists are trained when the search ends"
         say(f"winner: {later if wanted else 'none asked for, since finalists.top is 0'}")
         return
-    finalists = read(path / "finalists.csv")
-    winners = finalists[finalists["winner"]]
-    if winners.empty:
-        reason = "no network is on the front" if finalists.empty else "no finalist ended well"
+    winner = recorded.winner(path)
+    if winner is None:
+        empty = read(path / "finalists.csv").empty
+        reason = "no network is on the front" if empty else "no finalist ended well"
         say(f"winner: none, since {reason}")
         return
-    winner = winners.iloc[0]
-    spread = next(name for name in finalists.columns if name.endswith("_std"))
+    spread = next(name for name in map(str, winner.index) if name.endswith("_std"))
     first = spread.removesuffix("_std")
     epochs = settings["finalists"].get("budget")
     budget = f" for {', '.join(f'{v} {k}' for k, v in epochs.items())}" if epochs else ""

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,9 +18,10 @@ import torch
 
 from evonas import machine, registry
 from evonas.config import Experiment, component_name
-from evonas.core import Budget, Candidate, Evaluator, SearchFailed, Status
+from evonas.core import Budget, Candidate, Evaluator, SearchFailed, Status, violation
 from evonas.evaluators.pool import Workers
 from evonas.experiment import build
+from evonas.loop import describe, guarded
 
 STEPS = (2, 12)  # of the two trainings whose difference tells what a step takes
 LEAST = 6  # networks measured
@@ -28,6 +30,9 @@ LEAST = 6  # networks measured
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """Trainings at most, since networks that come again are not trained again; times are means.
+
+    Where there are constraints, as many of all candidates are taken to meet them as do of the
+    first generation.
 
     Attributes:
         seconds: of one training of the search, in one of the workers: mean, least, most.
@@ -38,6 +43,7 @@ class Estimate:
     """
 
     generations: int
+    population: int
     trainings: int
     final_trainings: int
     workers: int
@@ -85,12 +91,20 @@ def estimate(experiment: Experiment) -> Estimate:
     resolved = experiment.model_copy(update={"parallel": parallel})
     workers = int(parallel.workers)
     parts = build(resolved)
-    first = parts.strategy.ask()
-    generations = _generations(experiment, len(first))
-    trainings = min(generations * len(first), parts.space.size)
+    asked = parts.strategy.ask()
+    generations = _generations(experiment, len(asked))
+    feasible = [
+        candidate
+        for candidate in asked
+        if not violation(parts.evaluator.cheap(candidate.genome), experiment.constraints)
+    ]
+    if not feasible:
+        raise SearchFailed(f"none of the first {len(asked)} candidates meets the constraints")
+    share = len(feasible) / len(asked)
+    trainings = min(round(generations * len(asked) * share), parts.space.size)
     finals = min(experiment.finalists.top, trainings) * experiment.finalists.seeds
 
-    sample = _spread(first, parts.evaluator, max(LEAST, 2 * workers))
+    sample = _spread(feasible, parts.evaluator, max(LEAST, 2 * workers))
     with tempfile.TemporaryDirectory(prefix="evonas-") as folder:
         parts.evaluator.prepare(Path(folder))
         pool = Workers(
@@ -104,6 +118,9 @@ def estimate(experiment: Experiment) -> Estimate:
             pool.warm(warm_up)
             _all_measured(pool, parts.evaluator, sample[:workers], STEPS[0])  # the data get there
             short, long = (_all_measured(pool, parts.evaluator, sample, n) for n in STEPS)
+        except BrokenProcessPool as error:
+            cause = describe(error.__cause__ or error)
+            raise SearchFailed(f"a worker died, of a lack of memory perhaps: {cause}") from None
         finally:
             pool.close()
     pairs = [(a, b) for a, b in zip(short, long, strict=True) if a.ok and b.ok]
@@ -115,6 +132,7 @@ def estimate(experiment: Experiment) -> Estimate:
     finalist = [_seconds(a, b, final_budget, epoch_steps) for a, b in pairs]
     return Estimate(
         generations=generations,
+        population=len(asked),
         trainings=trainings,
         final_trainings=finals,
         workers=workers,
@@ -152,7 +170,7 @@ def _all_measured(
 def _measured(evaluator: Evaluator, candidate: Candidate, steps: int) -> Measured:
     """In a worker: a training of so many steps, and the most memory the process has had."""
     started = time.perf_counter()
-    done = evaluator.evaluate(replace(candidate, budget=Budget(steps=steps)), seed=0)
+    done = guarded(evaluator, replace(candidate, budget=Budget(steps=steps)), seed=0)
     seconds = time.perf_counter() - started
     gpu = torch.cuda.max_memory_reserved() if torch.cuda.is_available() else 0
     ok = done.status in (Status.OK, Status.DIVERGED)  # at so few steps, it takes as long

@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -79,12 +79,13 @@ class FullTraining:
             started = time.perf_counter()
             try:
                 epoch = self._epoch(number)
-            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            except (MemoryError, RuntimeError) as error:  # torch's own is one of the latter
                 if not out_of_memory(error):
                     raise
                 batch = self.settings.recipe.batch_size
                 raise SearchFailed(
-                    f"out of memory at {batch} images a batch; smaller: --set recipe.batch_size=N"
+                    f"out of memory at {batch} images a batch; "
+                    "allowed: a new training, with --out and a smaller --set recipe.batch_size=N"
                 ) from None
             self.curve.append(epoch)
             self.seconds.append(round(time.perf_counter() - started, 3))
@@ -165,7 +166,7 @@ class FullTraining:
         if not math.isfinite(loss):
             raise SearchFailed(
                 f"the loss became NaN or infinite in epoch {number + 1}; "
-                "a lower rate: --set recipe.lr=X"
+                "allowed: a new training, with --out and a lower --set recipe.lr=X"
             )
         measured = self._measured()
         lr = trainer.optimizer.param_groups[0]["lr"]
@@ -240,12 +241,15 @@ def resume(path: Path) -> FullTraining:
         return FullTraining(hold, settings.model_copy(update={"parallel": parallel}))
 
 
-def settings_for(experiment: Experiment, genome: str, overrides: Sequence[str] = ()) -> TrainingRun:
+def settings_for(
+    experiment: Experiment, genome: str, overrides: Sequence[str] = (), folder: Path = Path()
+) -> TrainingRun:
     """The full training of a genome, as an experiment and overrides would have it.
 
     Args:
         genome: as the space writes it, genes, or a key.
         overrides: `epochs=50`, `recipe.lr=0.05` and the like.
+        folder: what a path among the overrides is relative to.
 
     Raises:
         UserError: an override, or the genome, makes no sense.
@@ -260,42 +264,50 @@ def settings_for(experiment: Experiment, genome: str, overrides: Sequence[str] =
         "epochs": wanted.epochs,
         "recipe": {} if recipe is None else recipe.model_dump(mode="json", exclude_none=True),
         "seed": wanted.seed,
-        "parallel": {"workers": 1, "threads": joblib.cpu_count()},
+        "parallel": {
+            **experiment.parallel.model_dump(mode="json", exclude_none=True, exclude={"timeout"}),
+            "workers": 1,
+            "threads": joblib.cpu_count(),
+        },
     }
-    settings = config.check(yamlfile.overridden(document, overrides), Path.cwd(), TrainingRun)
+    settings = config.check(yamlfile.overridden(document, overrides), folder, TrainingRun)
     space: SearchSpace = registry.load("spaces", component_name(settings.space))()
-    _parsed(space, settings.genome)
-    return settings
+    canonical = space.canonical(_parsed(space, settings.genome))
+    return settings.model_copy(update={"genome": canonical.text})
+
+
+def key_of(settings: TrainingRun) -> str:
+    """The key of the network that is trained."""
+    space: SearchSpace = registry.load("spaces", component_name(settings.space))()
+    return space.key(_parsed(space, settings.genome))
 
 
 def chosen(run_dir: Path, which: str) -> str:
-    """The genome of a run that a word or a key names: `winner`, `best`, or one evaluated.
+    """The genome of a run that a word or a key names.
 
-    `best` is the first of the front; `winner` too, while no winner is named.
+    Args:
+        which: `winner`, `best` (the first of the front), or a key of `evaluations.csv`.
 
     Raises:
         UserError: the run has none such.
     """
-    tables_there: Mapping[str, Path] = {
-        name: run_dir / f"{name}.csv" for name in ("finalists", "front", "evaluations")
-    }
-    rows = {
-        name: tables.read_text(path).to_dict("records") if path.exists() else []
-        for name, path in tables_there.items()
-    }
     if which == "winner":
-        winners = [row for row in rows["finalists"] if row["winner"] == "True"]
-        found = winners or rows["front"]
-    elif which == "best":
-        found = rows["front"]
-    else:
-        found = [row for row in rows["evaluations"] if row["key"] == which]
-    if not found:
-        named = "no network on its front yet" if which in ("winner", "best") else f"no {which}"
+        winner = tables.winner(run_dir)
+        if winner is not None:
+            return str(winner["genes"])
+        raise UserError(f"{run_dir} has no winner yet; allowed: --genome best, or a key")
+    table = run_dir / ("front.csv" if which == "best" else "evaluations.csv")
+    try:
+        frame = tables.read(table, text=("key", "genes"))
+        found = (frame if which == "best" else frame[frame["key"] == which])["genes"]
+    except (OSError, ValueError, KeyError):
+        raise UserError(f"{table} is missing or damaged; allowed: a run's table") from None
+    if found.empty:
+        named = "no network on its front yet" if which == "best" else f"no {which}"
         raise UserError(
             f"{run_dir} has {named}; allowed: winner, best, or a key of its evaluations.csv"
         )
-    return str(found[0]["genes"])
+    return str(found.iloc[0])
 
 
 def _parsed(space: SearchSpace, text: str) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from pathlib import Path
 
@@ -12,8 +14,8 @@ TEMPLATE = """\
 # What to search, with what, on what. Foresee the cost, run, and look:
 #   evonas estimate {file}
 #   evonas run {file}
-#   evonas show results/{name}-seed0
-# A run that was killed or interrupted goes on with: evonas resume results/{name}-seed0
+#   evonas show results/{run}-seed0
+# A run that was killed or interrupted goes on with: evonas resume results/{run}-seed0
 name: {name}
 seed: 0                       # another seed, another search; everything else stays the same
 
@@ -68,7 +70,7 @@ finalists:                    # the best of the front, trained again before a wi
   seeds: 3
   budget: {{epochs: 10}}
 
-# The winner on all images but the test part: evonas train results/{name}-seed0
+# The winner on all images but the test part: evonas train results/{run}-seed0
 training:
   epochs: 30
 
@@ -92,11 +94,24 @@ def starter(file: Path, data: str, path: str | None) -> str:
     """
     params = registry.load("data", data).Params  # an unknown name is told
     lines = [f"name: {data}"]
+    if path is not None and not Path(path).expanduser().is_absolute():
+        path = os.path.relpath(path, file.parent)  # as seen from the experiment file
     if path is None and "path" in params.model_fields and params.model_fields["path"].is_required():
         path = "PATH/TO/DATA"
     if path is not None:
         if "path" not in params.model_fields:
             raise UserError(f"--path: {data} has none; allowed: without --path")
-        lines.append(yamlfile.dump({"path": path}).strip())
+        lines.append(f"path: {_scalar(path)}")
     name = re.sub(r"[^A-Za-z0-9._-]", "-", file.stem).strip("._-") or "experiment"
-    return TEMPLATE.format(file=file, name=name[:64], data="\n  ".join(lines))
+    return TEMPLATE.format(
+        file=file, name=_scalar(name[:64]), run=name[:64], data="\n  ".join(lines)
+    )
+
+
+def _scalar(text: str) -> str:
+    """A text as YAML reads it back, in quotes only where it needs them, and on one line."""
+    try:
+        plain = yamlfile.parse(f"key: {text}") == {"key": text}
+    except UserError:
+        plain = False
+    return text if plain else json.dumps(text)

@@ -79,8 +79,8 @@ class _Idx:
                     f"{folder} lacks {', '.join(missing)}; "
                     "allowed: all four files, plain or with .gz at the end"
                 )
-        folders = " or ".join(str(folder) for folder in self.folders[:1])
-        raise UserError(f"no {self.title} in {folders or 'any known folder'}; {self.where}")
+        where = str(self.folders[0]) if self.folders else "any known folder"
+        raise UserError(f"no {self.title} in {where}; {self.where}")
 
 
 class FashionMnist(_Idx):

@@ -128,13 +128,12 @@ class Tables:
     def winner(self) -> Winner:
         """The winner of the finals, or, before them, the first of the front."""
         try:
-            finalists = self._read("finalists", ("key", "genes", "winner"))
-            named = finalists[finalists["winner"].astype(str) == "True"]
-        except NotYet:
-            named = pd.DataFrame()
-        final = not named.empty
-        row = (named if final else self._read("front", ("key", "genes"))).iloc[0]
-        return Winner(str(row["key"]), tuple(map(int, str(row["genes"]).split("-"))), final)
+            named = tables.winner(self.path)
+        except UserError as error:
+            raise NotYet(str(error)) from None
+        row = self._read("front", ("key", "genes")).iloc[0] if named is None else named
+        genes = tuple(map(int, str(row["genes"]).split("-")))
+        return Winner(str(row["key"]), genes, final=named is not None)
 
     def _read(
         self, name: str, columns: tuple[str, ...], optional: tuple[str, ...] = ()

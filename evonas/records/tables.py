@@ -19,6 +19,7 @@ from evonas.core import (
     Objective,
     Question,
     Status,
+    UserError,
     finite,
 )
 from evonas.records.archive import Archive
@@ -103,6 +104,23 @@ def read(
     wanted = None if columns is None else set(columns).__contains__
     whole = io.BytesIO(content[: content.rfind(b"\n") + 1])
     return pd.read_csv(whole, usecols=wanted, dtype=dict.fromkeys(text, "str"))
+
+
+def winner(run_dir: Path) -> pd.Series[Any] | None:
+    """The winner's row of `finalists.csv`, if the finals have named one.
+
+    Raises:
+        UserError: the table is damaged.
+    """
+    path = run_dir / "finalists.csv"
+    if not path.exists():
+        return None
+    try:
+        finalists = read(path, text=("key", "genes"))
+        named = finalists[finalists["winner"].astype(str) == "True"]
+    except (OSError, ValueError, KeyError):
+        raise UserError(f"{path} is damaged; allowed: as `evonas run` wrote it") from None
+    return None if named.empty else named.iloc[0]
 
 
 def read_text(path: Path) -> pd.DataFrame:

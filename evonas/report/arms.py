@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from evonas import yamlfile
-from evonas.core import Objective, Status, UserError
-from evonas.display import FAILURES
+from evonas.core import FAILURES, Objective, Status, UserError
 from evonas.pareto import Array, Losses
+from evonas.records import tables
 from evonas.records.tables import read
 
 # What cannot change a network's values; of `data`, the fingerprint says more than the path.
@@ -183,18 +183,14 @@ def _read(
         trained=len(timings),
         hours=float(timings["seconds"].sum()) / 3600,
         faults=int((failed & fresh).sum()),
-        tested=_tested(path / "finalists.csv"),
+        tested=_tested(path),
     )
 
 
 def _tested(path: Path) -> tuple[float, float] | None:
-    if not path.exists():
+    winner = tables.winner(path)
+    if winner is None:
         return None
-    finalists = read(path)
-    winners = finalists[finalists["winner"].astype(str) == "True"]
-    if winners.empty:
-        return None
-    winner = winners.iloc[0]
     return float(winner["test_error"]), float(winner["test_error_se"])
 
 

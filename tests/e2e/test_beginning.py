@@ -6,15 +6,17 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 from evonas import config, registry
 from evonas.cli import app
-from evonas.core import UserError
+from evonas.core import SearchFailed, UserError
 from evonas.estimate import estimate
 from evonas.starter import starter
+from tests.faults import die
 
 
 def command(*arguments: str | Path) -> tuple[int, str]:
@@ -27,6 +29,26 @@ def test_init_writes_an_experiment_that_is_valid_and_named_after_its_file(tmp_pa
     assert command("init", path)[0] == 0
     assert command("validate", path)[0] == 0
     assert config.load(path).name == "my-search"
+
+
+@pytest.mark.parametrize("name", ["2024", "2024-01-01", "yes", "null", "1e3", "a: b", "é"])
+def test_init_takes_any_name_of_a_file(name: str, tmp_path: Path) -> None:
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(starter(path, "digits", None))
+    assert config.load(path).name
+
+
+def test_init_names_data_as_seen_from_the_file_it_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("data of mine, " + "long " * 30)
+    folder.mkdir()
+    np.savez(folder / "x.npz", images=np.zeros((10, 4, 4)), labels=np.arange(10) % 2)
+    Path("sub").mkdir()
+    status, told = command("init", "sub/x.yaml", "--data", "npz", "--path", folder / "x.npz")
+    assert status == 0, told
+    assert command("validate", "sub/x.yaml")[0] == 0
 
 
 def test_init_explains_every_section_that_an_experiment_has(tmp_path: Path) -> None:
@@ -89,6 +111,28 @@ def test_an_estimate_counts_the_trainings_and_is_near_what_the_run_then_takes(
     seconds = pd.read_csv(out / "timings.csv").groupby("phase")["seconds"].mean()
     for phase, mean in (("search", foreseen.seconds[0]), ("finalists", foreseen.final_seconds)):
         assert seconds[phase] / 5 < mean < 5 * seconds[phase], phase  # timings are noisy
+
+
+def test_an_estimate_leaves_out_what_the_constraints_do(tmp_path: Path) -> None:
+    path = tmp_path / "foreseen.yaml"
+    for most, expected in ((1.0e9, 8), (12000, range(1, 8))):
+        path.write_text(EXPERIMENT + f"constraints: [{{name: params, max: {most}}}]\n")
+        found = estimate(config.load(path)).trainings
+        assert found in (expected if isinstance(expected, range) else [expected])
+    path.write_text(EXPERIMENT + "constraints: [{name: params, max: 1}]\n")
+    with pytest.raises(SearchFailed, match="none of the first 4 candidates meets"):
+        estimate(config.load(path))
+
+
+def test_a_worker_that_dies_while_measured_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "foreseen.yaml"
+    path.write_text(EXPERIMENT)
+    monkeypatch.setattr("evonas.estimate._measured", die)
+    status, told = command("estimate", path)
+    assert (status, "a worker died, of a lack of memory perhaps" in told) == (3, True), told
+    assert len(told.splitlines()) == 1
 
 
 def test_estimate_tells_time_and_memory_and_writes_nothing(

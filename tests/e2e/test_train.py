@@ -163,14 +163,44 @@ def test_plot_draws_the_learning_curve_as_far_as_it_is(
 
 def test_a_run_folders_winner_best_or_key_is_trained(tmp_path: Path) -> None:
     (tmp_path / "evaluations.csv").write_text("key,genes\ngA,1-1\ngB,2-2\ngC,3-3\n")
+    (tmp_path / "front.csv").write_text("key,genes\n")
     with pytest.raises(UserError, match="no network on its front yet"):
-        chosen(tmp_path, "winner")
+        chosen(tmp_path, "best")
     (tmp_path / "front.csv").write_text("key,genes\ngA,1-1\ngB,2-2\n")
-    assert chosen(tmp_path, "winner") == "1-1"  # none is named yet
+    with pytest.raises(UserError, match="no winner yet; allowed: --genome best"):
+        chosen(tmp_path, "winner")
     (tmp_path / "finalists.csv").write_text("key,genes,winner\ngB,2-2,True\ngA,1-1,False\n")
     assert [chosen(tmp_path, which) for which in ("winner", "best", "gC")] == ["2-2", "1-1", "3-3"]
     with pytest.raises(UserError, match="no gX; allowed: winner, best, or a key"):
         chosen(tmp_path, "gX")
+    (tmp_path / "finalists.csv").write_text("nonsense\n1\n")
+    with pytest.raises(UserError, match=r"finalists\.csv is damaged"):
+        chosen(tmp_path, "winner")
+
+
+def test_it_is_trained_on_what_the_search_was_unless_told_otherwise(experiment: Path) -> None:
+    parallel = "parallel={device: 'cuda:1', precision: float32, channels_last: false, timeout: 9}"
+    loaded = config.load(experiment, [parallel])
+    settings = settings_for(loaded, GENOME).parallel
+    assert (settings.device, settings.precision, settings.channels_last) == (
+        *("cuda:1", "float32"),
+        False,
+    )
+    assert (settings.workers, settings.timeout) == (1, None)
+
+
+def test_the_folder_is_named_after_the_runs_and_the_key(
+    experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text(experiment.read_text())
+    (run / "front.csv").write_text("key,genes\ng,2-4-0-1-0-1\n")
+    monkeypatch.chdir(run)  # whose name is not in what is typed
+    status, told = command("train", ".", "--genome", "best", "--epochs", "1", *ONE_THREAD)
+    assert status == 0, told
+    [out] = [path for path in tmp_path.iterdir() if path.name.startswith("run-")]
+    assert out.name == f"run-{pd.read_csv(out / 'result.csv')['key'][0]}"
 
 
 def test_the_recipe_is_the_searchs_unless_it_has_its_own(experiment: Path) -> None:
@@ -201,6 +231,7 @@ def test_mistakes_are_told_in_a_line(experiment: Path, tmp_path: Path) -> None:
         (GENOME,): "is no run folder; allowed: a run folder, or a genome with --experiment",
         (GENOME, *base, "--set", "recipe.lr=-1"): "recipe.lr: is -1; allowed: more than 0",
         (GENOME, *base, "--set", "colour=red"): "colour: unknown key",
+        (GENOME, *base, "--genome", "best"): "is one; allowed for a run folder",
         (GENOME, *base[:3], there): "holds other files",
         (GENOME, *base, "--set", "data={name: mnist}"): "no MNIST",
     }
