@@ -194,7 +194,7 @@ class FullTraining:
         path = self.path / "checkpoint.pt"
         if path.exists():
             try:
-                state = torch.load(path, weights_only=True)
+                state = torch.load(path, map_location="cpu", weights_only=True)
             except Exception:  # a damaged file raises whatever zip, pickle and torch do
                 raise UserError(
                     f"{path} is damaged; allowed: without it, the training begins anew"

@@ -97,9 +97,9 @@ class Tables:
 
     @cached_property
     def timings(self) -> pd.DataFrame:
-        """A row a training; `from_cache` where another run had done it."""
+        """A row a training, none if no candidate was worth one; `from_cache`: by another run."""
         columns = ("phase", "generation", "seconds")
-        frame = self._read("timings", columns, optional=("from_cache",))
+        frame = self._read("timings", columns, optional=("from_cache",), empty=True)
         if "from_cache" not in frame:
             frame["from_cache"] = False
         frame["from_cache"] = frame["from_cache"].astype(str) == "True"
@@ -136,7 +136,12 @@ class Tables:
         return Winner(str(row["key"]), genes, final=named is not None)
 
     def _read(
-        self, name: str, columns: tuple[str, ...], optional: tuple[str, ...] = ()
+        self,
+        name: str,
+        columns: tuple[str, ...],
+        optional: tuple[str, ...] = (),
+        *,
+        empty: bool = False,
     ) -> pd.DataFrame:
         path = self.path / f"{name}.csv"
         try:
@@ -155,6 +160,6 @@ class Tables:
                 frame[column] = pd.to_numeric(frame[column], errors="coerce")
         whole = [column for column in WHOLE if column in columns and name != "timings"]
         frame = frame.dropna(subset=whole).astype(dict.fromkeys(whole, "int64"))
-        if frame.empty:
+        if frame.empty and not empty:
             raise NotYet(f"{name}.csv has no rows yet")
         return frame

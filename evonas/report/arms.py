@@ -49,6 +49,7 @@ class Run:
     budgets: frozenset[str]
     trained: int
     hours: float
+    from_cache: int
     faults: int
     tested: tuple[float, float] | None
 
@@ -166,6 +167,7 @@ def _read(
     fresh = ~evaluations["cached"].to_numpy(np.bool_)
     failed = evaluations["status"].isin(FAILURES).to_numpy(np.bool_)
     budgets = evaluations["budget"].astype(object).fillna("").astype(str)
+    cached = timings.get("from_cache", pd.Series(False, index=timings.index)).astype(str) == "True"
     # Its timing says how long a training was, also one that diverged half way. A running process
     # writes that row last; until then the budget says it.
     told = timings.drop_duplicates("index").set_index("index")["epochs"]
@@ -181,7 +183,8 @@ def _read(
         epochs=np.where(fresh, np.nan_to_num(epochs), 0.0),
         budgets=frozenset(budgets[fresh]),
         trained=len(timings),
-        hours=float(timings["seconds"].sum()) / 3600,
+        hours=float(timings.loc[~cached, "seconds"].sum()) / 3600,
+        from_cache=int(cached.sum()),
         faults=int((failed & fresh).sum()),
         tested=_tested(path),
     )

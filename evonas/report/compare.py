@@ -206,6 +206,10 @@ def _notes(comparison: Comparison) -> list[str]:
     machines = [[run.environment.get(key) for key in ("processor", "gpus")] for run in runs]
     if any(machine != machines[0] for machine in machines):
         notes.append("Worker hours are of different machines.")
+    spared = [(arm.name, sum(run.from_cache for run in arm.runs)) for arm in arms]
+    told = ", ".join(f"{count:,} of {name}" for name, count in spared if count)
+    if told:
+        notes.append(f"Trainings taken from a cache ({told}) count, but have no worker hours.")
     if "epochs" not in comparison.curves:
         notes.append("A run has trained no epochs, so there is no comparison by epochs.")
     if comparison.box is None:

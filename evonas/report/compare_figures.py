@@ -2,55 +2,26 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
 from evonas.core import Objective
+from evonas.plots.style import CATEGORIES, SMALL, WIDTH, rendered, styled
 from evonas.report.arms import Arm
 from evonas.report.curves import Band, By
 
-WIDTH = 3.35  # inches: a column of 8.5 cm
 ROW, LEGEND_ROW = 1.3, 0.15  # inches
-SMALL = 6.5  # points
 WRAP, HALF = 58, 25  # letters that fit in a line of the legend, and in half of one
-DPI = 300
-# Okabe and Ito (2008), which the colour-blind can tell apart; yellow, which white swallows, is
-# left out. Seven colours and five dashes: no pair comes twice before the 36th arm.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Seven colours and five dashes: no pair comes twice before the 36th arm.
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (2, 1)))
 LABELS: Mapping[By, str] = {"evaluations": "evaluations", "epochs": "trained epochs"}
 Bands = Mapping[By, Sequence[Band]]  # a band an arm
-
-
-def style() -> dict[str, Any]:
-    """All settings of matplotlib's that the figures need."""
-    return {
-        "font.size": 7,
-        "axes.labelsize": 7,
-        "xtick.labelsize": SMALL,
-        "ytick.labelsize": SMALL,
-        "legend.fontsize": SMALL,
-        "legend.title_fontsize": SMALL,
-        "legend.frameon": False,
-        "legend.handlelength": 2.4,
-        "axes.linewidth": 0.6,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "xtick.major.width": 0.6,
-        "ytick.major.width": 0.6,
-        "xtick.major.size": 2.5,
-        "ytick.major.size": 2.5,
-        "lines.linewidth": 1.1,
-        "svg.hashsalt": "evonas",  # the same figure has the same bytes
-    }
 
 
 def best_figure(arms: Sequence[Arm], bands: Bands, objectives: Sequence[Objective]) -> list[bytes]:
@@ -67,7 +38,7 @@ def hypervolume_figure(arms: Sequence[Arm], bands: Bands) -> list[bytes]:
 
 def _drawn(arms: Sequence[Arm], bands: Bands, rows: Mapping[int, str]) -> list[bytes]:
     """A row of panels for each column of the bands that is named, a panel for each `By`."""
-    with matplotlib.style.context(style(), after_reset=True):  # whatever matplotlibrc says
+    with styled():
         names = [textwrap.fill(f"{arm.name}, n={len(arm.runs)}", WRAP) for arm in arms]
         columns = 2 if max(map(len, names)) <= HALF else 1
         lines = sum(name.count("\n") + 1 for name in names)
@@ -91,13 +62,17 @@ def _drawn(arms: Sequence[Arm], bands: Bands, rows: Mapping[int, str]) -> list[b
             ncols=columns,
             title=_told(next(iter(bands.values()))),
             alignment="left",
+            title_fontsize=SMALL,
+            handlelength=2.4,
         )
-        return [_rendered(figure, kind) for kind in ("png", "svg")]
+        png = rendered(figure, "png")
+        figure.set_layout_engine("none")  # laid out once: the next format is to look the same
+        return [png, rendered(figure, "svg")]
 
 
 def _draw(panel: Axes, bands: Sequence[Band], column: int) -> None:
     for i, band in enumerate(bands):
-        colour, dashes = COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)]
+        colour, dashes = CATEGORIES[i % len(CATEGORIES)], DASHES[i % len(DASHES)]
         low, mean, high = (part[:, column] for part in (band.low, band.mean, band.high))
         changes = _changes(low, mean, high)
         x = band.x[changes]
@@ -150,11 +125,3 @@ def _told(bands: Sequence[Band]) -> str:
     if not kinds:
         return "one seed each"
     return f"mean over seeds; band: {', or '.join(kinds)}"
-
-
-def _rendered(figure: Figure, kind: str) -> bytes:
-    """As the bytes of a file, without the time of day in them."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else None)
-    figure.set_layout_engine("none")  # laid out once: the next format is to look the same
-    return buffer.getvalue()

@@ -9,11 +9,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from evonas import config
 from evonas.cli import app
 from evonas.core import Budget, Candidate, Status
 from evonas.data.dataset import split
 from evonas.data.digits import Digits, DigitsParams
+from evonas.evaluators.cached import Cached
 from evonas.evaluators.train import TrainEvaluator, TrainParams
+from evonas.full_training import resume, settings_for, start
 from evonas.training.loop import Hardware
 from evonas.training.recipe import Recipe
 from genomes import NASBench201
@@ -59,6 +62,34 @@ def test_a_run_on_the_gpu_is_the_same_with_one_worker_and_with_two(tmp_path: Pat
         tables.append((out / "evaluations.csv").read_bytes())
         assert (pd.read_csv(out / "evaluations.csv")["status"] == "ok").all()
     assert tables[0] == tables[1]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_full_training_resumed_on_the_gpu_has_the_same_curve(
+    tmp_path: Path, precision: str
+) -> None:
+    loaded = config.load(ROOT / "experiments" / "quickstart.yaml")
+    overrides = ["epochs=3", "parallel.device='cuda:0'", f"parallel.precision={precision}"]
+    settings = settings_for(loaded, "3-3-3-1-3-2", overrides)
+    with start(settings, tmp_path / "whole") as training:
+        assert len(list(training)) == 3
+    with start(settings, tmp_path / "resumed") as training:
+        next(iter(training))
+    with resume(tmp_path / "resumed") as training:
+        assert len(list(training)) == 2
+        training.finish()
+    curves = [(tmp_path / name / "curve.csv").read_bytes() for name in ("whole", "resumed")]
+    assert curves[0] == curves[1]
+
+
+def test_a_cache_gives_what_the_gpu_has_trained(tmp_path: Path) -> None:
+    inner = evaluator("bfloat16")
+    cached = Cached(inner, tmp_path / "cache.sqlite")
+    cached.prepare(tmp_path)
+    candidate = Candidate(SPACE.parse("3-3-3-1-3-2"), budget=Budget(steps=5))
+    first, second = (cached.evaluate(candidate, 5) for _ in range(2))
+    assert (first.cost.from_cache, second.cost.from_cache) == (False, True)
+    assert first.values == second.values
 
 
 def test_too_large_a_batch_is_halved_and_then_given_up() -> None:

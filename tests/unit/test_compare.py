@@ -266,6 +266,10 @@ def test_what_a_cache_answered_counts_as_if_it_had_been_trained(tmp_path: Path) 
     after = load(path)
     assert after.epochs.tolist() == before.epochs.tolist() == [3, 1.5, 3, 0, 0, 3]
     assert after.trained == 4
+    assert (before.from_cache, after.from_cache) == (0, 4)
+    assert (before.hours > 0, after.hours) == (True, 0.0)  # none were spent
+    other = folder(tmp_path / "b", strategy__population=8)
+    assert "taken from a cache (4 of " in Comparison.of([path, other]).text()
 
 
 def test_a_goal_of_max_is_best_at_its_largest(tmp_path: Path) -> None:
@@ -319,7 +323,7 @@ def run_of(losses: Any, references: list[float]) -> Run:
     )
     ones = np.ones(len(losses))
     empty: frozenset[str] = frozenset()
-    return Run(Path(), CONFIG, {}, objectives, losses, ones, empty, len(losses), 0.0, 0, None)
+    return Run(Path(), CONFIG, {}, objectives, losses, ones, empty, len(losses), 0.0, 0, 0, None)
 
 
 def test_hypervolume_is_the_share_of_cells_that_are_dominated() -> None:

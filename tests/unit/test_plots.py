@@ -487,6 +487,14 @@ def test_generation_0_alone_is_drawn(tmp_path: Path) -> None:
     assert "drawn at random" in drawn.skipped["ancestry"]
 
 
+def test_a_run_that_has_trained_nothing_still_shows_why(run_dir: Path) -> None:
+    timings = (run_dir / "timings.csv").read_text().splitlines()[0]
+    (run_dir / "timings.csv").write_text(f"{timings}\n")
+    found = data(run_dir, "cost")
+    assert found["seconds"].tolist() == [0.0, 0.0]
+    assert found["crashed"].sum() == 1
+
+
 @pytest.mark.usefixtures("unsaved")
 def test_a_run_whose_every_training_failed_shows_cost_and_ops(run_dir: Path) -> None:
     table = pd.read_csv(run_dir / "evaluations.csv")
