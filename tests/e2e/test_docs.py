@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from evonas import config, registry, yamlfile
 from evonas.cli import app
 from evonas.data.idx import STEMS, FashionMnist
+from evonas.records.tables import winner
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -113,6 +114,20 @@ def test_every_setting_shown_is_valid(
         experiment = tmp_path / "experiment.yaml"
         experiment.write_text(yamlfile.dump({**base, **yamlfile.parse(text)}))
         config.load(experiment)
+
+
+def test_the_readmes_numbers_are_those_of_the_tables() -> None:
+    readme = (ROOT / "README.md").read_text()
+    reference = ROOT / "results" / "reference" / "fashion_mnist"
+    scores = [winner(reference / arm) for arm in ("genetic", "random")]
+    scores.append(pd.read_csv(reference / "winner" / "result.csv").iloc[0])
+    for score in scores:
+        told = f"{score['params']:,} | {1 - score['test_error']:.4f} ± {score['test_error_se']:.4f}"
+        assert told in readme
+    assert scores[0]["key"] == scores[2]["key"]
+    for arm in ("genetic", "random"):
+        trained = pd.read_csv(reference / arm / "generations.csv")["trained"].sum()
+        assert f"| {trained} | {winner(reference / arm)['params']:,} |" in readme
 
 
 @pytest.mark.figures
