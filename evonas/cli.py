@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -41,6 +42,10 @@ Set = Annotated[
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Worker processes; the file's if not given.")
 ]
+
+# Threads of torch that wait for each other burn a core meanwhile: on a busy machine that cost more
+# than twice the time a step, on an idle one the shorter wait costs little. Read when torch loads.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 KINDS = ("spaces", "strategies", "evaluators", "data", "metrics")
 
