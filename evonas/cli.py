@@ -211,12 +211,18 @@ def show(
         Path | None,
         typer.Option(metavar="FILE", help="Draws a genome into a PNG, SVG or PDF file."),
     ] = None,
+    experiment: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="For a genome: counts it with this experiment's sizes."),
+    ] = None,
 ) -> None:
     """Shows a run's front, best, cost and faults, or what a genome is."""
     from evonas import display
 
     with _reported():
         is_run = Path(what).is_dir()
+        if is_run and experiment is not None:
+            raise UserError("--experiment: sizes a genome; allowed for a run: evonas show RUN_DIR")
         if is_run and draw is not None:
             raise UserError("--draw: draws a genome; allowed for a run: evonas plot RUN_DIR")
         if (Path(what) / "training.yaml").exists():
@@ -224,7 +230,7 @@ def show(
         elif is_run:
             display.show_run(Path(what))
         else:
-            display.show_genome(what)
+            display.show_genome(what, None if experiment is None else config.load(experiment))
             if draw is not None:
                 from evonas import plots
 
@@ -277,7 +283,7 @@ def init(
     ] = None,
 ) -> None:
     """Writes an experiment to begin with, each key explained."""
-    from evonas.starter import starter
+    from evonas.starter import MISSING, starter
 
     with _reported():
         text = starter(file, data, path)
@@ -288,7 +294,9 @@ def init(
             raise UserError(f"{file} is there already; allowed: a new file") from None
         except OSError as error:
             raise UserError(f"{file} cannot be written: {error.strerror}") from None
-        typer.echo(f"{file} is written; next: evonas estimate {file}, then evonas run {file}")
+        first = f"fill in data.path: {MISSING}, then " if MISSING in text else ""
+        steps = f"{first}evonas estimate {file}, then evonas run {file}"
+        typer.echo(f"{file} is written; next: {steps}")
 
 
 @app.command("list")

@@ -375,7 +375,7 @@ def _example(key: str) -> str:
             for section, kind in COMPONENTS.items()
         },
     }
-    return examples.get(key, "the path of a file" if key.endswith(".path") else "a value")
+    return examples.get(key, "a path" if key.endswith(".path") else "a value")
 
 
 def _shown(value: Any) -> str:

@@ -20,10 +20,13 @@ from rich.text import Text
 from evonas import registry, yamlfile
 from evonas.core import FAILURES, UserError
 from evonas.records import tables as recorded
+from evonas.records.files import is_locked
+from evonas.records.folder import check_run_folder
 from evonas.records.tables import read
 from genomes import Genome, SearchSpace
 
 if TYPE_CHECKING:
+    from evonas.config import Experiment
     from evonas.estimate import Estimate
     from evonas.experiment import Run
     from evonas.full_training import FullTraining
@@ -54,14 +57,16 @@ class Progress:
         shown = "-" if best is None else f"{best.evaluation.values[objective.name]:.4g}"
         limit = run.experiment.stop.generations
         generation = f"generation {archive.generations}" + (f"/{limit}" if limit else "")
+        faults = sum(archive.faults.values())
+        # The end is cut off where a terminal is narrow.
         parts = [
             run.experiment.name,
+            self._left(done),
             generation,
             f"{done} evaluations",
             f"best {objective.name} {shown}",
-            f"{archive.hits} hits",
-            f"{sum(archive.faults.values())} faults",
-            self._left(done),
+            *([f"{faults} faults"] if faults else []),
+            *([f"{archive.hits} hits"] if archive.hits else []),
         ]
         return " · ".join(parts)
 
@@ -120,21 +125,26 @@ def show_run(path: Path) -> None:
     """A run folder's front, best, winner, cost and faults, finished or not."""
     console = Console()
     say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
-    if not (path / "config.yaml").is_file():
-        raise UserError(f"{path} is no run folder: it has no config.yaml")
+    check_run_folder(path)
     tables = [path / f"{name}.csv" for name in ("evaluations", "front", "timings")]
     evaluations = read(tables[0]) if all(table.exists() for table in tables) else pd.DataFrame()
     if evaluations.empty:
-        say(f"{path}: no generation is finished yet")
+        say(f"{path}: no generation is finished yet; {_going_on(path)}")
         return
-    console.print(_front_table(read(path / "front.csv"), path))
+    front = read(path / "front.csv")
+    console.print(_front_table(front, path))
+    settings = yamlfile.read(path / "config.yaml")
+    generations = evaluations["generation"].nunique()
+    if not (path / "finalists.csv").exists() and settings["finalists"]["top"]:
+        limit = settings["stop"].get("generations")
+        of = f" of {limit}" if limit else ""
+        say(f"unfinished: generation {generations}{of} is the last; {_going_on(path)}")
     _print_winner(say, path)
     timings = read(path / "timings.csv")
     found = timings.get("from_cache", pd.Series(False, timings.index)).astype(bool)
     trained = timings[~found]
     seconds = timedelta(seconds=round(trained["seconds"].sum()))
     taken = f"; {found.sum()} more taken from the cache" if found.any() else ""
-    generations = evaluations["generation"].nunique()
     say(
         f"cost: {len(evaluations)} evaluations in {generations} generations, "
         f"{int(evaluations['cached'].sum())} answered by an earlier one; "
@@ -143,6 +153,12 @@ def show_run(path: Path) -> None:
     turned_down = int((evaluations["status"] == "infeasible").sum())
     if turned_down:
         say(f"infeasible: {turned_down} of them are outside the constraints")
+    if turned_down == len(evaluations):
+        for constraint in settings["constraints"]:
+            values = evaluations.get(constraint["name"], pd.Series(dtype=float)).dropna()
+            if len(values):
+                low, high = _number(values.min()), _number(values.max())
+                say(f"  no network met them: {constraint['name']} was from {low} to {high}")
     failed = trained[trained["status"].isin(FAILURES)]
     if failed.empty:
         say("faults: none")
@@ -153,6 +169,11 @@ def show_run(path: Path) -> None:
         say(f"faults: {told}; commonest: {commonest.iloc[0] if len(commonest) else '-'}")
     if not evaluations["deterministic"].all() or not _planned_deterministic(path):
         say("deterministic: false, since clock or memory had a say in some rows")
+
+
+def _going_on(path: Path) -> str:
+    """Whether a process is at it, or how to go on."""
+    return "a process is at it" if is_locked(path) else f"go on with: evonas resume {path}"
 
 
 def show_training(path: Path) -> None:
@@ -197,14 +218,32 @@ def show_estimate(name: str, foreseen: Estimate) -> None:
         say(f"GPU memory: about {gigabytes[2]:.1f} GB a worker")
 
 
-def show_genome(text: str) -> None:
-    """What a genome is: its space, spelling, key, and size at the space's default settings."""
+def show_genome(text: str, experiment: Experiment | None = None) -> None:
+    """What a genome is: its space, spelling, key, and size.
+
+    Args:
+        experiment: whose sizes and data to count with; none: the space's default settings.
+    """
     space, genome = parse_genome(text)
     console = Console()
-    from evonas.networks.decode import decode
-    from evonas.networks.profile import profile
+    canonical = space.canonical(genome)
+    if experiment is None:
+        from evonas.networks.decode import decode
+        from evonas.networks.profile import profile
 
-    sizes = profile(decode(space, space.canonical(genome)), (3, 32, 32))
+        found = profile(decode(space, canonical), (3, 32, 32))
+        params, flops = found.params, found.flops
+        counted = "the space's default size, 3x32x32 images, 10 classes"
+    else:
+        from evonas import machine
+        from evonas.experiment import build
+
+        parallel = machine.resolve(experiment.parallel)
+        parts = build(experiment.model_copy(update={"parallel": parallel}))
+        cheap = parts.evaluator.cheap(canonical)
+        params, flops = cheap["params"], cheap["flops"]
+        shape = "x".join(map(str, parts.data.image_shape))
+        counted = f"the sizes of {experiment.name}, {shape} images, {parts.data.classes} classes"
     dead = [
         f"{gene.name} {choice}"
         for gene, live, choice in zip(
@@ -220,11 +259,11 @@ def show_genome(text: str) -> None:
         "genome": space.describe(genome),
         "genes": genome.text,
         "key": space.key(genome),
-        "canonical": space.describe(space.canonical(genome)),
+        "canonical": space.describe(canonical),
         "dead": ", ".join(dead) or "nothing",
-        "params": f"{sizes.params:,}",
-        "flops": f"{sizes.flops:,}",
-        "counted at": "the space's default size, 3x32x32 images, 10 classes",
+        "params": f"{params:,}",
+        "flops": f"{flops:,}",
+        "counted at": counted,
     }
     for name, value in rows.items():
         console.print(f"{name + ':':<12}{value}", markup=False, highlight=False, soft_wrap=True)
@@ -296,4 +335,6 @@ def _planned_deterministic(path: Path) -> bool:
 def _number(value: Any) -> str:
     if pd.isna(value):
         return "-"
+    if abs(value) >= 1e12:
+        return f"{value:.4g}"
     return f"{int(value):,}" if float(value).is_integer() and abs(value) >= 1 else f"{value:.4f}"

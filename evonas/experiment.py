@@ -20,7 +20,7 @@ from evonas.finalists import run_finals
 from evonas.loop import evolve
 from evonas.records import files
 from evonas.records.archive import known_references
-from evonas.records.folder import Hold, begin, note_data
+from evonas.records.folder import Hold, begin, check_run_folder, note_data
 from evonas.records.run import RunFolder
 from genomes import Genome, SearchSpace
 
@@ -218,8 +218,7 @@ def resume(path: Path, overrides: Sequence[str] = ()) -> Run:
     Raises:
         UserError: no run folder, or an override that would change what has been done.
     """
-    if not (path / "config.yaml").is_file():
-        raise UserError(f"{path} is no run folder: it has no config.yaml")
+    check_run_folder(path)
     for override in overrides:
         key = override.partition("=")[0]
         if not any(key == free or key.startswith(f"{free}.") for free in RESUMABLE):

@@ -8,7 +8,9 @@ import re
 from pathlib import Path
 
 from evonas import registry, yamlfile
-from evonas.core import UserError
+from evonas.core import DataParams, UserError
+
+MISSING = "PATH/TO/DATA"
 
 TEMPLATE = """\
 # What to search, with what, on what. Foresee the cost, run, and look:
@@ -96,12 +98,20 @@ def starter(file: Path, data: str, path: str | None) -> str:
     lines = [f"name: {data}"]
     if path is not None and not Path(path).expanduser().is_absolute():
         path = os.path.relpath(path, file.parent)  # as seen from the experiment file
-    if path is None and "path" in params.model_fields and params.model_fields["path"].is_required():
-        path = "PATH/TO/DATA"
+    looked_for = getattr(registry.load("data", data), "packaged", ())
+    if path is None and "path" in params.model_fields and not looked_for:
+        path = MISSING
     if path is not None:
         if "path" not in params.model_fields:
             raise UserError(f"--path: {data} has none; allowed: without --path")
-        lines.append(f"path: {_scalar(path)}")
+        line = f"path: {_scalar(path)}"
+        hint = "# where they are, as seen from this file"
+        lines.append(f"{line:<28}{hint}" if path == MISSING else line)
+    for key, field in params.model_fields.items():
+        if key not in (*DataParams.model_fields, "name", "path"):
+            value = str(field.default).lower() if field.default in (True, False) else field.default
+            meaning = (field.description or "").rstrip(".")
+            lines.append(f"{f'{key}: {value}':<28}# {meaning[:1].lower()}{meaning[1:]}")
     name = re.sub(r"[^A-Za-z0-9._-]", "-", file.stem).strip("._-") or "experiment"
     return TEMPLATE.format(
         file=file, name=_scalar(name[:64]), run=name[:64], data="\n  ".join(lines)

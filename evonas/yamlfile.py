@@ -52,7 +52,8 @@ def parse(text: str) -> Any:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         problem = error.problem or error.context or "a mistake"
-        raise UserError(f"{where}{problem}; allowed: plain YAML") from None
+        allowed = "spaces to indent with" if "\\t" in problem else "plain YAML"
+        raise UserError(f"{where}{problem}; allowed: {allowed}") from None
     except yaml.YAMLError as error:
         raise UserError(f"{' '.join(str(error).split())}; allowed: plain YAML") from None
     except RecursionError:

@@ -90,7 +90,11 @@ class SearchSpace:
         """
         parts = text.strip().removeprefix("g").split("-")
         if not all(part.isascii() and part.isdigit() for part in parts):
-            raise ValueError(f"{text!r} is no genome of {self.name}; write genes as 0-3-1")
+            example = "-".join(str(i % count) for i, count in enumerate(self.choices))
+            count = len(self.genes)
+            raise ValueError(
+                f"{text!r} is no genome of {self.name}; write {count} genes: {example}"
+            )
         return self.genome(int(part) for part in parts)
 
     def live(self, genome: Genome) -> tuple[bool, ...]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, deque
+import time
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
-from evonas.core import Candidate, Evaluation, Evaluator, SearchFailed, Status
+from evonas.core import Candidate, Cost, Evaluation, Evaluator, SearchFailed, Status
 from evonas.evaluators import worker
 from evonas.evaluators.pool import Workers
 from evonas.loop import describe
@@ -70,6 +71,7 @@ class Parallel:
         waiting = deque(range(len(tasks)))
         suspects: deque[int] = deque()
         tries: Counter[int] = Counter()  # alone
+        spent: dict[int, float] = defaultdict(float)  # seconds, over all attempts
         barren = 0
         while waiting or suspects:
             alone = bool(suspects)
@@ -78,10 +80,11 @@ class Parallel:
             for i, evaluation in self._round(tasks, numbers, 1 if alone else self.workers.count):
                 barren = 0
                 tries[i] += alone
+                spent[i] += evaluation.cost.seconds
                 if evaluation.status is Status.CRASHED and tries[i] < TRIES_ALONE:
                     suspects.append(i)
                     continue
-                cost = replace(evaluation.cost, attempts=1 + tries[i])
+                cost = replace(evaluation.cost, attempts=1 + tries[i], seconds=spent[i])
                 yield i, replace(evaluation, cost=cost)
             if alone:
                 suspects.extendleft(numbers)  # not begun
@@ -93,6 +96,7 @@ class Parallel:
     ) -> Iterator[tuple[int, Evaluation]]:
         """Takes numbers off the queue until it is empty or a worker has died."""
         flying: dict[Future[Evaluation], int] = {}
+        begun: dict[int, float] = {}
         while numbers or flying:
             try:
                 while numbers and len(flying) < at_once:
@@ -101,6 +105,7 @@ class Parallel:
                     future = self.workers.submit(
                         worker.work, self.evaluator, candidate, seed, trace, self.timeout
                     )
+                    begun[numbers[0]] = time.time()
                     flying[future] = numbers.popleft()
                 done, _ = wait(flying, return_when=FIRST_COMPLETED)
                 for future in done:
@@ -109,7 +114,7 @@ class Parallel:
             except BrokenProcessPool as error:
                 self.workers.renew()
                 self._last_death = describe(error.__cause__ or error)
-                yield from self._after_death(tasks, numbers, flying, str(error))
+                yield from self._after_death(tasks, numbers, flying, begun, str(error))
                 return
 
     def _after_death(
@@ -117,9 +122,11 @@ class Parallel:
         tasks: Sequence[Task],
         numbers: deque[int],
         flying: Mapping[Future[Evaluation], int],
+        begun: Mapping[int, float],
         message: str,
     ) -> Iterator[tuple[int, Evaluation]]:
         """What became of those in flight: done after all, timed out, crashed, or not begun."""
+        ended = time.time()
         wait(flying)
         codes = re.search(r"exit codes of the workers are \{(.*?)\}", message)
         died = f"its worker died: {codes[1] if codes else 'exit code unknown'}"
@@ -136,7 +143,8 @@ class Parallel:
                 trace.unlink(missing_ok=True)
                 status = Status.TIMEOUT if timed_out else Status.CRASHED
                 text = f"took longer than {self.timeout:g} s" if timed_out else died
-                yield i, Evaluation(tasks[i][0], {}, status, message=text, deterministic=False)
+                cost = Cost(seconds=ended - begun[i], started=begun[i])
+                yield i, Evaluation(tasks[i][0], {}, status, cost, text, deterministic=False)
 
 
 def _result(future: Future[Evaluation], candidate: Candidate) -> Evaluation:

@@ -33,6 +33,9 @@ MOST = 40  # networks that can still be told apart
 MOST_COLUMNS = 14
 LABELLED = 12
 KEY = 5.5  # points
+ORIGINS = dict(  # a marker means the same in every figure; what else a strategy names is a star
+    zip(("sampled", "crossover", "crossover+mutation", "mutation"), MARKERS, strict=False)
+)
 THROUGH = 0.07  # inches, for a line that passes
 
 
@@ -216,7 +219,8 @@ def _draw_births(
     norm = Normalize(low, high)
     shades = sequence().with_extremes(bad="0.75")
     origins = list(dict.fromkeys(sorted(birth.origin for birth in births)))
-    for origin, marker in zip(origins, MARKERS * len(origins), strict=False):
+    for origin in origins:
+        marker = ORIGINS.get(origin, "*")
         some = [i for i, birth in enumerate(births) if birth.origin == origin]
         points = [places[births[i].key, columns.index(births[i].generation)] for i in some]
         x, y = np.array(points).T

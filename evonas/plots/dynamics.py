@@ -104,7 +104,9 @@ def hypervolume(tables: Tables) -> Drawing:
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         ax.set_xlabel("evaluations")
     if all(objective.reference is not None for objective in tables.objectives):
-        told = "reference point: " + ", ".join(map(_reference, tables.objectives))
+        # Lines break between objectives, not within one.
+        points = [_reference(each).replace(" ", "\xa0") for each in tables.objectives]
+        told = f"reference\xa0point: {', '.join(points)}"
         ax.set_xlabel(f"{ax.get_xlabel()}\n{textwrap.fill(told, 50)}")
     return Drawing(figure, frame)
 

@@ -16,6 +16,7 @@ from evonas import registry, yamlfile
 from evonas.core import Objective, Status, UserError
 from evonas.plots.style import NotYet
 from evonas.records import tables
+from evonas.records.folder import check_run_folder
 from genomes import Gene, SearchSpace
 
 TEXT = ("key", "genes", "parents", "origin", "status", "phase")
@@ -50,8 +51,7 @@ class Tables:
             UserError: `path` is no run folder.
         """
         self.path = path
-        if not (path / "config.yaml").is_file():
-            raise UserError(f"{path} is no run folder: it has no config.yaml")
+        check_run_folder(path)
         try:
             self.settings: dict[str, Any] = yamlfile.read(path / "config.yaml")
             self.objectives = tuple(Objective(**given) for given in self.settings["objectives"])

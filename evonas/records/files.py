@@ -47,6 +47,18 @@ def lock(run_dir: Path) -> IO[str]:
     return file
 
 
+def is_locked(run_dir: Path) -> bool:
+    """Whether a process has the run folder."""
+    try:
+        with (run_dir / "lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
 def log_to(path: Path) -> logging.Handler:
     """Has evonas log into a file, until the handler is taken off and closed."""
     handler = logging.FileHandler(path, encoding="utf-8")

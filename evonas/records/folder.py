@@ -88,6 +88,19 @@ def begin(path: Path, marker: str) -> Hold:
     return hold
 
 
+def check_run_folder(path: Path) -> None:
+    """Raises UserError if a folder is not a search's, with what it is instead."""
+    if (path / "config.yaml").is_file():
+        return
+    if not path.exists():
+        raise UserError(f"{path} does not exist; allowed: a run folder")
+    if (path / "training.yaml").is_file():
+        raise UserError(f"{path} is a full training's folder; allowed: that of a search")
+    inside = sorted(str(found.parent) for found in path.glob("*/config.yaml"))
+    hint = f"; run folders in it: {', '.join(inside[:5])}" if inside else ""
+    raise UserError(f"{path} is no run folder: it has no config.yaml{hint}")
+
+
 def note_data(path: Path, fingerprint: str) -> None:
     """Writes the data's fingerprint into `environment.json`, or holds the data against it.
 

@@ -16,6 +16,7 @@ from evonas import yamlfile
 from evonas.core import FAILURES, Objective, Status, UserError
 from evonas.pareto import Array, Losses
 from evonas.records import tables
+from evonas.records.folder import check_run_folder
 from evonas.records.tables import read
 
 # What cannot change a network's values; of `data`, the fingerprint says more than the path.
@@ -86,8 +87,7 @@ def load(path: Path) -> Run:
     Raises:
         UserError: it is none, has no generation yet, or is damaged.
     """
-    if not (path / "config.yaml").is_file():
-        raise UserError(f"{path} is no run folder: it has no config.yaml")
+    check_run_folder(path)
     tables = [path / f"{name}.csv" for name in ("evaluations", "timings")]
     try:
         config = yamlfile.read(path / "config.yaml")

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from evonas.core import Objective
-from evonas.plots.style import CATEGORIES, SMALL, WIDTH, rendered, styled
+from evonas.plots.style import CATEGORIES, SMALL, WIDTH, Measure, rendered, styled
 from evonas.report.arms import Arm
 from evonas.report.curves import Band, By
 
@@ -21,19 +21,20 @@ WRAP, HALF = 58, 25  # letters that fit in a line of the legend, and in half of 
 # Seven colours and five dashes: no pair comes twice before the 36th arm.
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (2, 1)))
 LABELS: Mapping[By, str] = {"evaluations": "evaluations", "epochs": "trained epochs"}
+HYPERVOLUME = "hypervolume (share)"
 Bands = Mapping[By, Sequence[Band]]  # a band an arm
 
 
 def best_figure(arms: Sequence[Arm], bands: Bands, objectives: Sequence[Objective]) -> list[bytes]:
     """Best so far: a row of panels an objective; as PNG and SVG."""
-    labels = [f"best {objective.name}" for objective in objectives]
-    return _drawn(arms, bands, dict(enumerate(labels)))
+    names = [objective.name for objective in objectives]
+    return _drawn(arms, bands, dict(enumerate(names)))
 
 
 def hypervolume_figure(arms: Sequence[Arm], bands: Bands) -> list[bytes]:
     """Hypervolume, as a share of the box; as PNG and SVG."""
     last = len(arms[0].runs[0].objectives)
-    return _drawn(arms, bands, {last: "hypervolume (share)"})
+    return _drawn(arms, bands, {last: HYPERVOLUME})
 
 
 def _drawn(arms: Sequence[Arm], bands: Bands, rows: Mapping[int, str]) -> list[bytes]:
@@ -45,11 +46,10 @@ def _drawn(arms: Sequence[Arm], bands: Bands, rows: Mapping[int, str]) -> list[b
         height = ROW * len(rows) + LEGEND_ROW * (2 + -(-lines // columns))
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         axes = figure.subplots(len(rows), len(bands), squeeze=False, sharey="row", sharex="col")
-        for row, (column, label) in zip(axes, rows.items(), strict=True):
+        for row, (column, name) in zip(axes, rows.items(), strict=True):
             for panel, by in zip(row, bands, strict=True):
                 _draw(panel, bands[by], column)
-            _scale(row[0], [band for each in bands.values() for band in each], column)
-            row[0].set_ylabel(label)
+            _scale(row[0], [band for each in bands.values() for band in each], column, name)
         for panel, by in zip(axes[-1], bands, strict=True):
             panel.set_xlabel(LABELS[by])
             panel.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
@@ -92,14 +92,17 @@ def _changes(*columns: Any) -> Any:
     return kept
 
 
-def _scale(panel: Axes, bands: Sequence[Band], column: int) -> None:
-    """Logarithmic for a best that spans more than a factor of five.
+def _scale(panel: Axes, bands: Sequence[Band], column: int, name: str) -> None:
+    """Named as in a run's own figures; logarithmic for a best that spans more than a factor of
+    five.
 
     Hypervolume rises fast and then slowly: its panel begins where a tenth of the way is behind, or
     what matters later could not be seen.
     """
     values = np.concatenate([np.append(b.low[:, column], b.high[:, column]) for b in bands])
     values = values[np.isfinite(values)]
+    measure = Measure(name, values)
+    panel.set_ylabel(name if name == HYPERVOLUME else f"best {measure.label}")
     if not len(values):
         return
     low, high = values.min(), values.max()
@@ -113,10 +116,8 @@ def _scale(panel: Axes, bands: Sequence[Band], column: int) -> None:
         subs = (1, 2, 5) if high / low < 300 else (1,)
         panel.yaxis.set_major_locator(LogLocator(subs=subs))
         panel.yaxis.set_minor_formatter(NullFormatter())
-    if high >= 1000:
-        panel.yaxis.set_major_formatter(EngFormatter(sep=""))
-    elif low > 1e-3:
-        panel.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
+    if measure.share or measure.large or low > 1e-3:
+        panel.yaxis.set_major_formatter(measure.formatter)
 
 
 def _told(bands: Sequence[Band]) -> str:

@@ -68,6 +68,16 @@ def test_init_knows_which_data_sets_need_a_path(name: str, tmp_path: Path) -> No
         config.load(tmp_path / "x.yaml")
 
 
+def test_init_has_every_key_of_a_data_set_and_says_what_to_fill_in(tmp_path: Path) -> None:
+    text = starter(tmp_path / "x.yaml", "image_folder", None)
+    for line in ("path: PATH/TO/DATA", "size: 32 ", "grey: false ", "flippable: true "):
+        assert line in text
+    status, told = command("init", tmp_path / "y.yaml", "--data", "cifar10")
+    assert status == 0
+    assert "fill in data.path" in told
+    assert "fill in" not in command("init", tmp_path / "z.yaml")[1]
+
+
 def test_init_overwrites_nothing_and_tells_mistakes(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text("mine")

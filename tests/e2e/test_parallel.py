@@ -94,6 +94,7 @@ def test_a_hang_is_a_timeout_even_in_c_and_is_not_tried_again(
     assert found[guilty].status is Status.TIMEOUT
     assert not found[guilty].deterministic
     assert "1.5" in found[guilty].message
+    assert found[guilty].cost.seconds >= 1.5
     assert all(e.status is Status.OK for text, e in found.items() if text != guilty)
     assert Counter(notes.read_text().split())[guilty] == 1
 
@@ -111,6 +112,8 @@ def test_many_faults_at_once_are_told_apart(workers: list[Workers], tmp_path: Pa
     assert "EXIT(7)" in found[GENOMES[1]].message
     assert "SIGKILL" in found[GENOMES[3]].message
     assert all(found[text].status is Status.OK for text in GENOMES[4:])
+    assert all(found[text].cost.seconds > 0 for text in GENOMES)
+    assert found[GENOMES[2]].cost.started > 0
     assert not list((tmp_path / "scratch").glob("trace-*"))
 
 

@@ -273,6 +273,43 @@ def test_a_folder_in_use_is_refused(run_dir: Path) -> None:
     assert str(os.getpid()) in result.stderr
 
 
+def test_show_says_that_a_search_is_unfinished_and_how_to_go_on(
+    run_dir: Path, tmp_path: Path
+) -> None:
+    from evonas.records.files import lock
+
+    killed = tmp_path / "killed"
+    shutil.copytree(run_dir, killed)
+    (killed / "finalists.csv").unlink()
+    shown = evonas("show", killed).output
+    assert f"unfinished: generation 2 of 2 is the last; go on with: evonas resume {killed}" in shown
+    held = lock(killed)
+    assert "a process is at it" in evonas("show", killed).output
+    held.close()
+    assert "unfinished" not in evonas("show", run_dir).output
+
+
+def test_a_search_in_which_no_network_meets_the_constraints_says_what_they_were(
+    experiment: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "none"
+    strict = ("--set", "constraints=[{name: params, max: 1}]", "--set", "finalists.top=0")
+    result = evonas("run", experiment, "--out", out, *strict)
+    assert result.exit_code == 0, result.output
+    seen = pd.read_csv(out / "evaluations.csv")["params"]
+    told = f"no network met them: params was from {seen.min():,.0f} to {seen.max():,.0f}"
+    assert told in result.output
+
+
+@pytest.mark.figures
+@pytest.mark.parametrize("command", ["resume", "plot"])
+def test_a_folder_that_is_no_runs_is_told_from_one_that_is_not_there(
+    command: str, run_dir: Path, tmp_path: Path
+) -> None:
+    assert "does not exist" in evonas(command, tmp_path / "nowhere").stderr
+    assert str(run_dir) in evonas(command, run_dir.parent).stderr
+
+
 @pytest.mark.parametrize(
     "override", ["strategy.population=8", "seed=2", "budget.epochs=9", "stop.generations=1"]
 )
@@ -430,6 +467,15 @@ def test_show_tells_what_a_genome_is() -> None:
     assert text in by_text.output
     assert "g0-3-0-1-0-3" in by_text.output  # the same two convolutions in a row, spelt smaller
     assert f"{72656 + 650 + 2 * 243040:,}" in by_text.output
+
+
+def test_show_counts_a_genome_with_an_experiments_sizes(experiment: Path, run_dir: Path) -> None:
+    row = pd.read_csv(run_dir / "front.csv").iloc[0]
+    shown = evonas("show", row["key"], "--experiment", experiment).output
+    assert f"{row['params']:,}" in shown
+    assert f"{row['flops']:,}" in shown
+    assert "1x8x8 images" in shown
+    assert evonas("show", run_dir, "--experiment", experiment).exit_code == 2
 
 
 @pytest.mark.parametrize("what", ["nowhere", "1-2-3", "|nor_conv_9x9~0|+|none~0|none~1|"])

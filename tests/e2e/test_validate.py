@@ -272,7 +272,7 @@ WRONG = {
         ["data: no CIFAR-100 in ", "away; allowed: data.path"],
     ),
     "not YAML": ("name: [digits\nseed: }\n", ["line 2, column 5", "allowed: plain YAML"]),
-    "tab": ("name: digits\n\tseed: 0\n", ["line 2, column 1", "allowed: plain YAML"]),
+    "tab": ("name: digits\n\tseed: 0\n", ["line 2, column 1", "allowed: spaces to indent with"]),
     "empty": ("", ["holds nothing", "a mapping with the keys name, seed, space"]),
     "comments only": ("# nothing yet\n", ["holds nothing"]),
     "list": ("- name: digits\n- seed: 0\n", ["holds a list", "a mapping with the keys"]),

@@ -132,7 +132,7 @@ def test_keys_begin_with_a_letter_so_that_no_table_reader_makes_them_numbers() -
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        pytest.param("", "is no genome of nasbench201/v1; write genes as 0-3-1", id="empty"),
+        pytest.param("", "is no genome of nasbench201/v1; write 6 genes: 0-1-2-3-4-0", id="empty"),
         pytest.param("resnet", "'resnet' is no genome", id="a-name"),
         pytest.param("333132", "has 6 genes, got 1", id="no-hyphens"),
         pytest.param("3-3-3-1-3", "has 6 genes, got 5", id="a-gene-too-few"),
