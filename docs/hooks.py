@@ -1,7 +1,7 @@
 """Puts into the pages what the code says of itself: every key of the YAML, every command.
 
-mkdocs calls `on_page_markdown`, so a built site is always current. The pages hold the same text, for
-those who read them elsewhere; run as a script, this writes it there anew.
+mkdocs calls `on_page_markdown`, so a built site is always current. The pages hold the same text,
+for those who read them elsewhere; run as a script, this writes it there anew.
 """
 
 from __future__ import annotations
