@@ -1,8 +1,13 @@
-"""Puts into the pages what the code says of itself: every key of the YAML, every command."""
+"""Puts into the pages what the code says of itself: every key of the YAML, every command.
+
+mkdocs calls `on_page_markdown`, so a built site is always current. The pages hold the same text,
+for those who read them elsewhere; run as a script, this writes it there anew.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import Any, get_args
 
 import typer
@@ -37,12 +42,35 @@ SECTIONS = {
 }
 
 
+WIDTH = 90  # of the commands' help, whatever the terminal
+
+
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Called by mkdocs for each page; `<!-- keys -->` and `<!-- commands -->` are filled in."""
-    for marker, text in (("<!-- keys -->", keys), ("<!-- commands -->", commands)):
-        if marker in markdown:
-            markdown = markdown.replace(marker, text())
+    """Called by mkdocs for each page; what stands between two markers is made anew."""
+    return refreshed(markdown)
+
+
+def refreshed(markdown: str) -> str:
+    """A page with current text between `<!-- keys -->` and `<!-- /keys -->`, or `commands`."""
+    for name, text in (("keys", keys), ("commands", commands)):
+        begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        if begin in markdown:
+            before, _, rest = markdown.partition(begin)
+            _, found, after = rest.partition(end)
+            if not found:
+                raise ValueError(f"{begin} stands in a page without {end}")
+            markdown = f"{before}{begin}\n\n{text()}\n\n{end}{after}"
     return markdown
+
+
+def main() -> None:
+    """Writes the pages that are not current, and says which."""
+    for page in sorted(Path(__file__).parent.rglob("*.md")):
+        before = page.read_text(encoding="utf-8")
+        after = refreshed(before)
+        if after != before:
+            page.write_text(after, encoding="utf-8")
+            print(f"{page} is written anew")
 
 
 def keys() -> str:
@@ -61,12 +89,16 @@ def keys() -> str:
 
 
 def commands() -> str:
-    """The help of every command, as the terminal shows it."""
+    """The help of every command, as a terminal shows it."""
     group: Any = typer.main.get_command(app)
+    whole = group.context_class(
+        group, info_name="evonas", terminal_width=WIDTH, **group.context_settings
+    )
     parts = []
     for name, command in group.commands.items():
-        context = command.context_class(command, info_name=f"evonas {name}", max_content_width=90)
-        parts.append(f"## evonas {name}\n\n```text\n{command.get_help(context)}\n```")
+        context = command.context_class(command, info_name=name, parent=whole)
+        told = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
+        parts.append(f"## evonas {name}\n\n```text\n{told}\n```")
     return "\n\n".join(parts)
 
 
@@ -161,3 +193,7 @@ def _models(annotation: Any) -> list[type[Params]]:
     if isinstance(annotation, type) and issubclass(annotation, Params):
         return [annotation]
     return [model for inner in get_args(annotation) for model in _models(inner)]
+
+
+if __name__ == "__main__":
+    main()

@@ -27,9 +27,10 @@ class Stop(Params):
     """When a search ends; with several limits, at the first. A generation begun is finished."""
 
     generations: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
-    """So many."""
+    """How many generations the search has. Give this, `evaluations`, or both."""
     evaluations: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
-    """So many candidates; the generation begun is finished."""
+    """No new generation begins once this many candidates have been evaluated. One that has begun
+    is finished, so there may be some more."""
 
     def model_post_init(self, context: object) -> None:
         if self.generations is None and self.evaluations is None:
@@ -40,37 +41,43 @@ class Finalists(Params):
     """The best of the front, trained again before a winner is named."""
 
     top: Annotated[int, Field(ge=0, le=1000)] = 3
-    """How many of the front, the best by the first objective; 0: no finalists, no winner."""
+    """How many networks of the front become finalists: the best by the first objective. With 0
+    there are no finalists and no winner."""
     seeds: Annotated[int, Field(ge=1, le=1000)] = 3
-    """Trainings each."""
+    """How often each finalist is trained, each time with another seed."""
     budget: Budget | None = None
-    """Of each training; none: the search's."""
+    """How long each finalist is trained. Without it, as long as a candidate of the search."""
 
 
 class TrainingParams(Params):
     """How `evonas train` trains the chosen network, on all images but the test part."""
 
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 30
-    """Passes over all images but the test part."""
+    """How many passes over all images but the test part."""
     recipe: Recipe | None = None
-    """How it is trained; none: as in the search."""
+    """How the network is trained. Without it, as in the search."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Of weights and batches."""
+    """The seed of this training: of its first weights and of the order of its images."""
 
 
 class ParallelParams(Params):
     workers: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
-    """Processes; auto: one a core, or one a GPU."""
+    """How many processes train at the same time. `auto`: one for each GPU, or, on a CPU, one for
+    each core."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+(,\d+)*)$")] = "auto"
-    """`auto`, `cpu`, `cuda`, or GPUs by number, `cuda:0,1`."""
+    """Where networks are trained: `cpu`, `cuda` (all GPUs), or some GPUs by their numbers, such as
+    `cuda:0,1`. `auto`: all GPUs if there are any, else the CPU."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """auto: bfloat16 on GPUs that have it."""
+    """The kind of numbers that a training computes with. `auto`: bfloat16 on GPUs that support it,
+    else float32."""
     channels_last: bool | None = None
-    """The memory format; none: where it pays."""
+    """Whether images and weights lie in memory with their channels last, which can be faster on
+    GPUs. Without it: true with bfloat16, else false."""
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
-    """torch's, of each worker."""
+    """How many CPU threads torch uses in each worker process."""
     timeout: Annotated[float, Field(gt=0, le=10_000_000)] | None = None
-    """Seconds that an evaluation may take; none: for ever, also one that hangs."""
+    """Seconds after which an evaluation is ended, with the status `timeout`. Without it, none is
+    ever ended, not even one that hangs."""
 
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -80,46 +87,57 @@ class Experiment(Params):
     """One search, from data to winner."""
 
     name: Name
-    """Of the run."""
+    """The name of the run: up to 64 letters, digits, `.`, `_` and `-`, the first a letter or a
+    digit. The run folder is `results/NAME-seedN` unless `--out` names another."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Of the search and of every training in it."""
+    """The seed of the run: all random numbers of the search and of its trainings derive from it."""
     space: SerializeAsAny[Params]
-    """The networks to choose from."""
+    """The networks that the search can choose from, and their size."""
     data: SerializeAsAny[DataParams]
-    """The images."""
+    """The images, and how they are split into parts."""
     strategy: SerializeAsAny[Params]
-    """What chooses the next candidates."""
+    """How the next candidates are chosen."""
     evaluator: SerializeAsAny[Params]
-    """What measures a candidate."""
+    """How a candidate is measured."""
     budget: Budget | None = None
-    """How long a candidate is trained."""
+    """How long each candidate of the search is trained. The evaluator `train` requires it."""
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=20, strict=False)]
-    """What is wanted, the first first."""
+    """What is searched for. The first objective ranks the finalists and names the winner."""
     constraints: Annotated[tuple[Constraint, ...], Field(max_length=20, strict=False)] = ()
-    """Bounds; a network outside is not trained."""
+    """Bounds on metrics. A network outside a bound never comes onto the front, and one whose
+    `params` or `flops` are outside is not trained at all."""
     stop: Stop
-    """When the search ends; with several limits, at the first."""
+    """When the search ends. With two limits, the one that is reached first ends it."""
     finalists: Finalists = Finalists()
-    """The best of the front, trained again before a winner is named."""
+    """The best networks of the front, which are trained again before a winner is named."""
     training: TrainingParams = TrainingParams()
-    """How `evonas train` trains the chosen network."""
+    """How `evonas train` trains the chosen network in full."""
     parallel: ParallelParams = ParallelParams()
-    """What it runs on."""
+    """What hardware the run uses, and how long one evaluation may take."""
     cache: Annotated[str, Field(min_length=1)] | None = None
-    """A file in which runs find each other's trainings again; made if it is not there."""
+    """A file that keeps finished trainings, so that no other run that names it trains them again.
+    It is made if it does not exist. Without it, trainings are not shared."""
 
 
 class TrainingRun(Params):
     """One network's full training: `training.yaml` of its folder."""
 
     name: Name
+    """The name of the experiment that the network comes from."""
     genome: Annotated[str, Field(min_length=1)]
+    """The network's genome: as the space writes it, as genes, or as a key."""
     space: SerializeAsAny[Params]
+    """The space that the genome belongs to, and the size of the network."""
     data: SerializeAsAny[DataParams]
+    """The images, and how they are split into parts."""
     epochs: Annotated[int, Field(ge=1, le=100_000)]
+    """How many passes over all images but the test part."""
     recipe: Recipe
+    """How the network is trained."""
     seed: Annotated[int, Field(ge=0, lt=2**63)]
+    """The seed of this training: of its first weights and of the order of its images."""
     parallel: ParallelParams
+    """What hardware the training uses."""
 
 
 T = TypeVar("T", Experiment, TrainingRun)

@@ -42,13 +42,17 @@ class DataParams(Params):
     """How a data set is split, stratified by class; a data set adds what it needs beside."""
 
     val: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Share of all images that candidates are compared on."""
+    """The validation part, on which candidates are compared, as a share of all images. (A test part
+    that comes with the set does not count among all images.)"""
     test: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Share of all images that the winner is tested on; not used if the set brings a test part."""
+    """The test part, on which only the winner is measured, as a share of all images. Not used if
+    the set comes with a test part."""
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Of the split; not the run's seed, so that all runs share a split."""
+    """The seed of the split into parts. It is not the run's seed: runs with different seeds have
+    the same split."""
     subset: Annotated[int, Field(ge=2, le=100_000_000)] | None = None
-    """Images to search on, of each class its share; none: all but the test part."""
+    """How many images the search uses, training and validation parts together; each class keeps
+    its share. Without it, all but the test part."""
 
     def model_post_init(self, context: object) -> None:
         if self.val + self.test >= 1:
@@ -63,23 +67,24 @@ class Objective(Params):
     """A named goal. `reference` is the hypervolume's, in the objective's own unit."""
 
     name: Annotated[str, Field(min_length=1)]
-    """A metric; `evonas list metrics` names them."""
+    """The metric that is to be improved; `evonas list metrics` names all of them."""
     goal: Literal["min", "max"] = "min"
-    """Whether less or more of it is wanted."""
+    """`min` if less of the metric is better, `max` if more is better."""
     reference: float | None = None
-    """The hypervolume's reference, in the metric's unit; none: 1 for an error, the largest
-    network's value for what is known without training, else the worst of the first generation."""
+    """Where the hypervolume is measured from, in the metric's unit. Without it, where less is
+    better: 1 for an error, the largest network's value for `params` and `flops`. In all other
+    cases: the worst value of the first generation."""
 
 
 class Constraint(Params):
     """Bounds on a metric; outside them a network is infeasible."""
 
     name: Annotated[str, Field(min_length=1)]
-    """A metric; `evonas list metrics` names them."""
+    """The metric that is bounded; `evonas list metrics` names all of them."""
     min: float | None = None
-    """The least allowed."""
+    """The smallest value allowed. Give this, `max`, or both."""
     max: float | None = None
-    """The most allowed."""
+    """The largest value allowed. Give this, `min`, or both."""
 
     def violation(self, values: Mapping[str, float]) -> float:
         """How far outside the bounds, as a share of the bound; 0 inside or if not known yet."""
@@ -106,13 +111,16 @@ class Budget(Params):
     """
 
     epochs: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """Passes over the training images."""
+    """How many passes over the training images. Give exactly one of `epochs`, `steps` and
+    `seconds`."""
     steps: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
-    """Batches."""
+    """How many training steps, of one batch of images each."""
     seconds: Annotated[float, Field(gt=0, le=10_000_000)] | None = None
-    """By the clock: not the same from run to run."""
+    """How many seconds by the clock. What is trained in them depends on the machine, so the same
+    file and seed need not give the same tables."""
     horizon: Annotated[float, Field(gt=0, le=100_000_000)] | None = None
-    """What the schedule of the learning rate is laid out for, same unit; none: the budget."""
+    """The length that the learning rate's schedule is made for, in the budget's unit and not below
+    the budget. Without it, the budget. If it is longer, the training stops in mid-schedule."""
 
     def model_post_init(self, context: Any) -> None:
         if sum(amount is not None for amount in (self.epochs, self.steps, self.seconds)) != 1:

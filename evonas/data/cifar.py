@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evonas.core import UserError
-from evonas.data.dataset import Images, PathParams, Statistics
+from evonas.data.dataset import Images, PathParams, SomePath, Statistics
 
 SHAPE = (3, 32, 32)
 PIXELS = 3 * 32 * 32
@@ -20,10 +20,18 @@ PIXELS = 3 * 32 * 32
 
 class Cifar10Params(PathParams):
     name: Literal["cifar10"] = "cifar10"
+    path: SomePath = None
+    """The folder of the files, or the one that holds `cifar-10-batches-bin` or
+    `cifar-10-batches-py`, as seen from the experiment file. It must be given: evonas has no other
+    place to look."""
 
 
 class Cifar100Params(PathParams):
     name: Literal["cifar100"] = "cifar100"
+    path: SomePath = None
+    """The folder of the files, or the one that holds `cifar-100-binary` or
+    `cifar-100-python`, as seen from the experiment file. It must be given: evonas has no other
+    place to look."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,11 +54,15 @@ class DataSet:
         return int(channels), int(height), int(width)
 
 
+SomePath = Annotated[str, Field(min_length=1)] | None
+
+
 class PathParams(DataParams):
     """Of a data set in files; where they are, as seen from the experiment file."""
 
-    path: Annotated[str, Field(min_length=1)] | None = None
-    """Where the data are, as seen from the experiment's file; none: where the set itself looks."""
+    path: SomePath = None
+    """Where the data are, as seen from the experiment file. Without it, where the set looks by
+    itself."""
 
     def anchored(self, folder: Path) -> Self:
         if self.path is None:

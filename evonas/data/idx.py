@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evonas.core import UserError
-from evonas.data.dataset import Images, PathParams, Statistics, check_parts
+from evonas.data.dataset import Images, PathParams, SomePath, Statistics, check_parts
 
 STEMS = (
     *("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -23,10 +23,16 @@ STEMS = (
 
 class FashionMnistParams(PathParams):
     name: Literal["fashion_mnist"] = "fashion_mnist"
+    path: SomePath = None
+    """The folder of the four idx files, or the one that torchvision was told, as seen from the
+    experiment file. Without it, where Debian's package `dataset-fashion-mnist` puts them."""
 
 
 class MnistParams(PathParams):
     name: Literal["mnist"] = "mnist"
+    path: SomePath = None
+    """The folder of the four idx files, or the one that torchvision was told, as seen from the
+    experiment file. It must be given: evonas has no other place to look."""
 
 
 class _Idx:

@@ -33,13 +33,15 @@ Files = dict[str, list[Path]]  # of each class
 class ImageFolderParams(PathParams):
     name: Literal["image_folder"] = "image_folder"
     path: Annotated[str, Field(min_length=1)]
-    """The folder that holds a folder a class, or `train` and `test` with those."""
+    """The folder that holds one folder of images for each class, or `train` and `test` with such
+    folders in each; as seen from the experiment file."""
     size: Annotated[int, Field(ge=4, le=1024)] = 32
-    """Of the images, pixels, high and wide."""
+    """The height and width, in pixels, that each image is scaled and cut to."""
     grey: bool = False
-    """One channel, not three."""
+    """Whether images are read in grey, with one channel, and not in colour, with three."""
     flippable: bool = True
-    """Whether a mirrored image is still of its class."""
+    """Whether an image that is mirrored left to right is still of its class. If true, half of the
+    images are mirrored in training, unless `recipe.flip` says otherwise."""
 
 
 class ImageFolder:

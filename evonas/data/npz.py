@@ -21,11 +21,13 @@ ALLOWED = (
 class NpzParams(PathParams):
     name: Literal["npz"] = "npz"
     path: Annotated[str, Field(min_length=1)]
-    """The .npz file."""
+    """The .npz file, as seen from the experiment file."""
     layout: Literal["nhwc", "nchw"] = "nhwc"
-    """Of images with a channel axis."""
+    """The order of the axes of images that have a channel axis: `nhwc` has it last, `nchw` right
+    after the first."""
     flippable: bool = False
-    """Whether a mirrored image is still of its class."""
+    """Whether an image that is mirrored left to right is still of its class. If true, half of the
+    images are mirrored in training, unless `recipe.flip` says otherwise."""
 
 
 class Npz:

@@ -40,7 +40,7 @@ METRICS = ("val_error", "val_top5_error", "val_loss", "params", "flops")
 class TrainParams(Params):
     name: Literal["train"] = "train"
     recipe: Recipe = Field(default_factory=Recipe)
-    """How a network is trained."""
+    """How each network is trained; its keys are below."""
 
 
 class TrainEvaluator:

@@ -15,9 +15,10 @@ from genomes.nasbench201 import EDGES
 class NASBench201Params(Params):
     name: Literal["nasbench201"] = "nasbench201"
     channels: Annotated[int, Field(ge=1, le=1024)] = 16
-    """Of the first stage; doubled twice."""
+    """How many channels the first of the three stages has; the second has twice, the third four
+    times as many."""
     cells: Annotated[int, Field(ge=1, le=100)] = 5
-    """A stage; there are three stages."""
+    """How many cells each of the three stages has. All cells of a network are alike."""
 
 
 class Cell(nn.Module):

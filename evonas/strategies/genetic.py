@@ -22,21 +22,27 @@ TRIES = 20  # to vary an offspring until its network is new, before a seen one i
 class GeneticParams(Params):
     name: Literal["genetic"] = "genetic"
     population: Annotated[int, Field(ge=2, le=100_000)] = 20
-    """Members, and candidates a generation."""
+    """How many members the population has, and how many candidates each generation."""
     selection: Literal["roulette", "tournament", "rank"] = "roulette"
-    """How parents are drawn."""
+    """How parents are drawn: `roulette` draws each by chance, better members more often; `rank`
+    does the same with less chance in it (stochastic universal sampling); `tournament` takes the
+    best of a few that are drawn evenly."""
     pressure: Annotated[float, Field(gt=1, lt=2)] = 1.8
-    """Of roulette and rank: the best one's expected share of parents, in units of the mean's."""
+    """For `roulette` and `rank`: how many times as often as the average member the best one is
+    drawn. The worst is drawn 2 - `pressure` times as often."""
     tournament_size: Annotated[int, Field(ge=1, le=1000)] = 3
-    """Of tournament."""
+    """For `tournament`: how many members are drawn, of which the best becomes a parent."""
     crossover: Literal["uniform", "one_point", "two_point"] = "uniform"
-    """How two parents' genes are mixed."""
+    """How the genes of two parents are mixed: `uniform` swaps each gene with probability 1/2,
+    `one_point` swaps all genes after a random place, `two_point` those between two places."""
     crossover_rate: Share = 0.9
-    """Share of pairs that are mixed."""
+    """The probability that the genes of two parents are mixed. If not, each child begins as a copy
+    of one parent."""
     mutation_rate: Share = 0.2
-    """Share of genes that are drawn anew."""
+    """The probability, for each gene of a child, that it changes to another of its choices."""
     elites: Annotated[int, Field(ge=0)] = 2
-    """The best, kept from one generation to the next."""
+    """How many of the best members stay in the population for the next generation; fewer than
+    `population`. They are not trained again."""
 
     def model_post_init(self, context: object) -> None:
         if self.elites >= self.population:

@@ -17,7 +17,7 @@ TRIES = 20  # draws for a network not asked for yet, before a seen one is let th
 class RandomParams(Params):
     name: Literal["random"] = "random"
     population: Annotated[int, Field(ge=1, le=100_000)] = 20
-    """Candidates a generation."""
+    """How many candidates each generation has."""
 
 
 class Random:

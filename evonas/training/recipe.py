@@ -12,25 +12,33 @@ from evonas.core import Params
 
 class Recipe(Params):
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    """`sgd` is with Nesterov momentum."""
+    """What changes the weights: `sgd`, with Nesterov momentum, or `adamw`."""
     lr: Annotated[float, Field(gt=0, le=100)] = 0.1
-    """The learning rate, the schedule's highest."""
+    """The learning rate where the schedule is at its highest. `adamw` needs a far lower one than
+    `sgd`, around 0.002."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Of sgd."""
+    """The momentum of `sgd`; `adamw` does not use it."""
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 5e-4
-    """Of weights; biases and batch norm go without."""
+    """How strongly weights are pulled towards 0. It acts on the weights of convolutions and linear
+    layers, not on biases and batch norm."""
     schedule: Literal["cosine", "one_cycle", "constant"] = "cosine"
-    """How the learning rate falls."""
+    """How the learning rate changes: `cosine` falls from `lr` to 0, slowly at both ends;
+    `one_cycle` climbs to `lr` in the first quarter and then falls to 0; `constant` stays at
+    `lr`."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the label given to all classes."""
+    """The share of each label that is spread evenly over all classes; 0 turns it off."""
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 64
-    """Images a step."""
+    """How many images each training step uses."""
     pad_crop: Annotated[int, Field(ge=0, le=64)] = 0
-    """Pixels; random crops of the padded image."""
+    """The most pixels that a training image is shifted, at random, in each direction: it is padded
+    by so many and a part of its old size is cut out. 0 turns it off."""
     flip: bool | None = None
-    """Mirror half of the images left to right; none: where the data set says it makes sense."""
+    """Whether half of the training images, drawn at random, are mirrored left to right. Without
+    it, the data set decides: `flippable` for your own images; CIFAR and Fashion-MNIST are
+    mirrored, digits are not."""
     cutout: Annotated[int, Field(ge=0, le=512)] = 0
-    """Side of the square that is blanked out, pixels."""
+    """The side, in pixels, of a square that is blanked out at a random place of each training
+    image; 0 turns it off."""
 
 
 WARM_UP = 0.25  # of a one-cycle schedule

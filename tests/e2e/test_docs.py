@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,12 +34,44 @@ def blocks(page: Path, *languages: str) -> list[tuple[str, str]]:
 
 
 def commands(page: Path) -> list[str]:
-    """What a reader would type: lines of `sh`, of `console` after the prompt, and indented ones."""
-    lines = re.findall(r"^    (evonas .*)$", page.read_text(), re.MULTILINE)
+    """What a reader would type: lines of `sh`, of `console` after the prompt, and indented ones.
+
+    Those inside a loop of the shell are indented once more.
+    """
+    lines = re.findall(r"^    (?:\$ )?(evonas .*)$", page.read_text(), re.MULTILINE)
     for language, text in blocks(page, "sh", "console"):
-        typed = text.splitlines()
+        typed = [line.strip() for line in text.splitlines()]
         lines += typed if language == "sh" else [x[2:] for x in typed if x.startswith("$ ")]
     return lines
+
+
+def hooks() -> Any:
+    """`docs/hooks.py`, which is no package's."""
+    spec = importlib.util.spec_from_file_location("hooks", DOCS / "hooks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_pages_are_current(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")  # of no account
+    made = hooks()
+    for page, key in ("experiment", "mutation_rate"), ("commands", "evonas resume"):
+        text = (DOCS / "reference" / f"{page}.md").read_text()
+        assert key in text
+        assert made.refreshed(text) == text, (
+            f"docs/reference/{page}.md is not what the code says; run `python docs/hooks.py`, with "
+            "the versions of constraints.txt, and commit the page"
+        )
+    with pytest.raises(ValueError, match="without <!-- /keys -->"):
+        made.refreshed("<!-- keys -->")
+
+
+def test_commands_in_a_loop_of_the_shell_are_checked() -> None:
+    typed = commands(DOCS / "compare.md")
+    assert sum(line.startswith("evonas run mine.yaml --seed $seed") for line in typed) == 2
 
 
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
@@ -53,7 +87,6 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     reference = (tmp_path / "reference" / "experiment" / "index.html").read_text()
     for key in ("mutation_rate", "split_seed", "label_smoothing", "timeout", "reference"):
         assert f"<code>{key}</code>" in reference
-    assert "<!-- keys -->" not in reference
     told = (tmp_path / "reference" / "commands" / "index.html").read_text()
     for command in ("run", "resume", "train", "estimate", "init", "plot", "compare"):
         assert f"evonas {command}" in told
