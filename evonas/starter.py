@@ -24,8 +24,8 @@ seed: 0                       # another seed, another search; everything else st
 # The networks. `evonas list spaces` names all spaces.
 space:
   name: nasbench201           # a cell of 6 edges, each one of 5 operations, stacked
-  channels: 8                 # of the first stage; doubled twice
-  cells: 1                    # a stage
+  channels: 8                 # of the first of three stages; each next one has twice as many
+  cells: 1                    # in each stage
 
 # The images. The test part is kept out of the search, and measured once, at the end.
 data:
@@ -58,11 +58,11 @@ evaluator:
 budget:
   epochs: 3                   # or steps, or seconds; enough to tell good from bad, no more
 
-# What is wanted, the first first. `evonas list metrics` names all.
+# What is searched for; the first objective names the winner. `evonas list metrics` names all.
 objectives:
   - {{name: val_error, goal: min}}
   - {{name: params, goal: min}}
-# constraints:                # networks outside are not trained
+# constraints:                # networks with more FLOPs than this are not trained
 #   - {{name: flops, max: 5.0e+6}}
 
 stop:

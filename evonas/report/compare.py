@@ -3,7 +3,7 @@
 An *arm* is all runs whose settings are the same but for the seed and what cannot change a network's
 values: workers, timeout, cache, where the search stopped, finalists, and the experiment's name. It
 bears that name, made unique by what differs. Runs of other objectives, another space or other data
-are refused; another budget, recipe or machine is said.
+are refused; where budget, recipe or machine differ, a note says so.
 
 Best so far is of each objective by itself, so two bests need not be one network's. A failed or
 infeasible evaluation has no value but counts as an evaluation. Epochs are counted as they were
@@ -175,7 +175,7 @@ def _notes(comparison: Comparison) -> list[str]:
         where = "every arm" if len(single) == len(arms) else ", ".join(single)
         notes.append(
             f"n=1 in {where}: one seed proves nothing about a strategy; "
-            "another may turn the order round."
+            "with other seeds the order may be another."
         )
     elif any(len(arm.runs) < MANY for arm in arms):
         notes.append(f"Fewer than {MANY} seeds in an arm: a difference of means may be chance.")
