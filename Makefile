@@ -14,7 +14,7 @@ quickstart: $(VENV)/.runtime
 	fi
 
 test: check
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" -n auto --dist loadfile
 
 test-all: check
 	$(BIN)/pytest
