@@ -110,7 +110,7 @@ def starter(file: Path, data: str, path: str | None) -> str:
     for key, field in params.model_fields.items():
         if key not in (*DataParams.model_fields, "name", "path"):
             value = str(field.default).lower() if field.default in (True, False) else field.default
-            meaning = (field.description or "").rstrip(".")
+            meaning = " ".join((field.description or "").split()).partition(". ")[0].rstrip(".")
             lines.append(f"{f'{key}: {value}':<28}# {meaning[:1].lower()}{meaning[1:]}")
     name = re.sub(r"[^A-Za-z0-9._-]", "-", file.stem).strip("._-") or "experiment"
     return TEMPLATE.format(

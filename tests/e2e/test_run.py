@@ -439,6 +439,8 @@ def test_ctrl_c_says_how_to_go_on_and_leaves_no_worker(experiment: Path, tmp_pat
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A shell has its background jobs ignore it, which is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     journal = out / "journal"
     while not journal.exists() or journal.read_bytes().count(b"\n") < 8:
