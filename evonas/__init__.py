@@ -1,7 +1,12 @@
 """evonas: evolutionary neural architecture search that survives being killed."""
 
+from typing import TYPE_CHECKING, Any
+
 from evonas.core import Budget, Candidate, Constraint, Evaluation, Objective, Status
 from evonas.loop import evolve
+
+if TYPE_CHECKING:
+    from evonas.api import SearchResult, search
 
 __all__ = [
     "Budget",
@@ -9,7 +14,18 @@ __all__ = [
     "Constraint",
     "Evaluation",
     "Objective",
+    "SearchResult",
     "Status",
     "evolve",
+    "search",
 ]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """`search` brings pandas along, which the command does not always need."""
+    if name in ("search", "SearchResult"):
+        from evonas import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'evonas' has no attribute {name!r}")

@@ -6,14 +6,14 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from evonas import __version__, config, registry
+from evonas import __version__, config, plugins, registry
 from evonas.core import SearchFailed, UserError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def run(
     overrides += [f"parallel.workers={workers}"] if workers is not None else []
     overrides += [f"parallel.device='{device}'"] if device is not None else []
     with _reported():
-        settings = config.load(experiment, overrides)
+        settings = _loaded(experiment, overrides)
         path = out or Path("results") / f"{settings.name}-seed{settings.seed}"
         if not (path / "config.yaml").exists():
             typer.echo(f"{settings.name}: starting, in {path}", err=True)
@@ -94,6 +94,10 @@ def resume(
             help="Changes stop, finalists, training, parallel.workers, parallel.timeout or cache.",
         ),
     ] = None,
+    plugin: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="A Python file of your own that the run began with."),
+    ] = None,
 ) -> None:
     """Goes on with a run that was killed or interrupted, or further than it was meant to go.
 
@@ -114,7 +118,7 @@ def resume(
             typer.echo(f"going on in {run_dir}", err=True)
         from evonas.experiment import resume as resumed
 
-        with _interruptible(run_dir), resumed(run_dir, overrides) as going_on:
+        with _interruptible(run_dir), resumed(run_dir, overrides, plugin or ()) as going_on:
             _search(going_on)
 
 
@@ -195,7 +199,7 @@ def estimate(
     overrides = list(set_ or [])
     overrides += [f"parallel.workers={workers}"] if workers is not None else []
     with _reported():
-        settings = config.load(experiment, overrides)
+        settings = _loaded(experiment, overrides)
         from evonas import display
         from evonas.estimate import estimate as estimated
 
@@ -230,7 +234,7 @@ def show(
         elif is_run:
             display.show_run(Path(what))
         else:
-            display.show_genome(what, None if experiment is None else config.load(experiment))
+            display.show_genome(what, None if experiment is None else _loaded(experiment))
             if draw is not None:
                 from evonas import plots
 
@@ -267,10 +271,39 @@ def compare(
 
 
 @app.command()
+def bench(
+    table: Annotated[Path, typer.Argument(help="The benchmark, a YAML file that names a table.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Its folder; results/bench-NAME if not given."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; one a core if not given.")
+    ] = None,
+    set_: Set = None,
+) -> None:
+    """Runs strategies against a table of trained networks, over many seeds; goes on if killed."""
+    with _reported():
+        from evonas.bench.bench import Benching
+        from evonas.bench.spec import load
+        from evonas.display import counter
+
+        settings = load(table, set_ or [])
+        folder = out or Path("results") / f"bench-{settings.name}"
+        with Benching(settings, folder, workers=workers) as benching:
+            typer.echo(f"{settings.name}: {benching.count} runs, in {folder}", err=True)
+            with counter(settings.name, benching.count) as told:
+                for count in benching:
+                    told(count)
+            typer.echo(benching.finish())
+            typer.echo(f"table and figure are in {folder}", err=True)
+
+
+@app.command()
 def validate(experiment: ExperimentFile, set_: Set = None) -> None:
     """Checks an experiment without running anything."""
     with _reported():
-        settings = config.load(experiment, set_ or [])
+        settings = _loaded(experiment, set_ or [])
         typer.echo(f"{experiment}: valid ({settings.name}, seed {settings.seed})")
 
 
@@ -393,6 +426,13 @@ def _interruptible(path: Path) -> Iterator[None]:
         message = f"interrupted; {kept} are kept; go on with: {again} {path}"
         typer.echo(message, err=True)
         raise typer.Exit(130) from None
+
+
+def _loaded(experiment: Path, overrides: Sequence[str] = ()) -> config.Experiment:
+    """An experiment from the command line, whose own Python files may be imported; none is yet."""
+    settings = config.load(experiment, overrides)
+    plugins.allow(config.own_files(settings))
+    return settings
 
 
 def _interrupt(*_: object) -> NoReturn:

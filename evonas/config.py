@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, SerializeAsAny, ValidationError
 
-from evonas import registry, yamlfile
-from evonas.core import Budget, Constraint, DataParams, Objective, Params, UserError
+from evonas import plugins, registry, yamlfile
+from evonas.core import SIMULATED, Budget, Constraint, DataParams, Objective, Params, UserError
 from evonas.training.recipe import Recipe
 
 COMPONENTS = {
@@ -31,10 +31,13 @@ class Stop(Params):
     evaluations: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
     """No new generation begins once this many candidates have been evaluated. One that has begun
     is finished, so there may be some more."""
+    simulated_seconds: Annotated[float, Field(gt=0)] | None = None
+    """How many seconds of simulated training may be spent, as the evaluator `tabular` counts them.
+    The evaluation that would overspend is not made, and the search ends before it."""
 
     def model_post_init(self, context: object) -> None:
-        if self.generations is None and self.evaluations is None:
-            raise ValueError("generations, evaluations, or both")
+        if self.generations is None and self.evaluations is None and self.simulated_seconds is None:
+            raise ValueError("generations, evaluations, simulated_seconds, or several of them")
 
 
 class Finalists(Params):
@@ -93,8 +96,9 @@ class Experiment(Params):
     """The seed of the run: all random numbers of the search and of its trainings derive from it."""
     space: SerializeAsAny[Params]
     """The networks that the search can choose from, and their size."""
-    data: SerializeAsAny[DataParams]
-    """The images, and how they are split into parts."""
+    data: SerializeAsAny[DataParams] | None = None
+    """The images, and how they are split into parts. Required, but for a search on a table, which
+    has none."""
     strategy: SerializeAsAny[Params]
     """How the next candidates are chosen."""
     evaluator: SerializeAsAny[Params]
@@ -141,6 +145,8 @@ class TrainingRun(Params):
 
 
 T = TypeVar("T", Experiment, TrainingRun)
+P = TypeVar("P", bound=Params)
+NO_FINALS = Finalists(top=0)
 
 DEVICES = "auto, cpu, cuda, cuda:0 or cuda:0,1"
 ALLOWED_NAME = "up to 64 letters, digits, '.', '_', '-', the first a letter or digit"
@@ -173,7 +179,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     Raises:
         UserError: one to three lines, each naming the file, the key and what is allowed.
     """
-    with _naming(path):
+    with naming(path):
         document = yamlfile.overridden(yamlfile.read(path), overrides)
         experiment = check(document, path.parent, Experiment)
         _check_together(experiment)
@@ -186,12 +192,12 @@ def load_training(path: Path) -> TrainingRun:
     Raises:
         UserError: as `load`.
     """
-    with _naming(path):
+    with naming(path):
         return check(yamlfile.read(path), path.parent, TrainingRun)
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def naming(path: Path) -> Iterator[None]:
     """Puts the file's name before each line of a mistake, and keeps to a few lines."""
     try:
         yield
@@ -218,22 +224,25 @@ def check(document: Any, folder: Path, model: type[T]) -> T:
         if section not in document:
             continue
         try:
-            sections[section] = _component(section, kind, document[section])
+            sections[section] = component(section, kind, document[section])
         except UserError as error:
             mistakes += str(error).splitlines()
             del sections[section]
     try:
-        checked = model.model_validate(sections)
-    except ValidationError as error:
+        checked = validated(sections, model)
+    except UserError as error:
         told = {mistake.partition(".")[0].partition(":")[0] for mistake in mistakes}
-        mistakes += [line for line in _explained(error, model) if line.split(":")[0] not in told]
+        lines = str(error).splitlines()
+        mistakes += [line for line in lines if line.split(":")[0] not in told]
     if mistakes:
         raise UserError("\n".join(mistakes))
-    try:
-        data = checked.data.anchored(folder)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"data.path: {error}; allowed: the path of a file") from None
-    update: dict[str, Any] = {"data": data}
+    update: dict[str, Any] = {}
+    for section in COMPONENTS:
+        params: Params | None = getattr(checked, section, None)
+        try:
+            update |= {} if params is None else {section: params.anchored(folder)}
+        except (OSError, ValueError, RuntimeError) as error:
+            raise UserError(f"{section}.path: {error}; allowed: the path of a file") from None
     if isinstance(checked, Experiment) and checked.cache is not None:
         try:
             update["cache"] = str((folder / Path(checked.cache).expanduser()).resolve())
@@ -250,7 +259,24 @@ def dump(settings: Experiment | TrainingRun) -> str:
     return yamlfile.dump(plain)
 
 
-def _component(section: str, kind: str, value: Any) -> Params:
+def validated(document: Any, model: type[P]) -> P:
+    """A model of a document whose components are models already.
+
+    Raises:
+        UserError: a line a mistake.
+    """
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise UserError("\n".join(_explained(error, model))) from None
+
+
+def component(section: str, kind: str, value: Any) -> Params:
+    """The settings of a component; `section` is where they stand.
+
+    Raises:
+        UserError: a line a mistake.
+    """
     known = registry.names(kind)
     if not isinstance(value, dict):
         allowed = f"{{name: ..., ...}} with a name of: {', '.join(known)}"
@@ -272,7 +298,7 @@ def _component(section: str, kind: str, value: Any) -> Params:
 def _check_together(experiment: Experiment) -> None:
     """What no section can check alone."""
     evaluator = registry.load("evaluators", component_name(experiment.evaluator))
-    metrics = list(evaluator.METRICS)
+    metrics = list(evaluator.metrics_of(experiment.evaluator))
     for section in ("objectives", "constraints"):
         entries: tuple[Objective | Constraint, ...] = getattr(experiment, section)
         names = [entry.name for entry in entries]
@@ -297,6 +323,22 @@ def _check_together(experiment: Experiment) -> None:
             f"cache: the evaluator {name} does not say what its answers depend on; "
             "allowed: null, or an evaluator with `identity`"
         )
+    if experiment.stop.simulated_seconds is not None and SIMULATED not in metrics:
+        name = component_name(experiment.evaluator)
+        raise UserError(
+            f"stop.simulated_seconds: the evaluator {name} gives no {SIMULATED}; "
+            "allowed: generations, evaluations, or `evaluator.simulated_seconds` of a table"
+        )
+    if not evaluator.TRAINS:
+        _refuse_trainings(experiment)
+        return
+    if registry.load("networks", component_name(experiment.space)).build is None:
+        raise UserError(
+            f"space.name: {component_name(experiment.space)} has no networks to train; "
+            "allowed: another space, or the evaluator tabular"
+        )
+    if experiment.data is None:
+        raise UserError(f"data: is missing; allowed: {_example('data')}")
     source = registry.load("data", component_name(experiment.data))(experiment.data)
     try:
         source.check()
@@ -304,6 +346,21 @@ def _check_together(experiment: Experiment) -> None:
         raise UserError(f"data: {error}") from None
     except OSError as error:  # a name too long, a folder that may not be read
         raise UserError(f"data.path: {error}; allowed: a path that can be read") from None
+
+
+def _refuse_trainings(experiment: Experiment) -> None:
+    """What a search that trains nothing cannot have."""
+    name = component_name(experiment.evaluator)
+    for key in ("data", "budget", "finalists", "training", "cache"):
+        default = Experiment.model_fields[key].default
+        if getattr(experiment, key) not in (default, NO_FINALS):
+            raise UserError(f"{key}: the evaluator {name} trains nothing; allowed: no such key")
+
+
+def own_files(experiment: Experiment) -> list[str]:
+    """The user's Python files that an experiment names."""
+    sections = (getattr(experiment, section) for section in COMPONENTS)
+    return [file for params in sections if params is not None for file in params.own_files()]
 
 
 def component_name(params: Any) -> str:
@@ -320,7 +377,8 @@ def _explained(error: ValidationError, model: type[Params], section: str = "") -
         before, after = _told(mistake, model, key, where).split("; allowed: ", 1)
         field, _, rest = after.partition(": ")
         if mistake["type"] == "value_error" and field in mistake["input"] | model.model_fields:
-            shown = _shown(mistake["input"].get(field, model.model_fields[field].default))
+            default = model.model_fields[field].default if field in model.model_fields else None
+            shown = _shown(mistake["input"].get(field, default))
             key, before, after = f"{key}.{field}", f"is {shown}", rest
         if key in lines:  # what each branch of a union allows
             lines[key] += f", or {after}"
@@ -347,6 +405,8 @@ def _told(mistake: Any, model: type[Params], key: str, where: Sequence[int | str
     if kind in KINDS:
         return f"{shown}; allowed: {KINDS[kind]}"
     if kind == "string_pattern_mismatch":
+        if context.get("pattern") == plugins.PATTERN:
+            return f"{shown}; allowed: FILE.py:NAME"
         return f"{shown}; allowed: {DEVICES if key == 'parallel.device' else ALLOWED_NAME}"
     if kind == "invalid_key":
         return (
@@ -387,7 +447,7 @@ def _example(key: str) -> str:
     examples: Mapping[str, str] = {
         "name": "the run's name, " + ALLOWED_NAME,
         "objectives": "a list such as [{name: val_error, goal: min}]",
-        "stop": "generations, evaluations, or both, such as {generations: 8}",
+        "stop": "generations, evaluations or simulated_seconds, such as {generations: 8}",
         **{
             section: f"{{name: ..., ...}} with a name of: {', '.join(registry.names(kind))}"
             for section, kind in COMPONENTS.items()

@@ -37,6 +37,14 @@ class Params(BaseModel):
         use_attribute_docstrings=True,
     )
 
+    def anchored(self, folder: Path) -> Self:
+        """With paths, which are as seen from `folder`, made absolute."""
+        return self
+
+    def own_files(self) -> tuple[str, ...]:
+        """The user's Python files that these settings name (`evonas.plugins`)."""
+        return ()
+
 
 class DataParams(Params):
     """How a data set is split, stratified by class; a data set adds what it needs beside."""
@@ -57,10 +65,6 @@ class DataParams(Params):
     def model_post_init(self, context: object) -> None:
         if self.val + self.test >= 1:
             raise ValueError("val + test below 1, so that some is left to train on")
-
-    def anchored(self, folder: Path) -> Self:
-        """With paths, which are as seen from `folder`, made absolute."""
-        return self
 
 
 class Objective(Params):
@@ -162,6 +166,7 @@ class Status(StrEnum):
         return self not in (Status.OK, Status.INFEASIBLE)
 
 
+SIMULATED = "simulated_seconds"  # the metric that `stop.simulated_seconds` counts
 FAILURES = tuple(str(status) for status in Status if status.failed)
 
 
@@ -251,16 +256,20 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One ask-tell round, in ask order.
+    """One ask-tell round, or a steady-state strategy's next `generation_size`, in ask order.
 
     Attributes:
         cached: for each evaluation, whether it was answered by an earlier training of the run.
+        simulated_seconds: what the run has spent by its end, where the evaluator counts them.
+        complete: False for the last of a run that ran out of simulated seconds within it.
     """
 
     index: int
     questions: tuple[Question, ...]
     evaluations: tuple[Evaluation, ...]
     cached: tuple[bool, ...]
+    simulated_seconds: float = 0.0
+    complete: bool = True
 
 
 class Strategy(Protocol):
@@ -273,9 +282,37 @@ class Strategy(Protocol):
         """The answers to one `ask`, in its order."""
 
     def state_dict(self) -> State:
-        """All it needs to go on exactly as it would have, once it has been told what it is owed."""
+        """All it needs to go on exactly as it would have."""
 
-    def load_state_dict(self, state: State) -> None: ...
+    def load_state_dict(self, state: State) -> None:
+        """Goes on from a state. What was out then is asked again, first and in its order."""
+
+
+@runtime_checkable
+class SteadyState(Strategy, Protocol):
+    """A strategy that may be asked again before it is told, one candidate after the other.
+
+    Each answer is told alone, in ask order. What it asks depends on how many answers are told,
+    never on when.
+    """
+
+    @property
+    def generation_size(self) -> int:
+        """How many consecutive candidates make a generation in the tables."""
+
+
+@runtime_checkable
+class Traced(Protocol):
+    """A strategy that shows more than its candidates, in tables of its own.
+
+    Attributes:
+        TRACES: for each table its columns, behind `generation`.
+    """
+
+    TRACES: Mapping[str, Sequence[str]]
+
+    def trace(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """For each table the rows about the generation that it was told of last."""
 
 
 class Evaluator(Protocol):
@@ -300,7 +337,8 @@ class BatchEvaluator(Evaluator, Protocol):
 
     def evaluate_all(
         self, tasks: Sequence[tuple[Candidate, int]]
-    ) -> Iterator[tuple[int, Evaluation]]: ...
+    ) -> Iterator[tuple[int, Evaluation]]:
+        """Each task's number and answer; `tasks` may grow until the last has been given."""
 
 
 Pick = Callable[[str, Mapping[str, Any]], Any]
@@ -312,12 +350,14 @@ class Builder:
 
     Attributes:
         build: `build(pick, *, in_channels, classes, **params)`, which calls
-            `pick(gene, candidates)` at each decision.
+            `pick(gene, candidates)` at each decision; None where there is nothing to train.
         params: the settings it takes, `channels` and the like.
+        space_keys: those of them that the space itself is made with.
     """
 
-    build: Callable[..., Any]
+    build: Callable[..., Any] | None
     params: type[Params]
+    space_keys: tuple[str, ...] = ()
 
 
 def training_id(seed: int, budget: str) -> str:

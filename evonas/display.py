@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import rich.progress
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -119,6 +120,15 @@ def progress(shown: Progress | TrainingProgress) -> Iterator[Callable[[], None]]
             yield lambda: None
     else:
         yield lambda: console.print(shown.line(), soft_wrap=True, highlight=False)
+
+
+@contextmanager
+def counter(name: str, most: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal; elsewhere nothing but the end is told."""
+    console = Console(stderr=True)
+    with rich.progress.Progress(console=console, transient=True) as bar:
+        task = bar.add_task(name, total=most)
+        yield lambda count: bar.update(task, completed=count)
 
 
 def show_run(path: Path) -> None:
@@ -240,6 +250,8 @@ def show_genome(text: str, experiment: Experiment | None = None) -> None:
 
         parallel = machine.resolve(experiment.parallel)
         parts = build(experiment.model_copy(update={"parallel": parallel}))
+        if parts.data is None:
+            raise UserError(f"{experiment.name} has no images to count with; allowed: one that has")
         cheap = parts.evaluator.cheap(canonical)
         params, flops = cheap["params"], cheap["flops"]
         shape = "x".join(map(str, parts.data.image_shape))
@@ -277,6 +289,8 @@ def parse_genome(text: str) -> tuple[SearchSpace, Genome]:
     """
     reasons = []
     for name in registry.names("spaces"):
+        if registry.load("networks", name).space_keys:
+            continue  # not known without its settings
         space: SearchSpace = registry.load("spaces", name)()
         try:
             return space, space.parse(text)

@@ -18,10 +18,10 @@ import torch
 
 from evonas import machine, registry
 from evonas.config import Experiment, component_name
-from evonas.core import Budget, Candidate, Evaluator, SearchFailed, Status, violation
+from evonas.core import Budget, Candidate, Evaluator, SearchFailed, Status, UserError, violation
 from evonas.evaluators.pool import Workers
 from evonas.experiment import build
-from evonas.loop import describe, guarded
+from evonas.loop import describe, first_generation, guarded
 
 STEPS = (2, 12)  # of the two trainings whose difference tells what a step takes
 LEAST = 6  # networks measured
@@ -91,7 +91,10 @@ def estimate(experiment: Experiment) -> Estimate:
     resolved = experiment.model_copy(update={"parallel": parallel})
     workers = int(parallel.workers)
     parts = build(resolved)
-    asked = parts.strategy.ask()
+    if parts.data is None:
+        name = component_name(experiment.evaluator)
+        raise UserError(f"the evaluator {name} trains nothing, so there is nothing to estimate")
+    asked = first_generation(parts.strategy)
     generations = _generations(experiment, len(asked))
     feasible = [
         candidate

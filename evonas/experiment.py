@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evonas import config, machine, registry
+from evonas import config, machine, plugins, registry
 from evonas.config import Experiment, component_name
-from evonas.core import Generation, Strategy, UserError
+from evonas.core import Evaluator, Generation, Strategy, Traced, UserError
 from evonas.data.dataset import DataSet, Images, split
 from evonas.evaluators.cached import Cached
 from evonas.evaluators.parallel import Parallel
@@ -22,7 +22,7 @@ from evonas.records import files
 from evonas.records.archive import known_references
 from evonas.records.folder import Hold, begin, check_run_folder, note_data
 from evonas.records.run import RunFolder
-from genomes import Genome, SearchSpace
+from genomes import Genome, SearchSpace, Verbatim
 
 RESUMABLE = (
     *("stop", "finalists", "training"),
@@ -37,10 +37,11 @@ class Parts:
     """The live objects behind an experiment."""
 
     space: SearchSpace
-    data: DataSet
-    test: Images
-    evaluator: Any  # an Evaluator that can also test saved weights
+    evaluator: Any  # an Evaluator; one that trains can also test saved weights
     strategy: Strategy
+    data: DataSet | None
+    test: Images | None
+    fingerprint: str  # of what the evaluator measures on
 
 
 class Run:
@@ -63,24 +64,27 @@ class Run:
             gpus=machine.visible(machine.gpus(settings.device)),
         )
         try:
-            self._workers.warm(
-                registry.load("evaluators", component_name(experiment.evaluator)).warm_up
-            )
+            kind = registry.load("evaluators", component_name(experiment.evaluator))
+            if kind.TRAINS:
+                self._workers.warm(kind.warm_up)
             self.parts = build(experiment)
-            note_data(path, self.parts.data.fingerprint)
+            note_data(path, self.parts.fingerprint)
             self.folder = RunFolder(
                 path,
                 space=self.parts.space,
                 metrics=self.parts.evaluator.metrics,
                 objectives=experiment.objectives,
-                references=known_references(experiment.objectives, self._largest()),
+                references=known_references(experiment.objectives, self._most()),
+                traces=getattr(self.parts.strategy, "TRACES", {}),
             )
             if self.folder.strategy is not None:
                 self.parts.strategy.load_state_dict(self.folder.strategy)
             evaluator = self.parts.evaluator
             if experiment.cache is not None:
                 evaluator = Cached(evaluator, Path(experiment.cache))
-            self.evaluator = Parallel(evaluator, self._workers, timeout=settings.timeout)
+            if kind.TRAINS:
+                evaluator = Parallel(evaluator, self._workers, timeout=settings.timeout)
+            self.evaluator: Evaluator = evaluator
             self.evaluator.prepare(path)
             log.info("begins after generation %d", self.folder.archive.generations)
         except BaseException:
@@ -105,14 +109,21 @@ class Run:
             seed=experiment.seed,
             generations=experiment.stop.generations,
             evaluations=experiment.stop.evaluations,
+            simulated_seconds=experiment.stop.simulated_seconds,
             budget=experiment.budget,
             constraints=experiment.constraints,
             answers=folder.journal,
             asked=archive.asked,
             done=(archive.generations, archive.evaluations),
+            spent=archive.simulated_seconds,
         ):
             self._drop_finals()  # of a search that goes on
-            folder.record(generation, self.parts.strategy.state_dict())
+            strategy, whole = self.parts.strategy, generation.complete
+            folder.record(
+                generation,
+                strategy.state_dict() if whole else None,
+                strategy.trace() if isinstance(strategy, Traced) and whole else None,
+            )
             self._note_references()
             for evaluation in generation.evaluations:
                 if evaluation.status.failed:
@@ -140,6 +151,7 @@ class Run:
     def _test(self, genome: Genome, weights: Path) -> tuple[float, int]:
         """The error of saved weights on the test images, and how many those are; in a worker."""
         evaluator, test = self.parts.evaluator, self.parts.test
+        assert test is not None
         measured = self._workers.submit(evaluator.test, genome, weights, test).result()
         return measured["error"], len(test)
 
@@ -160,14 +172,19 @@ class Run:
         told["resumed"] = [*told.get("resumed", []), now]
         files.write_atomic(path, json.dumps(told, indent=2) + "\n")
 
-    def _largest(self) -> Mapping[str, float]:
-        """What is known without training of the space's largest network, if it is needed."""
-        largest = self.parts.space.largest()
-        given = all(o.reference is not None for o in self.experiment.objectives)
-        if given or largest is None:
+    def _most(self) -> Mapping[str, float]:
+        """The most that each metric can be, where it is known, if it is needed.
+
+        For what is known without training, the value of the largest network of the space; a table
+        says it of all that it holds.
+        """
+        if all(o.reference is not None for o in self.experiment.objectives):
             return {}
-        known: Mapping[str, float] = self.parts.evaluator.cheap(largest)
-        return known
+        evaluator, space = self.parts.evaluator, self.parts.space
+        if hasattr(evaluator, "most"):
+            return dict(evaluator.most())
+        largest = space.largest()
+        return {} if largest is None else dict(evaluator.cheap(largest))
 
     def _note_references(self) -> None:
         """Writes the hypervolume's references into `config.yaml` once they are known."""
@@ -193,15 +210,16 @@ def start(experiment: Experiment, path: Path) -> Run:
         UserError: the folder is there already, or the data are missing.
     """
     resolved = _resolved(experiment)
+    own = plugins.allow(config.own_files(resolved))
     hold = begin(path, "config.yaml")
-    space: SearchSpace = registry.load("spaces", component_name(resolved.space))()
+    space = registry.make_space(resolved.space)
     described = {
         "name": space.name,
         "size": space.size,
         "genes": [{"name": gene.name, "choices": list(gene.choices)} for gene in space.genes],
     }
     files.write_atomic(path / "space.json", json.dumps(described, indent=2) + "\n")
-    found = _environment(resolved)
+    found = _environment(resolved) | ({"plugins": own} if own else {})
     files.write_atomic(path / "environment.json", json.dumps(found, indent=2) + "\n")
     # Last: with it, the folder can be resumed.
     files.write_atomic(path / "config.yaml", config.dump(resolved), sync=True)
@@ -209,11 +227,12 @@ def start(experiment: Experiment, path: Path) -> Run:
         return Run(hold, resolved)
 
 
-def resume(path: Path, overrides: Sequence[str] = ()) -> Run:
+def resume(path: Path, overrides: Sequence[str] = (), own: Sequence[Path] = ()) -> Run:
     """Goes on with a run folder.
 
     Args:
         overrides: `stop.generations=60` and the like; only what leaves the past as it is.
+        own: the user's Python files that the run was begun with; nothing else is imported.
 
     Raises:
         UserError: no run folder, or an override that would change what has been done.
@@ -226,6 +245,7 @@ def resume(path: Path, overrides: Sequence[str] = ()) -> Run:
                 f"--set {override}: would change what has been done; "
                 f"allowed in a resume: {', '.join(RESUMABLE)}"
             )
+    plugins.allow_again(_recorded_plugins(path), own)
     before = config.load(path / "config.yaml")
     experiment = _resolved(config.load(path / "config.yaml", overrides))
     hold = Hold(path)
@@ -239,18 +259,32 @@ def resume(path: Path, overrides: Sequence[str] = ()) -> Run:
     return run
 
 
+def _recorded_plugins(path: Path) -> dict[str, str]:
+    try:
+        recorded = json.loads((path / "environment.json").read_text()).get("plugins", {})
+        return {str(file): str(digest) for file, digest in recorded.items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
 def build(experiment: Experiment) -> Parts:
     """The live objects of an experiment; reads the data."""
-    source = registry.load("data", component_name(experiment.data))(experiment.data)
-    data, test = split(source, experiment.data)
-    space: SearchSpace = registry.load("spaces", component_name(experiment.space))()
-    evaluator = registry.load("evaluators", component_name(experiment.evaluator))(
-        experiment.evaluator,
-        space=space,
-        network=experiment.space.model_dump(exclude={"name"}),
-        data=data,
-        hardware=machine.hardware(experiment.parallel),
-    )
+    space = registry.make_space(experiment.space)
+    kind = registry.load("evaluators", component_name(experiment.evaluator))
+    data = test = None
+    if experiment.data is None:
+        evaluator = kind(experiment.evaluator, space=space)
+        space = Verbatim(space)
+    else:
+        source = registry.load("data", component_name(experiment.data))(experiment.data)
+        data, test = split(source, experiment.data)
+        evaluator = kind(
+            experiment.evaluator,
+            space=space,
+            network=experiment.space.model_dump(exclude={"name"}),
+            data=data,
+            hardware=machine.hardware(experiment.parallel),
+        )
     strategy = registry.load("strategies", component_name(experiment.strategy))(
         experiment.strategy,
         space=space,
@@ -258,11 +292,15 @@ def build(experiment: Experiment) -> Parts:
         constraints=experiment.constraints,
         seed=experiment.seed,
     )
-    return Parts(space, data, test, evaluator, strategy)
+    fingerprint = evaluator.rows.fingerprint if data is None else data.fingerprint
+    return Parts(space, evaluator, strategy, data, test, fingerprint)
 
 
 def _resolved(experiment: Experiment) -> Experiment:
-    return experiment.model_copy(update={"parallel": machine.resolve(experiment.parallel)})
+    update: dict[str, Any] = {"parallel": machine.resolve(experiment.parallel)}
+    if experiment.data is None:
+        update["finalists"] = config.NO_FINALS
+    return experiment.model_copy(update=update)
 
 
 def _environment(experiment: Experiment) -> dict[str, Any]:

@@ -130,7 +130,7 @@ class FullTraining:
         source = registry.load("data", component_name(settings.data))(settings.data)
         self.data, test = whole(source, settings.data)
         note_data(self.path, self.data.fingerprint)
-        self.space: SearchSpace = registry.load("spaces", component_name(settings.space))()
+        self.space = registry.make_space(settings.space)
         self.genome = self.space.canonical(_parsed(self.space, settings.genome))
         self._network_settings = settings.space.model_dump(exclude={"name"})
         seed = derive_seed(settings.seed, self.space.key(self.genome), "training")
@@ -254,6 +254,9 @@ def settings_for(
     Raises:
         UserError: an override, or the genome, makes no sense.
     """
+    if experiment.data is None:
+        name = component_name(experiment.evaluator)
+        raise UserError(f"the evaluator {name} trains nothing; allowed: a run that has images")
     wanted = experiment.training
     recipe = wanted.recipe or getattr(experiment.evaluator, "recipe", None)
     document: dict[str, Any] = {
@@ -271,14 +274,14 @@ def settings_for(
         },
     }
     settings = config.check(yamlfile.overridden(document, overrides), folder, TrainingRun)
-    space: SearchSpace = registry.load("spaces", component_name(settings.space))()
+    space = registry.make_space(settings.space)
     canonical = space.canonical(_parsed(space, settings.genome))
     return settings.model_copy(update={"genome": canonical.text})
 
 
 def key_of(settings: TrainingRun) -> str:
     """The key of the network that is trained."""
-    space: SearchSpace = registry.load("spaces", component_name(settings.space))()
+    space = registry.make_space(settings.space)
     return space.key(_parsed(space, settings.genome))
 
 

@@ -12,6 +12,7 @@ from evonas.core import Constraint, Evaluation, Objective, Status, finite, viola
 
 Array = NDArray[np.float64]
 Losses = NDArray[np.float64]  # (n, m), to minimise
+FEASIBLE, INFEASIBLE, FAILED = range(3)
 
 
 def losses(evaluations: Sequence[Evaluation], objectives: Sequence[Objective]) -> Losses:
@@ -76,6 +77,19 @@ def crowding_distance(losses: Losses) -> Array:
     return distance
 
 
+def ranks_and_crowding(losses: Losses) -> tuple[NDArray[np.int64], Array]:
+    """Each point's front and its crowding distance there, (n,) each.
+
+    Equal points stand once, or their order would decide which is the more crowded.
+    """
+    distinct, place = np.unique(losses, axis=0, return_inverse=True)
+    ranks, crowding = front_ranks(distinct), np.zeros(len(distinct))
+    for rank in range(int(ranks.max(initial=-1)) + 1):
+        members = ranks == rank
+        crowding[members] = crowding_distance(distinct[members])
+    return ranks[place.reshape(-1)], crowding[place.reshape(-1)]
+
+
 def hypervolume(losses: Losses, reference: Sequence[float]) -> float:
     """The volume that a set dominates within the reference point (Zitzler and Thiele, 1998).
 
@@ -86,6 +100,25 @@ def hypervolume(losses: Losses, reference: Sequence[float]) -> float:
     if len(losses) == 0:
         return 0.0
     return float(moocore.hypervolume(losses, ref=np.asarray(reference, dtype=np.float64)))
+
+
+def better(
+    first: Evaluation,
+    second: Evaluation,
+    objectives: Sequence[Objective],
+    constraints: Sequence[Constraint] = (),
+) -> bool:
+    """Whether one dominates another; feasible goes before infeasible, by violation, before failed.
+
+    A value that is missing, NaN or infinite counts as a failure.
+    """
+    tiers = [tier(evaluation, objectives) for evaluation in (first, second)]
+    if tiers[0] != tiers[1] or tiers[0] == FAILED:
+        return tiers[0] < tiers[1]
+    if tiers[0] == INFEASIBLE:
+        return violation(first.values, constraints) < violation(second.values, constraints)
+    a, b = losses((first, second), objectives)
+    return bool((a <= b).all() and (a < b).any())
 
 
 def preference(
@@ -103,27 +136,27 @@ def preference(
         (n,) ranks from 0, the best; those equal in all of this share one.
     """
     n = len(evaluations)
-    names = [objective.name for objective in objectives]
     values = losses(evaluations, objectives)
-    tier = np.full(n, 2)
+    tiers = np.array([tier(evaluation, objectives) for evaluation in evaluations], dtype=np.int64)
     first = np.zeros(n)
     second = np.zeros(n)
     for i, evaluation in enumerate(evaluations):
-        if evaluation.status is Status.INFEASIBLE:
-            tier[i], first[i] = 1, violation(evaluation.values, constraints)
-        elif evaluation.status is Status.OK and finite(evaluation.values, names):
-            tier[i] = 0
-    feasible = np.flatnonzero(tier == 0)
+        if tiers[i] == INFEASIBLE:
+            first[i] = violation(evaluation.values, constraints)
+    feasible = np.flatnonzero(tiers == FEASIBLE)
     if len(objectives) == 1:
         first[feasible] = values[feasible, 0]
     else:
-        # Equal points stand once, or their order would decide which is the more crowded.
-        distinct, place = np.unique(values[feasible], axis=0, return_inverse=True)
-        ranks, crowding = front_ranks(distinct), np.zeros(len(distinct))
-        for rank in range(int(ranks.max(initial=-1)) + 1):
-            members = ranks == rank
-            crowding[members] = crowding_distance(distinct[members])
-        first[feasible] = ranks[place.reshape(-1)]
-        second[feasible] = -crowding[place.reshape(-1)]
-    _, ranks_of = np.unique(np.column_stack([tier, first, second]), axis=0, return_inverse=True)
+        ranks, crowding = ranks_and_crowding(values[feasible])
+        first[feasible], second[feasible] = ranks, -crowding
+    _, ranks_of = np.unique(np.column_stack([tiers, first, second]), axis=0, return_inverse=True)
     return np.asarray(ranks_of, dtype=np.int64).reshape(n)
+
+
+def tier(evaluation: Evaluation, objectives: Sequence[Objective]) -> int:
+    """FEASIBLE, INFEASIBLE or FAILED; a value that is missing, NaN or infinite is a failure."""
+    if evaluation.status is Status.INFEASIBLE:
+        return INFEASIBLE
+    names = [objective.name for objective in objectives]
+    ok = evaluation.status is Status.OK and finite(evaluation.values, names)
+    return FEASIBLE if ok else FAILED

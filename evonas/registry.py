@@ -8,16 +8,32 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
-from evonas.core import UserError
+from evonas.core import Builder, UserError
+from genomes import SearchSpace
 
 TABLES: dict[str, dict[str, str]] = {
-    "spaces": {"nasbench201": "genomes.nasbench201:NASBench201"},
-    "networks": {"nasbench201": "evonas.networks.nasbench201:NETWORK"},
+    "spaces": {
+        "nasbench201": "genomes.nasbench201:NASBench201",
+        "table": "genomes.table:TableSpace",
+    },
+    "networks": {
+        "nasbench201": "evonas.networks.nasbench201:NETWORK",
+        "table": "evonas.networks.table:NETWORK",
+    },
     "strategies": {
+        "aging": "evonas.strategies.aging:Aging",
+        "exhaustive": "evonas.strategies.exhaustive:Exhaustive",
         "genetic": "evonas.strategies.genetic:Genetic",
+        "local_search": "evonas.strategies.local_search:LocalSearch",
+        "nsga2": "evonas.strategies.nsga2:NSGA2",
+        "nsga3": "evonas.strategies.nsga3:NSGA3",
+        "pso": "evonas.strategies.pso:PSO",
         "random": "evonas.strategies.random:Random",
     },
-    "evaluators": {"train": "evonas.evaluators.train:TrainEvaluator"},
+    "evaluators": {
+        "tabular": "evonas.evaluators.tabular:Tabular",
+        "train": "evonas.evaluators.train:TrainEvaluator",
+    },
     "data": {
         "cifar10": "evonas.data.cifar:Cifar10",
         "cifar100": "evonas.data.cifar:Cifar100",
@@ -60,6 +76,15 @@ def load(kind: str, name: str) -> Any:
         raise UserError(unknown(SINGULAR[kind], name, names(kind)))
     module, _, attribute = target.partition(":")
     return getattr(import_module(module), attribute)
+
+
+def make_space(params: Any) -> SearchSpace:
+    """The search space that the settings in an experiment's `space` stand for."""
+    builder: Builder = load("networks", params.name)
+    space: SearchSpace = load("spaces", params.name)(
+        **{key: getattr(params, key) for key in builder.space_keys}
+    )
+    return space
 
 
 def unknown(what: str, name: object, known: list[str]) -> str:

@@ -20,6 +20,18 @@ def reset(
     ]
 
 
+def change_one(genes: Sequence[int], choices: Sequence[int], rng: np.random.Generator) -> list[int]:
+    """One gene, drawn uniformly of those with a choice, takes one of its other choices."""
+    free = [position for position, count in enumerate(choices) if count > 1]
+    changed = list(genes)
+    if free:
+        where, step = rng.random(2).tolist()
+        position = free[int(where * len(free))]
+        count = choices[position]
+        changed[position] = (changed[position] + 1 + int(step * (count - 1))) % count
+    return changed
+
+
 def neighbours(genes: Sequence[int], choices: Sequence[int]) -> Iterator[tuple[int, ...]]:
     """All gene vectors that differ in exactly one gene, in order."""
     for position, count in enumerate(choices):

@@ -121,3 +121,26 @@ class SearchSpace:
             for i, live in enumerate(self.live(genome))
         )
         return Graph(nodes, edges)
+
+
+class Verbatim(SearchSpace):
+    """A space whose every spelling counts as a network of its own, for what is found by genome."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__(space.name, space.genes)
+        self._space = space
+
+    def describe(self, genome: Genome) -> str:
+        return self._space.describe(genome)
+
+    def parse(self, text: str) -> Genome:
+        return self._space.parse(text)
+
+    def live(self, genome: Genome) -> tuple[bool, ...]:
+        return self._space.live(genome)
+
+    def largest(self) -> Genome | None:
+        return self._space.largest()
+
+    def graph(self, genome: Genome) -> Graph:
+        return self._space.graph(genome)

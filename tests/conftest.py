@@ -7,6 +7,15 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from evonas import cli
+
+
+@pytest.fixture(autouse=True)
+def without_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs end without drawing, which takes seconds, but for tests marked `figures`."""
+    if request.node.get_closest_marker("figures") is None:
+        monkeypatch.setattr(cli, "_draw", lambda run_dir: None)
+
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:

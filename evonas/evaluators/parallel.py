@@ -56,7 +56,7 @@ class Parallel:
         return evaluation
 
     def evaluate_all(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Evaluation]]:
-        """Each task's number and answer, in the order they are done.
+        """Each task's number and answer, in the order they are done; `tasks` may grow meanwhile.
 
         Raises:
             SearchFailed: no worker lives long enough to begin anything.
@@ -68,14 +68,14 @@ class Parallel:
             raise
 
     def _answered(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Evaluation]]:
-        waiting = deque(range(len(tasks)))
+        waiting = _Numbers(of=tasks)
         suspects: deque[int] = deque()
         tries: Counter[int] = Counter()  # alone
         spent: dict[int, float] = defaultdict(float)  # seconds, over all attempts
         barren = 0
-        while waiting or suspects:
+        while waiting.left() or suspects:
             alone = bool(suspects)
-            numbers = deque([suspects.popleft()]) if alone else waiting
+            numbers = _Numbers([suspects.popleft()]) if alone else waiting
             barren += 1
             for i, evaluation in self._round(tasks, numbers, 1 if alone else self.workers.count):
                 barren = 0
@@ -92,14 +92,14 @@ class Parallel:
                 raise SearchFailed(f"workers die before they begin anything: {self._last_death}")
 
     def _round(
-        self, tasks: Sequence[Task], numbers: deque[int], at_once: int
+        self, tasks: Sequence[Task], numbers: _Numbers, at_once: int
     ) -> Iterator[tuple[int, Evaluation]]:
         """Takes numbers off the queue until it is empty or a worker has died."""
         flying: dict[Future[Evaluation], int] = {}
         begun: dict[int, float] = {}
-        while numbers or flying:
+        while numbers.left() or flying:
             try:
-                while numbers and len(flying) < at_once:
+                while numbers.left() and len(flying) < at_once:
                     candidate, seed = tasks[numbers[0]]
                     trace = self.workers.trace(numbers[0])
                     future = self.workers.submit(
@@ -145,6 +145,20 @@ class Parallel:
                 text = f"took longer than {self.timeout:g} s" if timed_out else died
                 cost = Cost(seconds=ended - begun[i], started=begun[i])
                 yield i, Evaluation(tasks[i][0], {}, status, cost, text, deterministic=False)
+
+
+class _Numbers(deque[int]):
+    """The numbers of tasks not begun, those included that have come since the last look."""
+
+    def __init__(self, numbers: Sequence[int] = (), of: Sequence[Task] = ()) -> None:
+        super().__init__(numbers)
+        self._tasks = of
+        self._known = 0
+
+    def left(self) -> bool:
+        known, self._known = self._known, len(self._tasks)
+        self.extend(range(known, self._known))
+        return bool(self)
 
 
 def _result(future: Future[Evaluation], candidate: Candidate) -> Evaluation:

@@ -52,6 +52,7 @@ class TrainEvaluator:
 
     Params = TrainParams
     METRICS = METRICS
+    TRAINS = True
     NEEDS_BUDGET = True
 
     def __init__(
@@ -80,6 +81,10 @@ class TrainEvaluator:
     def warm_up() -> None:
         """Loads what torch loads at the first optimizer, which takes seconds."""
         torch.optim.SGD([nn.Parameter(torch.zeros(1))])
+
+    @staticmethod
+    def metrics_of(params: TrainParams) -> tuple[str, ...]:
+        return METRICS
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -33,6 +33,8 @@ def decode(
         ValueError: a parameter out of range (pydantic's error, which is a ValueError).
     """
     builder: Builder = registry.load("networks", space.name.partition("/")[0])
+    if builder.build is None:
+        raise ValueError(f"{space.name} has no networks to build")
     settings = builder.params(**params).model_dump(exclude={"name"})
     pick = picker(space, genome, prune=prune)
     network: nn.Module = builder.build(pick, in_channels=in_channels, classes=classes, **settings)

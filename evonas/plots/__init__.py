@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from evonas.plots import ancestry, cell, cost, curve, dynamics, front, genes
+from evonas.plots import ancestry, cell, cost, curve, dynamics, front, genes, swarm
 from evonas.plots.cell import draw_cell
 from evonas.plots.style import Drawing, NotYet, save, styled
 from evonas.plots.tables import Tables
@@ -24,6 +24,8 @@ FIGURES: dict[str, Callable[[Tables], Drawing]] = {
     "cell": cell.cell,
     "cost": cost.cost,
 }
+# Of what some strategies alone write, by the table.
+TRACES: dict[str, Callable[[Tables], Drawing]] = {"swarm": swarm.swarm}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,8 @@ def draw(run_dir: Path) -> Drawn:
         makers = {"curve": partial(curve.curve, run_dir)}
     else:
         tables = Tables(run_dir)
-        makers = {name: partial(figure, tables) for name, figure in FIGURES.items()}
+        traces = {name: f for name, f in TRACES.items() if (run_dir / f"{name}.csv").exists()}
+        makers = {name: partial(f, tables) for name, f in (FIGURES | traces).items()}
     folder = run_dir / "figures"
     folder.mkdir(exist_ok=True)
     figures, skipped = [], {}

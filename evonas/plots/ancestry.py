@@ -33,8 +33,13 @@ MOST = 40  # networks that can still be told apart
 MOST_COLUMNS = 14
 LABELLED = 12
 KEY = 5.5  # points
-ORIGINS = dict(  # a marker means the same in every figure; what else a strategy names is a star
-    zip(("sampled", "crossover", "crossover+mutation", "mutation"), MARKERS, strict=False)
+# A marker means the same in every figure; of what else a strategy names, all share the last.
+ORIGINS = dict(
+    zip(
+        ("sampled", "crossover", "crossover+mutation", "mutation", "velocity", "neighbour"),
+        MARKERS[:-1],
+        strict=True,
+    )
 )
 THROUGH = 0.07  # inches, for a line that passes
 
@@ -220,7 +225,7 @@ def _draw_births(
     shades = sequence().with_extremes(bad="0.75")
     origins = list(dict.fromkeys(sorted(birth.origin for birth in births)))
     for origin in origins:
-        marker = ORIGINS.get(origin, "*")
+        marker = ORIGINS.get(origin, MARKERS[-1])
         some = [i for i, birth in enumerate(births) if birth.origin == origin]
         points = [places[births[i].key, columns.index(births[i].generation)] for i in some]
         x, y = np.array(points).T

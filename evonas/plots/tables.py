@@ -19,7 +19,7 @@ from evonas.records import tables
 from evonas.records.folder import check_run_folder
 from genomes import Gene, SearchSpace
 
-TEXT = ("key", "genes", "parents", "origin", "status", "phase")
+TEXT = ("key", "genes", "parents", "origin", "status", "phase", "position")
 FLAGS = ("winner", "from_cache")
 WHOLE = ("generation", "index", "evaluations", "trained", "hits", "distinct")  # and never missing
 STATUSES = [str(status) for status in Status if status is not Status.OK]
@@ -96,6 +96,11 @@ class Tables:
         return self._read("fronts", ("generation", "key", *names))
 
     @cached_property
+    def swarm(self) -> pd.DataFrame:
+        """A row a particle and generation, of a particle swarm."""
+        return self._read("swarm", ("generation", "particle", "speed", "position"))
+
+    @cached_property
     def timings(self) -> pd.DataFrame:
         """A row a training, none if no candidate was worth one; `from_cache`: by another run."""
         columns = ("phase", "generation", "seconds")
@@ -118,11 +123,18 @@ class Tables:
     def space(self) -> SearchSpace:
         """The space itself, for what only it knows."""
         given = self.settings.get("space")
-        name = str(given.get("name") if isinstance(given, dict) else given)
+        if not isinstance(given, dict):
+            raise NotYet("the space in config.yaml is damaged")
+        name = str(given.get("name"))
         if name not in registry.names("spaces"):
             raise NotYet(registry.unknown("space", name, registry.names("spaces")))
-        space: SearchSpace = registry.load("spaces", name)()
-        return space
+        try:
+            if name not in registry.names("networks"):
+                space: SearchSpace = registry.load("spaces", name)()
+                return space
+            return registry.make_space(registry.load("networks", name).params(**given))
+        except (TypeError, ValueError):
+            raise NotYet("the space in config.yaml is damaged") from None
 
     @cached_property
     def winner(self) -> Winner:

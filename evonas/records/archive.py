@@ -49,6 +49,7 @@ class Archive:
         self.generations = 0
         self.evaluations = 0
         self.hits = 0
+        self.simulated_seconds = 0.0
         self.faults: Counter[str] = Counter()
         self._last: deque[tuple[Status, str]] = deque(maxlen=MOST_FAILED)
 
@@ -66,6 +67,7 @@ class Archive:
             if evaluation.status.failed:
                 self.faults[evaluation.status] += 1
         self.generations = generation.index + 1
+        self.simulated_seconds = generation.simulated_seconds
         self._refer(generation.evaluations)
         self._merge(found)
         size = max(len(generation.evaluations), MOST_FAILED)
@@ -138,18 +140,17 @@ class Archive:
 
 
 def known_references(
-    objectives: Sequence[Objective], largest: Mapping[str, float]
+    objectives: Sequence[Objective], most: Mapping[str, float]
 ) -> list[float | None]:
     """The references that are known before the first training.
 
-    The YAML's; 1 for an error; for what is known without training, its value for the largest
-    network of the space.
+    The YAML's; the most that the metric can be, where that is known; 1 for an error.
     """
     references: list[float | None] = []
     for objective in objectives:
         reference = objective.reference
         if reference is None and objective.goal == "min":
             is_error = objective.name.endswith("_error")
-            reference = 1.0 if is_error else largest.get(objective.name)
+            reference = most.get(objective.name, 1.0 if is_error else None)
         references.append(reference)
     return references

@@ -26,6 +26,7 @@ class Checkpoint:
     generations, evaluations: how many are done.
     strategy: its state.
     tables: where each growing table stood (`Table.mark`); what lies beyond is newer.
+    simulated_seconds: what the run has spent.
     """
 
     generations: int
@@ -33,6 +34,7 @@ class Checkpoint:
     strategy: State
     tables: dict[str, dict[str, int | str]]
     version: int = VERSION
+    simulated_seconds: float = 0.0
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:

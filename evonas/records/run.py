@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +28,13 @@ class RunFolder:
         metrics: Sequence[str],
         objectives: Sequence[Objective],
         references: Sequence[float | None],
+        traces: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
+        """Opens what is there, back to the last checkpoint that it bears out.
+
+        Args:
+            traces: columns of the strategy's own tables, by name (`core.Traced`).
+        """
         self.path = path
         self.space = space
         self.metrics = tuple(metrics)
@@ -41,15 +47,31 @@ class RunFolder:
             path / "evaluations.csv", tables.evaluation_columns(self.metrics)
         )
         self.generations = tables.Table(
-            path / "generations.csv", tables.generation_columns(objectives)
+            path / "generations.csv", tables.generation_columns(objectives, self.metrics)
         )
         self.fronts = tables.Table(path / "fronts.csv", tables.fronts_columns(objectives))
         self.timings = tables.Table(path / "timings.csv", tables.TIMING_COLUMNS)
-        self._growing = (self.evaluations, self.generations, self.fronts, self.timings)
+        self.traces = {
+            name: tables.Table(path / f"{name}.csv", ("generation", *columns))
+            for name, columns in (traces or {}).items()
+        }
+        self._growing = (
+            *(self.evaluations, self.generations, self.fronts, self.timings),
+            *self.traces.values(),
+        )
         self._restore()
 
-    def record(self, generation: Generation, strategy: State) -> None:
-        """Journal to the disk, then the tables, then the checkpoint that vouches for them."""
+    def record(
+        self,
+        generation: Generation,
+        strategy: State | None,
+        traces: Mapping[str, Sequence[tables.Row]] | None = None,
+    ) -> None:
+        """Journal to the disk, then the tables, then the checkpoint that vouches for them.
+
+        An incomplete generation comes without the strategy's state, and no checkpoint vouches for
+        it: a resume with more seconds to spend drops its rows and writes it again, whole.
+        """
         archive, first = self.archive, self.archive.evaluations
         archive.add(generation)
         self.journal.sync()
@@ -63,16 +85,20 @@ class RunFolder:
             )
             if not cached and evaluation.cost.attempts
         )
+        for name, rows in (traces or {}).items():
+            self.traces[name].append({"generation": generation.index, **row} for row in rows)
         self._write_front()
-        checkpoints.save(
-            self.path / "checkpoints",
-            checkpoints.Checkpoint(
-                archive.generations,
-                archive.evaluations,
-                strategy,
-                {table.path.name: table.mark() for table in self._growing},
-            ),
-        )
+        if strategy is not None:
+            checkpoints.save(
+                self.path / "checkpoints",
+                checkpoints.Checkpoint(
+                    archive.generations,
+                    archive.evaluations,
+                    strategy,
+                    {table.path.name: table.mark() for table in self._growing},
+                    simulated_seconds=archive.simulated_seconds,
+                ),
+            )
         self._keep_weights()
         for question in generation.questions:
             self.scratch(question).unlink(missing_ok=True)
@@ -118,11 +144,12 @@ class RunFolder:
         """
         for checkpoint in checkpoints.newest_first(self.path / "checkpoints"):
             marks = checkpoint.tables
-            if all(table.goes_back_to(marks[table.path.name]) for table in self._growing):
+            if all(table.goes_back_to(marks.get(table.path.name)) for table in self._growing):
                 for table in self._growing:
                     table.cut(int(marks[table.path.name]["size"]))
                 archive = self._refolded()
                 if archive is not None:
+                    archive.simulated_seconds = checkpoint.simulated_seconds
                     self.archive = archive
                     self.strategy = checkpoint.strategy
                     self._write_front()

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from evonas.core import (
+    SIMULATED,
     Cost,
     Evaluation,
     Generation,
@@ -54,8 +55,10 @@ class Table:
         """Where the table stands: its size in bytes, and a digest of them."""
         return {"size": self._size, "digest": self._digest.hexdigest()}
 
-    def goes_back_to(self, mark: Mapping[str, Any]) -> bool:
-        """Whether the table begins with what it was at the mark."""
+    def goes_back_to(self, mark: Mapping[str, Any] | None) -> bool:
+        """Whether the table begins with what it was at the mark, and has one."""
+        if mark is None:
+            return False
         with self.path.open("rb") as file:
             found: str = _digest(file.read(mark["size"])).hexdigest()
         return found == str(mark["digest"])
@@ -161,12 +164,15 @@ def evaluation_rows(
     return rows
 
 
-def generation_columns(objectives: Sequence[Objective]) -> tuple[str, ...]:
+def generation_columns(
+    objectives: Sequence[Objective], metrics: Sequence[str] = ()
+) -> tuple[str, ...]:
     return (
         *("generation", "evaluations", "trained", "hits", "faults"),
         *(str(status) for status in Status if status is not Status.OK),
         *(f"{o.name}_{what}" for o in objectives for what in ("best", "mean", "worst")),
         *("diversity", "distinct", "front_size", "hypervolume"),
+        *((SIMULATED,) if SIMULATED in metrics else ()),
     )
 
 
@@ -175,7 +181,8 @@ def generation_row(generation: Generation, archive: Archive) -> Row:
 
     `trained` counts what neither an earlier one nor the cheap values answered, `faults` those that
     failed, a column named for a status its own. Best, mean and worst are of those that ended well.
-    `diversity` is the mean Hamming distance of the genomes, in genes; `distinct` counts networks.
+    `diversity` is the mean Hamming distance of the genomes, in genes; `distinct` counts networks;
+    `simulated_seconds`, there if a table has them, is what the run has spent so far.
     """
     evaluations = generation.evaluations
     statuses = [evaluation.status for evaluation in evaluations]
@@ -193,6 +200,7 @@ def generation_row(generation: Generation, archive: Archive) -> Row:
         "distinct": len({question.key for question in generation.questions}),
         "front_size": len(archive.front),
         "hypervolume": archive.hypervolume(),
+        SIMULATED: generation.simulated_seconds,
     }
     for objective in archive.objectives:
         name = objective.name

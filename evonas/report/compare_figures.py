@@ -12,14 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from evonas.core import Objective
-from evonas.plots.style import CATEGORIES, SMALL, WIDTH, Measure, rendered, styled
+from evonas.plots.style import CATEGORIES, DASHES, SMALL, WIDTH, Measure, rendered, styled
 from evonas.report.arms import Arm
 from evonas.report.curves import Band, By
 
 ROW, LEGEND_ROW = 1.3, 0.15  # inches
 WRAP, HALF = 58, 25  # letters that fit in a line of the legend, and in half of one
-# Seven colours and five dashes: no pair comes twice before the 36th arm.
-DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (2, 1)))
 LABELS: Mapping[By, str] = {"evaluations": "evaluations", "epochs": "trained epochs"}
 HYPERVOLUME = "hypervolume (share)"
 Bands = Mapping[By, Sequence[Band]]  # a band an arm

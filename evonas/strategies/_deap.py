@@ -1,6 +1,6 @@
-"""DEAP, kept indoors: `select` and `mate` take and give plain lists.
+"""DEAP, kept indoors: `select`, `mate` and `mutate` take and give plain lists.
 
-Both draw from the global `random`; call them within `stdlib_random`.
+All of them draw from the global `random`; call them within `stdlib_random`.
 """
 
 from __future__ import annotations
@@ -8,26 +8,41 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 from deap import base, tools
+from deap.tools import emo
 from numpy.typing import NDArray
 
 SELECTIONS = ("roulette", "tournament", "rank")
-CROSSOVERS = ("uniform", "one_point", "two_point")
+CROSSOVERS = ("uniform", "one_point", "two_point")  # of genes and of numbers
+BLENDS = ("arithmetic", "blend", "simulated_binary")  # of numbers alone
+MUTATIONS = ("scale", "polynomial")  # of numbers alone
 
 
 class Fitness(base.Fitness):
     weights = (1.0,)  # one shaped scalar; many objectives are pareto.py's
 
 
-class Individual(list[int]):
-    """Genes with a fitness, as DEAP's operators want them."""
+class Individual(list[float]):
+    """Genes, or numbers in the unit cube, with a fitness, as DEAP's operators want them."""
 
-    def __init__(self, genes: Sequence[int], number: int = -1) -> None:
+    def __init__(self, genes: Sequence[float], number: int = -1) -> None:
         super().__init__(genes)
         self.number = number  # its place in the population it was selected from
         self.fitness = Fitness()
+
+
+@contextmanager
+def numpy_random(rng: np.random.Generator) -> Iterator[None]:
+    """The same for what draws from NumPy's global generator, as the niching of NSGA-III does."""
+    before = np.random.get_state()  # noqa: NPY002  # the one that DEAP draws from
+    np.random.seed(int(rng.integers(2**32)))  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(before)  # noqa: NPY002
 
 
 @contextmanager
@@ -64,7 +79,6 @@ def shaped(ranks: NDArray[np.int64], pressure: float) -> NDArray[np.float64]:
 
 
 def select(
-    genes: Sequence[Sequence[int]],
     fitness: NDArray[np.float64],
     k: int,
     how: str,
@@ -81,7 +95,7 @@ def select(
     """
     if not (np.isfinite(fitness).all() and (fitness > 0).all()):
         raise ValueError("selection needs fitness that is positive and finite")
-    population = [Individual(row, number) for number, row in enumerate(genes)]
+    population = [Individual((), number) for number in range(len(fitness))]
     for individual, value in zip(population, fitness.tolist(), strict=True):
         individual.fitness.values = (value,)
     if how == "tournament":
@@ -96,15 +110,126 @@ def select(
     return [parent.number for parent in parents]
 
 
-def mate(first: Sequence[int], second: Sequence[int], how: str) -> tuple[list[int], list[int]]:
-    """Two children of two gene vectors; genes swap places with those of the other parent."""
+def toolbox(
+    crossover: str,
+    mutation: str,
+    *,
+    rate: float,
+    alpha: float = 0.5,
+    crossover_eta: float = 15.0,
+    mutation_eta: float = 20.0,
+    sigma: float = 0.1,
+    drawn: bool = True,
+) -> base.Toolbox:
+    """`mate` and `mutate`, which change vectors in place; but for genes, within the unit cube.
+
+    Args:
+        rate: each coordinate's chance to be mutated.
+        alpha: of blend (Eshelman and Schaffer, 1993).
+        crossover_eta: the index of simulated binary crossover (Deb and Agrawal, 1995).
+        mutation_eta: that of polynomial mutation (Deb and Goyal, 1996).
+        sigma, drawn: of scale; see `_scale`.
+    """
+    box = base.Toolbox()
+    mates = {
+        "uniform": partial(tools.cxUniform, indpb=0.5),
+        "one_point": partial(_cut, tools.cxOnePoint),
+        "two_point": partial(_cut, tools.cxTwoPoint),
+        "arithmetic": _arithmetic,
+        "blend": partial(tools.cxBlend, alpha=alpha),
+        "simulated_binary": partial(
+            tools.cxSimulatedBinaryBounded, eta=crossover_eta, low=0.0, up=1.0
+        ),
+    }
+    mutations = {
+        "scale": partial(_scale, rate=rate, sigma=sigma, drawn=drawn),
+        "polynomial": partial(
+            tools.mutPolynomialBounded, eta=mutation_eta, low=0.0, up=1.0, indpb=rate
+        ),
+    }
+    box.register("mate", mates[crossover])
+    if mutation in mutations:
+        box.register("mutate", mutations[mutation])
+    return box
+
+
+def mate(
+    box: base.Toolbox, first: Sequence[float], second: Sequence[float]
+) -> tuple[list[float], list[float]]:
+    """Two children of two vectors."""
     a, b = Individual(first), Individual(second)
-    if how == "uniform":
-        tools.cxUniform(a, b, indpb=0.5)
-    elif len(a) < 2:
-        pass  # no point to cut at
-    elif how == "one_point":
-        tools.cxOnePoint(a, b)
-    else:
-        tools.cxTwoPoint(a, b)
+    box.mate(a, b)
     return list(a), list(b)
+
+
+def mutate(box: base.Toolbox, vector: Sequence[float]) -> list[float]:
+    mutated = Individual(vector)
+    box.mutate(mutated)
+    return list(mutated)
+
+
+def _cut(operator: partial[object], first: Individual, second: Individual) -> None:
+    if len(first) > 1:  # else there is no point to cut at
+        operator(first, second)
+
+
+def _arithmetic(first: Individual, second: Individual) -> None:
+    """Whole arithmetic crossover: x' = a x_i + (1 - a) x_j, a drawn uniformly for each pair."""
+    a = random.random()
+    pairs = list(zip(first, second, strict=True))
+    first[:] = [a * x + (1 - a) * y for x, y in pairs]
+    second[:] = [a * y + (1 - a) * x for x, y in pairs]
+
+
+def _scale(vector: Individual, *, rate: float, sigma: float, drawn: bool) -> None:
+    """x' = x (1 + s) for each coordinate, with probability `rate`.
+
+    s is `sigma`, or, drawn, normal with that standard deviation.
+    """
+    for i, x in enumerate(vector):
+        if random.random() < rate:
+            vector[i] = x * (1 + (random.gauss(0, sigma) if drawn else sigma))
+
+
+def reference_points(objectives: int, divisions: int) -> NDArray[np.float64]:
+    """(r, objectives) points of the unit simplex, evenly spread."""
+    points = tools.uniform_reference_points(objectives, divisions)
+    return np.asarray(points, dtype=np.float64)
+
+
+def niches(
+    losses: NDArray[np.float64],
+    directions: NDArray[np.float64],
+    ideal: NDArray[np.float64],
+    worst: NDArray[np.float64],
+    extremes: NDArray[np.float64] | None,
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """The nearest direction of each point, how far it is, and the new extreme points.
+
+    Args:
+        losses: (n, m), the first fronts.
+        directions: (r, m).
+        ideal, worst: (m,), so far.
+        extremes: (m, m), of the last generation.
+    """
+    extremes = emo.find_extreme_points(losses, ideal, extremes)
+    # Seen from the ideal point: DEAP's intercepts are, some of the time, counted from there.
+    moved, zero = losses - ideal, np.zeros_like(ideal)
+    intercepts = emo.find_intercepts(extremes - ideal, zero, worst - ideal, moved.max(axis=0))
+    scaled = moved / np.maximum(intercepts, 1e-12)
+    units = directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    along = scaled @ units.T
+    nearest = along.argmax(axis=1)  # the longest shadow is that on the nearest line
+    square = (scaled**2).sum(axis=1) - along[np.arange(len(along)), nearest] ** 2
+    return nearest, np.sqrt(np.maximum(square, 0.0)), extremes
+
+
+def fill_niches(
+    members: list[int],
+    k: int,
+    niches: NDArray[np.int64],
+    distances: NDArray[np.float64],
+    counts: NDArray[np.int64],
+) -> list[int]:
+    """k of the members, those in the emptiest niches; draws within `numpy_random`."""
+    return list(emo.niching(members, k, niches, distances, counts.copy()))

@@ -18,9 +18,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from evonas import config, registry, yamlfile
+from evonas.bench import spec as bench
 from evonas.cli import app
 from evonas.data.idx import STEMS, FashionMnist
 from evonas.records.tables import winner
+from evonas.testing import CONTRACTS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -144,9 +146,10 @@ def test_every_setting_shown_is_valid(
     np.savez(tmp_path / "mine.npz", images=np.zeros((8, 4, 4)), labels=np.arange(8) % 2)
     base = yamlfile.read(ROOT / "experiments" / "quickstart.yaml")
     for _, text in blocks(page, "yaml"):
-        experiment = tmp_path / "experiment.yaml"
-        experiment.write_text(yamlfile.dump({**base, **yamlfile.parse(text)}))
-        config.load(experiment)
+        experiment, settings = tmp_path / "experiment.yaml", yamlfile.parse(text)
+        whole = "name" in settings  # else some settings of an experiment
+        experiment.write_text(yamlfile.dump(settings if whole else {**base, **settings}))
+        (bench.load if "protocol" in settings else config.load)(experiment)
 
 
 def test_the_readmes_numbers_are_those_of_the_tables() -> None:
@@ -212,6 +215,47 @@ def test_the_tutorial_runs_from_its_first_command_to_its_last(
     if whole:
         error = pd.read_csv("results/mine-winner/result.csv")["test_error"][0]
         assert error < 0.05
+
+
+def test_the_examples_of_strategies_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    operators, strategy, contracts, evolving = blocks(DOCS / "strategies.md", "python")
+    Path("ops.py").write_text(operators[1])
+    assert len(operators[1].splitlines()) < 15
+    first, second = ([0] * 6, [1] * 6)
+    module: dict[str, Any] = {}
+    exec(operators[1], module)
+    for a, b in zip(*module["biased"](first, second, np.random.default_rng(0)), strict=True):
+        assert {a, b} == {0, 1}
+    Path("climb.py").write_text(strategy[1])
+    names: dict[str, Any] = {}
+    exec(contracts[1], names)
+    for contract in CONTRACTS:
+        names["test_climb_keeps_its_promises"](contract)
+    exec(evolving[1], {})
+    best = [int(float(line.split()[1])) for line in capsys.readouterr().out.splitlines()]
+    assert len(best) == 8
+    assert best[-1] > best[0]
+
+
+def test_the_examples_of_tables_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = DOCS / "tables.md"
+    [(_, table)] = blocks(page, "csv")
+    Path("cells.csv").write_text(table)
+    for (_, text), name in zip(blocks(page, "yaml"), ("cells", "bench"), strict=True):
+        Path(f"{name}.yaml").write_text(text)
+    first, second = (line for line in commands(page) if "benchmarks/" not in line)
+    assert typed(shlex.split(first)[1:])
+    assert typed([*shlex.split(second)[1:], "--workers", "1"])
+    spent = pd.read_csv("results/cells-seed0/generations.csv")["simulated_seconds"]
+    assert 0 < spent.iloc[-1] <= 3600
+    told = {path.name for path in Path("results/bench-cells").iterdir()}
+    listed = set(re.findall(r"`((?:runs|summary|best|bench|environment)\.\w+)`", page.read_text()))
+    assert listed <= told
 
 
 def typed(words: list[str]) -> bool:

@@ -152,11 +152,14 @@ def test_the_readme_loads_the_winner_and_it_scores_what_the_table_says(run_dir: 
     assert error == pytest.approx(finalists["test_error"][0])
 
 
-def test_the_readme_evolves_from_python(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_readme_searches_from_python(capsys: pytest.CaptureFixture[str]) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    exec(next(block for block in blocks if "evolve(" in block), {})
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == [str(i) for i in range(8)]
+    names: dict[str, Any] = {}
+    exec(next(block for block in blocks if "evonas.search(" in block), names)
+    found = names["found"]
+    assert len(found.generations) == 8
+    assert str(found.best) in capsys.readouterr().out
+    assert found.front["convolutions"].iloc[0] == found.evaluations["convolutions"].max()
 
 
 def test_the_readme_shows_the_quickstart_as_it_is() -> None:

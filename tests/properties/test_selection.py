@@ -21,6 +21,7 @@ from evonas.strategies._deap import (
     select,
     shaped,
     stdlib_random,
+    toolbox,
 )
 from genomes import Genome
 
@@ -57,14 +58,14 @@ def fitness_of(
 
 def selected(fitness: np.ndarray, k: int, how: str, size: int = 3, *, seed: int = 0) -> list[int]:
     with stdlib_random(np.random.default_rng(seed)):
-        return select([[0]] * len(fitness), fitness, k, how, size)
+        return select(fitness, k, how, size)
 
 
 def mated(
     first: list[int], second: list[int], how: str, *, seed: int
 ) -> tuple[list[int], list[int]]:
     with stdlib_random(np.random.default_rng(seed)):
-        return mate(first, second, how)
+        return mate(toolbox(how, "reset", rate=0.2), first, second)
 
 
 def shares(fitness: np.ndarray, spins: int, how: str, size: int = 3) -> np.ndarray:

@@ -92,7 +92,7 @@ def test_what_the_design_writes_is_what_it_gets_without_writing_it(tmp_path: Pat
 name: digits
 space: {name: nasbench201, channels: 8, cells: 1}
 data: {name: digits}
-strategy: {name: genetic, population: 12}
+strategy: {name: genetic, population: 12, mutation_rate: 0.2}
 evaluator: {name: train}
 budget: {epochs: 3}
 objectives: [{name: val_error}, {name: params}]

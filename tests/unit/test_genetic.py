@@ -298,7 +298,7 @@ def test_parents_are_keys_of_the_last_population_and_origins_say_how_a_child_cam
 
 
 def test_a_mutant_is_close_to_its_parent() -> None:
-    strategy = genetic(population=100, crossover_rate=0.0)
+    strategy = genetic(population=100, crossover_rate=0.0, mutation_rate=0.2)
     round_of(strategy)
     genes = {CELLS.key(e.candidate.genome): e.candidate.genome.genes for e in strategy.population}
     distances = [

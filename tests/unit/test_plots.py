@@ -416,6 +416,7 @@ def test_a_genome_that_cannot_be_drawn_there_is_told(tmp_path: Path, name: str) 
         draw_cell(SPACE, SPACE.parse("3-1-4-0-4-1"), tmp_path / name)
 
 
+@pytest.mark.figures
 def test_a_folder_that_is_no_run_folder_is_the_users_mistake(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["plot", str(tmp_path)])
     assert result.exit_code == 2
@@ -426,6 +427,7 @@ def test_a_folder_that_is_no_run_folder_is_the_users_mistake(tmp_path: Path) -> 
         plots.draw(tmp_path)
 
 
+@pytest.mark.figures
 def test_a_folder_without_tables_skips_each_figure_in_a_line(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(CONFIG)
     result = CliRunner().invoke(app, ["plot", str(tmp_path)])

@@ -1,0 +1,1 @@
+"""Strategies against a table of trained networks, over many seeds."""

@@ -1,0 +1,124 @@
+"""A benchmark from its file to its folder: runs, a table of what they came to, a figure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import joblib
+import pandas as pd
+
+from evonas import machine, yamlfile
+from evonas.bench import runs
+from evonas.bench.figures import best_so_far
+from evonas.bench.spec import Bench
+from evonas.bench.summary import curves, summary
+from evonas.core import UserError
+from evonas.plots.style import save, styled
+from evonas.records.files import write_atomic
+from evonas.records.folder import Hold, begin, note_data
+
+FILE = "bench.yaml"
+
+
+class Benching:
+    """One process's hold on a benchmark's folder; going on where it stands.
+
+    Iterating makes the runs that are missing; `finish` writes `summary.csv`, `summary.md` and the
+    figure.
+    """
+
+    def __init__(self, bench: Bench, folder: Path, *, workers: int | None = None) -> None:
+        self.bench = bench
+        self.folder = folder
+        self.workers = workers or joblib.cpu_count()
+        self.table = runs.read_table(bench)
+        text = yamlfile.dump(bench.model_dump(mode="json", exclude_none=True))
+        if (folder / FILE).exists():
+            if (folder / FILE).read_text() != text:
+                raise UserError(
+                    f"{folder} holds another benchmark; allowed: --out with a new folder"
+                )
+            self._hold = Hold(folder)
+            with self._hold.released_on_error():
+                note_data(folder, self.table.evaluator.rows.fingerprint)
+            return
+        self._hold = begin(folder, FILE)
+        with self._hold.released_on_error(undo=True):
+            told = machine.environment(deterministic=True)
+            told["data"] = self.table.evaluator.rows.fingerprint
+            write_atomic(folder / "environment.json", json.dumps(told, indent=2) + "\n")
+            write_atomic(folder / FILE, text, sync=True)
+
+    @property
+    def count(self) -> int:
+        """Of all runs."""
+        return len(self.bench.strategies) * self.bench.seeds
+
+    def __enter__(self) -> Benching:
+        return self
+
+    def __exit__(self, _: object, error: object, __: object) -> None:
+        self._hold.release(error)
+
+    def __iter__(self) -> Iterator[int]:
+        return runs.run_all(self.bench, self.folder, self.workers)
+
+    def finish(self) -> str:
+        """Writes what came out, and says it in Markdown."""
+        made = runs.read(self.folder / "runs.csv")
+        found = summary(self.bench, self.table, made)
+        write_atomic(self.folder / "summary.csv", found.to_csv(index=False, lineterminator="\n"))
+        text = markdown(self.bench, found)
+        write_atomic(self.folder / "summary.md", text)
+        with styled():
+            save(best_so_far(self.bench, curves(self.bench, made)), self.folder, "best")
+        return text
+
+
+def markdown(bench: Bench, found: pd.DataFrame) -> str:
+    """The summary for people: a table, and what its columns are."""
+    several = len(bench.objectives) > 1
+    first = "hypervolume" if several else bench.objectives[0].name
+    points = [*bench.protocol.at, None]
+    end = bench.protocol.simulated_seconds
+    last = f"{end:g} s" if end is not None else f"{bench.protocol.queries:,}"
+    header = ["strategy", "queries"]
+    for point in points:
+        header += [f"{first} after {last if point is None else f'{point:,}'}", "p against random"]
+    header += bench.tell
+    header += [] if several else ["median queries to the optimum", "found"]
+    lines = [header, ["---", *["--:"] * (len(header) - 1)]]
+    for row in found.to_dict("records"):
+        cells = [str(row["strategy"]), f"{row['queries']:.0f}"]
+        for after in ("" if point is None else f"_at_{point}" for point in points):
+            p = row.get(f"p_random{after}")
+            cells += [_told(row, f"value{after}", several), "" if pd.isna(p) else f"{p:.2g}"]
+        cells += [_told(row, name, several) for name in bench.tell]
+        if not several:
+            ends = (row["median_queries"], row["median_low"], row["median_high"])
+            median, low, high = (f"{x:g}" if x != float("inf") else "never" for x in ends)
+            cells += [f"{median} ({low} to {high})", f"{row['found']:.1%}"]
+        lines.append(cells)
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    notes = [
+        f"- {bench.seeds} runs each, seeds 0 to {bench.seeds - 1}; mean ± standard error of the "
+        f"mean; a query is a distinct {bench.distinct.removesuffix('s')}.",
+        "- p: two-sided Mann-Whitney test of the values to its left against random search's.",
+    ]
+    if several:
+        notes.append("- Hypervolume as a share of that of the table's exact front.")
+    else:
+        notes.append(
+            "- A run ends when it has found the optimum of the table. A median's interval holds it "
+            "with 95 %; runs that never found it come last."
+        )
+    return f"# {bench.name}\n\n{table}\n\n" + "\n".join(notes) + "\n"
+
+
+def _told(row: Mapping[Any, Any], name: str, several: bool) -> str:
+    digits = 4 if several and name.startswith("value") else 3
+    error = row[f"{name}_se"]
+    return f"{row[name]:.{digits}f}" + ("" if pd.isna(error) else f" ± {error:.{digits}f}")

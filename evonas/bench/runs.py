@@ -1,0 +1,244 @@
+"""The runs of a benchmark: each strategy with each seed, in processes, kept as they end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+
+from evonas import pareto, registry
+from evonas.bench.spec import Bench
+from evonas.config import component_name
+from evonas.core import Evaluation, Status, finite
+from evonas.evaluators.tabular import Tabular
+from evonas.loop import evolve
+from evonas.pareto import Losses
+from evonas.records.files import write_atomic
+from genomes import SearchSpace, Verbatim
+
+CHUNK = 5  # seeds a task
+LEAST = 100  # queries that a run of so many seconds may ask for, many times each
+TEXT = ("strategy", "trace")
+_read: dict[str, Table] = {}  # by this process
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as a benchmark looks at it.
+
+    Attributes:
+        losses: (n, m), of all that has them.
+        signs: (m,), 1 where less is wanted, -1 where more is.
+        reference: (m,), of the hypervolume, as losses.
+        front: the hypervolume of the exact front.
+    """
+
+    space: SearchSpace
+    evaluator: Tabular
+    losses: Losses
+    signs: tuple[float, ...]
+    reference: tuple[float, ...]
+    front: float
+
+    @property
+    def optimum(self) -> float:
+        """The best of the first objective, as a loss."""
+        return float(self.losses[:, 0].min())
+
+
+@dataclass(frozen=True)
+class Run:
+    """One strategy with one seed.
+
+    Attributes:
+        trace: (k, 3), after how many queries, and simulated seconds, the best so far, or with
+            several objectives the share of the exact front's hypervolume, came to be what.
+    """
+
+    queries: int
+    asks: int
+    seconds: float
+    best: float
+    told: dict[str, float]
+    queries_to_optimum: int | None
+    trace: list[tuple[int, float, float]]
+
+
+def run_all(bench: Bench, folder: Path, workers: int) -> Iterator[int]:
+    """Makes the runs that `runs.csv` lacks, in order, and yields how many are there.
+
+    A run's row is written when it has ended, so a kill costs the runs in hand.
+    """
+    path = folder / "runs.csv"
+    there = set(zip(*(read(path)[name] for name in ("strategy", "seed")), strict=True))
+    if not there:
+        write_atomic(path, ",".join(columns(bench)) + "\n")
+    chunks = []
+    for label in bench.strategies:
+        seeds = [seed for seed in range(bench.seeds) if (label, seed) not in there]
+        chunks += [(label, seeds[i : i + CHUNK]) for i in range(0, len(seeds), CHUNK)]
+    made = joblib.Parallel(n_jobs=workers, return_as="generator")(
+        joblib.delayed(_rows)(bench, label, seeds) for label, seeds in chunks
+    )
+    count = len(there)
+    for rows in made:
+        frame = pd.DataFrame(rows, columns=columns(bench), dtype=object)
+        with path.open("a") as file:
+            file.write(frame.to_csv(index=False, header=False, lineterminator="\n"))
+        count += len(rows)
+        yield count
+
+
+def read(path: Path) -> pd.DataFrame:
+    """The runs of a file, the last line left out if it is torn; none without a file."""
+    if not path.exists() or not path.stat().st_size:
+        return pd.DataFrame(columns=["strategy", "seed"])
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        with path.open("r+b") as file:
+            file.truncate(whole)
+    return pd.read_csv(path, dtype=dict.fromkeys(TEXT, "str"))
+
+
+def columns(bench: Bench) -> list[str]:
+    return [
+        *("strategy", "seed", "queries", "asks", "simulated_seconds"),
+        *("best", *bench.tell, "queries_to_optimum", "trace"),
+    ]
+
+
+def read_table(bench: Bench) -> Table:
+    """Reads the table and measures its exact front.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    space = registry.make_space(bench.space)
+    evaluator = Tabular(bench.table, space=space)
+    signs = tuple(1.0 if objective.goal == "min" else -1.0 for objective in bench.objectives)
+    columns = [evaluator.rows.values[objective.name] for objective in bench.objectives]
+    losses = np.column_stack(columns) * signs
+    if bench.distinct == "networks":  # each is answered by its canonical spelling
+        genomes = map(space.genome, evaluator.rows.places)
+        kept = [
+            place
+            for genome, place in zip(genomes, evaluator.rows.places.values(), strict=True)
+            if space.canonical(genome) == genome
+        ]
+        losses = losses[kept]
+    losses = losses[np.isfinite(losses).all(axis=1)]
+    given = [objective.reference for objective in bench.objectives]
+    worst = losses.max(axis=0)
+    reference = tuple(
+        float(worst[i]) if point is None else signs[i] * point for i, point in enumerate(given)
+    )
+    front = pareto.hypervolume(losses[pareto.is_on_front(losses)], reference)
+    if bench.distinct == "genomes":
+        space = Verbatim(space)
+    return Table(space, evaluator, losses, signs, reference, front)
+
+
+def run(bench: Bench, table: Table, label: str, seed: int) -> Run:
+    """One strategy with one seed, until the protocol ends it."""
+    params, protocol = bench.strategies[label], bench.protocol
+    strategy = registry.load("strategies", component_name(params))(
+        params, space=table.space, objectives=bench.objectives, seed=seed
+    )
+    watch = Watch(bench, table)
+    for generation in evolve(
+        strategy,
+        table.evaluator,
+        space=table.space,
+        seed=seed,
+        simulated_seconds=protocol.simulated_seconds,
+    ):
+        for cached, evaluation in zip(generation.cached, generation.evaluations, strict=True):
+            watch.see(evaluation, cached=cached)
+            if watch.done:
+                return watch.run()
+    return watch.run()
+
+
+class Watch:
+    """What a benchmark sees of a run."""
+
+    def __init__(self, bench: Bench, table: Table) -> None:
+        self.bench = bench
+        self.table = table
+        self.names = [objective.name for objective in bench.objectives]
+        self.queries = self.asks = 0
+        self.seconds = 0.0
+        self.best = float("inf")
+        self.told: dict[str, float] = {}
+        self.hit: int | None = None
+        self.front: Losses = np.zeros((0, len(self.names)))
+        self.trace: list[tuple[int, float, float]] = []
+
+    @property
+    def done(self) -> bool:
+        """All queries are made, the one objective is at the table's best, so that nothing is
+        better, or the strategy asks for the same again and again.
+        """
+        protocol = self.bench.protocol
+        best = self.hit is not None and len(self.names) == 1
+        stuck = self.asks >= protocol.asks_a_query * (protocol.queries or max(self.queries, LEAST))
+        return best or stuck or self.queries == protocol.queries
+
+    def see(self, evaluation: Evaluation, *, cached: bool) -> None:
+        self.asks += 1
+        if cached:
+            return
+        values = evaluation.values
+        self.queries += 1
+        self.seconds += values.get("simulated_seconds", 0.0)
+        if evaluation.status is not Status.OK or not finite(values, self.names):
+            return
+        point = np.array([values[name] for name in self.names]) * self.table.signs
+        if point[0] < self.best:
+            self.best = float(point[0])
+            self.told = {name: values[name] for name in self.bench.tell}
+            if self.best <= self.table.optimum:
+                self.hit = self.queries
+            if len(self.names) == 1:
+                self._note(self.table.signs[0] * self.best)
+        if len(self.names) > 1 and not (self.front <= point).all(axis=1).any():
+            kept = self.front[~(point <= self.front).all(axis=1)]
+            self.front = np.vstack([kept, point])
+            volume = pareto.hypervolume(self.front, self.table.reference)
+            self._note(volume / self.table.front if self.table.front else 1.0)
+
+    def _note(self, value: float) -> None:
+        self.trace.append((self.queries, round(self.seconds, 3), value))
+
+    def run(self) -> Run:
+        best = self.table.signs[0] * self.best
+        return Run(self.queries, self.asks, self.seconds, best, self.told, self.hit, self.trace)
+
+
+def _rows(bench: Bench, label: str, seeds: Sequence[int]) -> list[dict[str, object]]:
+    """Some runs, in a worker, which reads the table once."""
+    key = bench.model_dump_json()
+    if key not in _read:
+        _read[key] = read_table(bench)
+    rows: list[dict[str, object]] = []
+    for seed in seeds:
+        done = run(bench, _read[key], label, seed)
+        rows.append(
+            {
+                "strategy": label,
+                "seed": seed,
+                "queries": done.queries,
+                "asks": done.asks,
+                "simulated_seconds": round(done.seconds, 3),
+                "best": done.best,
+                **done.told,
+                "queries_to_optimum": done.queries_to_optimum,
+                "trace": " ".join(f"{q}:{s!r}:{v!r}" for q, s, v in done.trace),
+            }
+        )
+    return rows

@@ -1,0 +1,129 @@
+"""What a benchmark's runs came to: a row a strategy, and curves over queries."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import binom, mannwhitneyu
+
+from evonas.bench.runs import Table
+from evonas.bench.spec import RANDOM, Bench
+from evonas.config import component_name
+
+LEVEL = 0.95  # of the interval of a median
+POINTS = 200  # of a curve
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Over the runs of a strategy: the mean, and its interval of 95 % (normal approximation).
+
+    Attributes:
+        x: (k,), queries, or simulated seconds.
+    """
+
+    x: Array
+    mean: Array
+    low: Array
+    high: Array
+
+
+class Traces:
+    """The best so far of each run of a strategy, as it changed."""
+
+    def __init__(self, texts: pd.Series[str], column: int) -> None:
+        steps = [
+            [tuple(map(float, step.split(":"))) for step in str(text).split()] for text in texts
+        ]
+        self.x = [np.array([step[column] for step in run]) for run in steps]
+        self.values = [np.array([step[2] for step in run]) for run in steps]
+
+    def at(self, x: float) -> Array:
+        """(n,) values after x queries or seconds; NaN where there was none."""
+        found = []
+        for places, values in zip(self.x, self.values, strict=True):
+            i = int(np.searchsorted(places, x, side="right")) - 1
+            found.append(values[i] if i >= 0 else math.nan)
+        return np.array(found)
+
+    def curve(self, x: Array) -> Curve:
+        values = np.stack([self.at(place) for place in x])
+        values[np.isnan(values).any(axis=1)] = np.nan  # until every run has one
+        mean, n = values.mean(axis=1), values.shape[1]
+        half = 1.96 * values.std(axis=1, ddof=1) / n**0.5 if n > 1 else np.zeros(len(x))
+        return Curve(x, mean, mean - half, mean + half)
+
+
+def summary(bench: Bench, table: Table, runs: pd.DataFrame) -> pd.DataFrame:
+    """A row a strategy.
+
+    `value` is the best so far of the objective, or, with several, the share of the exact front's
+    hypervolume. `p_random` is that of a two-sided Mann-Whitney test of the values against random
+    search's. A median's interval is distribution-free, of 95 % at least (from order statistics);
+    a run that did not find the optimum counts as one that would have needed for ever.
+    """
+    several = len(bench.objectives) > 1
+    traces = {label: Traces(group["trace"], 0) for label, group in runs.groupby("strategy")}
+    points = [*bench.protocol.at, None]
+    base = _random(bench)
+    rows = []
+    for label in bench.strategies:
+        group = runs[runs["strategy"] == label]
+        row: dict[str, object] = {"strategy": label, "n": len(group)}
+        for name in ("queries", "asks", "simulated_seconds"):
+            row[name] = group[name].mean()
+        for point in points:
+            after = "" if point is None else f"_at_{point}"
+            values = traces[label].at(math.inf if point is None else point)
+            row |= _spread(f"value{after}", values)
+            if label != base:
+                against = traces[base].at(math.inf if point is None else point)
+                row[f"p_random{after}"] = float(mannwhitneyu(values, against).pvalue)
+        for name in bench.tell:
+            row |= _spread(name, group[name].to_numpy(dtype=float))
+        if not several:
+            needed = group["queries_to_optimum"].fillna(math.inf).to_numpy(dtype=float)
+            row |= dict(
+                zip(("median_queries", "median_low", "median_high"), _median(needed), strict=True)
+            )
+            row["found"] = float(np.isfinite(needed).mean())
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def curves(bench: Bench, runs: pd.DataFrame) -> Mapping[str, Curve]:
+    """By queries, or by simulated seconds where the protocol counts them."""
+    seconds = bench.protocol.simulated_seconds
+    most = seconds if seconds is not None else float(bench.protocol.queries or 1)
+    least = most / 100 if seconds is not None else 1.0
+    x = np.unique(np.geomspace(least, most, POINTS).round(0 if seconds is None else 3))
+    column = 0 if seconds is None else 1
+    return {
+        label: Traces(runs.loc[runs["strategy"] == label, "trace"], column).curve(x)
+        for label in bench.strategies
+    }
+
+
+def _random(bench: Bench) -> str:
+    return next(label for label, arm in bench.strategies.items() if component_name(arm) == RANDOM)
+
+
+def _spread(name: str, values: Array) -> dict[str, float]:
+    """Mean, standard deviation of the sample, and standard error of the mean."""
+    std = float(values.std(ddof=1)) if len(values) > 1 else math.nan
+    return {name: float(values.mean()), f"{name}_std": std, f"{name}_se": std / len(values) ** 0.5}
+
+
+def _median(values: Array) -> tuple[float, float, float]:
+    """The median, and the order statistics around it that hold it with probability LEVEL."""
+    ordered, n = np.sort(values), len(values)
+    low = max(int(binom.ppf((1 - LEVEL) / 2, n, 0.5)) - 1, 0)
+    high = min(n - 1 - low, n - 1)
+    return float(np.median(ordered)), float(ordered[low]), float(ordered[high])

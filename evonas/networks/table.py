@@ -1,0 +1,22 @@
+"""The settings of a space that only a table knows: it has no networks to build."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from evonas.core import Builder, Params
+
+Choice = Annotated[str, Field(min_length=1)]
+Choices = Annotated[tuple[Choice, ...], Field(min_length=1, strict=False)]
+
+
+class TableParams(Params):
+    name: Literal["table"] = "table"
+    genes: Annotated[dict[str, Choices], Field(min_length=1, max_length=1000)]
+    """The names of the genes, in the order in which the table writes them, and of each gene's
+    choices: a table's digit 0 stands for the first choice. `{"0>1": [none, skip, conv]}`."""
+
+
+NETWORK = Builder(None, TableParams, space_keys=("genes",))

@@ -1,0 +1,257 @@
+"""Where children come from: encoding, crossover, mutation; the genetic strategies share it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from pydantic import Field
+
+from evonas import plugins
+from evonas.core import Candidate, Evaluation, Params, State, UserError
+from evonas.strategies import _deap
+from evonas.strategies._generational import TRIES, plain, restored
+from genomes import Genome, SearchSpace
+from genomes.continuous import Logits, Scaled
+from genomes.operators import reset
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Index = Annotated[float, Field(ge=0, le=1000)]
+Vector = list[float]  # genes, or numbers in the unit cube
+
+
+class BreedingParams(Params):
+    population: Annotated[int, Field(ge=2, le=100_000)] = 20
+    """How many members the population has, and how many candidates each generation."""
+    encoding: Literal["genes", "scaled", "logits"] = "genes"
+    """What is mixed and changed: the `genes` themselves, or numbers from 0 to 1, one for each gene
+    (`scaled`) or one for each choice of each gene, of which the largest is taken (`logits`)."""
+    crossover: (
+        Literal["uniform", "one_point", "two_point", "arithmetic", "blend", "simulated_binary"]
+        | Annotated[str, Field(pattern=plugins.PATTERN)]
+    ) = "uniform"
+    """How two parents are mixed. `uniform` swaps each gene (or number) with probability 1/2,
+    `one_point` swaps all after a random place, `two_point` those between two places. The others
+    need numbers: `arithmetic` takes weighted means, a x + (1 - a) y with one a for the pair,
+    `blend` draws between the parents and a little beyond, `simulated_binary` draws near them.
+    `FILE.py:NAME` is a function of your own, from two lists and a generator to two lists."""
+    crossover_rate: Share = 0.9
+    """The probability that two parents are mixed. If not, each child begins as a copy of one
+    parent."""
+    mutation: Literal["reset", "scale", "polynomial"] = "reset"
+    """How a gene (or number) changes: `reset` draws it anew. The others need numbers: `scale`
+    makes x (1 + s) of x, `polynomial` moves it a little, seldom far."""
+    mutation_rate: Share = 0.1
+    """The probability, for each gene (or number) of a child, that it changes."""
+    sigma: Annotated[float, Field(ge=-1, le=10)] = 0.1
+    """For `scale`: s itself, or, if it is drawn, the standard deviation of s."""
+    sigma_drawn: bool = True
+    """For `scale`: whether s is drawn anew for each number, from a normal distribution."""
+    blend_alpha: Annotated[float, Field(ge=0, le=10)] = 0.5
+    """For `blend`: how far beyond its parents a child may lie, in units of their distance."""
+    crossover_eta: Index = 15.0
+    """For `simulated_binary`: the larger, the closer children are to their parents."""
+    mutation_eta: Index = 20.0
+    """For `polynomial`: the larger, the smaller the changes."""
+
+    def anchored(self, folder: Path) -> Self:
+        return self.model_copy(update={"crossover": plugins.anchored(self.crossover, folder)})
+
+    def own_files(self) -> tuple[str, ...]:
+        file = plugins.file_of(self.crossover)
+        return () if file is None else (file,)
+
+    def model_post_init(self, context: object) -> None:
+        if self.encoding == "genes":
+            for key, chosen in (("crossover", self.crossover), ("mutation", self.mutation)):
+                if chosen in (*_deap.BLENDS, *_deap.MUTATIONS):
+                    raise ValueError(f"{key}: another, or the encoding scaled or logits")
+
+
+class Breeding:
+    """A population whose members have children, each of a network not asked for before.
+
+    Attributes:
+        population: the members, as they were told.
+        vectors: the members, as they are varied.
+    """
+
+    def __init__(
+        self,
+        params: BreedingParams,
+        *,
+        space: SearchSpace,
+        rng: np.random.Generator,
+        is_new: Callable[[Genome], bool],
+    ) -> None:
+        self.params = params
+        self.space = space
+        self.rng = rng
+        self.is_new = is_new
+        self.population: list[Evaluation] = []
+        self.vectors: list[Vector] = []
+        self._asked: list[Vector] = []
+        self._variation = Variation(params, space, rng)
+
+    def founders(self) -> list[Candidate]:
+        self._asked = []
+        return [self._founder() for _ in range(self.params.population)]
+
+    def offspring(self, parents: Sequence[int]) -> list[Candidate]:
+        """A whole generation of children of members, given by number, whose neighbours mate.
+
+        A child whose network has been asked for before is varied again, and at last drawn at
+        random; only a space that is all but used up lets a seen one through. To be called within
+        `_deap.stdlib_random`.
+        """
+        self._asked = []
+        params, offspring = self.params, list[Candidate]()
+        keys = [self.space.key(member.candidate.genome) for member in self.population]
+        for i, j in zip(parents[::2], parents[1::2], strict=True):
+            crossed = i != j and self.rng.random() < params.crossover_rate
+            children = (self.vectors[i], self.vectors[j])
+            if crossed:
+                children = self._variation.mate(*children)
+            lineages = [(keys[i], keys[j])] * 2 if crossed else [(keys[i],), (keys[j],)]
+            for child, lineage in zip(children, lineages, strict=True):
+                if len(offspring) < params.population:
+                    offspring.append(self._varied(child, lineage, crossed))
+        return offspring
+
+    def tell(
+        self,
+        evaluations: Sequence[Evaluation],
+        survivors: Callable[[list[Evaluation]], Sequence[int]],
+    ) -> None:
+        """The next population: of the last one and of its offspring, those that survive."""
+        everyone, vectors = [*self.population, *evaluations], [*self.vectors, *self._asked]
+        kept = survivors(everyone)
+        self.population = [everyone[i] for i in kept]
+        self.vectors = [vectors[i] for i in kept]
+
+    def firsts(
+        self, order: Sequence[int], evaluations: Sequence[Evaluation]
+    ) -> tuple[list[int], list[int]]:
+        """Of an order of evaluations, the first of each network, and the repeats."""
+        keys: set[str] = set()
+        once: list[int] = []
+        again: list[int] = []
+        for i in order:
+            key = self.space.key(evaluations[i].candidate.genome)
+            (again if key in keys else once).append(i)
+            keys.add(key)
+        return once, again
+
+    def state(self) -> State:
+        state: State = {"population": plain(self.population)}
+        if self._variation.continuous:
+            state["vectors"] = [list(vector) for vector in self.vectors]
+        return state
+
+    def restore(self, state: State) -> None:
+        self.population = restored(state["population"])
+        genes = [list(member.candidate.genome.genes) for member in self.population]
+        self.vectors = state.get("vectors", genes)
+
+    def _varied(self, child: Vector, parents: tuple[str, ...], crossed: bool) -> Candidate:
+        """The child, mutated until its network is new."""
+        mutated = child
+        for _ in range(TRIES):
+            mutated = self._variation.mutate(mutated)
+            genome = self._variation.genome(mutated)
+            if self.is_new(genome):
+                self._asked.append(mutated)
+                changed = "+mutation" if mutated != child else ""
+                return Candidate(genome, parents, f"crossover{changed}" if crossed else "mutation")
+        return self._founder()
+
+    def _founder(self) -> Candidate:
+        """A vector drawn at random, of a new network if one turns up."""
+        for _ in range(TRIES):
+            vector = self._variation.founder()
+            genome = self._variation.genome(vector)
+            if self.is_new(genome):
+                break
+        self._asked.append(vector)
+        return Candidate(genome)
+
+
+class Variation:
+    """Makes vectors, varies them, and reads them as genomes."""
+
+    def __init__(
+        self, params: BreedingParams, space: SearchSpace, rng: np.random.Generator
+    ) -> None:
+        self.params = params
+        self.space = space
+        self.rng = rng
+        self.continuous = params.encoding != "genes"
+        self._encoding = (Logits if params.encoding == "logits" else Scaled)(space.choices)
+        self._own = plugins.load(params.crossover) if params.own_files() else None
+        self._toolbox = _deap.toolbox(
+            "uniform" if self._own else params.crossover,
+            params.mutation,
+            rate=params.mutation_rate,
+            alpha=params.blend_alpha,
+            crossover_eta=params.crossover_eta,
+            mutation_eta=params.mutation_eta,
+            sigma=params.sigma,
+            drawn=params.sigma_drawn,
+        )
+
+    def founder(self) -> Vector:
+        """Drawn uniformly."""
+        if self.continuous:
+            return list(self.rng.random(self._encoding.dimensions).tolist())
+        return list(self.space.sample(self.rng).genes)
+
+    def genome(self, vector: Vector) -> Genome:
+        genes = self._encoding.decode(vector) if self.continuous else tuple(map(int, vector))
+        return Genome(self.space.name, genes)
+
+    def mate(self, first: Vector, second: Vector) -> tuple[Vector, Vector]:
+        if self._own is not None:
+            return self._mated_by_own(first, second)
+        a, b = _deap.mate(self._toolbox, first, second)
+        return self._inside(a), self._inside(b)
+
+    def mutate(self, vector: Vector) -> Vector:
+        rate = self.params.mutation_rate
+        if not self.continuous:
+            genes = [int(gene) for gene in vector]
+            return list(reset(genes, self.space.choices, rate, self.rng))
+        if self.params.mutation == "reset":
+            hits, anew = self.rng.random((2, len(vector))).tolist()
+            return [a if hit < rate else x for x, hit, a in zip(vector, hits, anew, strict=True)]
+        return self._inside(_deap.mutate(self._toolbox, vector))
+
+    def _mated_by_own(self, first: Vector, second: Vector) -> tuple[Vector, Vector]:
+        """By the user's function, whose children are looked at before they are believed."""
+        assert self._own is not None
+        own = self.params.crossover
+        try:
+            children = self._own(list(first), list(second), self.rng)
+        except Exception as error:  # whatever a user's function may raise
+            text = f"{type(error).__name__}: {error}"
+            raise UserError(f"strategy.crossover: {own} raised {text}") from error
+        try:
+            a, b = (list(map(float, child)) for child in children)
+            if not self.continuous:
+                for child in (a, b):
+                    self.space.genome(map(int, child))
+            whole = {len(a), len(b)} == {len(first)} and bool(np.isfinite([a, b]).all())
+            whole = bool(whole and (self.continuous or all(x.is_integer() for x in (*a, *b))))
+        except (TypeError, ValueError):
+            whole = False
+        if not whole:
+            shown = repr(children)[:80]
+            raise UserError(
+                f"strategy.crossover: {own} gave {shown}; allowed: two lists "
+                f"of {len(first)} {'numbers' if self.continuous else 'genes within their choices'}"
+            )
+        return self._inside(a), self._inside(b)
+
+    def _inside(self, vector: Vector) -> Vector:
+        return [min(max(x, 0.0), 1.0) for x in vector] if self.continuous else vector

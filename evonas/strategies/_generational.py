@@ -1,0 +1,107 @@
+"""What generational strategies share: one generation out at a time, and networks asked once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from evonas.core import Candidate, Constraint, Evaluation, Objective, State
+from genomes import Genome, SearchSpace
+
+TRIES = 20  # draws for a network not asked for yet, before a seen one is let through
+
+
+class Generational:
+    """Asks for a whole generation, then waits until it is told of all of it.
+
+    A strategy says what to ask (`_propose`), what to make of the answers (`_learn`), and what it
+    has to keep beside the generator's state and the networks seen (`_state`, `_restore`).
+
+    Attributes:
+        seen: keys of the networks asked for, in order.
+        out: what is asked and not told of yet.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        *,
+        space: SearchSpace,
+        objectives: Sequence[Objective],
+        constraints: Sequence[Constraint] = (),
+        seed: int = 0,
+    ) -> None:
+        self.params = params
+        self.space = space
+        self.objectives = tuple(objectives)
+        self.constraints = tuple(constraints)
+        self.rng = np.random.default_rng(seed)
+        self.seen: dict[str, None] = {}
+        self.out: list[Candidate] = []
+
+    def ask(self) -> list[Candidate]:
+        if self.out:
+            return []
+        self.out = self._propose()
+        return list(self.out)
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        if len(evaluations) != len(self.out):
+            raise ValueError(f"asked for {len(self.out)} evaluations, told {len(evaluations)}")
+        self.out = []
+        self._learn(list(evaluations))
+
+    def state_dict(self) -> State:
+        if self.out:
+            raise ValueError("a generation is out: tell its evaluations before taking the state")
+        return {
+            "rng": self.rng.bit_generator.state,
+            "seen": " ".join(self.seen),  # one text pickles faster than a list of many
+            **self._state(),
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        self.rng.bit_generator.state = state["rng"]
+        self.seen = dict.fromkeys(state["seen"].split())
+        self.out = []
+        self._restore(state)
+
+    def _propose(self) -> list[Candidate]:
+        raise NotImplementedError
+
+    def _learn(self, evaluations: list[Evaluation]) -> None:
+        raise NotImplementedError
+
+    def _state(self) -> State:
+        return {}
+
+    def _restore(self, state: State) -> None: ...
+
+    def _unseen(self) -> Genome:
+        """A genome drawn uniformly, of a new network if one turns up."""
+        return self._first_new(lambda: self.space.sample(self.rng))
+
+    def _first_new(self, draw: Callable[[], Genome]) -> Genome:
+        """The first draw of a new network, or the last draw."""
+        for _ in range(TRIES):
+            genome = draw()
+            if self._is_new(genome):
+                break
+        return genome
+
+    def _is_new(self, genome: Genome) -> bool:
+        """Whether its network has not been asked for; from now on it has."""
+        key = self.space.key(genome)
+        new = key not in self.seen
+        self.seen[key] = None
+        return new
+
+
+def plain(evaluations: Sequence[Evaluation]) -> list[State]:
+    return [evaluation.to_plain() for evaluation in evaluations]
+
+
+def restored(state: Sequence[State]) -> list[Evaluation]:
+    return [Evaluation.from_plain(evaluation) for evaluation in state]

@@ -1,0 +1,137 @@
+"""Aging evolution: who lives longest is not who scored best, but who came last."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from evonas import pareto
+from evonas.core import Candidate, Constraint, Evaluation, Objective, Params, State
+from evonas.strategies._generational import plain, restored
+from genomes import Genome, SearchSpace
+from genomes.operators import change_one
+
+
+class AgingParams(Params):
+    name: Literal["aging"] = "aging"
+    population: Annotated[int, Field(ge=2, le=100_000)] = 20
+    """How many members the population has: the latest candidates. As many count as a generation in
+    the tables."""
+    tournament_size: Annotated[int, Field(ge=1, le=100_000)] = 5
+    """How many members are drawn, of which the best has the next child."""
+    lag: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """How many candidates may be out at once: each is chosen with the answers up to the one that
+    many before it, whatever the number of workers. 1 is the published algorithm, one after the
+    other, and finds good networks in fewer candidates; more keeps more workers busy. Without it,
+    the population."""
+
+    def model_post_init(self, context: object) -> None:
+        if self.lag is not None and self.lag > self.population:
+            raise ValueError("lag: at most the population")
+
+
+class Aging:
+    """Regularized evolution (Real et al., 2019, algorithm 1), steady state.
+
+    The first `population` candidates are drawn at random. Each one after is a child of the best of
+    `tournament_size` members drawn with replacement, one gene changed; its answer takes the place
+    of the oldest member. With a `lag` of more than 1, which is not in the paper, several candidates
+    are out at once, and the search is the same whatever the number of workers. Several objectives
+    are compared by front, then crowding (`pareto.preference`).
+    """
+
+    Params = AgingParams
+
+    def __init__(
+        self,
+        params: AgingParams,
+        *,
+        space: SearchSpace,
+        objectives: Sequence[Objective],
+        constraints: Sequence[Constraint] = (),
+        seed: int = 0,
+    ) -> None:
+        self.params = params
+        self.space = space
+        self.objectives = tuple(objectives)
+        self.constraints = tuple(constraints)
+        self.rng = np.random.default_rng(seed)
+        self.lag = params.lag or params.population
+        self.asked = 0
+        self.told = 0
+        self.population: deque[Evaluation] = deque()  # as the next candidate may know it
+        self.waiting: deque[Evaluation] = deque()  # told, and not for the next candidate to know
+        self.out: deque[Candidate] = deque()  # asked and not told yet
+        self.again: list[Candidate] = []  # of `out`, after a resume: to be asked again
+
+    @property
+    def generation_size(self) -> int:
+        return int(self.params.population)
+
+    def ask(self) -> list[Candidate]:
+        if self.again:
+            return [self.again.pop(0)]
+        if self.asked - self.told >= self.lag:
+            return []
+        candidate = self._founder() if self.asked < self.params.population else self._child()
+        self.asked += 1
+        self.out.append(candidate)
+        return [candidate]
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        if len(evaluations) != 1 or len(self.out) == len(self.again):
+            out = len(self.out) - len(self.again)
+            raise ValueError(f"asked for {out}, one at a time; told {len(evaluations)}")
+        self.out.popleft()
+        self.told += 1
+        self.waiting.append(evaluations[0])
+
+    def state_dict(self) -> State:
+        return {
+            "rng": self.rng.bit_generator.state,
+            "asked": self.asked,
+            "told": self.told,
+            "population": plain(self.population),
+            "waiting": plain(self.waiting),
+            "out": [
+                {
+                    "genome": candidate.genome.to_json(),
+                    "parents": list(candidate.parents),
+                    "origin": candidate.origin,
+                }
+                for candidate in self.out
+            ],
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        self.rng.bit_generator.state = state["rng"]
+        self.asked, self.told = state["asked"], state["told"]
+        self.population = deque(restored(state["population"]))
+        self.waiting = deque(restored(state["waiting"]))
+        self.out = deque(
+            Candidate(Genome.from_json(out["genome"]), tuple(out["parents"]), out["origin"])
+            for out in state["out"]
+        )
+        self.again = list(self.out)
+
+    def _founder(self) -> Candidate:
+        return Candidate(self.space.sample(self.rng))
+
+    def _child(self) -> Candidate:
+        """A child of the members that the candidate in turn may know."""
+        known = self.asked - self.lag + 1
+        while self.told - len(self.waiting) < known:
+            self.population.append(self.waiting.popleft())
+            if len(self.population) > self.params.population:
+                self.population.popleft()
+        drawn = self.rng.integers(len(self.population), size=self.params.tournament_size)
+        members = [self.population[i] for i in drawn.tolist()]
+        ranks = pareto.preference(members, self.objectives, self.constraints)
+        parent = members[int(ranks.argmin())].candidate.genome
+        genes = change_one(parent.genes, self.space.choices, self.rng)
+        child = Genome(self.space.name, tuple(genes))
+        return Candidate(child, (self.space.key(parent),), "mutation")

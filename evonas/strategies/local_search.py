@@ -1,0 +1,81 @@
+"""Local search: from a network to a better neighbour, and anew where there is none."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from evonas import pareto
+from evonas.core import Candidate, Evaluation, Params, State
+from evonas.strategies._generational import Generational
+from genomes import Genome
+from genomes.operators import neighbours
+
+
+class LocalSearchParams(Params):
+    name: Literal["local_search"] = "local_search"
+    improvement: Literal["best", "first"] = "best"
+    """Whether all neighbours are looked at and the `best` is taken, or the `first` that is better
+    than where the search stands."""
+    batch: Annotated[int, Field(ge=1, le=100_000)] = 1
+    """For `first`: how many neighbours are asked for together, so that several workers have
+    something to do."""
+
+
+class LocalSearch(Generational):
+    """Hill climbing with restarts (White et al., 2021; best improvement is their algorithm 1).
+
+    Neighbours are the genomes one gene away, in random order. Where none is better, or with several
+    objectives none dominates, the search starts again from a random network, one not asked for
+    before if one turns up.
+    """
+
+    Params = LocalSearchParams
+    current: Evaluation | None = None  # where the search stands; None before a start
+    left: list[tuple[int, ...]] | None = None  # neighbours not looked at; None: not listed yet
+
+    def _propose(self) -> list[Candidate]:
+        if self.current is None:
+            return [Candidate(self._unseen())]
+        here = self.current.candidate.genome
+        if self.left is None:
+            around = list(neighbours(here.genes, self.space.choices))
+            self.left = [around[i] for i in self.rng.permutation(len(around))]
+        count = len(self.left) if self.params.improvement == "best" else self.params.batch
+        looked_at, self.left = self.left[:count], self.left[count:]
+        key = self.space.key(here)
+        genomes = [Genome(self.space.name, genes) for genes in looked_at]
+        for genome in genomes:
+            self._is_new(genome)
+        return [Candidate(genome, (key,), "neighbour") for genome in genomes]
+
+    def _learn(self, evaluations: list[Evaluation]) -> None:
+        if self.current is None:
+            self.current, self.left = evaluations[0], None
+            return
+        current = self.current
+        rising = [
+            evaluation
+            for evaluation in evaluations
+            if pareto.better(evaluation, current, self.objectives, self.constraints)
+        ]
+        if rising and self.params.improvement == "best":
+            ranks = pareto.preference(rising, self.objectives, self.constraints)
+            rising = [rising[int(np.argmin(ranks))]]
+        if rising:
+            self.current, self.left = rising[0], None
+        elif not self.left:
+            self.current = None
+
+    def _state(self) -> State:
+        return {
+            "current": None if self.current is None else self.current.to_plain(),
+            "left": None if self.left is None else [list(genes) for genes in self.left],
+        }
+
+    def _restore(self, state: State) -> None:
+        current, left = state["current"], state["left"]
+        self.current = None if current is None else Evaluation.from_plain(current)
+        self.left = None if left is None else [tuple(genes) for genes in left]

@@ -1,0 +1,160 @@
+"""NSGA-III: fronts, then niches around reference directions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from evonas import pareto
+from evonas.core import Candidate, Evaluation, State
+from evonas.pareto import Array, Losses
+from evonas.strategies import _deap
+from evonas.strategies._breeding import Breeding, BreedingParams
+from evonas.strategies._generational import Generational
+
+
+class NSGA3Params(BreedingParams):
+    name: Literal["nsga3"] = "nsga3"
+    divisions: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Into how many parts the reference directions divide each objective. Without it, as many as
+    give no more directions than the population has members."""
+
+
+@dataclass
+class Scale:
+    """What the normalisation remembers (Deb and Jain, 2014, sec. IV-C).
+
+    Attributes:
+        ideal: (m,), the best of each objective so far.
+        worst: (m,), the worst so far.
+        extremes: (m, m), for each axis the point closest to it so far; None before the first.
+    """
+
+    ideal: Array
+    worst: Array
+    extremes: Array | None = field(default=None)
+
+
+class NSGA3(Generational):
+    """NSGA-III (Deb and Jain, 2014), with the niching of DEAP.
+
+    Of population and offspring together, the first fronts survive, and of the last one that fits
+    in part those whose niche, the nearest reference direction, has the fewest. Parents are drawn
+    uniformly, the feasible before the infeasible before the failed (Jain and Deb, 2014). Beyond
+    the papers, no network is asked for twice.
+    """
+
+    Params = NSGA3Params
+
+    def __init__(self, params: NSGA3Params, **run: Any) -> None:
+        super().__init__(params, **run)
+        self.breeding = Breeding(params, space=self.space, rng=self.rng, is_new=self._is_new)
+        count = len(self.objectives)
+        self.directions = directions(count, params.divisions or _most(count, params.population))
+        self.scale = Scale(np.full(count, np.inf), np.full(count, -np.inf))
+
+    def _propose(self) -> list[Candidate]:
+        population, params = self.breeding.population, self.params
+        if not population:
+            return self.breeding.founders()
+        ranks = pareto.preference(population, self.objectives, self.constraints)
+        ranks[self._feasible(population)] = -1
+        count = params.population + params.population % 2  # parents come in pairs
+        with _deap.stdlib_random(self.rng):
+            parents = _deap.select(_deap.shaped(ranks, 1.5), count, "tournament", 2)
+            return self.breeding.offspring(parents)
+
+    def _learn(self, evaluations: list[Evaluation]) -> None:
+        self.breeding.tell(evaluations, self._survivors)
+
+    def _survivors(self, everyone: list[Evaluation]) -> list[int]:
+        size = self.params.population
+        ranks = pareto.preference(everyone, self.objectives, self.constraints)
+        order = np.argsort(ranks, kind="stable").tolist()
+        once, again = self.breeding.firsts(order, everyone)
+        trained = set(self._feasible(everyone))
+        feasible = [i for i in once if i in trained]
+        if len(feasible) <= size:
+            return (once + again)[:size]
+        losses = pareto.losses([everyone[i] for i in feasible], self.objectives)
+        kept = survive(losses, size, self.directions, self.scale, self.rng)
+        return [feasible[i] for i in kept]
+
+    def _feasible(self, evaluations: list[Evaluation]) -> list[int]:
+        tiers = [pareto.tier(evaluation, self.objectives) for evaluation in evaluations]
+        return [i for i, tier in enumerate(tiers) if tier == pareto.FEASIBLE]
+
+    def _state(self) -> State:
+        scale = self.scale
+        extremes = None if scale.extremes is None else scale.extremes.tolist()
+        return {
+            **self.breeding.state(),
+            "ideal": scale.ideal.tolist(),
+            "worst": scale.worst.tolist(),
+            "extremes": extremes,
+        }
+
+    def _restore(self, state: State) -> None:
+        self.breeding.restore(state)
+        extremes = state["extremes"]
+        self.scale = Scale(
+            np.array(state["ideal"]),
+            np.array(state["worst"]),
+            None if extremes is None else np.array(extremes),
+        )
+
+
+def directions(objectives: int, divisions: int) -> Array:
+    """Reference directions spread evenly over the unit simplex (Das and Dennis, 1998).
+
+    Returns:
+        (r, objectives), r = C(objectives + divisions - 1, divisions), each summing to 1.
+    """
+    points: Array = _deap.reference_points(objectives, divisions)
+    return points
+
+
+def survive(
+    losses: Losses, k: int, directions: Array, scale: Scale, rng: np.random.Generator
+) -> list[int]:
+    """The k that survive (Deb and Jain, 2014, algorithm 1); `scale` is brought up to date.
+
+    Args:
+        losses: (n, m), finite, n >= k.
+        directions: (r, m).
+    """
+    ranks = pareto.front_ranks(losses)
+    order = np.argsort(ranks, kind="stable")
+    last = ranks[order[k - 1]]
+    whole, partly = order[ranks[order] < last], order[ranks[order] == last]
+    considered = np.concatenate([whole, partly])
+    points = losses[considered]
+    scale.ideal = np.minimum(scale.ideal, points.min(axis=0))
+    scale.worst = np.maximum(scale.worst, points.max(axis=0))
+    niches, distances, scale.extremes = _deap.niches(
+        points, directions, scale.ideal, scale.worst, scale.extremes
+    )
+    counts = np.bincount(niches[: len(whole)], minlength=len(directions))
+    with _deap.numpy_random(rng):
+        chosen = _deap.fill_niches(
+            partly.tolist(),
+            k - len(whole),
+            niches[len(whole) :],
+            distances[len(whole) :],
+            counts,
+        )
+    return [*whole.tolist(), *chosen]
+
+
+def _most(objectives: int, population: int) -> int:
+    """The most divisions whose directions the population can hold, and one at least."""
+    if objectives == 1:
+        return 1
+    divisions = 1
+    while math.comb(objectives + divisions, divisions + 1) <= population:
+        divisions += 1
+    return divisions

@@ -1,0 +1,60 @@
+"""Every experiment that ships is valid, and each on digits runs to its end, cut short."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from evonas import config, registry, yamlfile
+from evonas.cli import app
+from evonas.data.idx import STEMS, FashionMnist
+
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+DIGITS = sorted(EXPERIMENTS.glob("digits_*.yaml"))
+SHORT = (
+    *("budget={epochs: 1}", "stop={evaluations: 8}"),
+    *("finalists={top: 1, seeds: 1, budget: {epochs: 1}}", "parallel.workers=1"),
+)
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_experiment_is_valid_and_says_what_came_out(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for stem in STEMS:
+        (tmp_path / stem).touch()
+    monkeypatch.setattr(FashionMnist, "packaged", (str(tmp_path),))
+    document = yamlfile.read(path)
+    if "cifar" in document["data"]["name"]:
+        pytest.skip("needs CIFAR-10")
+    assert config.load(path).name == document["name"]
+    head = path.read_text().split("name:")[0]
+    assert "Shows:" in head
+    assert "Came out" in head
+
+
+@pytest.mark.figures
+@pytest.mark.parametrize("path", DIGITS, ids=lambda path: path.stem)
+def test_each_strategy_searches_digits_and_draws_its_figures(path: Path, tmp_path: Path) -> None:
+    strategy = yamlfile.read(path)["strategy"]
+    size = next((key for key in ("population", "particles") if key in strategy), None)
+    short = [*SHORT, *([f"strategy.{size}=4"] if size else [])]
+    words = [word for setting in short for word in ("--set", setting)]
+    out = tmp_path / "run"
+    done = CliRunner().invoke(app, ["run", str(path), "--out", str(out), *words])
+    assert done.exit_code == 0, done.output
+    evaluations = pd.read_csv(out / "evaluations.csv")
+    assert len(evaluations) >= 8
+    assert (evaluations["status"] == "ok").all()
+    assert pd.read_csv(out / "finalists.csv")["winner"].sum() == 1
+    figures = {figure.stem for figure in (out / "figures").glob("*.png")}
+    assert {"objectives", "ops", "cell", "cost"} <= figures
+    assert ("swarm" in figures) == (strategy["name"] == "pso")
+
+
+def test_every_strategy_has_an_experiment() -> None:
+    searched = {yamlfile.read(path)["strategy"]["name"] for path in EXPERIMENTS.glob("*.yaml")}
+    assert searched == set(registry.names("strategies"))

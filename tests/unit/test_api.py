@@ -1,0 +1,129 @@
+"""`evonas.search`: a search from Python with any function."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import evonas
+from evonas import Constraint, Objective
+from evonas.core import SearchFailed, UserError
+from evonas.strategies.nsga2 import NSGA2, NSGA2Params
+from genomes import Gene, Genome, NASBench201, SearchSpace
+
+SPACE = NASBench201()
+
+
+def counted(genome: Genome) -> Mapping[str, float]:
+    return {"convs": genome.genes.count(3), "skips": genome.genes.count(1)}
+
+
+def test_a_function_is_all_that_a_search_needs() -> None:
+    found = evonas.search(
+        "nasbench201",
+        evaluate=counted,
+        objectives=[("convs", "max"), "skips"],
+        strategy={"name": "nsga2", "population": 12},
+        generations=6,
+        seed=1,
+    )
+    assert len(found.evaluations) == 72
+    assert len(found.generations) == 6
+    assert found.best == found.genomes[0]
+    assert [genome.text for genome in found.genomes] == found.front["genes"].tolist()
+    best = found.evaluations["convs"].max()
+    assert found.front["convs"].max() == best
+    assert found.generations["convs_best"].max() == best
+    keys = found.evaluations.loc[~found.evaluations["cached"], "key"]
+    assert keys.is_unique
+
+
+@pytest.mark.parametrize("name", ["aging", "genetic", "local_search", "nsga3", "pso", "random"])
+def test_every_strategy_can_be_named(name: str) -> None:
+    found = evonas.search(
+        SPACE, evaluate=counted, objectives=["skips"], strategy=name, evaluations=40
+    )
+    assert len(found.evaluations) >= 40
+    assert found.front["skips"].min() == 0
+
+
+def test_it_is_the_same_for_a_seed_and_takes_a_strategy_as_an_object() -> None:
+    goals = [Objective(name="convs", goal="max")]
+    made = NSGA2(NSGA2Params(population=6), space=SPACE, objectives=goals, seed=4)
+    tables = [
+        evonas.search(
+            SPACE, evaluate=counted, objectives=goals, strategy=strategy, generations=4, seed=4
+        ).evaluations
+        for strategy in (made, {"name": "nsga2", "population": 6})
+    ]
+    pd.testing.assert_frame_equal(*tables)
+
+
+def test_exceptions_are_crashes_and_constraints_spare_the_evaluation() -> None:
+    called = []
+
+    def fragile(genome: Genome) -> Mapping[str, float]:
+        called.append(genome)
+        if genome.genes[0] == 0:
+            raise RuntimeError("no luck")
+        return {"loss": float(np.sum(genome.genes))}
+
+    found = evonas.search(
+        SPACE,
+        evaluate=fragile,
+        cheap=lambda genome: {"size": float(genome.genes.count(3))},
+        objectives=["loss"],
+        constraints=[{"name": "size", "max": 1}, Constraint(name="loss", max=15)],
+        evaluations=60,
+    )
+    assert {"ok", "crashed", "infeasible"} <= set(found.evaluations["status"])
+    assert all(genome.genes.count(3) <= 1 for genome in called)
+    assert (found.front["loss"] <= 15).all()
+
+
+def test_a_function_that_always_fails_ends_the_search_and_says_how() -> None:
+    with pytest.raises(SearchFailed, match="evaluate gave no skipz, but convs, skips"):
+        evonas.search(SPACE, evaluate=counted, objectives=["skipz"], generations=5)
+
+
+def test_a_space_of_ones_own_in_a_line() -> None:
+    space = SearchSpace("mine/v1", [Gene("depth", ("1", "2", "3")), Gene("width", ("8", "16"))])
+    found = evonas.search(
+        space,
+        evaluate=lambda genome: {
+            "cost": int(space.choice(genome, 0)) * int(space.choice(genome, 1))
+        },
+        objectives=["cost"],
+        strategy="exhaustive",
+        evaluations=100,
+    )
+    assert len(found.evaluations) == 6
+    assert found.best is not None
+    assert found.front["cost"].tolist() == [8]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"strategy": "agin"}, "did you mean 'aging'"),
+        ({"strategy": {"name": "aging", "population": 1}}, "population"),
+        ({"space": "nasbench202"}, "did you mean 'nasbench201'"),
+        ({"space": "table"}, "needs settings"),
+        ({"objectives": []}, "there is none"),
+        ({"objectives": [("skips", "least")]}, "objectives"),
+        ({"generations": None}, "needs an end"),
+    ],
+)
+def test_mistakes_are_told(change: dict[str, object], told: str) -> None:
+    given: dict[str, object] = {
+        "space": SPACE,
+        "evaluate": counted,
+        "objectives": ["skips"],
+        "generations": 2,
+        **change,
+    }
+    with pytest.raises(UserError, match=told):
+        evonas.search(given.pop("space"), **given)  # type: ignore[arg-type]

@@ -1,0 +1,106 @@
+"""The cores of NSGA-II and NSGA-III beside pymoo's: two problems of the benchmark, one seed."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from deap import base, tools
+from scipy.spatial.distance import cdist
+
+from evonas import pareto
+from evonas.strategies import _deap
+from evonas.strategies.nsga3 import Scale, directions, survive
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def cores() -> ModuleType:
+    path = ROOT / "benchmarks" / "array_cores.py"
+    spec = importlib.util.spec_from_file_location("array_cores", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(("problem", "algorithm"), [("zdt2", "nsga2"), ("dtlz2", "nsga3")])
+def test_hypervolume_is_within_a_percent_of_pymoos(
+    cores: ModuleType, problem: str, algorithm: str
+) -> None:
+    ours, theirs = (side(problem, algorithm, 0) for side in (cores.ours, cores.theirs))
+    assert ours == pytest.approx(theirs, rel=0.01)
+
+
+def test_directions_are_those_of_das_and_dennis() -> None:
+    found = directions(3, 4)
+    assert found.shape == (15, 3)
+    assert found.sum(axis=1) == pytest.approx(np.ones(15))
+    assert np.unique((4 * found).round(6)).tolist() == [0, 1, 2, 3, 4]
+    assert directions(1, 1).tolist() == [[1.0]]
+
+
+def test_survival_keeps_whole_fronts_first_and_then_spreads_over_the_niches() -> None:
+    rng = np.random.default_rng(0)
+    points = directions(3, 3)
+    on = points / np.linalg.norm(points, axis=1, keepdims=True)
+    crowd = on[[0]] + 0.01 * rng.random((20, 3)) * np.array([-1, 1, 1])  # all near one direction
+    behind = on + 0.5
+    losses = np.vstack([on, crowd, behind])
+    scale = Scale(np.full(3, np.inf), np.full(3, -np.inf))
+    kept = survive(losses, 12, points, scale, rng)
+    assert len(set(kept)) == len(kept) == 12
+    ranks = pareto.front_ranks(losses)
+    assert max(ranks[kept]) == 0
+    nearest = cdist(losses[kept], on).argmin(axis=1)
+    assert len(set(nearest.tolist())) == 10  # one at least of each direction
+    assert scale.ideal.tolist() == losses.min(axis=0).tolist()
+    assert scale.extremes is not None
+
+
+def test_niches_do_not_move_with_the_objectives() -> None:
+    """A line from (1, 0) to (0, 1), shifted: each direction has its point all the same."""
+    share = np.linspace(0, 1, 13)
+    line = np.column_stack([1 - share, share])
+    for shift in ((0.0, 0.0), (5.0, 0.0), (5.0, -3.0)):
+        losses = line + np.array(shift)
+        ideal, worst = losses.min(axis=0), losses.max(axis=0)
+        nearest, distances, _ = _deap.niches(losses, directions(2, 12), ideal, worst, None)
+        assert sorted(nearest.tolist()) == list(range(13)), shift
+        assert distances == pytest.approx(np.zeros(13), abs=1e-6)
+
+
+def test_survival_is_deaps_but_for_whom_chance_picks() -> None:
+    """The same numbers in each niche as DEAP's selNSGA3, on a front without ties."""
+
+    class Fitness(base.Fitness):
+        weights = (-1.0, -1.0, -1.0)
+
+    class Individual(list[int]):
+        def __init__(self, number: int, losses: list[float]) -> None:
+            super().__init__([number])
+            self.fitness = Fitness(losses)
+
+    rng = np.random.default_rng(1)
+    losses = np.abs(rng.normal(size=(80, 3)))
+    losses /= np.linalg.norm(losses, axis=1, keepdims=True)
+    points = directions(3, 6)
+    scale = Scale(np.full(3, np.inf), np.full(3, -np.inf))
+    ours = survive(losses, 28, points, scale, rng)
+    people = [Individual(i, row) for i, row in enumerate(losses.tolist())]
+    theirs = [individual[0] for individual in tools.selNSGA3(people, 28, points)]
+
+    def niches(chosen: list[int]) -> list[int]:
+        spread = (losses - losses.min(axis=0)) / (losses.max(axis=0) - losses.min(axis=0))
+        unit = points / np.linalg.norm(points, axis=1, keepdims=True)
+        along = spread[chosen] @ unit.T
+        away = np.linalg.norm(spread[chosen][:, None] - along[..., None] * unit, axis=2)
+        return np.sort(np.bincount(away.argmin(axis=1), minlength=len(points))).tolist()
+
+    assert niches(ours) == pytest.approx(niches(theirs), abs=1)
+    assert len(ours) == len(theirs) == 28

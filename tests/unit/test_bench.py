@@ -1,0 +1,206 @@
+"""`evonas bench`: its figures against the table, and a kill in the middle."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from evonas import pareto
+from evonas.bench import runs, spec
+from evonas.bench.summary import Traces, _median
+from evonas.cli import app
+
+BENCH = {
+    "name": "toy",
+    "space": {"name": "table", "genes": {f"g{i}": ["a", "b", "c"] for i in range(4)}},
+    "table": {
+        "path": "table.csv",
+        "metrics": {"loss": "loss", "size": "size", "test": "100 - loss"},
+        "simulated_seconds": "size + 10",
+    },
+    "objectives": [{"name": "loss"}],
+    "tell": ["test"],
+    "protocol": {"queries": 40, "at": [10]},
+    "seeds": 6,
+    "strategies": {
+        "aging": {"name": "aging", "population": 5, "tournament_size": 3, "lag": 1},
+        "ga": {"name": "genetic", "population": 6},
+    },
+}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    rows = []
+    for genes in itertools.product(range(3), repeat=4):
+        rows.append(("".join(map(str, genes)), 20 - sum(genes) + 0.1 * genes[0], sum(genes) ** 2))
+    table = pd.DataFrame(rows, columns=["genome", "loss", "size"])
+    table.to_csv(tmp_path / "table.csv", index=False)
+    path = tmp_path / "bench.yaml"
+    path.write_text(yaml.safe_dump(BENCH))
+    return path
+
+
+def evonas(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_every_strategy_runs_with_every_seed_random_search_among_them(
+    file: Path, tmp_path: Path
+) -> None:
+    result = evonas("bench", file, "--out", tmp_path / "out", "--workers", "1")
+    assert result.exit_code == 0, result.output
+    made = pd.read_csv(tmp_path / "out" / "runs.csv")
+    assert made.groupby("strategy").size().to_dict() == {"random": 6, "aging": 6, "ga": 6}
+    found_it = made["queries_to_optimum"].notna()
+    assert (made.loc[~found_it, "queries"] == 40).all()
+    assert (made.loc[found_it, "queries"] == made.loc[found_it, "queries_to_optimum"]).all()
+    assert (made["asks"] >= made["queries"]).all()
+    assert (made["test"] == 100 - made["best"]).all()
+    found = pd.read_csv(tmp_path / "out" / "summary.csv").set_index("strategy")
+    for label, group in made.groupby("strategy"):
+        row = found.loc[label]
+        assert row["value"] == pytest.approx(group["best"].mean())
+        assert row["value_se"] == pytest.approx(group["best"].std() / 6**0.5)
+        needed = group["queries_to_optimum"].fillna(math.inf)
+        assert row["found"] == np.isfinite(needed).mean()
+        assert row["median_queries"] == np.median(needed)
+    assert math.isnan(found.loc["random", "p_random"])
+    assert "| aging |" in result.output
+    assert (tmp_path / "out" / "best.png").stat().st_size > 10_000
+
+
+def test_a_trace_is_the_best_so_far(file: Path) -> None:
+    bench = spec.load(file)
+    table = runs.read_table(bench)
+    done = runs.run(bench, table, "ga", 3)
+    assert done.trace[-1][2] == done.best
+    assert [value for *_, value in done.trace] == sorted((v for *_, v in done.trace), reverse=True)
+    text = pd.Series([" ".join(f"{q}:{s}:{v}" for q, s, v in done.trace)])
+    traces = Traces(text, 0)
+    first = done.trace[0]
+    assert math.isnan(traces.at(first[0] - 1)[0])
+    assert traces.at(first[0])[0] == first[2]
+    assert traces.at(math.inf)[0] == done.best
+
+
+def test_simulated_seconds_limit_a_run(file: Path) -> None:
+    bench = spec.load(file, ["protocol={simulated_seconds: 300}"])
+    table = runs.read_table(bench)
+    for label in bench.strategies:
+        done = runs.run(bench, table, label, 0)
+        assert 200 < done.seconds <= 300
+        assert done.queries < 30
+
+
+def test_two_objectives_are_told_as_a_share_of_the_exact_front(file: Path, tmp_path: Path) -> None:
+    goals = "objectives=[{name: loss}, {name: size, reference: 65}]"
+    everything = ("--set", "protocol.queries=81", "--set", "strategies={all: {name: exhaustive}}")
+    result = evonas("bench", file, "--out", tmp_path / "out", "--set", goals, *everything)
+    assert result.exit_code == 0, result.output
+    found = pd.read_csv(tmp_path / "out" / "summary.csv").set_index("strategy")
+    assert found.loc["all", "value"] == pytest.approx(1.0)
+    assert 0 < found.loc["random", "value_at_10"] < 1
+    table = pd.read_csv(file.with_name("table.csv"))[["loss", "size"]].to_numpy(dtype=float)
+    bench = spec.load(file, [goals])
+    exact = pareto.hypervolume(table, (table[:, 0].max(), 65.0))
+    assert runs.read_table(bench).front == pytest.approx(exact)
+
+
+def test_a_run_ends_after_so_many_asks_a_query(file: Path) -> None:
+    """A swarm that never asks for more than it knows: 20 asks a query, not for ever."""
+    few = ["space={name: table, genes: {a: [x, y]}}", "strategies={pso: {name: pso}}"]
+    file.with_name("table.csv").write_text("genome,loss,size\n0,1.0,1\n1,2.0,2\n")
+    bench = spec.load(file, [*few, "objectives=[{name: loss}, {name: size}]"])
+    done = runs.run(bench, runs.read_table(bench), "pso", 0)
+    assert done.queries == 2
+    assert done.asks == 40 * 20
+    seconds = ["protocol={simulated_seconds: 1e6}", "objectives=[{name: loss}, {name: size}]"]
+    bench = spec.load(file, [*few, *seconds])
+    done = runs.run(bench, runs.read_table(bench), "pso", 0)
+    assert (done.queries, done.asks) == (2, 100 * 20)
+
+
+def test_networks_are_counted_where_the_file_says_so(file: Path) -> None:
+    """Spellings of one network are one query then, answered by the first spelling."""
+    rows = ["genome,loss,size"]
+    rows += [f"{''.join(g)},1.0,1" for g in itertools.product("01234", repeat=6)]
+    file.with_name("table.csv").write_text("\n".join(rows) + "\n")
+    asked = {}
+    for distinct in ("genomes", "networks"):
+        bench = spec.load(
+            file,
+            [
+                *("space={name: nasbench201}", f"distinct={distinct}", "protocol.queries=400"),
+                "strategies={ls: {name: local_search, improvement: first}}",
+                "objectives=[{name: loss}, {name: size}]",  # one alone would be found at once
+            ],
+        )
+        done = runs.run(bench, runs.read_table(bench), "ls", 0)
+        assert done.queries == 400
+        asked[distinct] = done.asks
+    assert asked["networks"] > asked["genomes"]
+
+
+def test_a_killed_benchmark_goes_on_and_ends_the_same(file: Path, tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert evonas("bench", file, "--out", whole).exit_code == 0
+    assert evonas("bench", file, "--out", cut).exit_code == 0
+    lines = (cut / "runs.csv").read_text().splitlines(keepends=True)
+    (cut / "runs.csv").write_text("".join(lines[:9]) + lines[9][:20])  # a torn line at the end
+    for name in ("summary.csv", "summary.md", "best.png"):
+        (cut / name).unlink()
+    assert evonas("bench", file, "--out", cut).exit_code == 0
+    for name in ("runs.csv", "summary.csv", "summary.md", "best.csv"):
+        assert (cut / name).read_bytes() == (whole / name).read_bytes(), name
+    table = file.with_name("table.csv")
+    before = table.read_text()
+    table.write_text(before.replace("0000,20.0", "0000,21.0"))
+    changed = evonas("bench", file, "--out", cut)
+    assert changed.exit_code == 2
+    assert "not those that it began with" in changed.stderr
+    table.write_text(before)
+    (cut / "runs.csv").write_text("")
+    assert evonas("bench", file, "--out", cut).exit_code == 0
+    assert (cut / "runs.csv").read_bytes() == (whole / "runs.csv").read_bytes()
+    other = evonas("bench", file, "--out", cut, "--set", "seeds=7")
+    assert other.exit_code == 2
+    assert "holds another benchmark" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("table.path=away.csv", "No such file"),
+        ("objectives=[{name: error}]", "unknown metric 'error'"),
+        ("tell=[accuracy]", "unknown metric 'accuracy'"),
+        ("strategies={a: {name: agin}}", "did you mean 'aging'"),
+        ("strategies={a: {name: aging, popultion: 3}}", "did you mean 'population'"),
+        ("strategies={random: {name: aging}}", "the label of random search"),
+        ("protocol={queries: 10, simulated_seconds: 3}", "queries or simulated_seconds"),
+        ("protocol={queries: 10, at: [20]}", "up to queries, 10"),
+        ("seeds=0", "at least 1"),
+        ("sedes=3", "did you mean 'seeds'"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(change: str, told: str, file: Path, tmp_path: Path) -> None:
+    result = evonas("bench", file, "--out", tmp_path / "out", "--set", change)
+    assert result.exit_code == 2, result.output
+    assert told in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_medians_interval_holds_it_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(1000):
+        _, low, high = _median(rng.exponential(size=40))
+        held += low <= math.log(2) <= high
+    assert held >= 940

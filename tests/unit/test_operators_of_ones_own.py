@@ -1,0 +1,138 @@
+"""A user's own crossover: imported when it may be, and looked at before it is believed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from evonas import plugins
+from evonas.cli import app
+
+OPS = """
+from pathlib import Path
+
+Path(__file__).with_name("imported").touch()
+
+
+def mine(first, second, rng):
+    cut = int(rng.integers(1, len(first)))
+    return first[:cut] + second[cut:], second[:cut] + first[cut:]
+
+
+def strange(first, second, rng):
+    return first, [99] * len(second)
+
+
+def short(first, second, rng):
+    return first[1:], second
+
+
+def nothing(first, second, rng):
+    return None
+
+
+def halves(first, second, rng):
+    return [0.5] * len(first), second
+
+
+def fails(first, second, rng):
+    raise RuntimeError("no luck")
+
+
+number = 3
+"""
+EXPERIMENT = {
+    "name": "own",
+    "space": {"name": "table", "genes": {"a": ["x", "y"], "b": ["x", "y", "z"], "c": ["x", "y"]}},
+    "strategy": {"name": "genetic", "population": 4, "elites": 1, "crossover": "ops.py:mine"},
+    "evaluator": {"name": "tabular", "path": "table.csv", "metrics": {"loss": "loss"}},
+    "objectives": [{"name": "loss"}],
+    "stop": {"generations": 3},
+}
+
+
+@pytest.fixture
+def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(plugins, "_allowed", {})
+    plugins._module.cache_clear()
+    (tmp_path / "ops.py").write_text(OPS)
+    genomes = [f"{a}{b}{c}" for a in range(2) for b in range(3) for c in range(2)]
+    table = pd.DataFrame({"genome": genomes, "loss": range(len(genomes))})
+    table.to_csv(tmp_path / "table.csv", index=False)
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump(EXPERIMENT))
+    return path
+
+
+def evonas(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_an_operator_of_ones_own_is_used_and_recorded(experiment: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    result = evonas("run", experiment, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "imported").exists()
+    [(file, digest)] = json.loads((out / "environment.json").read_text())["plugins"].items()
+    assert file == str(tmp_path / "ops.py")
+    assert len(digest) == 64
+    origins = pd.read_csv(out / "evaluations.csv")["origin"]
+    assert origins.str.contains("crossover").any()
+
+
+def test_validate_imports_nothing(experiment: Path, tmp_path: Path) -> None:
+    assert evonas("validate", experiment).exit_code == 0
+    assert not (tmp_path / "imported").exists()
+
+
+def test_a_run_folder_alone_imports_nothing(
+    experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, more = tmp_path / "run", ("--set", "stop.generations=4")
+    assert evonas("run", experiment, "--out", out).exit_code == 0
+    (tmp_path / "imported").unlink()
+    monkeypatch.setattr(plugins, "_allowed", {})  # as in a new process
+    plugins._module.cache_clear()
+    for words in (("resume", out), ("show", out), ("train", out)):
+        result = evonas(*words)
+        assert not (tmp_path / "imported").exists(), words
+    result = evonas("resume", out, *more)
+    assert result.exit_code == 2
+    assert "allowed: --plugin FILE, its content as it was" in result.stderr
+    moved = tmp_path / "elsewhere.py"
+    (tmp_path / "ops.py").rename(moved)
+    moved.write_text(OPS + "\n# other\n")
+    assert evonas("resume", out, *more, "--plugin", moved).exit_code == 2
+    moved.write_text(OPS)
+    assert evonas("resume", out, *more, "--plugin", moved).exit_code == 0
+    assert pd.read_csv(out / "evaluations.csv")["generation"].max() == 3
+
+
+@pytest.mark.parametrize(
+    ("crossover", "told"),
+    [
+        ("ops.py:strange", "allowed: two lists of 3 genes within their choices"),
+        ("ops.py:short", "allowed: two lists of 3 genes within their choices"),
+        ("ops.py:nothing", "gave None"),
+        ("ops.py:halves", "allowed: two lists of 3 genes within their choices"),
+        ("ops.py:fails", "raised RuntimeError: no luck"),
+        ("ops.py:number", "has no function number"),
+        ("ops.py:absent", "has no function absent"),
+        ("away.py:mine", "No such file"),
+        ("broken.py:mine", "cannot be imported: SyntaxError"),
+        ("unifrom", "'simulated_binary', or FILE.py:NAME"),
+    ],
+)
+def test_what_is_wrong_with_it_is_told(
+    crossover: str, told: str, experiment: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.py").write_text("def mine(:\n")
+    setting = ("--set", f"strategy.crossover={crossover}")
+    result = evonas("run", experiment, "--out", tmp_path / "run", *setting)
+    assert result.exit_code == 2, result.output
+    assert told in result.stderr

@@ -1,0 +1,289 @@
+"""Answers from a table: formulas, genomes, simulated seconds, and what is wrong with a file."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from evonas import config, formula
+from evonas.cli import app
+from evonas.core import SIMULATED, Candidate, Status, UserError
+from evonas.evaluators.tabular import Tabular, TabularParams
+from genomes import NASBench201, TableSpace, Verbatim
+
+SPACE = TableSpace({"a": ("x", "y"), "b": ("x", "y", "z")})
+ROWS = "genome,acc,seconds,size\n00,0.5,10,1\n01,0.6,20,2\n02,,30,3\n10,0.8,40,4\n11,0.9,50,5\n"
+BENCHMARK = (
+    Path(__file__).resolve().parents[2].parent / "shared/data/nasbench201/nasbench201.csv.gz"
+)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "table.csv"
+    path.write_text(ROWS)
+    return path
+
+
+def tabular(path: Path, **params: Any) -> Tabular:
+    given = {"metrics": {"error": "1 - acc", "size": "size"}, **params}
+    return Tabular(TabularParams(path=str(path), **given), space=SPACE)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("x", 3.0),
+        ("100 - x", 97.0),
+        ("x / 2 + 1.3", 2.8),
+        ("-x ** 2", -9.0),
+        ("(x + y) * 2", 14.0),
+        ("1e2 * x", 300.0),
+        ("a column", 5.0),
+    ],
+)
+def test_a_formula_is_arithmetic_on_columns(text: str, value: float) -> None:
+    assert formula.compute(text, {"x": 3.0, "y": 4.0, "a column": 5.0}) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("z", "x +", "__import__('os')", "x.real", "x[0]", "lambda: x", "x if x else y", "'x'"),
+        *("x and y", "x == y", "f(x)", "True", "9 ** 9 ** 9 ** 9", "1 / 0", ""),
+    ],
+)
+def test_a_formula_is_nothing_else(text: str) -> None:
+    with pytest.raises(UserError, match="allowed: "):
+        formula.compute(text, {"x": 3.0, "y": 4.0})
+
+
+def test_a_genome_is_looked_up_and_the_seed_has_no_say(table: Path) -> None:
+    evaluator = tabular(table)
+    candidate = Candidate(SPACE.parse("1-1"))
+    for seed in (0, 1):
+        found = evaluator.evaluate(candidate, seed)
+        assert found.values == {"error": pytest.approx(0.1), "size": 5.0}
+        assert found.status is Status.OK
+
+
+def test_what_the_table_lacks_is_a_fault(table: Path) -> None:
+    evaluator = tabular(table)
+    missing = evaluator.evaluate(Candidate(SPACE.parse("0-2")), 0)
+    assert missing.status is Status.DIVERGED
+    assert "has no error of 0-2" in missing.message
+    with pytest.raises(KeyError, match="no row of 1-2"):  # the loop makes a crash of it
+        evaluator.evaluate(Candidate(SPACE.parse("1-2")), 0)
+    assert evaluator.most() == {"error": 0.5, "size": 5.0}
+
+
+def test_what_is_cheap_is_known_without_an_evaluation(table: Path) -> None:
+    evaluator = tabular(table, cheap=["size"], simulated_seconds="seconds / 2")
+    assert evaluator.cheap(SPACE.parse("1-0")) == {"size": 4.0, SIMULATED: 20.0}
+    assert evaluator.metrics == ("error", "size", SIMULATED)
+
+
+def test_tables_of_all_spellings_are_read(tmp_path: Path) -> None:
+    plain, packed, official = (tmp_path / n for n in ("a.csv", "a.csv.gz", "b.csv"))
+    plain.write_text("genome,acc,size\n0-1,0.6,2\n")
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    for path in (plain, packed):
+        assert tabular(path).evaluate(Candidate(SPACE.parse("0-1")), 0).values["size"] == 2.0
+    space = NASBench201()
+    genome = space.parse("3-3-1-0-2-4")
+    official.write_text(f"arch,acc\n{space.describe(genome)},0.7\n")
+    params = TabularParams(path=str(official), genome="arch", metrics={"acc": "acc"})
+    found = Tabular(params, space=space).evaluate(Candidate(genome), 0)
+    assert found.values == {"acc": 0.7}
+
+
+def test_values_belong_to_genomes_not_to_networks() -> None:
+    space = NASBench201()
+    same = [space.parse(text) for text in ("1-2-0-1-2-1", "1-1-0-2-2-1")]
+    assert len({space.key(genome) for genome in same}) == 1
+    verbatim = Verbatim(space)
+    assert len({verbatim.key(genome) for genome in same}) == 2
+    assert [verbatim.canonical(genome) for genome in same] == same
+    assert verbatim.describe(same[0]) == space.describe(same[0])
+    assert verbatim.live(same[0]) == space.live(same[0])
+
+
+EXPERIMENT = {
+    "name": "tabular",
+    "space": {"name": "table", "genes": {"a": ["x", "y"], "b": ["x", "y", "z"]}},
+    "strategy": {"name": "exhaustive", "population": 2},
+    "evaluator": {
+        "name": "tabular",
+        "path": "table.csv",
+        "metrics": {"error": "1 - acc", "size": "size"},
+        "cheap": ["size"],
+        "simulated_seconds": "seconds",
+    },
+    "objectives": [{"name": "error"}, {"name": "size"}],
+    "stop": {"simulated_seconds": 100},
+}
+
+
+def evonas(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def experiment(table: Path) -> Path:
+    path = table.with_name("experiment.yaml")
+    path.write_text(yaml.safe_dump(EXPERIMENT))
+    return path
+
+
+def test_an_evaluation_that_would_overspend_is_not_made(experiment: Path, tmp_path: Path) -> None:
+    """10 + 20, 30 + 40: the next, of 50 s, would be too much for 100 s."""
+    out = tmp_path / "run"
+    assert evonas("run", experiment, "--out", out).exit_code == 0
+    evaluations = pd.read_csv(out / "evaluations.csv")
+    assert evaluations["genes"].tolist() == ["0-0", "0-1", "0-2", "1-0"]
+    assert pd.read_csv(out / "generations.csv")[SIMULATED].tolist() == [30, 100]
+    assert evaluations["status"].tolist() == ["ok", "ok", "diverged", "ok"]
+
+
+def test_more_seconds_make_of_it_what_it_would_have_been(experiment: Path, tmp_path: Path) -> None:
+    """Also where the first run ended within a generation, and more than once."""
+    names = ("evaluations.csv", "generations.csv", "fronts.csv", "front.csv")
+    whole, grown = tmp_path / "whole", tmp_path / "grown"
+    assert evonas("run", experiment, "--out", whole).exit_code == 0
+    assert (
+        evonas("run", experiment, "--out", grown, "--set", "stop.simulated_seconds=65").exit_code
+        == 0
+    )
+    assert len(pd.read_csv(grown / "evaluations.csv")) == 3  # of two generations of two
+    for _ in range(2):
+        assert evonas("resume", grown).exit_code == 0
+        assert len(pd.read_csv(grown / "evaluations.csv")) == 3
+    assert evonas("resume", grown, "--set", "stop.simulated_seconds=100").exit_code == 0
+    for name in names:
+        assert (grown / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_what_is_asked_again_costs_nothing(experiment: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    strategy = "strategy={name: local_search}"
+    limits = "stop={evaluations: 40, simulated_seconds: 1000}"
+    assert (
+        evonas("run", experiment, "--out", out, "--set", strategy, "--set", limits).exit_code == 0
+    )
+    evaluations = pd.read_csv(out / "evaluations.csv")
+    assert evaluations["cached"].sum() > 20
+    spent = evaluations.loc[~evaluations["cached"], SIMULATED].sum()
+    assert pd.read_csv(out / "generations.csv")[SIMULATED].iloc[-1] == spent
+
+
+def test_a_table_that_is_used_up_ends_a_search_that_only_seconds_end(
+    experiment: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    endless = ("--set", "strategy={name: random, population: 500}")
+    seconds = ("--set", "stop.simulated_seconds=1000")
+    assert evonas("run", experiment, "--out", out, *endless, *seconds).exit_code == 0
+    assert 5000 < len(pd.read_csv(out / "evaluations.csv")) < 6000
+
+
+@pytest.mark.parametrize("seconds", ["-5", "", "inf"])
+def test_seconds_that_cannot_be_spent_are_refused(
+    seconds: str, experiment: Path, table: Path, tmp_path: Path
+) -> None:
+    table.write_text(ROWS.replace("0.6,20", f"0.6,{seconds}"))
+    result = evonas("run", experiment, "--out", tmp_path / "run")
+    assert result.exit_code == 2
+    assert "evaluator.simulated_seconds" in result.stderr
+    assert "row 3" in result.stderr
+
+
+def test_infeasible_genomes_cost_nothing(experiment: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    bound = "constraints=[{name: size, max: 2}]"
+    assert evonas("run", experiment, "--out", out, "--set", bound).exit_code == 0
+    evaluations = pd.read_csv(out / "evaluations.csv")
+    assert evaluations["status"].tolist()[:5] == ["ok", "ok", *["infeasible"] * 3]
+    assert pd.read_csv(out / "generations.csv")[SIMULATED].iloc[-1] == 30
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("evaluator.path=away.csv", "No such file"),
+        ("evaluator.genome=arch", "no column 'arch'"),
+        ("evaluator.metrics.error=1 - accuracy", "names no column 'accuracy'"),
+        ("evaluator.metrics.error=genome", "names no column 'genome'"),
+        ("evaluator.cheap=[params]", "'params' is no metric"),
+        ("evaluator.metrics.simulated_seconds=size", "has a key of its own"),
+        ("objectives=[{name: flops}]", "unknown metric 'flops'"),
+        ("space={name: nasbench201}", "row 2"),
+        ("data={name: digits}", "trains nothing"),
+        ("budget={epochs: 3}", "trains nothing"),
+        ("finalists={top: 2}", "trains nothing"),
+        ("cache=cache.sqlite", "does not say what its answers depend on"),
+        ("space.genes={}", "at least 1"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(
+    change: str, told: str, experiment: Path, tmp_path: Path
+) -> None:
+    result = evonas("run", experiment, "--out", tmp_path / "run", "--set", change)
+    assert result.exit_code == 2, result.output
+    assert told in result.stderr
+    assert len(result.stderr.strip().splitlines()) <= 2
+    assert not (tmp_path / "run" / "evaluations.csv").exists()
+
+
+def test_a_space_without_networks_cannot_be_trained(experiment: Path, tmp_path: Path) -> None:
+    document = {**EXPERIMENT, "evaluator": {"name": "train"}, "data": {"name": "digits"}}
+    document |= {"budget": {"epochs": 1}, "objectives": [{"name": "val_error"}]}
+    experiment.write_text(yaml.safe_dump(document))
+    with pytest.raises(UserError, match="the evaluator train gives no simulated_seconds"):
+        config.load(experiment)
+    with pytest.raises(UserError, match="table has no networks to train"):
+        config.load(experiment, ["stop={generations: 1}"])
+
+
+def test_a_genome_that_stands_twice_is_told(table: Path) -> None:
+    table.write_text(ROWS + "11,0.2,1,1\n")
+    with pytest.raises(UserError, match="row 7: 11 stands twice"):
+        tabular(table)
+
+
+def test_another_table_is_other_data(experiment: Path, table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert evonas("run", experiment, "--out", out).exit_code == 0
+    table.write_text(ROWS.replace("0.9", "0.95"))
+    result = evonas("resume", out, "--set", "stop.simulated_seconds=200")
+    assert result.exit_code == 2
+    assert "not those that it began with" in result.stderr
+
+
+@pytest.mark.skipif(not BENCHMARK.exists(), reason="needs the NAS-Bench-201 table")
+def test_the_whole_of_nas_bench_201_is_searched_by_yaml_alone(tmp_path: Path) -> None:
+    """As a generic table, without the space that knows it."""
+    ops = ["none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"]
+    document = {
+        **EXPERIMENT,
+        "space": {"name": "table", "genes": {f"e{i}": list(ops) for i in range(6)}},
+        "strategy": {"name": "exhaustive", "population": 5000},
+        "evaluator": {
+            "name": "tabular",
+            "path": str(BENCHMARK),
+            "metrics": {"error": "100 - test200_cifar10", "flops": "flops_cifar10"},
+        },
+        "objectives": [{"name": "error"}],
+        "stop": {"evaluations": 100_000},
+    }
+    (tmp_path / "all.yaml").write_text(yaml.safe_dump(document))
+    result = evonas("run", tmp_path / "all.yaml", "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    front = pd.read_csv(tmp_path / "run" / "front.csv")
+    assert front["error"].tolist() == [pytest.approx(100 - 94.37, abs=0.005)] * 2  # two spellings
+    assert len(pd.read_csv(tmp_path / "run" / "evaluations.csv")) == 15_625
