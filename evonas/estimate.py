@@ -166,14 +166,18 @@ def _spread(candidates: Sequence[Candidate], evaluator: Evaluator, count: int) -
 def _all_measured(
     pool: Workers, evaluator: Evaluator, candidates: Sequence[Candidate], steps: int
 ) -> list[Measured]:
-    futures = [pool.submit(_measured, evaluator, candidate, steps) for candidate in candidates]
+    # Each has a seed of its own, by which its weights are named: no two write the same file.
+    futures = [
+        pool.submit(_measured, evaluator, candidate, steps, seed)
+        for seed, candidate in enumerate(candidates)
+    ]
     return [future.result() for future in futures]
 
 
-def _measured(evaluator: Evaluator, candidate: Candidate, steps: int) -> Measured:
+def _measured(evaluator: Evaluator, candidate: Candidate, steps: int, seed: int) -> Measured:
     """In a worker: a training of so many steps, and the most memory the process has had."""
     started = time.perf_counter()
-    done = guarded(evaluator, replace(candidate, budget=Budget(steps=steps)), seed=0)
+    done = guarded(evaluator, replace(candidate, budget=Budget(steps=steps)), seed)
     seconds = time.perf_counter() - started
     gpu = torch.cuda.max_memory_reserved() if torch.cuda.is_available() else 0
     ok = done.status in (Status.OK, Status.DIVERGED)  # at so few steps, it takes as long

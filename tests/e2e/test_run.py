@@ -493,7 +493,7 @@ def test_show_of_neither_folder_nor_genome_is_the_users_mistake(what: str) -> No
 def test_list_names_what_is_registered() -> None:
     result = evonas("list")
     assert result.exit_code == 0
-    assert "strategies: genetic" in result.output
+    assert "strategies: aging, exhaustive, genetic" in result.output
     for metric in METRICS:
         assert metric in evonas("list", "metrics").output.split()
     assert evonas("list", "strategys").exit_code == 2

@@ -209,7 +209,7 @@ WRONG = {
     "integer of 5,000 digits": (changed("seed: 0", f"seed: {'9' * 5000}"), ["a number"]),
     "no stop": (
         changed("generations: 8", ""),
-        ["stop: is {}", "generations, evaluations, or both"],
+        ["stop: is {}", "generations, evaluations, simulated_seconds, or several of them"],
     ),
     "stop left out": (
         changed("stop:       {generations: 8}\n", ""),
@@ -293,7 +293,7 @@ WRONG = {
     "2 MB": (f"# {'x' * 2_000_000}\n{RIGHT}", ["is 2,000,", "bytes; allowed: up to "]),
     "value of 90,000 letters": (changed("roulette", "r" * 90_000), ["strategy.selection: "]),
     "control characters": (f"{RIGHT}# \x00", ["#x0000", "allowed: plain YAML"]),
-    "all keys missing": ("name: digits\n", ["space: is missing", "and 4 mistakes more"]),
+    "all keys missing": ("name: digits\n", ["space: is missing", "and 3 mistakes more"]),
 }
 
 
