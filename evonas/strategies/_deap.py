@@ -19,6 +19,7 @@ SELECTIONS = ("roulette", "tournament", "rank")
 CROSSOVERS = ("uniform", "one_point", "two_point")  # of genes and of numbers
 BLENDS = ("arithmetic", "blend", "simulated_binary")  # of numbers alone
 MUTATIONS = ("scale", "polynomial")  # of numbers alone
+BLOCK = 4_000_000  # distances in memory at a time, some 30 MB
 
 
 class Fitness(base.Fitness):
@@ -218,10 +219,20 @@ def niches(
     intercepts = emo.find_intercepts(extremes - ideal, zero, worst - ideal, moved.max(axis=0))
     scaled = moved / np.maximum(intercepts, 1e-12)
     units = directions / np.linalg.norm(directions, axis=1, keepdims=True)
-    along = scaled @ units.T
+    size = max(BLOCK // len(units), 1)
+    blocks = [_nearest(scaled[i : i + size], units) for i in range(0, len(scaled), size)]
+    nearest, distances = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    return nearest, distances, extremes
+
+
+def _nearest(
+    points: NDArray[np.float64], units: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """For each point the line it is nearest to, all through the origin, and how far it is."""
+    along = points @ units.T
     nearest = along.argmax(axis=1)  # the longest shadow is that on the nearest line
-    square = (scaled**2).sum(axis=1) - along[np.arange(len(along)), nearest] ** 2
-    return nearest, np.sqrt(np.maximum(square, 0.0)), extremes
+    square = (points**2).sum(axis=1) - along[np.arange(len(along)), nearest] ** 2
+    return nearest, np.sqrt(np.maximum(square, 0.0))
 
 
 def fill_niches(

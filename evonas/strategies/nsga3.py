@@ -10,11 +10,13 @@ import numpy as np
 from pydantic import Field
 
 from evonas import pareto
-from evonas.core import Candidate, Evaluation, State
+from evonas.core import Candidate, Evaluation, State, UserError
 from evonas.pareto import Array, Losses
 from evonas.strategies import _deap
 from evonas.strategies._breeding import Breeding, BreedingParams
 from evonas.strategies._generational import Generational
+
+MOST = 100_000  # reference directions, as many as a population has members
 
 
 class NSGA3Params(BreedingParams):
@@ -54,7 +56,8 @@ class NSGA3(Generational):
         super().__init__(params, **run)
         self.breeding = Breeding(params, space=self.space, rng=self.rng, is_new=self._is_new)
         count = len(self.objectives)
-        self.directions = directions(count, params.divisions or _most(count, params.population))
+        divisions = params.divisions or _most(count, params.population)
+        self.directions = directions(count, divisions)
         self.scale = Scale(np.full(count, np.inf), np.full(count, -np.inf))
 
     def _propose(self) -> list[Candidate]:
@@ -113,7 +116,16 @@ def directions(objectives: int, divisions: int) -> Array:
 
     Returns:
         (r, objectives), r = C(objectives + divisions - 1, divisions), each summing to 1.
+
+    Raises:
+        UserError: more than 100,000 of them.
     """
+    count = math.comb(objectives + divisions - 1, divisions)
+    if count > MOST:
+        raise UserError(
+            f"strategy.divisions: {divisions} of {objectives} objectives make {count:,} reference "
+            f"directions; allowed: fewer, for at most {MOST:,}"
+        )
     points: Array = _deap.reference_points(objectives, divisions)
     return points
 

@@ -117,7 +117,7 @@ class PSO(Generational):
             self._follow(evaluations)
 
     def trace(self) -> dict[str, list[dict[str, Any]]]:
-        """Where each particle is, and how far it has come in this generation."""
+        """Where each particle is, and the length of the velocity that has brought it there."""
         speeds = np.linalg.norm(self.velocities, axis=1).tolist()
         rows = [
             {
@@ -133,6 +133,7 @@ class PSO(Generational):
         """Places and velocities drawn uniformly; what each particle remembers is forgotten."""
         shape = (self.params.particles, self.encoding.dimensions)
         limit = self.params.velocity_max
+        self.generation = 0  # for a swarm that starts anew, so does its inertia
         self.positions = self.rng.random(shape)
         self.velocities = self.rng.uniform(-limit, limit, shape)
         self.bests = []
