@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,11 +36,13 @@ from evonas.loop import Memory, evolve
 from genomes import Gene, Genome, SearchSpace
 
 GENERATIONS = 6
+SEEDS = range(3)
 ONE = (Objective(name="a"),)
 THREE = (Objective(name="a"), Objective(name="b", goal="max"), Objective(name="c"))
 SPACE = SearchSpace("contract/v1", [Gene(f"g{i}", tuple("wxyz"[: 2 + i % 3])) for i in range(5)])
 TINY = SearchSpace("tiny/v1", [Gene("a", ("x", "y")), Gene("b", ("x", "y"))])
 LONE = SearchSpace("lone/v1", [Gene("a", ("x",))])
+WIDE = SearchSpace("wide/v1", [Gene(f"g{i}", tuple("wxyz")) for i in range(8)])
 
 
 class Make(Protocol):
@@ -72,6 +75,21 @@ def maker(strategy: Callable[..., Strategy], params: Params) -> Make:
     return make
 
 
+def _contract(check: Callable[[Make], None]) -> Callable[[Make], None]:
+    """Whatever a strategy raises within a contract has broken it."""
+
+    @wraps(check)
+    def kept(make: Make) -> None:
+        try:
+            check(make)
+        except AssertionError:
+            raise
+        except Exception as error:
+            raise AssertionError(f"{type(error).__name__}: {error}") from error
+
+    return kept
+
+
 class Answers:
     """An evaluator that costs nothing: values by genes alone."""
 
@@ -89,6 +107,13 @@ class Answers:
         return self.answer(candidate)
 
 
+class Late(Answers):
+    """Whose values are all known after the training only."""
+
+    def cheap(self, genome: Genome) -> Mapping[str, float]:
+        return {}
+
+
 def by_genes(candidate: Candidate) -> Evaluation:
     """Rugged enough that no two networks are equally good by accident."""
     genes = np.array(candidate.genome.genes)
@@ -97,6 +122,7 @@ def by_genes(candidate: Candidate) -> Evaluation:
     return Evaluation(candidate, {"a": a, "b": float(genes @ weights), "c": float(genes.sum())})
 
 
+@_contract
 def same_seed_same_search(make: Make) -> None:
     """Two of one seed ask for the same; of another seed, for something else."""
     first, second, other = (_searched(make(seed=seed)) for seed in (1, 1, 2))
@@ -104,6 +130,7 @@ def same_seed_same_search(make: Make) -> None:
     assert first != other or not _draws(make), "another seed makes no difference"
 
 
+@_contract
 def every_question_is_a_genome_of_the_space(make: Make) -> None:
     for space in (SPACE, TINY, LONE):
         for generation in _generations(make(space=space), space):
@@ -113,6 +140,7 @@ def every_question_is_a_genome_of_the_space(make: Make) -> None:
                 space.genome(genome.genes)
 
 
+@_contract
 def answers_are_owed_before_more_is_asked(make: Make) -> None:
     """A generational strategy asks nothing while it waits; none takes what it has not asked for."""
     strategy = make()
@@ -137,6 +165,7 @@ def answers_are_owed_before_more_is_asked(make: Make) -> None:
     _refuses(make(), [by_genes(asked[0])])
 
 
+@_contract
 def state_is_plain_data(make: Make) -> None:
     """Numbers, strings, lists and dicts alone, so that a checkpoint can run nothing."""
     strategy = make(objectives=THREE)
@@ -144,6 +173,7 @@ def state_is_plain_data(make: Make) -> None:
         _plain(strategy.state_dict(), "state")
 
 
+@_contract
 def a_resume_is_exact(make: Make) -> None:
     """From its state after every generation, a search goes on as if it had never stopped."""
     for objectives in (ONE, THREE):
@@ -173,6 +203,86 @@ def a_resume_is_exact(make: Make) -> None:
             assert [_asked(each) for each in rest] == [_asked(each) for each in whole[stop:]], told
 
 
+@_contract
+def a_search_cut_short_and_gone_on_with_is_the_whole(make: Make) -> None:
+    """Told of all it asked for, as at the end of a shorter run, it goes on as if it had not ended.
+
+    A strategy that knows more answers than it would have had in one go is caught here.
+    """
+    whole = _searched(make(seed=3))
+    for stop in range(1, len(whole)):
+        strategy = make(seed=3)
+        before = list(_generations(strategy, SPACE, generations=stop))
+        asked = [question for each in before for question in each.questions]
+        resumed = make(seed=4)
+        resumed.load_state_dict(strategy.state_dict())
+        rest = evolve(
+            resumed,
+            Answers(),
+            space=SPACE,
+            seed=0,
+            generations=GENERATIONS,
+            asked=asked,
+            done=(len(before), len(asked)),
+        )
+        found = [_asked(each) for each in (*before, *rest)]
+        assert found == whole, f"cut short after generation {stop} and gone on with, it differs"
+
+
+@_contract
+def less_of_a_loss_is_more_of_its_negative(make: Make) -> None:
+    """All goals turned round, and all values with them, change nothing."""
+
+    def mirrored(candidate: Candidate) -> Evaluation:
+        values = by_genes(candidate).values
+        return Evaluation(candidate, {name: -value for name, value in values.items()})
+
+    for objectives in (ONE, THREE):
+        turned = [
+            Objective(name=goal.name, goal="max" if goal.goal == "min" else "min")
+            for goal in objectives
+        ]
+        plain = _searched(make(objectives=objectives), objectives)
+        other = _searched(make(objectives=turned), turned, Answers(mirrored))
+        assert plain == other, "to minimise is not to maximise the negative"
+
+
+@_contract
+def answers_lead_where_the_goal_says(make: Make) -> None:
+    """What is asked goes down with `min` and up with `max`; not so only where none has parents."""
+    low, high = (
+        [_pulled(make, seed, objectives=[Objective(name="c", goal=goal)]) for seed in SEEDS]
+        for goal in ("min", "max")
+    )
+    if low == high:
+        assert not _has_parents(make), "it names parents, but answers have no effect"
+        return
+    assert np.mean(low) < np.mean(high), "it goes where the goal does not say"
+
+
+@_contract
+def constraints_push_back(make: Make) -> None:
+    """Infeasible ones are avoided, and where all are, the less they violate the better.
+
+    The values of infeasible ones are told as well, since some are known to be so only after the
+    training; they do not count.
+    """
+    goal = [Objective(name="c", goal="max")]
+    free, bounded, less, more = (
+        [
+            _pulled(make, seed, objectives=goal, constraints=[Constraint(name="c", **bound)])
+            for seed in SEEDS
+        ]
+        for bound in ({"max": 99.0}, {"max": 12.0}, {"max": -1.0}, {"min": 99.0})
+    )
+    if free == bounded == less == more:
+        assert not _has_parents(make), "it names parents, but constraints have no effect"
+        return
+    assert np.mean(bounded) < np.mean(free), "it does not avoid the infeasible"
+    assert np.mean(less) < np.mean(more), "where all are infeasible, it does not go by how much"
+
+
+@_contract
 def failures_are_survived(make: Make) -> None:
     """Failed, infeasible, NaN and missing values, some of them and all."""
 
@@ -197,6 +307,7 @@ def failures_are_survived(make: Make) -> None:
             _run(strategy, SPACE, objectives, Answers(answer))
 
 
+@_contract
 def equal_values_are_survived(make: Make) -> None:
     def equal(candidate: Candidate) -> Evaluation:
         return Evaluation(candidate, {"a": 1.0, "b": 1.0, "c": 1.0})
@@ -205,6 +316,7 @@ def equal_values_are_survived(make: Make) -> None:
         _run(make(objectives=objectives), SPACE, objectives, Answers(equal))
 
 
+@_contract
 def a_space_that_is_used_up_does_not_stop_it(make: Make) -> None:
     """It lets networks through that it has asked for, or ends; it does not hang."""
     for space in (TINY, LONE):
@@ -212,6 +324,7 @@ def a_space_that_is_used_up_does_not_stop_it(make: Make) -> None:
             _run(make(space=space, objectives=objectives), space, objectives, generations=30)
 
 
+@_contract
 def other_generators_are_left_alone(make: Make) -> None:
     """What others draw from the global generators is the same with and without the search."""
     before = _global_generators()
@@ -220,6 +333,7 @@ def other_generators_are_left_alone(make: Make) -> None:
     assert before == after, "it draws from a global generator"
 
 
+@_contract
 def it_depends_on_nothing_global(make: Make) -> None:
     """Global generators that stand elsewhere change nothing."""
     found = []
@@ -230,6 +344,7 @@ def it_depends_on_nothing_global(make: Make) -> None:
     assert found[0] == found[1], "it draws from a global generator"
 
 
+@_contract
 def parents_were_evaluated(make: Make) -> None:
     """Lineage names networks that were asked for earlier."""
     seen: set[str] = set()
@@ -247,6 +362,10 @@ CONTRACTS: tuple[Callable[[Make], None], ...] = (
     answers_are_owed_before_more_is_asked,
     state_is_plain_data,
     a_resume_is_exact,
+    a_search_cut_short_and_gone_on_with_is_the_whole,
+    less_of_a_loss_is_more_of_its_negative,
+    answers_lead_where_the_goal_says,
+    constraints_push_back,
     failures_are_survived,
     equal_values_are_survived,
     a_space_that_is_used_up_does_not_stop_it,
@@ -284,8 +403,45 @@ def _run(
         strategy.state_dict()
 
 
-def _searched(strategy: Strategy, objectives: Sequence[Objective] = ONE) -> list[Any]:
-    return [_asked(generation) for generation in _generations(strategy, SPACE, objectives)]
+def _searched(
+    strategy: Strategy,
+    objectives: Sequence[Objective] = ONE,
+    evaluator: Answers | None = None,
+) -> list[Any]:
+    found = _generations(strategy, SPACE, objectives, evaluator)
+    return [_asked(generation) for generation in found]
+
+
+def _pulled(
+    make: Make,
+    seed: int,
+    *,
+    objectives: Sequence[Objective],
+    constraints: Sequence[Constraint] = (),
+) -> float:
+    """The mean of `c` over what is asked in the second half of a search of 120."""
+    strategy = make(space=WIDE, objectives=objectives, constraints=constraints, seed=seed)
+    found = [
+        sum(evaluation.candidate.genome.genes)
+        for generation in evolve(
+            strategy,
+            Late(),
+            space=WIDE,
+            seed=0,
+            evaluations=120,
+            constraints=constraints,
+        )
+        for evaluation in generation.evaluations
+    ]
+    return float(np.mean(found[len(found) // 2 :]))
+
+
+def _has_parents(make: Make) -> bool:
+    return any(
+        evaluation.candidate.parents
+        for generation in _generations(make(), SPACE)
+        for evaluation in generation.evaluations
+    )
 
 
 def _asked(generation: Generation) -> tuple[int, tuple[Question, ...], list[Any], Any]:

@@ -113,6 +113,45 @@ def test_the_swarm_is_within_the_spread_of_a_textbooks(f: Callable[[Array], floa
 
 
 @pytest.mark.parametrize("boundary", ["absorb", "reflect", "periodic"])
+def test_a_step_is_the_textbooks_number_by_number(boundary: str) -> None:
+    """With the same r1 and r2, written out for each coordinate of each particle."""
+    rng = np.random.default_rng(7)
+    x, own, guides = rng.random((3, 6, 4))
+    v = rng.uniform(-0.8, 0.8, (6, 4))
+    w, c1, c2, limit = 0.7, 1.3, 1.9, 0.6
+    moved, velocities = fly(
+        x,
+        v,
+        own,
+        guides,
+        inertia=w,
+        cognitive=c1,
+        social=c2,
+        limit=limit,
+        boundary=boundary,
+        rng=np.random.default_rng(8),
+    )
+    r1, r2 = np.random.default_rng(8).random((2, 6, 4))
+    left = 0
+    for i in range(6):
+        for d in range(4):
+            pull = c1 * r1[i, d] * (own[i, d] - x[i, d]) + c2 * r2[i, d] * (guides[i, d] - x[i, d])
+            speed = min(max(w * v[i, d] + pull, -limit), limit)
+            place = x[i, d] + speed
+            if not 0 <= place <= 1:
+                left += 1
+                edge = 0.0 if place < 0 else 1.0
+                place, speed = {
+                    "absorb": (edge, 0.0),
+                    "reflect": (2 * edge - place, -speed),
+                    "periodic": (place + 1 if place < 0 else place - 1, speed),
+                }[boundary]
+            assert moved[i, d] == pytest.approx(place)
+            assert velocities[i, d] == pytest.approx(speed)
+    assert left > 0
+
+
+@pytest.mark.parametrize("boundary", ["absorb", "reflect", "periodic"])
 def test_no_particle_leaves_the_cube_nor_the_clamp(boundary: str) -> None:
     rng = np.random.default_rng(0)
     x, v = rng.random((50, 4)), rng.uniform(-1, 1, (50, 4))
@@ -160,6 +199,16 @@ def test_inertia_goes_in_a_straight_line_to_its_end_and_stays() -> None:
     assert found[0] == 0.9
     assert found[5] == pytest.approx(0.65)
     assert found[10:] == [pytest.approx(0.4)] * 3
+
+
+def test_a_swarm_that_starts_anew_starts_its_inertia_anew() -> None:
+    schedule = {"inertia": 0.9, "inertia_end": 0.5, "inertia_generations": 4}
+    swarm = pso(space=SearchSpace("lone/v1", [Gene("a", ("x",))]), patience=2, **schedule)
+    found = []
+    for _ in range(5):
+        answered(swarm)
+        found.append(round(swarm._inertia(), 3))
+    assert found == [0.8, 0.7, 0.6, 0.8, 0.7]
 
 
 def test_on_a_ring_the_guide_is_the_best_of_three_neighbours() -> None:
