@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
@@ -159,8 +159,15 @@ def _words(base: Any) -> str:
         [model] = models
         section = SECTIONS.get(model.__name__)
         return f"{listed}[{section}](#{section})" if section else "`{name: ...}`, see below"
+    origin, inner = get_origin(base), get_args(base)
+    if origin is Annotated:
+        return _words(inner[0])
+    if origin is dict:
+        return f"a mapping of {_words(inner[0])} to {_words(inner[1])}"
+    if origin is tuple:
+        return f"a list of {_words(inner[0])}"
     words = {int: "whole number", float: "number", str: "text", bool: "true or false"}
-    return words.get(base, str(base))
+    return words[base]
 
 
 def _bounds(metadata: list[Any]) -> str:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
-from pydantic import ValidationError
 
-from evonas import registry
+from evonas import config, plugins, registry
 from evonas.core import Candidate, Constraint, Evaluation, Objective, Strategy, UserError
 from evonas.loop import evolve
 from evonas.records import tables
@@ -19,6 +18,7 @@ from genomes import Genome, SearchSpace
 
 Evaluate = Callable[[Genome], Mapping[str, float]]
 Wanted = str | tuple[str, str] | Mapping[str, Any] | Objective
+P = TypeVar("P", Objective, Constraint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,8 @@ class SearchResult:
     """What a search came to; the tables are those of a run folder.
 
     Attributes:
-        evaluations: a row a candidate, in ask order.
+        evaluations: a row a candidate, in ask order; its last column, `message`, says why one
+            failed.
         generations: a row a generation.
         front: the front of all, the best by the first objective first.
         genomes: those of the front, in its order.
@@ -64,7 +65,8 @@ def search(
         space: itself, or the name of one that needs no settings.
         evaluate: from a genome to its metrics.
         objectives: metrics to be minimised by name, or `("accuracy", "max")`, or as in the YAML.
-        strategy: a name, settings as in the YAML, or an object that asks and tells.
+        strategy: a name, settings as in the YAML, or an object that asks and tells. Of a file of
+            your own, as in `crossover: ops.py:mine`, the path is as seen from the working folder.
         constraints: as in the YAML, `{"name": "params", "max": 1e6}`.
         cheap: what is known of a genome beforehand; constraints on it spare the evaluation.
         generations, evaluations: when to end, at the first; one of them at least.
@@ -77,13 +79,8 @@ def search(
     if generations is None and evaluations is None:
         raise UserError("a search needs an end; allowed: generations, evaluations, or both")
     searched = _space(space)
-    try:
-        goals = tuple(_objective(each) for each in objectives)
-        bounds = tuple(
-            each if isinstance(each, Constraint) else Constraint(**each) for each in constraints
-        )
-    except (TypeError, ValidationError) as error:
-        raise UserError(f"objectives or constraints: {error}") from None
+    goals = _each("objectives", [_objective(wanted) for wanted in objectives], Objective)
+    bounds = _each("constraints", constraints, Constraint)
     if not goals:
         raise UserError("objectives: there is none; allowed: one or more")
     chooser = _strategy(strategy, searched, goals, bounds, seed)
@@ -110,11 +107,15 @@ def search(
     return SearchResult(
         pd.DataFrame(
             [
-                row
+                {**row, "message": evaluation.message}
                 for first, generation in told
-                for row in tables.evaluation_rows(generation, first, searched, metrics)
+                for row, evaluation in zip(
+                    tables.evaluation_rows(generation, first, searched, metrics),
+                    generation.evaluations,
+                    strict=True,
+                )
             ],
-            columns=tables.evaluation_columns(metrics),
+            columns=[*tables.evaluation_columns(metrics), "message"],
         ),
         pd.DataFrame(rows, columns=tables.generation_columns(goals)),
         pd.DataFrame(tables.front_rows(archive, searched), columns=tables.front_columns(metrics)),
@@ -156,15 +157,25 @@ def _space(space: SearchSpace | str) -> SearchSpace:
     return made
 
 
-def _objective(wanted: Wanted) -> Objective:
-    if isinstance(wanted, Objective):
-        return wanted
+def _objective(wanted: Wanted) -> Mapping[str, Any] | Objective:
     if isinstance(wanted, str):
-        return Objective(name=wanted)
-    if isinstance(wanted, tuple):
-        name, goal = wanted
-        return Objective(name=name, goal=goal)  # type: ignore[arg-type]  # pydantic checks it
-    return Objective(**wanted)
+        return {"name": wanted}
+    if isinstance(wanted, tuple) and len(wanted) == 2:
+        return {"name": wanted[0], "goal": wanted[1]}
+    return wanted
+
+
+def _each(section: str, wanted: Sequence[Any], model: type[P]) -> tuple[P, ...]:
+    """Objectives or constraints, each of a metric of its own."""
+    checked = tuple(
+        each if isinstance(each, model) else config.validated(each, model, f"{section}.{i}")
+        for i, each in enumerate(wanted)
+    )
+    names = [each.name for each in checked]
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise UserError(f"{section}.{i}.name: {name} stands twice; allowed: once")
+    return checked
 
 
 def _strategy(
@@ -178,11 +189,9 @@ def _strategy(
         wanted = {"name": wanted}
     if not isinstance(wanted, Mapping):
         return wanted
-    loaded = registry.load("strategies", str(wanted.get("name")))
-    try:
-        params = loaded.Params(**wanted)
-    except ValidationError as error:
-        raise UserError(f"strategy: {error}") from None
+    params = config.component("strategy", "strategies", dict(wanted)).anchored(Path.cwd())
+    plugins.allow(params.own_files())  # the caller's own program names them
+    loaded = registry.load("strategies", config.component_name(params))
     made: Strategy = loaded(
         params, space=space, objectives=objectives, constraints=constraints, seed=seed
     )

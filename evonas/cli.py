@@ -177,6 +177,7 @@ def train(
         searched = config.load(settings_file)
         from evonas import full_training
 
+        full_training.check_trains(searched)
         which = full_training.chosen(folder, genome or "winner") if of_run else what
         settings = full_training.settings_for(searched, which, overrides, settings_file.parent)
         key = full_training.key_of(settings)
@@ -234,11 +235,12 @@ def show(
         elif is_run:
             display.show_run(Path(what))
         else:
-            display.show_genome(what, None if experiment is None else _loaded(experiment))
+            sizes = None if experiment is None else _loaded(experiment)
+            display.show_genome(what, sizes)
             if draw is not None:
                 from evonas import plots
 
-                plots.draw_cell(*display.parse_genome(what), draw)
+                plots.draw_cell(*display.parse_genome(what, sizes), draw)
 
 
 @app.command()
@@ -291,7 +293,8 @@ def bench(
         settings = load(table, set_ or [])
         folder = out or Path("results") / f"bench-{settings.name}"
         with Benching(settings, folder, workers=workers) as benching:
-            typer.echo(f"{settings.name}: {benching.count} runs, in {folder}", err=True)
+            runs = f"{benching.count} run{'' if benching.count == 1 else 's'}"
+            typer.echo(f"{settings.name}: {runs}, in {folder}", err=True)
             with counter(settings.name, benching.count) as told:
                 for count in benching:
                     told(count)
@@ -343,8 +346,8 @@ def list_(
         for each in KINDS if kind is None else (kind,):
             if each == "metrics":
                 names = [
-                    name
-                    for evaluator in registry.names("evaluators")
+                    f"{name}{'' if evaluator == 'train' else f' (evaluator {evaluator})'}"
+                    for evaluator in ["train", *sorted({*registry.names("evaluators")} - {"train"})]
                     for name in registry.load("evaluators", evaluator).METRICS
                 ]
             else:

@@ -259,8 +259,8 @@ def dump(settings: Experiment | TrainingRun) -> str:
     return yamlfile.dump(plain)
 
 
-def validated(document: Any, model: type[P]) -> P:
-    """A model of a document whose components are models already.
+def validated(document: Any, model: type[P], section: str = "") -> P:
+    """A model of a document whose components are models already; `section` is where it stands.
 
     Raises:
         UserError: a line a mistake.
@@ -268,7 +268,7 @@ def validated(document: Any, model: type[P]) -> P:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise UserError("\n".join(_explained(error, model))) from None
+        raise UserError("\n".join(_explained(error, model, section))) from None
 
 
 def component(section: str, kind: str, value: Any) -> Params:

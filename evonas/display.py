@@ -19,7 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 from evonas import registry, yamlfile
-from evonas.core import FAILURES, UserError
+from evonas.core import FAILURES, Candidate, UserError
+from evonas.loop import guarded
 from evonas.records import tables as recorded
 from evonas.records.files import is_locked
 from evonas.records.folder import check_run_folder
@@ -210,9 +211,11 @@ def show_estimate(name: str, foreseen: Estimate) -> None:
     say = partial(Console().print, soft_wrap=True, markup=False, highlight=False)
     mean, least, most = foreseen.seconds
     workers = f"{foreseen.workers} worker{'s' if foreseen.workers > 1 else ''}"
+    varied = foreseen.generations is None
+    generations = "generations, the largest" if varied else f"{foreseen.generations} generations"
     say(
         f"{name}: at most {foreseen.trainings} trainings in the search "
-        f"({foreseen.generations} generations of {foreseen.population}) "
+        f"({generations} of {foreseen.population}) "
         f"and {foreseen.final_trainings} of finalists"
     )
     say(
@@ -229,21 +232,23 @@ def show_estimate(name: str, foreseen: Estimate) -> None:
 
 
 def show_genome(text: str, experiment: Experiment | None = None) -> None:
-    """What a genome is: its space, spelling, key, and size.
+    """What a genome is: its space, spelling, key, and size, or what a table says of it.
 
     Args:
-        experiment: whose sizes and data to count with; none: the space's default settings.
+        experiment: whose space, sizes and data to count with, or whose table to look it up in;
+            none: the first space that can read it, with its default settings.
     """
-    space, genome = parse_genome(text)
+    space, genome = parse_genome(text, experiment)
     console = Console()
     canonical = space.canonical(genome)
+    measured: dict[str, str] = {}
     if experiment is None:
         from evonas.networks.decode import decode
         from evonas.networks.profile import profile
 
         found = profile(decode(space, canonical), (3, 32, 32))
-        params, flops = found.params, found.flops
-        counted = "the space's default size, 3x32x32 images, 10 classes"
+        measured = {"params": f"{found.params:,}", "flops": f"{found.flops:,}"}
+        measured["counted at"] = "the space's default size, 3x32x32 images, 10 classes"
     else:
         from evonas import machine
         from evonas.experiment import build
@@ -251,11 +256,16 @@ def show_genome(text: str, experiment: Experiment | None = None) -> None:
         parallel = machine.resolve(experiment.parallel)
         parts = build(experiment.model_copy(update={"parallel": parallel}))
         if parts.data is None:
-            raise UserError(f"{experiment.name} has no images to count with; allowed: one that has")
-        cheap = parts.evaluator.cheap(canonical)
-        params, flops = cheap["params"], cheap["flops"]
-        shape = "x".join(map(str, parts.data.image_shape))
-        counted = f"the sizes of {experiment.name}, {shape} images, {parts.data.classes} classes"
+            answer = guarded(parts.evaluator, Candidate(genome), 0)
+            measured = {name: f"{value:.7g}" for name, value in answer.values.items()}
+            measured["looked up in"] = answer.message or f"the table of {experiment.name}"
+        else:
+            cheap = parts.evaluator.cheap(canonical)
+            shape = "x".join(map(str, parts.data.image_shape))
+            measured = {name: f"{cheap[name]:,}" for name in ("params", "flops")}
+            measured["counted at"] = (
+                f"the sizes of {experiment.name}, {shape} images, {parts.data.classes} classes"
+            )
     dead = [
         f"{gene.name} {choice}"
         for gene, live, choice in zip(
@@ -273,25 +283,32 @@ def show_genome(text: str, experiment: Experiment | None = None) -> None:
         "key": space.key(genome),
         "canonical": space.describe(canonical),
         "dead": ", ".join(dead) or "nothing",
-        "params": f"{params:,}",
-        "flops": f"{flops:,}",
-        "counted at": counted,
+        **measured,
     }
+    width = max(map(len, rows)) + 2
     for name, value in rows.items():
-        console.print(f"{name + ':':<12}{value}", markup=False, highlight=False, soft_wrap=True)
+        console.print(
+            f"{name + ':':<{width}}{value}", markup=False, highlight=False, soft_wrap=True
+        )
 
 
-def parse_genome(text: str) -> tuple[SearchSpace, Genome]:
-    """A genome by its text, genes or key, in the first space that can read it.
+def parse_genome(text: str, experiment: Experiment | None = None) -> tuple[SearchSpace, Genome]:
+    """A genome by its text, genes or key, in an experiment's space, or the first that can read it.
 
     Raises:
-        UserError: none can.
+        UserError: it cannot, or none can.
     """
+    if experiment is not None:
+        space = registry.make_space(experiment.space)
+        try:
+            return space, space.parse(text)
+        except ValueError as error:
+            raise UserError(f"{text} is no genome of {experiment.name}: {error}") from None
     reasons = []
     for name in registry.names("spaces"):
         if registry.load("networks", name).space_keys:
             continue  # not known without its settings
-        space: SearchSpace = registry.load("spaces", name)()
+        space = registry.load("spaces", name)()
         try:
             return space, space.parse(text)
         except ValueError as error:

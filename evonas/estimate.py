@@ -17,24 +17,37 @@ import numpy as np
 import torch
 
 from evonas import machine, registry
-from evonas.config import Experiment, component_name
-from evonas.core import Budget, Candidate, Evaluator, SearchFailed, Status, UserError, violation
+from evonas.config import Experiment, Stop, component_name
+from evonas.core import (
+    Budget,
+    Candidate,
+    Evaluation,
+    Evaluator,
+    SearchFailed,
+    Status,
+    UserError,
+    violation,
+)
 from evonas.evaluators.pool import Workers
-from evonas.experiment import build
-from evonas.loop import describe, first_generation, guarded
+from evonas.experiment import Parts, build
+from evonas.loop import describe, evolve, guarded
 
 STEPS = (2, 12)  # of the two trainings whose difference tells what a step takes
 LEAST = 6  # networks measured
+REHEARSED = (10, 50)  # generations or candidates of a search, at which its rehearsal ends
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """Trainings at most, since networks that come again are not trained again; times are means.
 
-    Where there are constraints, as many of all candidates are taken to meet them as do of the
-    first generation.
+    The beginning of the search is rehearsed, with random numbers for answers. Where there are
+    constraints, as many of all candidates are taken to meet them as do of the rehearsed; where
+    generations differ in size, as with local search, each is taken to be as large as the largest.
 
     Attributes:
+        generations: None where their sizes differ and candidates are what is counted.
+        population: of a generation, the most.
         seconds: of one training of the search, in one of the workers: mean, least, most.
         final_seconds: of one training of a finalist, the mean.
         worker_memory: of the worker that used most, bytes.
@@ -42,7 +55,7 @@ class Estimate:
         measured: networks.
     """
 
-    generations: int
+    generations: int | None
     population: int
     trainings: int
     final_trainings: int
@@ -94,8 +107,10 @@ def estimate(experiment: Experiment) -> Estimate:
     if parts.data is None:
         name = component_name(experiment.evaluator)
         raise UserError(f"the evaluator {name} trains nothing, so there is nothing to estimate")
-    asked = first_generation(parts.strategy)
-    generations = _generations(experiment, len(asked))
+    rehearsed = _rehearsed(experiment, parts)
+    population = max(map(len, rehearsed))
+    generations, asked_for = _foreseen(experiment.stop, rehearsed)
+    asked = [candidate for generation in rehearsed for candidate in generation]
     feasible = [
         candidate
         for candidate in asked
@@ -104,7 +119,7 @@ def estimate(experiment: Experiment) -> Estimate:
     if not feasible:
         raise SearchFailed(f"none of the first {len(asked)} candidates meets the constraints")
     share = len(feasible) / len(asked)
-    trainings = min(round(generations * len(asked) * share), parts.space.size)
+    trainings = min(round(asked_for * share), parts.space.size)
     finals = min(experiment.finalists.top, trainings) * experiment.finalists.seeds
 
     sample = _spread(feasible, parts.evaluator, max(LEAST, 2 * workers))
@@ -135,7 +150,7 @@ def estimate(experiment: Experiment) -> Estimate:
     finalist = [_seconds(a, b, final_budget, epoch_steps) for a, b in pairs]
     return Estimate(
         generations=generations,
-        population=len(asked),
+        population=population,
         trainings=trainings,
         final_trainings=finals,
         workers=workers,
@@ -148,12 +163,50 @@ def estimate(experiment: Experiment) -> Estimate:
     )
 
 
-def _generations(experiment: Experiment, population: int) -> int:
-    """How many the stop allows; one begun is finished."""
-    stop = experiment.stop
-    limits = [stop.generations] if stop.generations else []
-    limits += [math.ceil(stop.evaluations / population)] if stop.evaluations else []
-    return min(limits)
+class _Rehearsal:
+    """Random numbers for answers; what is known without training is true."""
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self.metrics = evaluator.metrics
+        self.cheap = evaluator.cheap
+
+    def prepare(self, run_dir: Path) -> None: ...
+
+    def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
+        drawn = np.random.default_rng(seed).random(len(self.metrics)).tolist()
+        values = dict(zip(self.metrics, drawn, strict=True))
+        return Evaluation(candidate, values | dict(self.cheap(candidate.genome)))
+
+
+def _rehearsed(experiment: Experiment, parts: Parts) -> list[list[Candidate]]:
+    """The first generations of the search, were its answers random."""
+    found: list[list[Candidate]] = []
+    for generation in evolve(
+        parts.strategy,
+        _Rehearsal(parts.evaluator),
+        space=parts.space,
+        seed=experiment.seed,
+        generations=experiment.stop.generations,
+        evaluations=experiment.stop.evaluations,
+        constraints=experiment.constraints,
+    ):
+        found.append([evaluation.candidate for evaluation in generation.evaluations])
+        if len(found) >= REHEARSED[0] or sum(map(len, found)) >= REHEARSED[1]:
+            break
+    return found
+
+
+def _foreseen(stop: Stop, rehearsed: Sequence[Sequence[Candidate]]) -> tuple[int | None, int]:
+    """Generations and candidates that the stop allows at most; a generation begun is finished."""
+    sizes = {len(generation) for generation in rehearsed}
+    population = max(sizes)
+    if len(sizes) == 1:
+        limits = [stop.generations] if stop.generations else []
+        limits += [math.ceil(stop.evaluations / population)] if stop.evaluations else []
+        return min(limits), min(limits) * population
+    limits = [stop.generations * population] if stop.generations else []
+    limits += [stop.evaluations + population - 1] if stop.evaluations else []
+    return None, min(limits)
 
 
 def _spread(candidates: Sequence[Candidate], evaluator: Evaluator, count: int) -> list[Candidate]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -46,7 +47,10 @@ def _parsed(text: str) -> ast.Expression:
 
 def _value(node: ast.AST, columns: Mapping[str, Any], text: str) -> Any:
     if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        return float(str(node.value))  # whole powers of whole numbers know no end
+        value = float(str(node.value))  # whole powers of whole numbers know no end
+        if not math.isfinite(value):
+            raise OverflowError("a number is too large")
+        return value
     if isinstance(node, ast.Name):
         if node.id not in columns:
             shown = ", ".join(list(columns)[:30])

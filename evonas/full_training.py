@@ -241,6 +241,13 @@ def resume(path: Path) -> FullTraining:
         return FullTraining(hold, settings.model_copy(update={"parallel": parallel}))
 
 
+def check_trains(experiment: Experiment) -> None:
+    """Raises UserError where an experiment has no images to train with."""
+    if experiment.data is None:
+        name = component_name(experiment.evaluator)
+        raise UserError(f"the evaluator {name} trains nothing; allowed: a run that has images")
+
+
 def settings_for(
     experiment: Experiment, genome: str, overrides: Sequence[str] = (), folder: Path = Path()
 ) -> TrainingRun:
@@ -254,9 +261,8 @@ def settings_for(
     Raises:
         UserError: an override, or the genome, makes no sense.
     """
-    if experiment.data is None:
-        name = component_name(experiment.evaluator)
-        raise UserError(f"the evaluator {name} trains nothing; allowed: a run that has images")
+    check_trains(experiment)
+    assert experiment.data is not None
     wanted = experiment.training
     recipe = wanted.recipe or getattr(experiment.evaluator, "recipe", None)
     document: dict[str, Any] = {

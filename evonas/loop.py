@@ -141,15 +141,6 @@ def evolve(
         yield _generation(index, told, complete=not ended)
 
 
-def first_generation(strategy: Strategy) -> list[Candidate]:
-    """What a strategy asks before it is told anything, of its first generation."""
-    asked = strategy.ask()
-    if isinstance(strategy, SteadyState):
-        while len(asked) < strategy.generation_size and (more := strategy.ask()):
-            asked += more
-    return asked
-
-
 @dataclass(frozen=True, slots=True)
 class _Asked:
     question: Question

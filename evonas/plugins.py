@@ -42,9 +42,10 @@ def allow(files: Iterable[str]) -> dict[str, str]:
     Raises:
         UserError: one cannot be read.
     """
-    for file in files:
-        _allowed[file] = (Path(file), _digest(Path(file)))
-    return {file: _allowed[file][1] for file in files}
+    digests = {file: _digest(Path(file)) for file in files}
+    for file, digest in digests.items():
+        _allowed[file] = (Path(file), digest)
+    return digests
 
 
 def allow_again(recorded: Mapping[str, str], given: Iterable[Path]) -> None:
@@ -92,7 +93,7 @@ def _module(path: Path, digest: str) -> ModuleType:
     sys.modules[module.__name__] = module  # dataclasses look for it there
     try:
         exec(compile(content, str(path), "exec"), module.__dict__)
-    except Exception as error:
+    except Exception as error:  # a user's module may raise whatever it likes
         raise UserError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     return module
 

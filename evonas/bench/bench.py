@@ -10,11 +10,11 @@ from typing import Any
 import joblib
 import pandas as pd
 
-from evonas import machine, yamlfile
+from evonas import machine, plugins, yamlfile
 from evonas.bench import runs
 from evonas.bench.figures import best_so_far
 from evonas.bench.spec import Bench
-from evonas.bench.summary import curves, summary
+from evonas.bench.summary import curves, held, summary
 from evonas.core import UserError
 from evonas.plots.style import save, styled
 from evonas.records.files import write_atomic
@@ -27,13 +27,16 @@ class Benching:
     """One process's hold on a benchmark's folder; going on where it stands.
 
     Iterating makes the runs that are missing; `finish` writes `summary.csv`, `summary.md` and the
-    figure.
+    figure. Python files of the user's own that the benchmark names are imported from here on.
     """
 
     def __init__(self, bench: Bench, folder: Path, *, workers: int | None = None) -> None:
         self.bench = bench
         self.folder = folder
         self.workers = workers or joblib.cpu_count()
+        self.own = plugins.allow(
+            file for params in bench.strategies.values() for file in params.own_files()
+        )
         self.table = runs.read_table(bench)
         text = yamlfile.dump(bench.model_dump(mode="json", exclude_none=True))
         if (folder / FILE).exists():
@@ -44,11 +47,13 @@ class Benching:
             self._hold = Hold(folder)
             with self._hold.released_on_error():
                 note_data(folder, self.table.evaluator.rows.fingerprint)
+                self._note_resume()
             return
         self._hold = begin(folder, FILE)
         with self._hold.released_on_error(undo=True):
             told = machine.environment(deterministic=True)
             told["data"] = self.table.evaluator.rows.fingerprint
+            told |= {"plugins": self.own} if self.own else {}
             write_atomic(folder / "environment.json", json.dumps(told, indent=2) + "\n")
             write_atomic(folder / FILE, text, sync=True)
 
@@ -64,7 +69,26 @@ class Benching:
         self._hold.release(error)
 
     def __iter__(self) -> Iterator[int]:
-        return runs.run_all(self.bench, self.folder, self.workers)
+        return runs.run_all(self.bench, self.folder, self.workers, self.own)
+
+    def _note_resume(self) -> None:
+        """Writes down what it goes on with.
+
+        Raises:
+            UserError: a file of the user's own is not what it was.
+        """
+        path = self.folder / "environment.json"
+        told = json.loads(path.read_text())
+        for file, digest in self.own.items():
+            if told.get("plugins", {}).get(file) != digest:
+                raise UserError(
+                    f"{file} is not what {self.folder} began with; "
+                    "allowed: the file as it was, or --out with a new folder"
+                )
+        now = machine.environment(deterministic=True)
+        write_atomic(
+            path, json.dumps({**told, "resumed": [*told.get("resumed", []), now]}, indent=2) + "\n"
+        )
 
     def finish(self) -> str:
         """Writes what came out, and says it in Markdown."""
@@ -113,7 +137,7 @@ def markdown(bench: Bench, found: pd.DataFrame) -> str:
     else:
         notes.append(
             "- A run ends when it has found the optimum of the table. A median's interval holds it "
-            "with 95 %; runs that never found it come last."
+            f"with {held(bench.seeds):.0%} at least; runs that never found it come last."
         )
     return f"# {bench.name}\n\n{table}\n\n" + "\n".join(notes) + "\n"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import joblib
 import numpy as np
 import pandas as pd
 
-from evonas import pareto, registry
+from evonas import pareto, plugins, registry
 from evonas.bench.spec import Bench
 from evonas.config import component_name
 from evonas.core import Evaluation, Status, finite
@@ -20,10 +20,10 @@ from evonas.pareto import Losses
 from evonas.records.files import write_atomic
 from genomes import SearchSpace, Verbatim
 
-CHUNK = 5  # seeds a task
+CHUNK = 5  # seeds a task, whose rows are written together
 LEAST = 100  # queries that a run of so many seconds may ask for, many times each
 TEXT = ("strategy", "trace")
-_read: dict[str, Table] = {}  # by this process
+_tables: dict[str, Table] = {}  # that this process has read, by benchmark
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,16 @@ class Run:
     trace: list[tuple[int, float, float]]
 
 
-def run_all(bench: Bench, folder: Path, workers: int) -> Iterator[int]:
+def run_all(
+    bench: Bench, folder: Path, workers: int, own: Mapping[str, str] | None = None
+) -> Iterator[int]:
     """Makes the runs that `runs.csv` lacks, in order, and yields how many are there.
 
-    A run's row is written when it has ended, so a kill costs the runs in hand.
+    Rows are written five seeds at a time, in order, so a kill costs those in hand, and what other
+    workers have done ahead of them.
+
+    Args:
+        own: the user's Python files that may be imported, and each one's SHA-256.
     """
     path = folder / "runs.csv"
     there = set(zip(*(read(path)[name] for name in ("strategy", "seed")), strict=True))
@@ -82,7 +88,7 @@ def run_all(bench: Bench, folder: Path, workers: int) -> Iterator[int]:
         seeds = [seed for seed in range(bench.seeds) if (label, seed) not in there]
         chunks += [(label, seeds[i : i + CHUNK]) for i in range(0, len(seeds), CHUNK)]
     made = joblib.Parallel(n_jobs=workers, return_as="generator")(
-        joblib.delayed(_rows)(bench, label, seeds) for label, seeds in chunks
+        joblib.delayed(_rows)(bench, label, seeds, own or {}) for label, seeds in chunks
     )
     count = len(there)
     for rows in made:
@@ -220,14 +226,17 @@ class Watch:
         return Run(self.queries, self.asks, self.seconds, best, self.told, self.hit, self.trace)
 
 
-def _rows(bench: Bench, label: str, seeds: Sequence[int]) -> list[dict[str, object]]:
+def _rows(
+    bench: Bench, label: str, seeds: Sequence[int], own: Mapping[str, str]
+) -> list[dict[str, object]]:
     """Some runs, in a worker, which reads the table once."""
+    plugins.allow_again(own, map(Path, own))
     key = bench.model_dump_json()
-    if key not in _read:
-        _read[key] = read_table(bench)
+    if key not in _tables:
+        _tables[key] = read_table(bench)
     rows: list[dict[str, object]] = []
     for seed in seeds:
-        done = run(bench, _read[key], label, seed)
+        done = run(bench, _tables[key], label, seed)
         rows.append(
             {
                 "strategy": label,

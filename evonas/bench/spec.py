@@ -90,7 +90,8 @@ def _checked(document: Any, folder: Path) -> Bench:
         sections["strategies"] = checked
     bench = config.validated(sections, Bench)
     _check_together(bench)
-    return bench.model_copy(update={"table": bench.table.anchored(folder)})
+    arms = {label: params.anchored(folder) for label, params in bench.strategies.items()}
+    return bench.model_copy(update={"table": bench.table.anchored(folder), "strategies": arms})
 
 
 def _check_together(bench: Bench) -> None:

@@ -66,8 +66,9 @@ def summary(bench: Bench, table: Table, runs: pd.DataFrame) -> pd.DataFrame:
 
     `value` is the best so far of the objective, or, with several, the share of the exact front's
     hypervolume. `p_random` is that of a two-sided Mann-Whitney test of the values against random
-    search's. A median's interval is distribution-free, of 95 % at least (from order statistics);
-    a run that did not find the optimum counts as one that would have needed for ever.
+    search's. A median's interval is distribution-free, from order statistics, of 95 % at least; for
+    fewer than 6 runs it goes from the least to the most, and holds less. A run that did not find
+    the optimum counts as one that would have needed for ever.
     """
     several = len(bench.objectives) > 1
     traces = {label: Traces(group["trace"], 0) for label, group in runs.groupby("strategy")}
@@ -109,6 +110,11 @@ def curves(bench: Bench, runs: pd.DataFrame) -> Mapping[str, Curve]:
         label: Traces(runs.loc[runs["strategy"] == label, "trace"], column).curve(x)
         for label in bench.strategies
     }
+
+
+def held(runs: int) -> float:
+    """The probability with which the interval of a median holds it, at least."""
+    return min(LEVEL, 1 - 2 * 0.5**runs)  # all that few runs can give: from the least to the most
 
 
 def _random(bench: Bench) -> str:

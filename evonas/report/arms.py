@@ -19,12 +19,12 @@ from evonas.records import tables
 from evonas.records.folder import check_run_folder
 from evonas.records.tables import read
 
-# What cannot change a network's values; of `data`, the fingerprint says more than the path.
+# What cannot change a network's values; of data and tables the fingerprint tells more than a path.
 FREE = (
     *("seed", "name", "stop", "finalists", "training", "cache", "data.path"),
-    *("parallel.workers", "parallel.timeout"),
+    *("parallel.workers", "parallel.timeout", "evaluator.path"),
 )
-SECTIONS = ("name", "seed", "space", "data", "strategy", "objectives")
+SECTIONS = ("name", "seed", "space", "strategy", "evaluator", "objectives")
 MOST_DIFFERENCES = 3  # that a name is made of
 
 
@@ -207,7 +207,12 @@ def _check_comparable(one: Run, other: Run) -> None:
         return ", ".join(f"{key} {value}" for key, value in sorted(_flat(run.config["space"])))
 
     def data(run: Run) -> str:
-        return f"{run.config['data']['name']} {run.environment.get('data', 'unknown')}"
+        fingerprint = run.environment.get("data", "unknown")
+        if "data" in run.config:
+            return f"{run.config['data']['name']} {fingerprint}"
+        metrics = dict(_flat(run.config["evaluator"].get("metrics", {})))
+        told = [f"{goal.name} = {metrics.get(goal.name)}" for goal in run.objectives]
+        return f"table {fingerprint}, {', '.join(told)}"
 
     for what, tell in (("objectives", goals), ("space", space), ("data", data)):
         if tell(one) != tell(other):

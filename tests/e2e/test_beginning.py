@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from evonas import config, registry
+from evonas import config, machine, registry
 from evonas.cli import app
 from evonas.core import SearchFailed, UserError
-from evonas.estimate import estimate
+from evonas.estimate import _foreseen, _rehearsed, estimate
+from evonas.experiment import build
 from evonas.starter import starter
 from tests.faults import die
 
@@ -130,8 +131,31 @@ def test_an_estimate_leaves_out_what_the_constraints_do(tmp_path: Path) -> None:
         found = estimate(config.load(path)).trainings
         assert found in (expected if isinstance(expected, range) else [expected])
     path.write_text(EXPERIMENT + "constraints: [{name: params, max: 1}]\n")
-    with pytest.raises(SearchFailed, match="none of the first 4 candidates meets"):
+    with pytest.raises(SearchFailed, match="none of the first 8 candidates meets"):
         estimate(config.load(path))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "sizes", "foreseen"),
+    [
+        ("{name: aging, population: 4, lag: 1}", {4}, (2, 8)),
+        ("{name: pso, particles: 3}", {3}, (2, 6)),
+        # One to start from, then all 24 that are one gene away.
+        ("{name: local_search}", {1, 24}, (None, 28)),
+        ("{name: local_search, improvement: first, batch: 2}", {1, 2}, (None, 6)),
+    ],
+)
+def test_a_rehearsal_shows_how_large_generations_are(
+    tmp_path: Path, strategy: str, sizes: set[int], foreseen: tuple[int | None, int]
+) -> None:
+    path = tmp_path / "foreseen.yaml"
+    path.write_text(EXPERIMENT.replace("{name: genetic, population: 4, elites: 2}", strategy))
+    experiment = config.load(path)
+    parallel = machine.resolve(experiment.parallel)
+    parts = build(experiment.model_copy(update={"parallel": parallel}))
+    rehearsed = _rehearsed(experiment, parts)
+    assert {len(generation) for generation in rehearsed} == sizes
+    assert _foreseen(experiment.stop, rehearsed) == foreseen
 
 
 def test_a_worker_that_dies_while_measured_is_told_in_a_line(
@@ -154,7 +178,7 @@ def test_estimate_tells_time_and_memory_and_writes_nothing(
     assert status == 0, told
     for line in (
         "foreseen: at most 8 trainings in the search (2 generations of 4) and 2 of finalists",
-        "4 networks measured for some steps, 1 worker at a time",
+        "6 networks measured for some steps, 1 worker at a time",
         "time: about 0:0",
         "memory: about ",
     ):

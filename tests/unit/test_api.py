@@ -82,6 +82,9 @@ def test_exceptions_are_crashes_and_constraints_spare_the_evaluation() -> None:
     assert {"ok", "crashed", "infeasible"} <= set(found.evaluations["status"])
     assert all(genome.genes.count(3) <= 1 for genome in called)
     assert (found.front["loss"] <= 15).all()
+    told = found.evaluations.groupby("status")["message"].unique()
+    assert told["crashed"].tolist() == ["RuntimeError: no luck"]
+    assert told["ok"].tolist() == [""]
 
 
 def test_a_function_that_always_fails_ends_the_search_and_says_how() -> None:
@@ -109,11 +112,15 @@ def test_a_space_of_ones_own_in_a_line() -> None:
     ("change", "told"),
     [
         ({"strategy": "agin"}, "did you mean 'aging'"),
-        ({"strategy": {"name": "aging", "population": 1}}, "population"),
+        ({"strategy": {"name": "aging", "population": 1}}, "^strategy.population: is 1; allowed"),
+        ({"strategy": {"name": "genetic", "crossover": "no.py:mine"}}, "no.py: No such file"),
         ({"space": "nasbench202"}, "did you mean 'nasbench201'"),
         ({"space": "table"}, "needs settings"),
         ({"objectives": []}, "there is none"),
-        ({"objectives": [("skips", "least")]}, "objectives"),
+        ({"objectives": [("skips", "least")]}, "^objectives.0.goal: is 'least'; allowed: 'min' or"),
+        ({"objectives": [("skips", "min", 3)]}, "^objectives.0: is .*; allowed: a mapping"),
+        ({"objectives": ["skips", "skips"]}, "^objectives.1.name: skips stands twice"),
+        ({"constraints": [{"name": "skips", "most": 3}]}, "^constraints.0.most: unknown key"),
         ({"generations": None}, "needs an end"),
     ],
 )

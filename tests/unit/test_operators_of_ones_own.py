@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from evonas import plugins
+from evonas import plugins, search
 from evonas.cli import app
+from genomes import TableSpace
 
 OPS = """
 from pathlib import Path
@@ -46,7 +48,7 @@ def fails(first, second, rng):
 
 number = 3
 """
-EXPERIMENT = {
+EXPERIMENT: dict[str, Any] = {
     "name": "own",
     "space": {"name": "table", "genes": {"a": ["x", "y"], "b": ["x", "y", "z"], "c": ["x", "y"]}},
     "strategy": {"name": "genetic", "population": 4, "elites": 1, "crossover": "ops.py:mine"},
@@ -83,6 +85,47 @@ def test_an_operator_of_ones_own_is_used_and_recorded(experiment: Path, tmp_path
     assert len(digest) == 64
     origins = pd.read_csv(out / "evaluations.csv")["origin"]
     assert origins.str.contains("crossover").any()
+
+
+def test_a_benchmark_uses_it_in_its_workers_too_and_knows_it_again(
+    experiment: Path, tmp_path: Path
+) -> None:
+    path, out = tmp_path / "bench.yaml", tmp_path / "bench"
+    bench = {
+        "name": "own",
+        "space": EXPERIMENT["space"],
+        "table": {"path": "table.csv", "metrics": {"loss": "loss"}},
+        "objectives": EXPERIMENT["objectives"],
+        "protocol": {"queries": 10},
+        "seeds": 7,
+        "strategies": {"mine": EXPERIMENT["strategy"]},
+    }
+    path.write_text(yaml.safe_dump(bench))
+    result = evonas("bench", path, "--out", out, "--workers", "2")
+    assert result.exit_code == 0, result.output
+    assert pd.read_csv(out / "runs.csv")["strategy"].tolist() == ["random"] * 7 + ["mine"] * 7
+    again = evonas("bench", path, "--out", out, "--workers", "2")
+    assert again.exit_code == 0, again.output
+    assert len(json.loads((out / "environment.json").read_text())["resumed"]) == 1
+    (tmp_path / "ops.py").write_text(OPS + "\n# other\n")
+    changed = evonas("bench", path, "--out", out)
+    assert changed.exit_code == 2
+    assert "ops.py is not what" in changed.stderr
+
+
+def test_a_search_from_python_takes_it_from_the_working_folder(
+    experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = search(
+        TableSpace(EXPERIMENT["space"]["genes"]),
+        evaluate=lambda genome: {"loss": sum(genome.genes)},
+        objectives=["loss"],
+        strategy=EXPERIMENT["strategy"],
+        generations=3,
+    )
+    assert (tmp_path / "imported").exists()
+    assert found.evaluations["origin"].str.contains("crossover").any()
 
 
 def test_validate_imports_nothing(experiment: Path, tmp_path: Path) -> None:

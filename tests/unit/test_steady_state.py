@@ -12,7 +12,7 @@ import pytest
 from evonas.core import Candidate, Evaluation, Objective, SteadyState
 from evonas.evaluators.parallel import Parallel
 from evonas.evaluators.pool import Workers
-from evonas.loop import Memory, evolve, first_generation
+from evonas.loop import Memory, evolve
 from evonas.strategies.aging import Aging, AgingParams
 from evonas.testing.strategies import Answers, by_genes
 from genomes import Gene, Genome, SearchSpace
@@ -106,7 +106,9 @@ def test_so_do_real_processes(tmp_path: Path) -> None:
 def test_as_many_are_out_at_once_as_the_lag_says() -> None:
     strategy = aging(population=8, lag=5)
     assert isinstance(strategy, SteadyState)
-    out = first_generation(strategy)
+    out = []
+    while asked := strategy.ask():
+        out += asked
     assert len(out) == 5
     strategy.tell([by_genes(out[0])])
     assert len(strategy.ask()) == 1

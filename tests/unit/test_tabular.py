@@ -56,7 +56,7 @@ def test_a_formula_is_arithmetic_on_columns(text: str, value: float) -> None:
     "text",
     [
         *("z", "x +", "__import__('os')", "x.real", "x[0]", "lambda: x", "x if x else y", "'x'"),
-        *("x and y", "x == y", "f(x)", "True", "9 ** 9 ** 9 ** 9", "1 / 0", ""),
+        *("x and y", "x == y", "f(x)", "True", "9 ** 9 ** 9 ** 9", "1 / 0", "", "x + 1e999"),
     ],
 )
 def test_a_formula_is_nothing_else(text: str) -> None:
@@ -149,6 +149,38 @@ def test_an_evaluation_that_would_overspend_is_not_made(experiment: Path, tmp_pa
     assert evaluations["genes"].tolist() == ["0-0", "0-1", "0-2", "1-0"]
     assert pd.read_csv(out / "generations.csv")[SIMULATED].tolist() == [30, 100]
     assert evaluations["status"].tolist() == ["ok", "ok", "diverged", "ok"]
+
+
+def test_runs_on_a_table_are_compared_but_not_trained(
+    experiment: Path, table: Path, tmp_path: Path
+) -> None:
+    runs = [tmp_path / name for name in ("a", "b", "c")]
+    for path, change in zip(runs, ("seed=1", "seed=2", "strategy={name: random}"), strict=True):
+        assert evonas("run", experiment, "--out", path, "--set", change).exit_code == 0
+    result = evonas("compare", *runs, "--out", tmp_path / "compared")
+    assert result.exit_code == 0, result.output
+    assert "2 arms, 3 runs" in result.stdout
+    other = tmp_path / "other"
+    change = "evaluator.metrics.error=acc"
+    assert evonas("run", experiment, "--out", other, "--set", change).exit_code == 0
+    result = evonas("compare", runs[0], other, "--out", tmp_path / "compared")
+    assert result.exit_code == 2
+    assert "error = 1 - acc" in result.stderr
+    result = evonas("train", runs[0])
+    assert result.exit_code == 2
+    assert "the evaluator tabular trains nothing" in result.stderr
+
+
+def test_a_genome_is_shown_as_the_table_has_it(experiment: Path) -> None:
+    result = evonas("show", "1-1", "--experiment", experiment)
+    assert result.exit_code == 0, result.output
+    shown = dict(line.split(":", 1) for line in result.stdout.splitlines())
+    assert float(shown["error"]) == pytest.approx(0.1)
+    assert float(shown["size"]) == 5
+    assert shown["looked up in"].strip() == "the table of tabular"
+    missing = evonas("show", "1-2", "--experiment", experiment)
+    assert "the table has no row of 1-2" in missing.stdout
+    assert "no genome of tabular" in evonas("show", "7-7", "--experiment", experiment).stderr
 
 
 def test_more_seconds_make_of_it_what_it_would_have_been(experiment: Path, tmp_path: Path) -> None:
