@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import rich.progress
+from pydantic import ValidationError
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -306,14 +308,22 @@ def parse_genome(text: str, experiment: Experiment | None = None) -> tuple[Searc
             raise UserError(f"{text} is no genome of {experiment.name}: {error}") from None
     reasons = []
     for name in registry.names("spaces"):
-        if registry.load("networks", name).space_keys:
+        try:
+            space = registry.make_space(registry.load("networks", name).params())
+        except ValidationError:
             continue  # not known without its settings
-        space = registry.load("spaces", name)()
         try:
             return space, space.parse(text)
         except ValueError as error:
             reasons.append(str(error))
-    raise UserError(f"{text} is neither a folder nor a genome: {reasons[0]}")
+    # A space that knows the form of the text says what is wrong with it; the others, that it is
+    # not theirs.
+    known = [reason for reason in reasons if "no genome of" not in reason]
+    if re.fullmatch(r"g?\d+(-\d+)*", text.strip()) or not known:
+        known = [
+            "not in any space with its default settings; allowed: --experiment FILE with others"
+        ]
+    raise UserError(f"{text} is neither a folder nor a genome: {known[0]}")
 
 
 def _front_table(front: pd.DataFrame, path: Path) -> Table:

@@ -13,10 +13,18 @@ from genomes import SearchSpace
 
 TABLES: dict[str, dict[str, str]] = {
     "spaces": {
+        "chain": "genomes.chain:Chain",
+        "channels": "genomes.channels:Channels",
+        "darts": "genomes.darts:Darts",
+        "macro": "genomes.macro:Macro",
         "nasbench201": "genomes.nasbench201:NASBench201",
         "table": "genomes.table:TableSpace",
     },
     "networks": {
+        "chain": "evonas.networks.chain:NETWORK",
+        "channels": "evonas.networks.channels:NETWORK",
+        "darts": "evonas.networks.darts:NETWORK",
+        "macro": "evonas.networks.macro:NETWORK",
         "nasbench201": "evonas.networks.nasbench201:NETWORK",
         "table": "evonas.networks.table:NETWORK",
     },

@@ -1,15 +1,23 @@
 """Genomes and their search spaces: what evolves. Needs NumPy and nothing else."""
 
+from genomes.chain import Chain
+from genomes.channels import Channels
+from genomes.darts import Darts
 from genomes.genome import Genome
+from genomes.macro import Macro
 from genomes.nasbench201 import NASBench201
 from genomes.space import Edge, Gene, Graph, SearchSpace, Verbatim
 from genomes.table import TableSpace
 
 __all__ = [
+    "Chain",
+    "Channels",
+    "Darts",
     "Edge",
     "Gene",
     "Genome",
     "Graph",
+    "Macro",
     "NASBench201",
     "SearchSpace",
     "TableSpace",

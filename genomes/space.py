@@ -31,10 +31,17 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """A genome for drawing: the first node is the input, the last the output."""
+    """A genome for drawing; an edge without an op only connects.
+
+    Attributes:
+        inputs, outputs: without them the first node is the input, and the last the output. Parts
+            that nothing connects are drawn beside each other.
+    """
 
     nodes: tuple[str, ...]
     edges: tuple[Edge, ...]
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
 
 
 class SearchSpace:

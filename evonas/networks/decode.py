@@ -27,7 +27,8 @@ def decode(
         in_channels: of the images, (n, in_channels, height, width).
         prune: leave out what is dead. Without it every gene's choice is built and computed, as
             benchmarks count it.
-        params: the space's own, such as `channels`; what is left out has its default.
+        params: of the network, such as `channels`; what is left out has its default, and what the
+            space is made with is as the space says.
 
     Raises:
         ValueError: a parameter out of range (pydantic's error, which is a ValueError).
@@ -35,7 +36,8 @@ def decode(
     builder: Builder = registry.load("networks", space.name.partition("/")[0])
     if builder.build is None:
         raise ValueError(f"{space.name} has no networks to build")
-    settings = builder.params(**params).model_dump(exclude={"name"})
+    known = {key: getattr(space, key) for key in builder.space_keys}
+    settings = builder.params(**{**params, **known}).model_dump(exclude={"name"})
     pick = picker(space, genome, prune=prune)
     network: nn.Module = builder.build(pick, in_channels=in_channels, classes=classes, **settings)
     return network

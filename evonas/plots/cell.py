@@ -6,7 +6,7 @@ Lengths are in inches throughout, so that what fits can be computed beforehand.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,50 +81,105 @@ def draw_cell(space: SearchSpace, genome: Genome, path: Path) -> None:
 
 def _drawn(space: SearchSpace, genome: Genome, title: str) -> Drawing:
     graph = space.graph(genome)
-    order = _order(graph)
-    lanes = _lanes(graph.edges, order)
+    parts = [_Part.of(part) for part in _connected(graph)]
     ops = list(dict.fromkeys(c for gene in space.genes for c in gene.choices if c != "none"))
     colours = {op: CATEGORIES[i % len(CATEGORIES)] for i, op in enumerate(ops)}
-
-    # How far out each level is: past the widest label, at least, of all that are further in.
-    widest = max((text_width(spell(edge.op), SMALL) for edge in graph.edges), default=0.0)
-    names = _names(graph)
-    half_node = max(text_width(name, 7) for name in names.values()) / 2 + 0.08
-    first, more = max(half_node, widest / 2) + widest / 2 + 2 * PAD, widest + 2 * PAD
-    sides = {
-        side: max((lane.level for lane in lanes if lane.side == side), default=0)
-        for side in (-1, 1)
-    }
-    reach = {
-        side: first + (level - 1) * more + widest / 2 + PAD if level else half_node + PAD
-        for side, level in sides.items()
-    }
     caption = "dashed: dead, no part of the network" if any(not e.live for e in graph.edges) else ""
     top, bottom = 0.45, 0.34 if caption else 0.16
-    width = max(WIDTH, reach[-1] + reach[1], text_width(title, 7) + 0.2)
-    height = (len(order) - 1) * STEP + top + bottom
-    figure = Figure(figsize=(width, height))
+    inner = sum(part.left + part.right for part in parts)
+    width = max(WIDTH, inner, text_width(title, 7) + 0.2)
+    last = (max(len(part.order) for part in parts) - 1) * STEP
+    figure = Figure(figsize=(width, last + top + bottom))
     ax = figure.add_axes((0, 0, 1, 1))
     ax.set_axis_off()
-    left = -reach[-1] - (width - reach[-1] - reach[1]) / 2
-    ax.set_xlim(left, left + width)
-    ax.set_ylim((len(order) - 1) * STEP + bottom, -top)
-
-    for edge, lane in zip(graph.edges, lanes, strict=True):
-        out = 0.0 if lane.level == 0 else lane.side * (first + (lane.level - 1) * more)
-        ends = (order[edge.source] * STEP, order[edge.target] * STEP)
-        _draw_edge(ax, edge, ends, out, colours.get(edge.op, BLACK), half_node)
-    for node, row in order.items():
-        alive = any(e.live and node in (e.source, e.target) for e in graph.edges)
-        _draw_node(ax, names[node], row * STEP, half_node, alive)
-    middle = left + width / 2
-    ax.text(middle, -top + 0.1, title, ha="center", va="top", fontsize=7)
+    ax.set_xlim(0, width)
+    ax.set_ylim(last + bottom, -top)
+    at = (width - inner) / 2
+    for part in parts:
+        part.draw(ax, at + part.left, colours)
+        at += part.left + part.right
+    ax.text(width / 2, -top + 0.1, title, ha="center", va="top", fontsize=7)
     ax.text(
-        middle, (len(order) - 1) * STEP + bottom - 0.06, caption,
+        width / 2, last + bottom - 0.06, caption,
         ha="center", va="bottom", fontsize=SMALL, color="0.35",
     )  # fmt: skip
     rows = [(e.source, e.target, e.op, e.live) for e in graph.edges]
     return Drawing(figure, pd.DataFrame(rows, columns=["source", "target", "op", "live"]))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What hangs together, its nodes one below the other.
+
+    Attributes:
+        first, more: how far out the first lane is, and each one further.
+        half_node: half the width of the widest node.
+        left, right: how far it reaches from its nodes.
+    """
+
+    graph: Graph
+    order: dict[str, int]
+    lanes: list[_Lane]
+    names: dict[str, str]
+    first: float
+    more: float
+    half_node: float
+    left: float
+    right: float
+
+    @classmethod
+    def of(cls, graph: Graph) -> _Part:
+        order = _order(graph)
+        lanes = _lanes(graph.edges, order)
+        # How far out each level is: past the widest label, at least, of all that are further in.
+        widest = max((text_width(spell(edge.op), SMALL) for edge in graph.edges), default=0.0)
+        names = _names(graph)
+        half_node = max(text_width(name, 7) for name in names.values()) / 2 + 0.08
+        first, more = max(half_node, widest / 2) + widest / 2 + 2 * PAD, widest + 2 * PAD
+        reach = []
+        for side in (-1, 1):
+            level = max((lane.level for lane in lanes if lane.side == side), default=0)
+            straight = max(half_node, widest / 2) + PAD
+            outermost = first + (level - 1) * more + widest / 2 + PAD
+            reach.append(max(outermost, straight) if level else straight)
+        return cls(graph, order, lanes, names, first, more, half_node, *reach)
+
+    def draw(self, ax: Axes, x: float, colours: Mapping[str, str]) -> None:
+        for edge, lane in zip(self.graph.edges, self.lanes, strict=True):
+            out = 0.0
+            if lane.level:
+                out = lane.side * (self.first + (lane.level - 1) * self.more)
+            ends = (self.order[edge.source] * STEP, self.order[edge.target] * STEP)
+            _draw_edge(ax, edge, x, ends, out, colours.get(edge.op, BLACK), self.half_node)
+        for node, row in self.order.items():
+            alive = any(e.live and node in (e.source, e.target) for e in self.graph.edges)
+            _draw_node(ax, self.names[node], x, row * STEP, alive)
+
+
+def _connected(graph: Graph) -> list[Graph]:
+    """The parts that nothing connects; a lone node belongs to the first."""
+    group = {node: node for node in graph.nodes}
+
+    def root(node: str) -> str:
+        while group[node] != node:
+            node = group[node]
+        return node
+
+    for edge in graph.edges:
+        group[root(edge.target)] = root(edge.source)
+    connected = {node for edge in graph.edges for node in (edge.source, edge.target)}
+    first = root(next((node for node in graph.nodes if node in connected), graph.nodes[0]))
+    roots = {node: root(node) if node in connected else first for node in graph.nodes}
+    inputs, outputs = graph.inputs or graph.nodes[:1], graph.outputs or graph.nodes[-1:]
+    return [
+        Graph(
+            tuple(node for node in graph.nodes if roots[node] == each),
+            tuple(edge for edge in graph.edges if roots[edge.source] == each),
+            tuple(node for node in inputs if roots[node] == each),
+            tuple(node for node in outputs if roots[node] == each),
+        )
+        for each in dict.fromkeys(roots.values())
+    ]
 
 
 def _order(graph: Graph) -> dict[str, int]:
@@ -139,7 +194,8 @@ def _order(graph: Graph) -> dict[str, int]:
     for node in graph.nodes:
         sought[node] = depth[node] if node in reached else deepest
         deepest = max(deepest, sought[node])
-    sought[graph.nodes[-1]] = deepest + 1
+    for node in graph.outputs:
+        sought[node] = deepest + 1
     places = {node: i for i, node in enumerate(graph.nodes)}
     ranked = sorted(graph.nodes, key=lambda node: (sought[node], places[node]))
     return {node: row for row, node in enumerate(ranked)}
@@ -179,17 +235,18 @@ def _lanes(edges: Sequence[Edge], order: dict[str, int]) -> list[_Lane]:
 
 def _names(graph: Graph) -> dict[str, str]:
     names = {node: node for node in graph.nodes}
-    for node, role in ((graph.nodes[0], "input"), (graph.nodes[-1], "output")):
-        if role not in node:
-            names[node] = f"{node} ({role})"
+    for nodes, role in ((graph.inputs, "input"), (graph.outputs, "output")):
+        for node in nodes:
+            if role not in node:
+                names[node] = f"{node} ({role})"
     return names
 
 
-def _draw_node(ax: Axes, name: str, y: float, half_width: float, alive: bool) -> None:
+def _draw_node(ax: Axes, name: str, x: float, y: float, alive: bool) -> None:
     width = text_width(name, 7) / 2 + 0.08
     ax.add_patch(
         FancyBboxPatch(
-            (-width, y - HALF),
+            (x - width, y - HALF),
             2 * width,
             2 * HALF,
             boxstyle="round,pad=0,rounding_size=0.06",
@@ -200,26 +257,32 @@ def _draw_node(ax: Axes, name: str, y: float, half_width: float, alive: bool) ->
         )
     )
     colour = BLACK if alive else "0.45"
-    ax.text(0, y, name, ha="center", va="center_baseline", fontsize=7, color=colour, zorder=5)
+    ax.text(x, y, name, ha="center", va="center_baseline", fontsize=7, color=colour, zorder=5)
 
 
 def _draw_edge(
-    ax: Axes, edge: Edge, ends: tuple[float, float], out: float, colour: str, half_node: float
+    ax: Axes,
+    edge: Edge,
+    x: float,
+    ends: tuple[float, float],
+    out: float,
+    colour: str,
+    half_node: float,
 ) -> None:
     """An arrow, straight or in an arc whose middle is `out` to the side, and its label there."""
     start, end = ends
     down = math.copysign(1, end - start)
     if out == 0:
-        points = [(0.0, start), (0.0, end - down * HALF)]
+        points = [(x, start), (x, end - down * HALF)]
         codes = [Curve.MOVETO, Curve.LINETO]
     else:
-        # A cubic whose two inner points are at x is at 3/4 x in its middle. It leaves and meets
-        # the nodes slantwise, beside those who go straight.
-        x = out / 0.75
+        # A cubic whose two inner points are d away is 3/4 d away in its middle. It leaves and
+        # meets the nodes slantwise, beside those who go straight.
+        far = x + out / 0.75
         slant = min(0.22 * abs(end - start), 0.35) * down
-        inner = [(x, start + slant), (x, end - slant)]
-        tip = (math.copysign(min(half_node, 0.1), out), end - down * HALF)
-        points = [(0.0, start), *inner, tip]
+        inner = [(far, start + slant), (far, end - slant)]
+        tip = (x + math.copysign(min(half_node, 0.1), out), end - down * HALF)
+        points = [(x, start), *inner, tip]
         codes = [Curve.MOVETO, *[Curve.CURVE4] * 3]
     shade = colour if edge.live else GREY
     ax.add_patch(
@@ -234,8 +297,10 @@ def _draw_edge(
             zorder=2,
         )
     )
+    if not edge.op:
+        return
     ax.text(
-        out,
+        x + out,
         (start + end) / 2,
         spell(edge.op),
         ha="center",

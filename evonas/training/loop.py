@@ -117,8 +117,7 @@ class Trainer:
         mean = torch.zeros((), device=at.device)
         for part, labels in parts:
             with self.hardware.autocast():
-                logits = self.network(part)
-                loss = cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+                loss = _loss(self.network(part), labels, recipe)
             loss = loss * (len(part) / len(rows))
             loss.backward()
             mean += loss.detach()
@@ -213,6 +212,14 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
         sign in str(error) for sign in signs
     )
+
+
+def _loss(output: Tensor | tuple[Tensor, Tensor], labels: Tensor, recipe: Recipe) -> Tensor:
+    """Cross-entropy; that of an auxiliary classifier is added, at a weight of its own."""
+    if isinstance(output, tuple):
+        main, auxiliary = (_loss(logits, labels, recipe) for logits in output)
+        return main + recipe.auxiliary_weight * auxiliary
+    return cross_entropy(output, labels, label_smoothing=recipe.label_smoothing)
 
 
 def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -27,6 +27,8 @@ class Recipe(Params):
     `lr`."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """The share of each label that is spread evenly over all classes; 0 turns it off."""
+    auxiliary_weight: Annotated[float, Field(ge=0, le=10)] = 0.4  # Liu et al. (2019)
+    """For networks with an auxiliary classifier: how much its loss counts beside the other."""
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 64
     """How many images each training step uses."""
     pad_crop: Annotated[int, Field(ge=0, le=64)] = 0

@@ -1,0 +1,97 @@
+"""The network of a chain of inverted residuals (Sandler et al., 2018; FBNet, Wu et al., 2019)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from evonas.core import Builder, Params, Pick
+from evonas.networks.ops import InvertedResidual, conv_bn_relu, global_pool
+from genomes.chain import STAGES
+
+Count = Annotated[int, Field(ge=1, le=1024)]
+Stride = Annotated[int, Field(ge=1, le=2)]
+Stage = Annotated[tuple[Count, Count, Stride], Field(strict=False)]
+Kernel = Annotated[int, Field(ge=1, le=31)]
+
+
+class ChainParams(Params):
+    name: Literal["chain"] = "chain"
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=20, strict=False)] = STAGES
+    """The stages, each as three numbers: its channels, its layers, and the stride of its first
+    layer, 1 or 2. `[[16, 2, 1], [32, 3, 2]]` has five layers."""
+    kernels: Annotated[tuple[Kernel, ...], Field(min_length=1, max_length=8, strict=False)] = (3, 5)
+    """The kernel sizes that a layer can choose from, odd numbers."""
+    expansions: Annotated[tuple[Count, ...], Field(min_length=1, max_length=8, strict=False)] = (
+        3,
+        6,
+    )
+    """How many times as many channels a layer can have within as it reads."""
+    skip: bool = True
+    """Whether layers that keep size and channels can be left out."""
+    stem: Count = 16
+    """How many channels the convolution before the chain has."""
+
+    def model_post_init(self, context: object) -> None:
+        if any(kernel % 2 == 0 for kernel in self.kernels):
+            raise ValueError("kernels: odd numbers")
+        for key in ("kernels", "expansions"):
+            if len(set(getattr(self, key))) < len(getattr(self, key)):
+                raise ValueError(f"{key}: each once")
+
+
+class Network(nn.Module):
+    """Stem, chain, and a linear classifier."""
+
+    def __init__(
+        self,
+        pick: Pick,
+        *,
+        in_channels: int,
+        classes: int,
+        stages: tuple[tuple[int, int, int], ...],
+        kernels: tuple[int, ...],
+        expansions: tuple[int, ...],
+        skip: bool,
+        stem: int,
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [conv_bn_relu(in_channels, stem, 3)]
+        before = stem
+        for number, (channels, count, first) in enumerate(stages, 1):
+            for layer in range(1, count + 1):
+                stride = first if layer == 1 else 1
+                candidates = inverted_residuals(before, channels, stride, kernels, expansions)
+                if skip and before == channels and stride == 1:
+                    candidates["skip"] = nn.Identity
+                layers.append(pick(f"{number}.{layer}", candidates))
+                before = channels
+        self.body = nn.Sequential(*layers)
+        self.classifier = nn.Linear(before, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, (n, classes), of (n, in_channels, height, width)."""
+        logits: Tensor = self.classifier(global_pool(self.body(images)))
+        return logits
+
+
+def inverted_residuals(
+    in_channels: int,
+    out_channels: int,
+    stride: int,
+    kernels: tuple[int, ...],
+    expansions: tuple[int, ...],
+) -> dict[str, object]:
+    """A maker for each kernel and expansion."""
+
+    def maker(kernel: int, expansion: int) -> object:
+        return lambda: InvertedResidual(in_channels, out_channels, kernel, expansion, stride)
+
+    return {f"k{k}e{e}": maker(k, e) for k in kernels for e in expansions}
+
+
+NETWORK = Builder(
+    Network, ChainParams, space_keys=("stages", "kernels", "expansions", "skip", "stem")
+)

@@ -1,0 +1,81 @@
+"""The network of phases (Genetic CNN, Xie and Yuille, 2017; NSGA-Net, Lu et al., 2019)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from evonas.core import Builder, Params, Pick
+from evonas.networks.ops import conv_bn_relu, global_pool
+
+
+class MacroParams(Params):
+    name: Literal["macro"] = "macro"
+    phases: Annotated[int, Field(ge=1, le=10)] = 3
+    """How many phases the network has. Between two of them the size is halved."""
+    nodes: Annotated[int, Field(ge=2, le=6)] = 4
+    """How many nodes a phase has at most: those that nothing connects are left out."""
+    channels: Annotated[int, Field(ge=1, le=1024)] = 16
+    """How many channels the first phase has; each one after has twice as many."""
+
+
+class Phase(nn.Module):
+    """A convolution that all begins with, then nodes, each a convolution of the sum it reads."""
+
+    def __init__(self, pick: Pick, phase: int, nodes: int, in_channels: int, channels: int) -> None:
+        super().__init__()
+        switch = {"off": False, "on": True}
+        pairs = [(i, j) for j in range(2, nodes + 1) for i in range(1, j)]
+        on = [(i, j) for i, j in pairs if pick(f"{phase}/{i}>{j}", switch)]
+        used = sorted({node for pair in on for node in pair})
+        self.reads = {j: [i for i, k in on if k == j] for j in used}
+        self.put_out = [node for node in used if all(i != node for i, _ in on)]
+        self.skips = bool(pick(f"{phase}/skip", switch)) or not used
+        self.entry = conv_bn_relu(in_channels, channels, 3)
+        self.nodes = nn.ModuleDict(
+            {str(node): conv_bn_relu(channels, channels, 3) for node in used}
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        entered: Tensor = self.entry(x)
+        values: dict[int, Tensor] = {}
+        for node, sources in self.reads.items():
+            terms = [values[source] for source in sources] or [entered]
+            values[node] = self.nodes[str(node)](sum(terms[1:], terms[0]))
+        terms = [values[node] for node in self.put_out] + [entered] * self.skips
+        return sum(terms[1:], terms[0])
+
+
+class Network(nn.Module):
+    """Phases with max poolings between them, and a linear classifier."""
+
+    def __init__(
+        self,
+        pick: Pick,
+        *,
+        in_channels: int,
+        classes: int,
+        phases: int,
+        nodes: int,
+        channels: int,
+    ) -> None:
+        super().__init__()
+        parts: list[nn.Module] = []
+        before = in_channels
+        for phase in range(1, phases + 1):
+            if phase > 1:
+                parts.append(nn.MaxPool2d(2, ceil_mode=True))  # a pixel is left of a pixel
+            parts.append(Phase(pick, phase, nodes, before, channels))
+            before, channels = channels, 2 * channels
+        self.body = nn.Sequential(*parts)
+        self.classifier = nn.Linear(before, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, (n, classes), of (n, in_channels, height, width)."""
+        logits: Tensor = self.classifier(global_pool(self.body(images)))
+        return logits
+
+
+NETWORK = Builder(Network, MacroParams, space_keys=("phases", "nodes"))

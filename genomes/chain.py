@@ -1,0 +1,85 @@
+"""A chain of layers, each chosen from inverted residuals (FBNet, Wu et al., 2019; SPOS)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from genomes.genome import Genome
+from genomes.space import Gene, SearchSpace
+
+SKIP = "skip"
+Stage = tuple[int, int, int]  # channels, layers, and the stride of the first layer
+STAGES: tuple[Stage, ...] = ((16, 2, 1), (32, 3, 2), (64, 3, 2))
+
+
+class Chain(SearchSpace):
+    """A gene a layer: kernel and expansion of an inverted residual, or to skip the layer.
+
+    Only a layer that keeps size and channels can be skipped. The text form is `k3e6,skip,k5e3`.
+
+    Args:
+        stages: channels, layers, and stride of the first layer, of each.
+        kernels, expansions: what can be chosen, in all combinations.
+        skip: whether layers can be skipped.
+        stem: how many channels the first stage reads.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[Stage] = STAGES,
+        kernels: Sequence[int] = (3, 5),
+        expansions: Sequence[int] = (3, 6),
+        *,
+        skip: bool = True,
+        stem: int = 16,
+    ) -> None:
+        self.stages = tuple((channels, layers, stride) for channels, layers, stride in stages)
+        self.kernels, self.expansions = tuple(kernels), tuple(expansions)
+        self.skip, self.stem = skip, stem
+        ops = tuple(f"k{kernel}e{expansion}" for kernel in kernels for expansion in expansions)
+        genes, self.skippable = [], list[bool]()
+        before = stem
+        for number, (channels, layers, stride) in enumerate(self.stages, 1):
+            for layer in range(1, layers + 1):
+                keeps = skip and channels == before and (stride == 1 or layer > 1)
+                self.skippable.append(keeps)
+                genes.append(Gene(f"{number}.{layer}", (*ops, SKIP) if keeps else ops))
+                before = channels
+        super().__init__("chain/v1", genes)
+
+    def describe(self, genome: Genome) -> str:
+        return ",".join(self.choice(genome, i) for i in range(len(self.genes)))
+
+    def parse(self, text: str) -> Genome:
+        words = text.strip().split(",")
+        if not any(word in gene.choices for gene in self.genes for word in words):
+            return super().parse(text)
+        if len(words) != len(self.genes):
+            raise ValueError(f"{self.name} has {len(self.genes)} layers, got {len(words)}")
+        for gene, word in zip(self.genes, words, strict=True):
+            if word not in gene.choices:
+                allowed = ", ".join(gene.choices)
+                raise ValueError(f"layer {gene.name} is {word!r}; allowed: {allowed}")
+        return self.genome(
+            gene.choices.index(word) for gene, word in zip(self.genes, words, strict=True)
+        )
+
+    def canonical(self, genome: Genome) -> Genome:
+        """Skipped layers last among those that follow each other and could all be skipped."""
+        genes: list[int] = []
+        run: list[int] = []
+        skip = len(self.kernels) * len(self.expansions)
+        for gene, keeps in zip(genome.genes, self.skippable, strict=True):
+            if not keeps:
+                genes += sorted(run, key=lambda choice: choice == skip)
+                genes.append(gene)
+                run = []
+            else:
+                run.append(gene)
+        genes += sorted(run, key=lambda choice: choice == skip)
+        return Genome(self.name, tuple(genes))
+
+    def largest(self) -> Genome:
+        most = self.kernels.index(max(self.kernels)) * len(self.expansions)
+        most += self.expansions.index(max(self.expansions))
+        return self.genome([most] * len(self.genes))

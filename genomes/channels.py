@@ -1,0 +1,40 @@
+"""How wide each stage of a network is (the size search of NATS-Bench, Dong et al., 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from genomes.genome import Genome
+from genomes.space import Gene, SearchSpace
+
+WIDTHS = (8, 16, 24, 32, 40, 48, 56, 64)
+
+
+class Channels(SearchSpace):
+    """A gene a stage: its number of channels. The text form is NATS-Bench's, `16:32:64`.
+
+    Args:
+        stages: how many, 2 or more.
+        widths: what can be chosen, distinct.
+    """
+
+    def __init__(self, stages: int = 5, widths: Sequence[int] = WIDTHS) -> None:
+        self.stages, self.widths = stages, tuple(widths)
+        choices = tuple(map(str, widths))
+        super().__init__("channels/v1", [Gene(f"stage{i + 1}", choices) for i in range(stages)])
+
+    def describe(self, genome: Genome) -> str:
+        return ":".join(self.choice(genome, i) for i in range(len(self.genes)))
+
+    def parse(self, text: str) -> Genome:
+        words = text.strip().split(":")
+        if len(words) == 1:
+            return super().parse(text)
+        known = list(map(str, self.widths))
+        if len(words) != self.stages or not set(words) <= set(known):
+            allowed = f"{self.stages} of {', '.join(known)}, with : between them"
+            raise ValueError(f"{text!r} is no genome of {self.name}; allowed: {allowed}")
+        return self.genome(known.index(word) for word in words)
+
+    def largest(self) -> Genome:
+        return self.genome([self.widths.index(max(self.widths))] * self.stages)

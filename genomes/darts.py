@@ -1,0 +1,304 @@
+"""The DARTS cells (Liu et al., 2019, sec. 2.1): a normal and a reduction cell of four nodes."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import re
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from genomes.genome import Genome
+from genomes.space import Edge, Gene, Graph, SearchSpace
+
+OPS = (
+    *("max_pool_3x3", "avg_pool_3x3", "skip_connect"),
+    *("sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5"),
+)
+CELLS = ("normal", "reduce")
+NODES = (2, 3, 4, 5)  # 0 and 1 are the outputs of the two cells before
+CONCAT = list(NODES)
+PAIRS = {node: tuple(itertools.combinations(range(node), 2)) for node in NODES}
+WEIGHTLESS = ("max_pool_3x3", "avg_pool_3x3", "skip_connect")
+
+Genes = tuple[int, ...]
+Edges = dict[int, tuple[tuple[int, int], tuple[int, int]]]  # of each node: two (source, op number)
+# What a node is: how often each term is added. A term is -1 or -2, an input of the cell, or an op
+# with what it reads, which bears a number of its own where it has weights.
+Sum = frozenset[tuple[object, int]]
+
+
+class Darts(SearchSpace):
+    """Of each cell: for every node the pair of its inputs, and an op for every edge.
+
+    An edge that no pair chooses is dead. The text form is the `Genotype(...)` of the published
+    code; ops of dead edges follow it as a comment where they are not all the first.
+    """
+
+    def __init__(self) -> None:
+        genes = []
+        for cell in CELLS:
+            for node in NODES:
+                pairs = tuple(f"{i},{j}" for i, j in PAIRS[node])
+                genes.append(Gene(f"{cell}/{node}", pairs))
+                genes += [Gene(f"{cell}/{source}>{node}", OPS) for source in range(node)]
+        super().__init__("darts/v1", genes)
+
+    def describe(self, genome: Genome) -> str:
+        cells = ", ".join(
+            f"{cell}={[(OPS[op], source) for node in NODES for source, op in edges[node]]}, "
+            f"{cell}_concat={CONCAT}"
+            for cell, edges in zip(CELLS, map(_edges, _halves(genome.genes)), strict=True)
+        )
+        dead = [
+            gene for gene, live in zip(genome.genes, self.live(genome), strict=True) if not live
+        ]
+        comment = f"  # dead: {'-'.join(map(str, dead))}" if any(dead) else ""
+        return f"Genotype({cells}){comment}"
+
+    def parse(self, text: str) -> Genome:
+        """Reads genes, a key, or a `Genotype(...)` whose cells fit.
+
+        Raises:
+            ValueError: the text is neither, or a cell has what this space has not.
+        """
+        if "Genotype" not in text:
+            return super().parse(text)
+        cells = _genotype(text)
+        halves = [_genes(_checked(cell, cells[cell])) for cell in CELLS]
+        genes = list(itertools.chain(*halves))
+        found = re.search(r"# dead: ([\d-]+)\s*$", text)
+        if found:
+            live = self.live(self.genome(genes))
+            places = [i for i, alive in enumerate(live) if not alive]
+            values = [int(value) for value in found.group(1).split("-") if value]
+            if len(values) != len(places):
+                raise ValueError(f"{len(values)} dead ops; allowed: {len(places)}, or none")
+            for place, value in zip(places, values, strict=True):
+                genes[place] = value
+        return self.genome(genes)
+
+    def live(self, genome: Genome) -> tuple[bool, ...]:
+        """A pair always is; an op is where its edge is one of a pair: all nodes are put out."""
+        found: list[bool] = []
+        for half in _halves(genome.genes):
+            for node, pair, _ in _nodes(half):
+                found += [True, *(source in PAIRS[node][pair] for source in range(node))]
+        return tuple(found)
+
+    def canonical(self, genome: Genome) -> Genome:
+        """Of all genomes with the same graphs of live ops, the smallest.
+
+        Nodes may stand in another order, which permutes the channels of what is put out, and
+        weightless ops that read the same are the same; so may be whole nodes of them.
+        """
+        normal, reduction = _halves(genome.genes)
+        genes = (*_canonical(normal, False), *_canonical(reduction, True))
+        return Genome(self.name, genes)
+
+    def largest(self) -> Genome:
+        ops = OPS.index("sep_conv_5x5")
+        return self.genome(0 if gene.choices != OPS else ops for gene in self.genes)
+
+    def graph(self, genome: Genome) -> Graph:
+        """Both cells beside each other, with the edges chosen; all nodes are put out together."""
+        nodes: list[str] = []
+        edges: list[Edge] = []
+        for cell, half in zip(CELLS, _halves(genome.genes), strict=True):
+            nodes += [f"{cell} {node}" for node in (0, 1, *NODES, "output")]
+            for node, pair in _edges(half).items():
+                edges += [Edge(f"{cell} {s}", f"{cell} {node}", OPS[op], True) for s, op in pair]
+            edges += [Edge(f"{cell} {node}", f"{cell} output", "", True) for node in NODES]
+        inputs = tuple(f"{cell} {node}" for cell in CELLS for node in (0, 1))
+        outputs = tuple(f"{cell} output" for cell in CELLS)
+        return Graph(tuple(nodes), tuple(edges), inputs, outputs)
+
+
+def _halves(genes: Sequence[int]) -> tuple[Genes, Genes]:
+    """The genes of the normal and of the reduction cell."""
+    half = len(genes) // 2
+    return tuple(genes[:half]), tuple(genes[half:])
+
+
+def _nodes(half: Genes) -> list[tuple[int, int, Genes]]:
+    """Each node of a cell, the number of its pair, and the op numbers of its edges."""
+    found, at = [], 0
+    for node in NODES:
+        found.append((node, half[at], half[at + 1 : at + 1 + node]))
+        at += 1 + node
+    return found
+
+
+def _edges(half: Genes) -> Edges:
+    """The two live edges of each node."""
+    found = {}
+    for node, number, ops in _nodes(half):
+        first, second = PAIRS[node][number]
+        found[node] = ((first, ops[first]), (second, ops[second]))
+    return found
+
+
+def _genes(edges: Edges) -> Genes:
+    """The genes of a cell whose dead edges have the first op."""
+    genes: list[int] = []
+    for node in NODES:
+        genes += _node_genes(node, *sorted(edges[node]))
+    return tuple(genes)
+
+
+def _node_genes(node: int, first: tuple[int, int], second: tuple[int, int]) -> Genes:
+    ops = [0] * node
+    for source, op in (first, second):
+        ops[source] = op
+    return PAIRS[node].index((first[0], second[0])), *ops
+
+
+def _genotype(text: str) -> dict[str, list[tuple[str, int]]]:
+    """The two cells of a `Genotype(...)`, of which nothing is run."""
+    try:
+        call: Any = ast.parse(text.strip(), mode="eval").body
+        given = {keyword.arg: _literal(keyword.value) for keyword in call.keywords}
+        cells = {name: [(str(op), int(at)) for op, at in given[name]] for name in CELLS}
+        concats = {name: [int(node) for node in given[f"{name}_concat"]] for name in CELLS}
+        whole = call.func.id == "Genotype" and not call.args
+    except (SyntaxError, TypeError, ValueError, KeyError, AttributeError):
+        whole = False
+    if not whole:
+        form = "Genotype(normal=[(op, node), ...], normal_concat=..., reduce=[...], ...)"
+        raise ValueError(f"{text[:60]!r} is not written {form}")
+    for name in CELLS:
+        nodes = len(cells[name]) // 2
+        if len(cells[name]) % 2 or nodes != len(NODES):
+            raise ValueError(f"the {name} cell has {nodes} nodes; this space has cells of four")
+        if sorted(concats[name]) != CONCAT:
+            raise ValueError(
+                f"the {name} cell puts out the nodes {concats[name]}; in this space all, {CONCAT}"
+            )
+    return cells
+
+
+def _literal(node: ast.expr) -> list[Any]:
+    """A list or tuple of constants, or `range(2, 6)`."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range":
+        return list(range(*map(ast.literal_eval, node.args)))
+    return list(ast.literal_eval(node))
+
+
+def _checked(cell: str, edges: list[tuple[str, int]]) -> Edges:
+    found: Edges = {}
+    for node, pair in zip(NODES, zip(edges[::2], edges[1::2], strict=True), strict=True):
+        for op, source in pair:
+            if op == "none":
+                raise ValueError(f"node {node} of the {cell} cell has a none; this space has none")
+            if op not in OPS:
+                known = ", ".join(OPS)
+                raise ValueError(f"unknown op {op!r} in the {cell} cell; known: {known}")
+            if not 0 <= source < node:
+                raise ValueError(
+                    f"node {node} of the {cell} cell reads {source}, which is not before"
+                )
+        first, second = sorted((source, OPS.index(op)) for op, source in pair)
+        if first[0] == second[0]:
+            raise ValueError(
+                f"node {node} of the {cell} cell has two inputs from node {first[0]}; "
+                "in this space they differ"
+            )
+        found[node] = (first, second)
+    return found
+
+
+def sums(half: Genes, *, reduction: bool) -> list[Sum]:
+    """What each of the nodes 0 to 5 of a cell is."""
+    found: list[Sum] = [frozenset({(-1, 1)}), frozenset({(-2, 1)})]
+    for node, edges in _edges(half).items():
+        terms: Counter[object] = Counter()
+        for source, op in edges:
+            _add(terms, found[source], op, _weighted(op, source, reduction), (source, node))
+        found.append(frozenset(terms.items()))
+    return found
+
+
+def _weighted(op: int, source: int, reduction: bool) -> bool:
+    """In a reduction cell, to skip from an input is to halve its size, which takes weights."""
+    halving = reduction and source < 2 and OPS[op] == "skip_connect"
+    return halving or OPS[op] not in WEIGHTLESS
+
+
+def _add(terms: Counter[object], read: Sum, op: int, weighted: bool, name: object) -> None:
+    if OPS[op] == "skip_connect" and not weighted:
+        terms.update(dict(read))
+    else:
+        terms[(op, read, name if weighted else None)] += 1
+
+
+@lru_cache(maxsize=100_000)
+def _canonical(half: Genes, reduction: bool) -> Genes:
+    """The smallest genes of a cell with these sums, found node by node."""
+    targets = tuple(sums(half, reduction=reduction)[2:])
+    start = (frozenset({(-1, 1)}), frozenset({(-2, 1)}))
+    found = _smallest(start, targets, frozenset(), reduction)
+    assert found is not None  # the cell itself is one
+    return found
+
+
+def _smallest(
+    known: tuple[Sum, ...], targets: tuple[Sum, ...], used: frozenset[object], reduction: bool
+) -> Genes | None:
+    """The smallest genes that make the targets, in any order, of the nodes known; None: none do."""
+    if not targets:
+        return ()
+    node = len(known)
+    options: list[tuple[Genes, int, frozenset[object]]] = []
+    for number, target in enumerate(targets):
+        wanted = Counter(dict(target))
+        edges = [
+            (source, op, terms, made)
+            for source in range(node)
+            for op in range(len(OPS))
+            for terms, made in _contributions(known[source], op, source, wanted, used, reduction)
+        ]
+        for one, two in itertools.combinations(edges, 2):
+            distinct = one[0] != two[0] and (one[3] is None or one[3] != two[3])
+            if distinct and one[2] + two[2] == wanted:
+                made = frozenset(term for term in (one[3], two[3]) if term is not None)
+                options.append((_node_genes(node, one[:2], two[:2]), number, used | made))
+    options.sort(key=lambda option: option[:2])
+    for genes, same in itertools.groupby(options, key=lambda option: option[0]):
+        rests = [
+            _smallest(
+                (*known, targets[number]),
+                targets[:number] + targets[number + 1 :],
+                now_used,
+                reduction,
+            )
+            for _, number, now_used in same
+        ]
+        complete = [rest for rest in rests if rest is not None]
+        if complete:
+            return (*genes, *min(complete))
+    return None
+
+
+def _contributions(
+    read: Sum,
+    op: int,
+    source: int,
+    wanted: Counter[object],
+    used: frozenset[object],
+    reduction: bool,
+) -> list[tuple[Counter[object], object]]:
+    """What an edge may add to a sum that is wanted, and the weighted op that it then is, if one."""
+    if not _weighted(op, source, reduction):
+        terms: Counter[object] = Counter()
+        _add(terms, read, op, False, None)
+        return [(terms, None)] if terms <= wanted else []
+    return [
+        (Counter({term: 1}), term)
+        for term in wanted
+        if isinstance(term, tuple)
+        and term[:2] == (op, read)
+        and term[2] is not None
+        and term not in used
+    ]
