@@ -7,6 +7,7 @@ from evonas.loop import evolve
 
 if TYPE_CHECKING:
     from evonas.api import SearchResult, search
+    from evonas.own import space
 
 __all__ = [
     "Budget",
@@ -18,14 +19,19 @@ __all__ = [
     "Status",
     "evolve",
     "search",
+    "space",
 ]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """`search` brings pandas along, which the command does not always need."""
+    """`search` brings pandas along, and `space` torch, which the command does not always need."""
     if name in ("search", "SearchResult"):
         from evonas import api
 
         return getattr(api, name)
+    if name == "space":
+        from evonas.own import space
+
+        return space
     raise AttributeError(f"module 'evonas' has no attribute {name!r}")

@@ -12,6 +12,7 @@ import pandas as pd
 from evonas import config, plugins, registry
 from evonas.core import Candidate, Constraint, Evaluation, Objective, Strategy, UserError
 from evonas.loop import evolve
+from evonas.own import Build, OwnSpace, OwnSpaceParams
 from evonas.records import tables
 from evonas.records.archive import Archive, known_references
 from genomes import Genome, SearchSpace
@@ -45,7 +46,7 @@ class SearchResult:
 
 
 def search(
-    space: SearchSpace | str,
+    space: SearchSpace | Build | str,
     *,
     evaluate: Evaluate,
     objectives: Sequence[Wanted],
@@ -62,7 +63,8 @@ def search(
     crash of that candidate, in the column `status`; Ctrl-C ends the search.
 
     Args:
-        space: itself, or the name of one that needs no settings.
+        space: itself, or a function that spans one (`evonas.space`), or the name of one that needs
+            no settings, `FILE.py:NAME` among them.
         evaluate: from a genome to its metrics.
         objectives: metrics to be minimised by name, or `("accuracy", "max")`, or as in the YAML.
         strategy: a name, settings as in the YAML, or an object that asks and tells. Of a file of
@@ -147,9 +149,15 @@ class _Function:
         return Evaluation(candidate, values)
 
 
-def _space(space: SearchSpace | str) -> SearchSpace:
+def _space(space: SearchSpace | Build | str) -> SearchSpace:
     if isinstance(space, SearchSpace):
         return space
+    if not isinstance(space, str):
+        return OwnSpace(space, {})
+    if registry.is_own("spaces", space):
+        params = OwnSpaceParams(name=space).anchored(Path.cwd())
+        plugins.allow(params.own_files())
+        return registry.make_space(params)
     loaded = registry.load("spaces", space)
     if registry.load("networks", space).space_keys:
         raise UserError(f"the space {space} needs settings; allowed: the space itself")

@@ -39,6 +39,10 @@ Set = Annotated[
         help="Puts in a value; may be repeated.",
     ),
 ]
+Plugin = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="FILE", help="A Python file of your own that the run began with."),
+]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Worker processes; the file's if not given.")
 ]
@@ -94,10 +98,7 @@ def resume(
             help="Changes stop, finalists, training, parallel.workers, parallel.timeout or cache.",
         ),
     ] = None,
-    plugin: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FILE", help="A Python file of your own that the run began with."),
-    ] = None,
+    plugin: Plugin = None,
 ) -> None:
     """Goes on with a run that was killed or interrupted, or further than it was meant to go.
 
@@ -111,7 +112,7 @@ def resume(
                 raise UserError(f"{run_dir} is a full training; allowed: to go on as it began")
             from evonas.full_training import resume as resumed_training
 
-            with _interruptible(run_dir), resumed_training(run_dir) as training:
+            with _interruptible(run_dir), resumed_training(run_dir, plugin or ()) as training:
                 _train(training)
             return
         if (run_dir / "config.yaml").exists():
@@ -153,6 +154,7 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Such as recipe.lr=0.05; may be repeated."),
     ] = None,
+    plugin: Plugin = None,
 ) -> None:
     """Trains one network in full, on all images but the test part, and tests it at the end."""
     overrides = [f"epochs={epochs}"] if epochs is not None else []
@@ -174,7 +176,9 @@ def train(
         if genome is not None and not of_run:
             raise UserError(f"--genome {genome}: {what} is one; allowed for a run folder")
         settings_file = experiment or folder / "config.yaml"
-        searched = config.load(settings_file)
+        if of_run:
+            plugins.allow_recorded(folder, plugin or ())
+        searched = _loaded(settings_file) if experiment else config.load(settings_file)
         from evonas import full_training
 
         full_training.check_trains(searched)

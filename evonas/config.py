@@ -284,7 +284,8 @@ def component(section: str, kind: str, value: Any) -> Params:
     name = value.get("name")
     if name is None:
         raise UserError(f"{section}.name: is missing; allowed: {', '.join(known)}")
-    if not isinstance(name, str) or name not in known:
+    own = isinstance(name, str) and registry.is_own(kind, name)
+    if not isinstance(name, str) or (name not in known and not own):
         text = registry.unknown(registry.SINGULAR[kind], name, known)
         raise UserError(f"{section}.name: {text}")
     loaded = registry.load(kind, name)
@@ -357,9 +358,9 @@ def _refuse_trainings(experiment: Experiment) -> None:
             raise UserError(f"{key}: the evaluator {name} trains nothing; allowed: no such key")
 
 
-def own_files(experiment: Experiment) -> list[str]:
-    """The user's Python files that an experiment names."""
-    sections = (getattr(experiment, section) for section in COMPONENTS)
+def own_files(settings: Experiment | TrainingRun) -> list[str]:
+    """The user's Python files that an experiment, or a full training, names."""
+    sections = (getattr(settings, section, None) for section in COMPONENTS)
     return [file for params in sections if params is not None for file in params.own_files()]
 
 

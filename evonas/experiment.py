@@ -245,7 +245,7 @@ def resume(path: Path, overrides: Sequence[str] = (), own: Sequence[Path] = ()) 
                 f"--set {override}: would change what has been done; "
                 f"allowed in a resume: {', '.join(RESUMABLE)}"
             )
-    plugins.allow_again(_recorded_plugins(path), own)
+    plugins.allow_recorded(path, own)
     before = config.load(path / "config.yaml")
     experiment = _resolved(config.load(path / "config.yaml", overrides))
     hold = Hold(path)
@@ -257,14 +257,6 @@ def resume(path: Path, overrides: Sequence[str] = (), own: Sequence[Path] = ()) 
         run.__exit__(None, error)
         raise
     return run
-
-
-def _recorded_plugins(path: Path) -> dict[str, str]:
-    try:
-        recorded = json.loads((path / "environment.json").read_text()).get("plugins", {})
-        return {str(file): str(digest) for file, digest in recorded.items()}
-    except (OSError, ValueError, AttributeError):
-        return {}
 
 
 def build(experiment: Experiment) -> Parts:

@@ -16,7 +16,7 @@ from typing import Any
 import joblib
 import torch
 
-from evonas import config, machine, registry, yamlfile
+from evonas import config, machine, plugins, registry, yamlfile
 from evonas.config import Experiment, TrainingRun, component_name
 from evonas.core import SearchFailed, UserError, derive_seed
 from evonas.data.dataset import whole
@@ -226,14 +226,17 @@ def start(settings: TrainingRun, path: Path) -> FullTraining:
     resolved = settings.model_copy(update={"parallel": machine.resolve(settings.parallel)})
     hold = begin(path, "training.yaml")
     found = machine.environment(deterministic=True)
+    own = {file: plugins.allowed(file)[1] for file in config.own_files(resolved)}
+    found |= {"plugins": own} if own else {}
     files.write_atomic(path / "environment.json", json.dumps(found, indent=2) + "\n")
     files.write_atomic(path / "training.yaml", config.dump(resolved), sync=True)
     with hold.released_on_error(undo=True):  # some mistakes show only with the data read
         return FullTraining(hold, resolved)
 
 
-def resume(path: Path) -> FullTraining:
-    """Goes on with a training folder."""
+def resume(path: Path, own: Sequence[Path] = ()) -> FullTraining:
+    """Goes on with a training folder; `own` are the user's Python files that it began with."""
+    plugins.allow_recorded(path, own)
     settings = config.load_training(path / "training.yaml")
     parallel = machine.resolve(settings.parallel)
     hold = Hold(path)

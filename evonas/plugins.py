@@ -8,6 +8,7 @@ folder alone never makes evonas run anything.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -64,6 +65,32 @@ def allow_again(recorded: Mapping[str, str], given: Iterable[Path]) -> None:
         _allowed[file] = (found[digest], digest)
 
 
+def allow_recorded(folder: Path, given: Iterable[Path]) -> None:
+    """`allow_again` with what the `environment.json` of a folder has on record."""
+    try:
+        told = json.loads((folder / "environment.json").read_text()).get("plugins", {})
+        recorded = {str(file): str(digest) for file, digest in told.items()}
+    except (OSError, ValueError, AttributeError):
+        recorded = {}
+    allow_again(recorded, given)
+
+
+def place(file: str) -> Path:
+    """Where a file is: it may have moved since it was named."""
+    return _allowed[file][0] if file in _allowed else Path(file)
+
+
+def allowed(file: str) -> tuple[Path, str]:
+    """Where a file that may be imported is now, and its SHA-256.
+
+    Raises:
+        UserError: it may not.
+    """
+    if file not in _allowed:
+        raise UserError(f"{file} may not be imported; allowed: --plugin FILE")
+    return _allowed[file]
+
+
 def load(reference: str) -> Callable[..., Any]:
     """The function that `FILE.py:NAME` names.
 
@@ -72,9 +99,7 @@ def load(reference: str) -> Callable[..., Any]:
             function.
     """
     file, _, name = reference.rpartition(":")
-    if file not in _allowed:
-        raise UserError(f"{file} may not be imported; allowed: --plugin FILE")
-    path, digest = _allowed[file]
+    path, digest = allowed(file)
     found = getattr(_module(path, digest), name, None)
     if not callable(found):
         raise UserError(f"{file} has no function {name}")

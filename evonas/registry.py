@@ -53,6 +53,13 @@ TABLES: dict[str, dict[str, str]] = {
     },
 }
 
+# What stands for a Python file of the user's own, `FILE.py:NAME`; none is imported by that.
+OWN = {
+    "spaces": "evonas.own:load_space",
+    "networks": "evonas.own:NETWORK",
+    "data": "evonas.own:OwnData",
+}
+
 SINGULAR = {
     "spaces": "space",
     "networks": "space",
@@ -79,7 +86,7 @@ def load(kind: str, name: str) -> Any:
     Raises:
         UserError: no such name.
     """
-    target = table(kind).get(name)
+    target = OWN[kind] if is_own(kind, name) else table(kind).get(name)
     if target is None:
         raise UserError(unknown(SINGULAR[kind], name, names(kind)))
     module, _, attribute = target.partition(":")
@@ -88,11 +95,24 @@ def load(kind: str, name: str) -> Any:
 
 def make_space(params: Any) -> SearchSpace:
     """The search space that the settings in an experiment's `space` stand for."""
+    loaded = load("spaces", params.name)
+    if is_own("spaces", params.name):
+        own: SearchSpace = loaded(params)
+        return own
     builder: Builder = load("networks", params.name)
-    space: SearchSpace = load("spaces", params.name)(
-        **{key: getattr(params, key) for key in builder.space_keys}
-    )
+    space: SearchSpace = loaded(**{key: getattr(params, key) for key in builder.space_keys})
     return space
+
+
+def builder_of(space: SearchSpace) -> Builder:
+    """How the networks of a space are built."""
+    own: Builder | None = getattr(space, "builder", None)
+    return own or load("networks", space.name.partition("/")[0])
+
+
+def is_own(kind: str, name: str) -> bool:
+    """Whether a name is `FILE.py:NAME`, where that can stand for a component."""
+    return kind in OWN and ".py:" in name
 
 
 def unknown(what: str, name: object, known: list[str]) -> str:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Protocol, Self
+from typing import Annotated, Any, NoReturn, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,56 @@ class DataSet:
     def image_shape(self) -> tuple[int, int, int]:
         channels, height, width = self.train.images.shape[1:]
         return int(channels), int(height), int(width)
+
+
+ARRAYS = (
+    "images (n, h, w) or (n, h, w, c) and labels (n,), and, if wanted, test_images and test_labels"
+)
+
+
+def as_images(
+    where: str,
+    images: NDArray[Any],
+    labels: NDArray[Any],
+    *,
+    layout: str = "nhwc",
+    prefix: str = "",
+) -> Images:
+    """Images and labels as a user has them: (n, h, w), or with channels, and (n,).
+
+    Args:
+        where: what to name in a mistake.
+        layout: of images with channels, `nhwc` or `nchw`.
+
+    Raises:
+        UserError: they do not fit.
+    """
+    shapes = f"{prefix}images and {prefix}labels are {images.shape} and {labels.shape}"
+    if images.ndim == 3:
+        images = images[:, None]
+    elif images.ndim == 4 and layout == "nhwc":
+        if images.shape[1] <= 4 < images.shape[3]:
+            refuse(where, f"{shapes}, channels first", "that with layout: nchw")
+        images = images.transpose(0, 3, 1, 2)
+    if images.ndim != 4 or labels.shape != (len(images),) or images.size == 0:
+        refuse(where, shapes, ARRAYS)
+    kinds = (np.integer, np.floating, np.bool_)
+    if not any(np.issubdtype(images.dtype, kind) for kind in kinds):
+        refuse(where, f"{prefix}images are {images.dtype}", "uint8 or floats")
+    if images.dtype != np.uint8:
+        images = images.astype(np.float32)
+        if not np.isfinite(images).all():
+            refuse(where, f"{prefix}images hold NaN or infinity", "finite numbers")
+    if not np.issubdtype(labels.dtype, np.integer):
+        refuse(where, f"{prefix}labels are {labels.dtype}", "integers from 0")
+    if labels.min() < 0 or labels.max() >= len(labels):
+        found = f"{labels.min()} to {labels.max()}"
+        refuse(where, f"{prefix}labels are {found}", "integers from 0 without gaps")
+    return Images(np.ascontiguousarray(images), labels.astype(np.int64))
+
+
+def refuse(where: object, what: str, allowed: str) -> NoReturn:
+    raise UserError(f"{where}: {what}; allowed: {allowed}")
 
 
 SomePath = Annotated[str, Field(min_length=1)] | None

@@ -122,7 +122,7 @@ class TrainEvaluator:
     def identity(self, candidate: Candidate, seed: int) -> dict[str, Any]:
         """What an answer depends on. The genes are those trained, in the spelling given."""
         space, parts = self.space, (self, self.space)
-        builder = registry.load("networks", space.name.partition("/")[0]).build
+        builder = registry.builder_of(space).build
         modules = {*(type(part).__module__ for part in parts), builder.__module__}
         return {
             "evaluator": self.params.model_dump(mode="json"),

@@ -8,7 +8,6 @@ from typing import Any
 from torch import nn
 
 from evonas import registry
-from evonas.core import Builder
 from genomes import Genome, SearchSpace
 
 
@@ -33,10 +32,11 @@ def decode(
     Raises:
         ValueError: a parameter out of range (pydantic's error, which is a ValueError).
     """
-    builder: Builder = registry.load("networks", space.name.partition("/")[0])
+    builder = registry.builder_of(space)
     if builder.build is None:
         raise ValueError(f"{space.name} has no networks to build")
     known = {key: getattr(space, key) for key in builder.space_keys}
+    params = {**getattr(space, "settings", {}), **params}  # of a user's own
     settings = builder.params(**{**params, **known}).model_dump(exclude={"name"})
     pick = picker(space, genome, prune=prune)
     network: nn.Module = builder.build(pick, in_channels=in_channels, classes=classes, **settings)

@@ -126,6 +126,8 @@ class Tables:
         if not isinstance(given, dict):
             raise NotYet("the space in config.yaml is damaged")
         name = str(given.get("name"))
+        if registry.is_own("spaces", str(name)):  # its file is not imported for a drawing
+            return SearchSpace(str(name), self.genes)
         if name not in registry.names("spaces"):
             raise NotYet(registry.unknown("space", name, registry.names("spaces")))
         try:

@@ -143,6 +143,7 @@ def test_every_setting_shown_is_valid(
         (tmp_path / "pictures" / name).mkdir(parents=True)
         for i in range(5):
             Image.new("RGB", (8, 8)).save(tmp_path / "pictures" / name / f"{i}.png")
+    (tmp_path / "my_data.py").touch()
     np.savez(tmp_path / "mine.npz", images=np.zeros((8, 4, 4)), labels=np.arange(8) % 2)
     base = yamlfile.read(ROOT / "experiments" / "quickstart.yaml")
     for _, text in blocks(page, "yaml"):
