@@ -15,6 +15,7 @@ import typer
 
 from evonas import __version__, config, plugins, registry
 from evonas.core import SearchFailed, UserError
+from genomes import library
 
 if TYPE_CHECKING:
     from evonas.experiment import Run
@@ -51,7 +52,7 @@ Workers = Annotated[
 # than twice the time a step, on an idle one the shorter wait costs little. Read when torch loads.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-KINDS = ("spaces", "strategies", "evaluators", "data", "metrics")
+KINDS = ("spaces", "strategies", "evaluators", "data", "genomes", "metrics")
 
 
 @app.command()
@@ -354,6 +355,12 @@ def list_(
                     for evaluator in ["train", *sorted({*registry.names("evaluators")} - {"train"})]
                     for name in registry.load("evaluators", evaluator).METRICS
                 ]
+            elif each == "genomes":
+                told = library.library().values()
+                names = [cell.name for cell in told]
+                if kind is not None:
+                    width = max(map(len, names))
+                    names = [f"{c.name:<{width}}  {c.space:<14}  {c.source}" for c in told]
             else:
                 names = registry.names(each)
             typer.echo(f"{each}: {', '.join(names)}" if kind is None else "\n".join(names))

@@ -27,7 +27,7 @@ from evonas.records import tables as recorded
 from evonas.records.files import is_locked
 from evonas.records.folder import check_run_folder
 from evonas.records.tables import read
-from genomes import Genome, SearchSpace
+from genomes import Genome, SearchSpace, library
 
 if TYPE_CHECKING:
     from evonas.config import Experiment
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from evonas.full_training import FullTraining
 
 SHOWN = 20  # rows of a front on screen
+DEAD = 6  # genes
 
 
 class Progress:
@@ -278,13 +279,14 @@ def show_genome(text: str, experiment: Experiment | None = None) -> None:
         )
         if not live and choice != "none"
     ]
+    more = len(dead) - DEAD
     rows = {
         "space": space.name,
         "genome": space.describe(genome),
         "genes": genome.text,
         "key": space.key(genome),
         "canonical": space.describe(canonical),
-        "dead": ", ".join(dead) or "nothing",
+        "dead": ", ".join(dead[:DEAD]) + (f" and {more} more" if more > 0 else "") or "nothing",
         **measured,
     }
     width = max(map(len, rows)) + 2
@@ -295,7 +297,8 @@ def show_genome(text: str, experiment: Experiment | None = None) -> None:
 
 
 def parse_genome(text: str, experiment: Experiment | None = None) -> tuple[SearchSpace, Genome]:
-    """A genome by its text, genes or key, in an experiment's space, or the first that can read it.
+    """A genome by its text, genes or key, in an experiment's space, or the first that can read it;
+    or a cell of the library by its name.
 
     Raises:
         UserError: it cannot, or none can.
@@ -303,9 +306,11 @@ def parse_genome(text: str, experiment: Experiment | None = None) -> tuple[Searc
     if experiment is not None:
         space = registry.make_space(experiment.space)
         try:
-            return space, space.parse(text)
+            return space, library.read(space, text)
         except ValueError as error:
             raise UserError(f"{text} is no genome of {experiment.name}: {error}") from None
+    if text in library.library():
+        return library.load(text)
     reasons = []
     for name in registry.names("spaces"):
         try:

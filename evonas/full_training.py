@@ -27,7 +27,7 @@ from evonas.records.folder import Hold, begin, note_data
 from evonas.training.batches import Resident, resident
 from evonas.training.loop import Trainer, measure, out_of_memory
 from evonas.training.weights import save_weights
-from genomes import SearchSpace
+from genomes import SearchSpace, library
 
 VERSION = 1  # of the checkpoint
 
@@ -324,6 +324,6 @@ def chosen(run_dir: Path, which: str) -> str:
 
 def _parsed(space: SearchSpace, text: str) -> Any:
     try:
-        return space.parse(text)
+        return library.read(space, text)
     except ValueError as error:
         raise UserError(f"genome: {error}") from None

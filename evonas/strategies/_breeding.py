@@ -12,7 +12,7 @@ from pydantic import Field
 from evonas import plugins
 from evonas.core import Candidate, Evaluation, Params, State, UserError
 from evonas.strategies import _deap
-from evonas.strategies._generational import TRIES, plain, restored
+from evonas.strategies._generational import TRIES, plain, restored, seeded
 from genomes import Genome, SearchSpace
 from genomes.continuous import Logits, Scaled
 from genomes.operators import reset
@@ -25,6 +25,9 @@ Vector = list[float]  # genes, or numbers in the unit cube
 class BreedingParams(Params):
     population: Annotated[int, Field(ge=2, le=100_000)] = 20
     """How many members the population has, and how many candidates each generation."""
+    seeds: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Genomes that the search begins with, in place of as many drawn at random: as the space
+    writes them, as genes, or names of `evonas list genomes`. At most `population`."""
     encoding: Literal["genes", "scaled", "logits"] = "genes"
     """What is mixed and changed: the `genes` themselves, or numbers from 0 to 1, one for each gene
     (`scaled`) or one for each choice of each gene, of which the largest is taken (`logits`)."""
@@ -64,6 +67,8 @@ class BreedingParams(Params):
         return () if file is None else (file,)
 
     def model_post_init(self, context: object) -> None:
+        if len(self.seeds) > self.population:
+            raise ValueError("seeds: at most the population")
         if self.encoding == "genes":
             for key, chosen in (("crossover", self.crossover), ("mutation", self.mutation)):
                 if chosen in (*_deap.BLENDS, *_deap.MUTATIONS):
@@ -94,10 +99,15 @@ class Breeding:
         self.vectors: list[Vector] = []
         self._asked: list[Vector] = []
         self._variation = Variation(params, space, rng)
+        self._seeds = seeded(space, params.seeds)
 
     def founders(self) -> list[Candidate]:
-        self._asked = []
-        return [self._founder() for _ in range(self.params.population)]
+        self._asked = [self._variation.vector(seed) for seed in self._seeds]
+        for seed in self._seeds:
+            self.is_new(seed)
+        rest = range(self.params.population - len(self._seeds))
+        seeds = [Candidate(seed, origin="seed") for seed in self._seeds]
+        return [*seeds, *(self._founder() for _ in rest)]
 
     def offspring(self, parents: Sequence[int]) -> list[Candidate]:
         """A whole generation of children of members, given by number, whose neighbours mate.
@@ -206,6 +216,10 @@ class Variation:
         if self.continuous:
             return list(self.rng.random(self._encoding.dimensions).tolist())
         return list(self.space.sample(self.rng).genes)
+
+    def vector(self, genome: Genome) -> Vector:
+        """One that reads as a genome."""
+        return list(self._encoding.encode(genome.genes)) if self.continuous else [*genome.genes]
 
     def genome(self, vector: Vector) -> Genome:
         genes = self._encoding.decode(vector) if self.continuous else tuple(map(int, vector))

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from evonas.core import Candidate, Constraint, Evaluation, Objective, State
-from genomes import Genome, SearchSpace
+from evonas.core import Candidate, Constraint, Evaluation, Objective, State, UserError
+from genomes import Genome, SearchSpace, library
 
 TRIES = 20  # draws for a network not asked for yet, before a seen one is let through
 
@@ -97,6 +97,21 @@ class Generational:
         new = key not in self.seen
         self.seen[key] = None
         return new
+
+
+def seeded(space: SearchSpace, texts: Sequence[str]) -> list[Genome]:
+    """The genomes that a search begins with, as the space writes them or by the library's names.
+
+    Raises:
+        UserError: one is no genome of the space.
+    """
+    found = []
+    for i, text in enumerate(texts):
+        try:
+            found.append(library.read(space, text))
+        except ValueError as error:
+            raise UserError(f"strategy.seeds.{i}: {error}") from None
+    return found
 
 
 def plain(evaluations: Sequence[Evaluation]) -> list[State]:

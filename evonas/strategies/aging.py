@@ -11,7 +11,7 @@ from pydantic import Field
 
 from evonas import pareto
 from evonas.core import Candidate, Constraint, Evaluation, Objective, Params, State
-from evonas.strategies._generational import plain, restored
+from evonas.strategies._generational import plain, restored, seeded
 from genomes import Genome, SearchSpace
 from genomes.operators import change_one
 
@@ -21,6 +21,9 @@ class AgingParams(Params):
     population: Annotated[int, Field(ge=2, le=100_000)] = 20
     """How many members the population has: the latest candidates. As many count as a generation in
     the tables."""
+    seeds: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Genomes that the search begins with, in place of as many drawn at random: as the space
+    writes them, as genes, or names of `evonas list genomes`. At most `population`."""
     tournament_size: Annotated[int, Field(ge=1, le=100_000)] = 5
     """How many members are drawn, of which the best has the next child."""
     lag: Annotated[int, Field(ge=1, le=100_000)] | None = None
@@ -32,6 +35,8 @@ class AgingParams(Params):
     def model_post_init(self, context: object) -> None:
         if self.lag is not None and self.lag > self.population:
             raise ValueError("lag: at most the population")
+        if len(self.seeds) > self.population:
+            raise ValueError("seeds: at most the population")
 
 
 class Aging:
@@ -61,6 +66,7 @@ class Aging:
         self.constraints = tuple(constraints)
         self.rng = np.random.default_rng(seed)
         self.lag = params.lag or params.population
+        self.seeds = seeded(space, params.seeds)
         self.asked = 0
         self.told = 0
         self.population: deque[Evaluation] = deque()  # as the next candidate may know it
@@ -119,6 +125,8 @@ class Aging:
         self.again = list(self.out)
 
     def _founder(self) -> Candidate:
+        if self.asked < len(self.seeds):
+            return Candidate(self.seeds[self.asked], origin="seed")
         return Candidate(self.space.sample(self.rng))
 
     def _child(self) -> Candidate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ from evonas import pareto
 from evonas.core import Candidate, Evaluation, Params, State
 from evonas.pareto import Array
 from evonas.strategies import _deap
-from evonas.strategies._generational import Generational, plain, restored
+from evonas.strategies._generational import Generational, plain, restored, seeded
 from genomes import Genome
 from genomes.continuous import Logits, Scaled
 
@@ -22,6 +23,9 @@ class PSOParams(Params):
     name: Literal["pso"] = "pso"
     particles: Annotated[int, Field(ge=2, le=100_000)] = 20
     """How many particles the swarm has, and how many candidates each generation."""
+    seeds: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Genomes that the search begins with, in place of as many drawn at random: as the space
+    writes them, as genes, or names of `evonas list genomes`. At most `particles`."""
     encoding: Literal["scaled", "logits"] = "scaled"
     """What the swarm flies in: one number for each gene (`scaled`), or one for each choice of each
     gene, of which the largest is taken (`logits`)."""
@@ -54,6 +58,10 @@ class PSOParams(Params):
     """What happens then: all particles start anew at random places (`restart`), or the search ends
     (`end`)."""
 
+    def model_post_init(self, context: object) -> None:
+        if len(self.seeds) > self.particles:
+            raise ValueError("seeds: at most the particles")
+
 
 class PSO(Generational):
     """Particle swarm optimisation (Kennedy and Eberhart, 1995; Shi and Eberhart, 1998).
@@ -75,6 +83,7 @@ class PSO(Generational):
         several = len(self.objectives) > 1
         shaken = params.turbulence
         self.turbulence: float = (0.15 if several else 0.0) if shaken is None else shaken
+        self.seeds = seeded(self.space, params.seeds)
         self.generation = 0
         self.stalled = 0  # generations without a new network
         self.positions: Array = np.zeros((0, self.encoding.dimensions))
@@ -85,7 +94,7 @@ class PSO(Generational):
         self.leaders_at: Array = np.zeros((0, self.encoding.dimensions))
 
     def _propose(self) -> list[Candidate]:
-        params = self.params
+        params, first = self.params, not self.seen
         if not len(self.positions):
             self._scatter()
         elif self.stalled >= params.patience:
@@ -99,7 +108,11 @@ class PSO(Generational):
         new = [self._is_new(genome) for genome in genomes]
         self.stalled = 0 if any(new) else self.stalled + 1
         if not self.bests:
-            return [Candidate(genome) for genome in genomes]
+            seeds = [seed if first else None for seed in self.seeds]
+            return [
+                Candidate(genome, origin="seed" if genome == seed else "sampled")
+                for genome, seed in zip_longest(genomes, seeds)
+            ]
         return [
             Candidate(genome, (self.space.key(best.candidate.genome),), "velocity")
             for genome, best in zip(genomes, self.bests, strict=True)
@@ -137,6 +150,9 @@ class PSO(Generational):
         self.positions = self.rng.random(shape)
         self.velocities = self.rng.uniform(-limit, limit, shape)
         self.bests = []
+        if not self.seen:  # not when it starts anew
+            for i, seed in enumerate(self.seeds):
+                self.positions[i] = self.encoding.encode(seed.genes)
 
     def _fly(self) -> None:
         params = self.params

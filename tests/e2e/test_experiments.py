@@ -13,6 +13,7 @@ from evonas.cli import app
 from evonas.data.idx import STEMS, FashionMnist
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+QUICKSTART = EXPERIMENTS / "quickstart.yaml"
 DIGITS = sorted(EXPERIMENTS.glob("digits_*.yaml"))
 SHORT = (
     *("budget={epochs: 1}", "stop={evaluations: 8}"),
@@ -53,6 +54,11 @@ def test_each_strategy_searches_digits_and_draws_its_figures(path: Path, tmp_pat
     figures = {figure.stem for figure in (out / "figures").glob("*.png")}
     assert {"objectives", "ops", "cell", "cost"} <= figures
     assert ("swarm" in figures) == (strategy["name"] == "pso")
+
+
+def test_every_space_has_an_experiment_on_digits() -> None:
+    searched = {yamlfile.read(path)["space"]["name"] for path in (*DIGITS, QUICKSTART)}
+    assert searched == set(registry.names("spaces")) - {"table"}
 
 
 def test_every_strategy_has_an_experiment() -> None:
