@@ -278,6 +278,35 @@ def compare(
 
 
 @app.command()
+def export(
+    run_dir: RunDir,
+    format_: Annotated[
+        str, typer.Option("--format", metavar="python|torch", help="What to write.")
+    ] = "python",
+    genome: Annotated[
+        str, typer.Option(metavar="winner|best|knee|KEY", help="Which network of the run folder.")
+    ] = "winner",
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The file; KEY.py or KEY.safetensors if not given."),
+    ] = None,
+    plugin: Plugin = None,
+) -> None:
+    """Writes a trained network to take away: plain PyTorch without evonas, or safetensors."""
+    with _reported():
+        from evonas import export as exporting
+
+        if format_ not in exporting.ENDINGS:
+            known = list(exporting.ENDINGS)
+            raise UserError(f"--format: {registry.unknown('format', format_, known)}")
+        plugins.allow_recorded(run_dir, plugin or ())
+        network = exporting.trained(run_dir, genome)
+        path = out or Path(f"{network.key}{exporting.ENDINGS[format_]}")
+        for file in exporting.export(network, format_, path):  # type: ignore[arg-type]  # checked
+            typer.echo(f"{file} is written")
+
+
+@app.command()
 def bench(
     table: Annotated[Path, typer.Argument(help="The benchmark, a YAML file that names a table.")],
     out: Annotated[

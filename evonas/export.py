@@ -1,0 +1,253 @@
+"""A network to take away: plain PyTorch without evonas, or weights that say what they are."""
+
+from __future__ import annotations
+
+import json
+import pprint
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from evonas import config, registry
+from evonas.core import UserError
+from evonas.display import parse_genome
+from evonas.records import tables
+from evonas.records.files import write_atomic
+from evonas.source import Source
+from genomes import Genome, SearchSpace
+
+Format = Literal["python", "torch"]
+ENDINGS = {"python": ".py", "torch": ".safetensors"}
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained network of a run.
+
+    Attributes:
+        about: what its weights say: `genome`, `network` (the builder's arguments), `mean`, `std`.
+    """
+
+    space: SearchSpace
+    genome: Genome
+    weights: Path
+    about: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        return self.space.key(self.genome)
+
+
+def trained(folder: Path, which: str) -> Network:
+    """The network of a run that a word or a key names, or that of a full training.
+
+    Args:
+        which: `winner`; `best`, the first of the front; `knee`, of the front the farthest from the
+            line between its ends; or a key. Of a full training, `winner` alone.
+
+    Raises:
+        UserError: there is none, or its weights are not there.
+    """
+    full = (folder / "training.yaml").exists()
+    if full and which != "winner":
+        raise UserError(f"--genome {which}: {folder} has one network; allowed: without")
+    weights = folder / "weights.safetensors" if full else _weights(folder, which)
+    if not weights.exists():
+        raise UserError(
+            f"{weights} is not there; a search keeps the weights of its front and of its winner; "
+            "allowed: --genome of one of them, or a full training of another (evonas train)"
+        )
+    settings: Any = (
+        config.load_training(folder / "training.yaml")
+        if full
+        else config.load(folder / "config.yaml")
+    )
+    space = registry.make_space(settings.space)
+    try:
+        with safe_open(weights, "pt") as file:
+            about = json.loads(file.metadata()["evonas"])
+        genome = Genome.from_json(about["genome"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{weights} is damaged: {error}") from None
+    return Network(space, genome, weights, about)
+
+
+def export(network: Network, form: Format, out: Path) -> list[Path]:
+    """Writes the files of a format, and says which.
+
+    `python` is one file of plain PyTorch, and beside it the weights that its class loads, with
+    torch alone. `torch` are the weights as safetensors, whose metadata say how to build the
+    network and how to feed it.
+
+    Raises:
+        UserError: a file cannot be written, or the space's code cannot be written out.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if form == "torch":
+            shutil.copyfile(network.weights, out)
+            return [out]
+        weights = out.with_suffix(".pt")
+        write_atomic(out, python(network, weights.name))
+        torch.save(_state(network), weights)
+    except OSError as error:
+        raise UserError(f"{out} cannot be written: {error.strerror}") from None
+    return [out, weights]
+
+
+def python(network: Network, weights: str) -> str:
+    """One readable file: what the network is built of, what its genome chose, and a class.
+
+    Args:
+        weights: the name of the file that its class loads if no other is given.
+    """
+    space, about = network.space, network.about
+    build = registry.builder_of(space).build
+    assert build is not None  # it has been trained
+    source = Source()
+    source.imports |= dict.fromkeys(("import torch", "from pathlib import Path"))
+    source.imports |= dict.fromkeys(("from torch import nn", "from torch import Tensor"))
+    source.imports["from typing import Any"] = None
+    source.add(build)
+    live = space.live(network.genome)
+    chosen = {
+        gene.name: space.choice(network.genome, i) if live[i] else None
+        for i, gene in enumerate(space.genes)
+    }
+    taken = {"CHOICES", "SETTINGS", "MEAN", "STD", "WEIGHTS", "choose", "EvolvedNetwork"}
+    for name in taken & {*source.constants, *source.definitions}:
+        raise UserError(f"{space.name} has a name of its own {name}; allowed: another name")
+    if "Pick" in source.text():
+        source.constants["Pick"] = "Pick = Any  # a function that chooses, here `choose`"
+    params = sum(t.numel() for t in _parameters(network))
+    return TEMPLATE.format(
+        key=network.key,
+        space=space.name,
+        text=" ".join(space.describe(network.genome).split()),
+        params=f"{params:,}",
+        weights=weights,
+        source=source.text(),
+        choices=_written("CHOICES", chosen),
+        settings=_written("SETTINGS", dict(about["network"])),
+        mean=_written("MEAN", tuple(about["mean"])),
+        std=_written("STD", tuple(about["std"])),
+        build=build.__name__,
+    )
+
+
+TEMPLATE = '''"""Network {key} of the search space {space}, found by evonas.
+
+{text}
+
+{params} parameters. It needs torch and nothing else:
+
+    network = EvolvedNetwork.load()  # the weights in {weights}, beside this file
+    logits = network(normalised(images))  # images (n, channels, height, width), as in the data
+"""
+
+from __future__ import annotations
+
+{source}
+
+
+# What the genome chose at each gene; None is no part of the network.
+{choices}
+{settings}
+# Of the images that the network was trained on, a number a channel.
+{mean}
+{std}
+WEIGHTS = Path(__file__).with_suffix(".pt")
+
+
+def choose(gene: str, candidates: dict[str, Any]) -> Any:
+    """Of the candidates the one that the genome chose, built; None if it is left out."""
+    choice = CHOICES[gene]
+    if choice is None:
+        return None
+    candidate = candidates[choice]
+    return candidate() if callable(candidate) else candidate
+
+
+def normalised(images: Tensor) -> Tensor:
+    """Images as the network wants them."""
+    mean, std = (torch.tensor(each, device=images.device).view(-1, 1, 1) for each in (MEAN, STD))
+    return (images.float() - mean) / std
+
+
+class EvolvedNetwork(nn.Module):
+    """The network that the genome stands for, with fresh weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = {build}(choose, **SETTINGS)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, (n, classes), of normalised images."""
+        return self.network(images)
+
+    @classmethod
+    def load(cls, weights: str | Path = WEIGHTS) -> EvolvedNetwork:
+        """With trained weights, ready to use."""
+        loaded = cls()
+        loaded.network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        return loaded.eval()
+'''
+
+
+def _weights(folder: Path, which: str) -> Path:
+    """The file of a run's network."""
+    if which in ("winner", "best"):
+        from evonas.full_training import chosen
+
+        genes = chosen(folder, which)
+        if which == "winner":
+            return folder / "weights" / "winner.safetensors"
+        space, genome = parse_genome(genes, config.load(folder / "config.yaml"))
+        return folder / "weights" / f"{space.key(genome)}.safetensors"
+    key = _knee(folder) if which == "knee" else which
+    return folder / "weights" / f"{key}.safetensors"
+
+
+def _knee(folder: Path) -> str:
+    """Of the front, the network farthest from the line between the best of the first two goals.
+
+    Both objectives are scaled to the front's range (Das, 1999, of two objectives).
+    """
+    objectives = config.load(folder / "config.yaml").objectives
+    if len(objectives) < 2:
+        raise UserError("--genome knee: one objective has no front; allowed: best")
+    try:
+        front = tables.read(folder / "front.csv", text=("key",))
+        losses = np.column_stack(
+            [front[o.name] * (1.0 if o.goal == "min" else -1.0) for o in objectives[:2]]
+        )
+        keys = front["key"].tolist()
+    except (OSError, ValueError, KeyError):
+        raise UserError(f"{folder / 'front.csv'} is missing or damaged") from None
+    if not keys:
+        raise UserError(f"{folder} has no network on its front yet")
+    low, high = losses.min(axis=0), losses.max(axis=0)
+    unit = (losses - low) / np.where(high > low, high - low, 1.0)
+    return str(keys[int(unit.sum(axis=1).argmin())])
+
+
+def _state(network: Network) -> dict[str, Tensor]:
+    with safe_open(network.weights, "pt") as file:
+        return {name: file.get_tensor(name) for name in sorted(file.keys())}
+
+
+def _parameters(network: Network) -> list[Tensor]:
+    """Without what batch norm has counted."""
+    counted = ("running_mean", "running_var", "num_batches_tracked")
+    return [t for name, t in _state(network).items() if not name.endswith(counted)]
+
+
+def _written(name: str, value: object) -> str:
+    return f"{name} = {pprint.pformat(value, width=96, sort_dicts=False)}"

@@ -1,0 +1,155 @@
+"""The source of a function or class, with all of ours and the user's that it needs, as one text."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import inspect
+import sys
+import sysconfig
+import textwrap
+import types
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from evonas.core import UserError
+
+PLAIN = (bool, int, float, str, bytes, type(None))
+
+
+class Source:
+    """Definitions in the order in which they need each other, and what they import.
+
+    What is defined in evonas, in genomes or in the user's files is written out; all else is
+    imported. Nothing may import evonas itself, but for its decorators, which are left out.
+    """
+
+    def __init__(self) -> None:
+        self.imports: dict[str, None] = {}
+        self.constants: dict[str, str] = {}
+        self.definitions: dict[str, str] = {}
+        self._seen: dict[str, Any] = {}
+
+    def add(self, thing: Any) -> None:
+        """A function or class, and all that it needs.
+
+        Raises:
+            UserError: it needs what cannot be written out.
+        """
+        name = thing.__name__
+        if name in self._seen:
+            if self._seen[name] is not thing:
+                raise UserError(f"two things are called {name}; allowed: different names")
+            return
+        self._seen[name] = thing
+        try:
+            text = textwrap.dedent(inspect.getsource(thing))
+        except (OSError, TypeError):
+            raise UserError(f"{name} has no source to read; allowed: code in a file") from None
+        module = _namespace(thing)
+        node, kept = _parsed(text, module)
+        for needed, hint in _names(node):
+            if needed in module:
+                self._need(needed, module[needed], hint=hint)
+        self.definitions[name] = kept
+
+    def text(self) -> str:
+        """Imports, constants and definitions, as a file has them."""
+        top = ["\n".join(_imports(self.imports)), "\n".join(self.constants.values())]
+        return "\n\n\n".join(["\n\n".join(filter(None, top)), *self.definitions.values()])
+
+    def _need(self, name: str, value: Any, *, hint: bool) -> None:
+        """What a name stands for; what only a hint names matters less."""
+        if isinstance(value, types.ModuleType):
+            if _is_ours(value):
+                raise UserError(f"{value.__name__} is used as a module; allowed: names from it")
+            package, _, last = value.__name__.rpartition(".")
+            plain = f"import {value.__name__}"
+            if package and last == name:
+                plain = f"from {package} import {name}"
+            elif name != value.__name__:
+                plain = f"{plain} as {name}"
+            self.imports[plain] = None
+        elif isinstance(value, type | types.FunctionType) and _is_ours(value):
+            if not hint:
+                self.add(value)
+        elif isinstance(value, type | types.FunctionType | types.BuiltinFunctionType):
+            renamed = "" if value.__name__ == name else f" as {name}"
+            self.imports[f"from {value.__module__} import {value.__name__}{renamed}"] = None
+        elif _is_plain(value):
+            self.constants[name] = f"{name} = {value!r}"
+        elif not hint:
+            raise UserError(f"{name}, a {type(value).__name__}, cannot be written out")
+
+
+def _namespace(thing: Any) -> dict[str, Any]:
+    """The names that a definition sees, those of an enclosing function among them."""
+    if isinstance(thing, types.FunctionType):
+        return {**thing.__globals__, **inspect.getclosurevars(thing).nonlocals}
+    return vars(sys.modules[thing.__module__])
+
+
+def _is_ours(thing: Any) -> bool:
+    """Whether it belongs to evonas, to genomes, or to a file that is nobody's package."""
+    name = thing.__name__ if isinstance(thing, types.ModuleType) else thing.__module__
+    if name.partition(".")[0] in ("evonas", "genomes"):
+        return True
+    file = getattr(sys.modules.get(name), "__file__", None)
+    if isinstance(thing, types.ModuleType) or name == "builtins":
+        return False
+    installed = [Path(sysconfig.get_path(kind)) for kind in ("stdlib", "platstdlib", "purelib")]
+    return file is None or not any(Path(file).is_relative_to(folder) for folder in installed)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple | list | set | frozenset):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(_is_plain(each) for pair in value.items() for each in pair)
+    return isinstance(value, PLAIN)
+
+
+def _names(node: ast.AST) -> Iterator[tuple[str, bool]]:
+    """The names that a definition reads, and whether only as a hint to people."""
+    hints = set[int]()
+    for each in ast.walk(node):
+        for field in ("annotation", "returns"):
+            inner = getattr(each, field, None)
+            if inner is not None:
+                hints |= {id(part) for part in ast.walk(inner)}
+    for each in ast.walk(node):
+        if not isinstance(each, ast.Name) or not isinstance(each.ctx, ast.Load):
+            continue
+        if not hasattr(builtins, each.id):
+            yield each.id, id(each) in hints
+
+
+def _parsed(text: str, module: Mapping[str, Any]) -> tuple[ast.stmt, str]:
+    """A definition without the decorators of evonas, which only mark it."""
+    [node] = ast.parse(text).body
+    assert isinstance(node, ast.FunctionDef | ast.ClassDef)
+    lines, marks = text.splitlines(), set[int]()
+    for decorator in node.decorator_list:
+        root: ast.expr = decorator
+        while isinstance(root, ast.Attribute | ast.Call):
+            root = root.value if isinstance(root, ast.Attribute) else root.func
+        value = module.get(root.id) if isinstance(root, ast.Name) else None
+        name = getattr(value, "__module__", None) or getattr(value, "__name__", None)
+        if str(name).partition(".")[0] == "evonas":
+            marks |= set(range(decorator.lineno - 1, decorator.end_lineno or decorator.lineno))
+    kept = "\n".join(line for i, line in enumerate(lines) if i not in marks).strip()
+    [node] = ast.parse(kept).body
+    return node, kept
+
+
+def _imports(lines: Iterable[str]) -> Iterator[str]:
+    """Imports of modules first, then those of names, a line a module."""
+    names: dict[str, list[str]] = {}
+    for line in sorted(lines):
+        if line.startswith("import "):
+            yield line
+        else:
+            module, _, name = line.removeprefix("from ").partition(" import ")
+            names.setdefault(module, []).append(name)
+    yield from (f"from {module} import {', '.join(each)}" for module, each in names.items())

@@ -1,0 +1,177 @@
+"""Networks taken away: the same logits, bit for bit, where there is nothing but torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from typer.testing import CliRunner, Result
+
+from evonas import config, export, machine, plugins
+from evonas.cli import app
+from evonas.experiment import build
+from evonas.networks.decode import decode
+from evonas.training.batches import resident
+from tests.e2e.test_own import CLONE, DATA, SPACE
+
+SPACES: dict[str, dict[str, Any]] = {
+    "nasbench201": {"name": "nasbench201", "channels": 2, "cells": 1},
+    "darts": {"name": "darts", "channels": 2, "cells": 3, "auxiliary": True},
+    "macro": {"name": "macro", "phases": 2, "channels": 2},
+    "chain": {"name": "chain", "stages": [[4, 2, 1], [6, 2, 2]], "stem": 4},
+    "channels": {"name": "channels", "stages": 2, "widths": [2, 4], "block": "inverted"},
+    "own": {"name": "my_space.py:tiny", "channels": 3},
+    "clone": {"name": "clone.py:cells", "channels": 2},
+}
+EXPERIMENT: dict[str, Any] = {
+    "name": "exported",
+    "data": {"name": "digits", "subset": 200},
+    "strategy": {"name": "random", "population": 2},
+    "evaluator": {"name": "train", "recipe": {"batch_size": 32}},
+    "budget": {"steps": 4},
+    "objectives": [{"name": "val_loss"}, {"name": "params"}],
+    "stop": {"generations": 1},
+    "finalists": {"top": 1, "seeds": 1},
+    "parallel": {"workers": 1},
+}
+# What evonas brings along and torch does not need; with these out of the way, torch is alone.
+BLOCKED = (
+    *("evonas", "genomes", "numpy", "pandas", "deap", "matplotlib", "joblib", "pydantic", "typer"),
+    *("rich", "sklearn", "scipy", "moocore", "safetensors", "yaml", "PIL"),
+)
+READER = """
+import sys
+
+sys.modules.update(dict.fromkeys({blocked!r}))
+import torch
+import {name}
+
+network = {name}.EvolvedNetwork.load()
+images = torch.load("images.pt", weights_only=True)
+with torch.no_grad():
+    torch.save(network({name}.normalised(images)), "logits.pt")
+"""
+
+
+def command(*words: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(plugins, "_allowed", {})
+    for name, text in (("my_space", SPACE), ("my_data", DATA), ("clone", CLONE)):
+        (tmp_path / f"{name}.py").write_text(text)
+    return tmp_path
+
+
+def searched(folder: Path, space: str, **changes: Any) -> tuple[Path, Path]:
+    path, out = folder / "experiment.yaml", folder / "run"
+    path.write_text(yaml.safe_dump({**EXPERIMENT, "space": SPACES[space], **changes}))
+    done = command("run", path, "--out", out)
+    assert done.exit_code == 0, done.output
+    return path, out
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("space", SPACES)
+def test_an_exported_network_gives_the_same_logits_with_torch_alone(
+    folder: Path, space: str
+) -> None:
+    path, out = searched(folder, space)
+    file, colon, _ = SPACES[space]["name"].partition(":")
+    own = ("--plugin", folder / file) if colon else ()
+    done = command("export", out, "--out", folder / "taken.py", *own)
+    assert done.exit_code == 0, done.output
+    text = (folder / "taken.py").read_text()
+    assert not any(f"import {name}" in text or f"from {name}" in text for name in BLOCKED)
+
+    network = export.trained(out, "winner")
+    original = decode(network.space, network.genome, **network.about["network"])
+    original.load_state_dict(load_file(network.weights))
+    experiment = config.load(path)
+    experiment = experiment.model_copy(update={"parallel": machine.resolve(experiment.parallel)})
+    data = resident(build(experiment).data, torch.device("cpu"))  # type: ignore[arg-type]
+    images = data.val.images[:20]
+    with torch.no_grad():
+        expected = original.eval()(data.normalised(images))
+    torch.save(images, folder / "images.pt")
+    (folder / "reader.py").write_text(READER.format(blocked=BLOCKED, name="taken"))
+    done_alone = subprocess.run(
+        [sys.executable, "-W", "ignore", "reader.py"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": "", "OMP_NUM_THREADS": "1"},
+    )
+    assert done_alone.returncode == 0, done_alone.stderr
+    assert torch.equal(torch.load(folder / "logits.pt", weights_only=True), expected)
+
+
+def test_each_network_of_the_front_and_a_full_training_can_be_taken_away(folder: Path) -> None:
+    _, out = searched(folder, "channels", strategy={"name": "random", "population": 4})
+    front = pd.read_csv(out / "front.csv")
+    for which in ("best", "knee", front["key"].iloc[-1]):
+        file = folder / f"{which}.safetensors"
+        done = command("export", out, "--genome", which, "--format", "torch", "--out", file)
+        assert done.exit_code == 0, done.output
+        assert load_file(file)
+    best = export.trained(out, "best")
+    assert best.key == front["key"].iloc[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert command("export", out).exit_code == 0
+        assert Path(f"{export.trained(out, 'winner').key}.pt").exists()
+    done = command("train", out, "--epochs", "1", "--out", folder / "full")
+    assert done.exit_code == 0, done.output
+    done = command("export", folder / "full", "--out", folder / "full.py")
+    assert done.exit_code == 0, done.output
+    weights = torch.load(folder / "full.pt", weights_only=True)
+    trained = load_file(folder / "full" / "weights.safetensors")
+    assert all(torch.equal(weights[name], tensor) for name, tensor in trained.items())
+
+
+def test_the_knee_is_the_point_nearest_to_the_corner(folder: Path) -> None:
+    _, out = searched(folder, "channels")
+    front = pd.DataFrame(
+        {"key": ["ga", "gb", "gc"], "val_loss": [1.0, 1.1, 3.0], "params": [100, 20, 10]}
+    )
+    front.to_csv(out / "front.csv", index=False)
+    assert export._knee(out) == "gb"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--format", "pickle"), "unknown format 'pickle'; known: python, torch"),
+        (("--genome", "g9-9"), "a search keeps the weights of its front and of its winner"),
+    ],
+)
+def test_mistakes_are_told(folder: Path, words: tuple[str, ...], told: str) -> None:
+    _, out = searched(folder, "channels")
+    done = command("export", out, *words)
+    assert done.exit_code == 2, done.output
+    assert told in done.stderr
+
+
+def test_a_space_of_ones_own_is_exported_with_its_file_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, out = searched(folder, "own")
+    monkeypatch.setattr(plugins, "_allowed", {})
+    refused = command("export", out, "--out", folder / "x.py")
+    assert (refused.exit_code, "--plugin FILE" in refused.stderr) == (2, True)
+    done = command("export", out, "--out", folder / "x.py", "--plugin", folder / "my_space.py")
+    assert done.exit_code == 0, done.output
+    assert "def tiny(" in (folder / "x.py").read_text()
+    assert "evonas.space" not in (folder / "x.py").read_text()
+    assert json.loads((out / "environment.json").read_text())["plugins"]
