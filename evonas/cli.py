@@ -281,18 +281,18 @@ def compare(
 def export(
     run_dir: RunDir,
     format_: Annotated[
-        str, typer.Option("--format", metavar="python|torch", help="What to write.")
+        str, typer.Option("--format", metavar="python|torch|onnx", help="What to write.")
     ] = "python",
     genome: Annotated[
         str, typer.Option(metavar="winner|best|knee|KEY", help="Which network of the run folder.")
     ] = "winner",
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The file; KEY.py or KEY.safetensors if not given."),
+        typer.Option(metavar="FILE", help="The file; KEY.py and the like if not given."),
     ] = None,
     plugin: Plugin = None,
 ) -> None:
-    """Writes a trained network to take away: plain PyTorch without evonas, or safetensors."""
+    """Writes a trained network to take away: plain PyTorch without evonas, safetensors, ONNX."""
     with _reported():
         from evonas import export as exporting
 

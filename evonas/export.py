@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import pprint
 import shutil
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,18 +16,20 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from evonas import config, registry
-from evonas.core import UserError
+from evonas.core import SearchFailed, UserError
 from evonas.display import parse_genome
+from evonas.networks.decode import decode
 from evonas.records import tables
 from evonas.records.files import write_atomic
 from evonas.source import Source
 from genomes import Genome, SearchSpace
 
-Format = Literal["python", "torch"]
-ENDINGS = {"python": ".py", "torch": ".safetensors"}
+Format = Literal["python", "torch", "onnx"]
+ENDINGS = {"python": ".py", "torch": ".safetensors", "onnx": ".onnx"}
+TOLERANCE = 1e-4  # of the logits of an ONNX file, beside those of torch, relative and absolute
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,8 @@ class Network:
     """A trained network of a run.
 
     Attributes:
-        about: what its weights say: `genome`, `network` (the builder's arguments), `mean`, `std`.
+        about: what its weights say: `genome`, `network` (the builder's arguments), `image_shape`,
+            `mean`, `std`.
     """
 
     space: SearchSpace
@@ -84,15 +90,21 @@ def export(network: Network, form: Format, out: Path) -> list[Path]:
 
     `python` is one file of plain PyTorch, and beside it the weights that its class loads, with
     torch alone. `torch` are the weights as safetensors, whose metadata say how to build the
-    network and how to feed it.
+    network and how to feed it. `onnx` takes images as they are in the data, as float32, and
+    normalises them itself; it is run with onnxruntime, and has to give what torch does.
 
     Raises:
-        UserError: a file cannot be written, or the space's code cannot be written out.
+        UserError: a file cannot be written, the space's code cannot be written out, or onnx,
+            onnxscript and onnxruntime are not installed.
+        SearchFailed: the ONNX file does not give what torch does.
     """
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         if form == "torch":
             shutil.copyfile(network.weights, out)
+            return [out]
+        if form == "onnx":
+            _onnx(network, out)
             return [out]
         weights = out.with_suffix(".pt")
         write_atomic(out, python(network, weights.name))
@@ -199,6 +211,62 @@ class EvolvedNetwork(nn.Module):
         loaded.network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
         return loaded.eval()
 '''
+
+
+class _Normalising(nn.Module):
+    """A network that normalises its images."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network((images - self.mean) / self.std)
+        return logits
+
+
+def _onnx(network: Network, out: Path) -> None:
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401  # torch needs it, and says so less clearly
+    except ImportError as error:
+        missing = f"--format onnx: {error.name} is missing"
+        raise UserError(f"{missing}; allowed: pip install evonas[onnx]") from None
+    about = network.about
+    built = decode(network.space, network.genome, **about["network"])
+    built.load_state_dict(_state(network))
+    whole = _Normalising(built, about["mean"], about["std"]).eval()
+    shape = about.get("image_shape", (about["network"]["in_channels"], 32, 32))
+    images = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
+    aside = out.with_name(f".{out.name}.part")
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's, about itself
+        torch.onnx.export(
+            whole,
+            (images,),
+            str(aside),
+            dynamo=True,
+            input_names=["images"],
+            output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim("n")},),
+            external_data=False,
+        )
+    session = onnxruntime.InferenceSession(str(aside), providers=["CPUExecutionProvider"])
+    for count in (2, 5):
+        images = 255 * torch.rand(count, *shape, generator=torch.Generator().manual_seed(count))
+        with torch.no_grad():
+            expected = whole(images).numpy()
+        [found] = session.run(None, {"images": images.numpy()})
+        if not np.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE):
+            aside.unlink()
+            worst = float(np.abs(found - expected).max())
+            raise SearchFailed(f"the ONNX file's logits differ from torch's, by up to {worst:.2g}")
+    aside.replace(out)
 
 
 def _weights(folder: Path, which: str) -> Path:

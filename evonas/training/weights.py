@@ -35,6 +35,7 @@ def save_weights(
             "classes": data.classes,
             **settings,
         },
+        "image_shape": data.image_shape,
         "mean": data.mean,  # of the images as stored, a channel
         "std": data.std,
     }

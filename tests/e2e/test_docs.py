@@ -177,6 +177,7 @@ def test_the_tutorial_runs_from_its_first_command_to_its_last(
 ) -> None:
     """Short: the same commands in the same order, on searches and trainings that are cut short."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     quickstart = [
         "run",
         str(ROOT / "experiments" / "quickstart.yaml"),

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnxruntime
 import pandas as pd
 import pytest
 import torch
@@ -116,6 +118,12 @@ def test_an_exported_network_gives_the_same_logits_with_torch_alone(
     assert done_alone.returncode == 0, done_alone.stderr
     assert torch.equal(torch.load(folder / "logits.pt", weights_only=True), expected)
 
+    done = command("export", out, "--format", "onnx", "--out", folder / "taken.onnx", *own)
+    assert done.exit_code == 0, done.output
+    session = onnxruntime.InferenceSession(folder / "taken.onnx")
+    [found] = session.run(None, {"images": images.float().numpy()})
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-4)
+
 
 def test_each_network_of_the_front_and_a_full_training_can_be_taken_away(folder: Path) -> None:
     _, out = searched(folder, "channels", strategy={"name": "random", "population": 4})
@@ -152,7 +160,7 @@ def test_the_knee_is_the_point_nearest_to_the_corner(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--format", "pickle"), "unknown format 'pickle'; known: python, torch"),
+        (("--format", "pickle"), "unknown format 'pickle'; known: python, torch, onnx"),
         (("--genome", "g9-9"), "a search keeps the weights of its front and of its winner"),
     ],
 )

@@ -37,7 +37,8 @@ def assert_it_works(bin_: Path, folder: Path) -> None:
     listed = subprocess.run(
         [bin_ / "evonas", "list"], cwd=folder, check=True, capture_output=True, text=True
     )
-    assert "spaces: nasbench201" in listed.stdout
+    assert "spaces: chain, channels, darts" in listed.stdout
+    assert "darts_v2" in listed.stdout  # cells are files of their own
     assert "val_error" in listed.stdout
 
 
