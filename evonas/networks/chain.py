@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
 from evonas.core import Builder, Params, Pick
-from evonas.networks.ops import InvertedResidual, conv_bn_relu, global_pool
+from evonas.networks.ops import Classified, InvertedResidual, conv_bn_relu
 from genomes.chain import STAGES
 
 Count = Annotated[int, Field(ge=1, le=1024)]
@@ -42,39 +42,29 @@ class ChainParams(Params):
                 raise ValueError(f"{key}: each once")
 
 
-class Network(nn.Module):
+def chain_network(
+    pick: Pick,
+    *,
+    in_channels: int,
+    classes: int,
+    stages: tuple[tuple[int, int, int], ...],
+    kernels: tuple[int, ...],
+    expansions: tuple[int, ...],
+    skip: bool,
+    stem: int,
+) -> nn.Module:
     """Stem, chain, and a linear classifier."""
-
-    def __init__(
-        self,
-        pick: Pick,
-        *,
-        in_channels: int,
-        classes: int,
-        stages: tuple[tuple[int, int, int], ...],
-        kernels: tuple[int, ...],
-        expansions: tuple[int, ...],
-        skip: bool,
-        stem: int,
-    ) -> None:
-        super().__init__()
-        layers: list[nn.Module] = [conv_bn_relu(in_channels, stem, 3)]
-        before = stem
-        for number, (channels, count, first) in enumerate(stages, 1):
-            for layer in range(1, count + 1):
-                stride = first if layer == 1 else 1
-                candidates = inverted_residuals(before, channels, stride, kernels, expansions)
-                if skip and before == channels and stride == 1:
-                    candidates["skip"] = nn.Identity
-                layers.append(pick(f"{number}.{layer}", candidates))
-                before = channels
-        self.body = nn.Sequential(*layers)
-        self.classifier = nn.Linear(before, classes)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits, (n, classes), of (n, in_channels, height, width)."""
-        logits: Tensor = self.classifier(global_pool(self.body(images)))
-        return logits
+    layers: list[nn.Module] = [conv_bn_relu(in_channels, stem, 3)]
+    before = stem
+    for number, (channels, count, first) in enumerate(stages, 1):
+        for layer in range(1, count + 1):
+            stride = first if layer == 1 else 1
+            candidates = inverted_residuals(before, channels, stride, kernels, expansions)
+            if skip and before == channels and stride == 1:
+                candidates["skip"] = nn.Identity
+            layers.append(pick(f"{number}.{layer}", candidates))
+            before = channels
+    return Classified(nn.Sequential(*layers), before, classes)
 
 
 def inverted_residuals(
@@ -93,5 +83,5 @@ def inverted_residuals(
 
 
 NETWORK = Builder(
-    Network, ChainParams, space_keys=("stages", "kernels", "expansions", "skip", "stem")
+    chain_network, ChainParams, space_keys=("stages", "kernels", "expansions", "skip", "stem")
 )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
 from evonas.core import Builder, Params, Pick
-from evonas.networks.ops import InvertedResidual, Residual, conv_bn_relu, global_pool
+from evonas.networks.ops import Classified, InvertedResidual, Residual, conv_bn_relu
 from genomes.channels import WIDTHS
 
 Width = Annotated[int, Field(ge=1, le=4096)]
@@ -32,44 +32,34 @@ class ChannelsParams(Params):
             raise ValueError("widths: each once")
 
 
-class Network(nn.Module):
+def channels_network(
+    pick: Pick,
+    *,
+    in_channels: int,
+    classes: int,
+    stages: int,
+    widths: tuple[int, ...],
+    blocks: int,
+    block: str,
+) -> nn.Module:
     """Stem, stages, and a linear classifier."""
-
-    def __init__(
-        self,
-        pick: Pick,
-        *,
-        in_channels: int,
-        classes: int,
-        stages: int,
-        widths: tuple[int, ...],
-        blocks: int,
-        block: str,
-    ) -> None:
-        super().__init__()
-        candidates = {str(width): width for width in widths}
-        layers: list[nn.Module] = []
-        before = in_channels
-        for stage in range(1, stages + 1):
-            channels = pick(f"stage{stage}", candidates)
-            if stage == 1:
-                layers.append(conv_bn_relu(in_channels, channels, 3))
-                before = channels
-            for number in range(blocks):
-                stride = 2 if stage % 2 == 0 and number == 0 else 1
-                layers.append(
-                    Residual(before, channels, stride)
-                    if block == "residual"
-                    else InvertedResidual(before, channels, 3, EXPANSION, stride)
-                )
-                before = channels
-        self.body = nn.Sequential(*layers)
-        self.classifier = nn.Linear(before, classes)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits, (n, classes), of (n, in_channels, height, width)."""
-        logits: Tensor = self.classifier(global_pool(self.body(images)))
-        return logits
+    candidates = {str(width): width for width in widths}
+    layers: list[nn.Module] = []
+    before = in_channels
+    for stage in range(1, stages + 1):
+        channels = pick(f"stage{stage}", candidates)
+        if stage == 1:
+            layers.append(conv_bn_relu(in_channels, channels, 3))
+            before = channels
+        for number in range(blocks):
+            stride = 2 if stage % 2 == 0 and number == 0 else 1
+            layers.append(
+                Residual(before, channels, stride)
+                if block == "residual"
+                else InvertedResidual(before, channels, 3, EXPANSION, stride)
+            )
+            before = channels
+    return Classified(nn.Sequential(*layers), before, classes)
 
 
-NETWORK = Builder(Network, ChannelsParams, space_keys=("stages", "widths"))
+NETWORK = Builder(channels_network, ChannelsParams, space_keys=("stages", "widths"))

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from evonas.core import Builder, Params, Pick
-from evonas.networks.ops import conv_bn_relu, global_pool
+from evonas.networks.ops import Classified, conv_bn_relu
 
 
 class MacroParams(Params):
@@ -48,34 +48,24 @@ class Phase(nn.Module):
         return sum(terms[1:], terms[0])
 
 
-class Network(nn.Module):
+def macro_network(
+    pick: Pick,
+    *,
+    in_channels: int,
+    classes: int,
+    phases: int,
+    nodes: int,
+    channels: int,
+) -> nn.Module:
     """Phases with max poolings between them, and a linear classifier."""
-
-    def __init__(
-        self,
-        pick: Pick,
-        *,
-        in_channels: int,
-        classes: int,
-        phases: int,
-        nodes: int,
-        channels: int,
-    ) -> None:
-        super().__init__()
-        parts: list[nn.Module] = []
-        before = in_channels
-        for phase in range(1, phases + 1):
-            if phase > 1:
-                parts.append(nn.MaxPool2d(2, ceil_mode=True))  # a pixel is left of a pixel
-            parts.append(Phase(pick, phase, nodes, before, channels))
-            before, channels = channels, 2 * channels
-        self.body = nn.Sequential(*parts)
-        self.classifier = nn.Linear(before, classes)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits, (n, classes), of (n, in_channels, height, width)."""
-        logits: Tensor = self.classifier(global_pool(self.body(images)))
-        return logits
+    parts: list[nn.Module] = []
+    before = in_channels
+    for phase in range(1, phases + 1):
+        if phase > 1:
+            parts.append(nn.MaxPool2d(2, ceil_mode=True))  # a pixel is left of a pixel
+        parts.append(Phase(pick, phase, nodes, before, channels))
+        before, channels = channels, 2 * channels
+    return Classified(nn.Sequential(*parts), before, classes)
 
 
-NETWORK = Builder(Network, MacroParams, space_keys=("phases", "nodes"))
+NETWORK = Builder(macro_network, MacroParams, space_keys=("phases", "nodes"))

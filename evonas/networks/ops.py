@@ -91,3 +91,21 @@ def avg_pool_3x3() -> nn.AvgPool2d:
 def global_pool(x: Tensor) -> Tensor:
     """The mean over height and width, (n, c). A plain mean has a deterministic gradient on CUDA."""
     return x.mean(dim=(2, 3))
+
+
+class Classified(nn.Module):
+    """A body, the mean over height and width, and a linear classifier.
+
+    Args:
+        channels: of what the body gives, (n, channels, h, w).
+    """
+
+    def __init__(self, body: nn.Module, channels: int, classes: int) -> None:
+        super().__init__()
+        self.body = body
+        self.classifier = nn.Linear(channels, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, (n, classes), of (n, in_channels, height, width)."""
+        logits: Tensor = self.classifier(global_pool(self.body(images)))
+        return logits
