@@ -201,7 +201,8 @@ def show_training(path: Path) -> None:
         return
     row = read(path / "result.csv").iloc[0]
     say(f"{row['key']}, {row['genome']}, {row['params']:,} params, {row['flops']:,} flops")
-    say(f"  trained for {row['epochs']} epochs on {row['train_images']:,} images")
+    epochs = f"{row['epochs']} epoch{'' if row['epochs'] == 1 else 's'}"
+    say(f"  trained for {epochs} on {row['train_images']:,} images")
     say(
         f"  test accuracy {1 - row['test_error']:.4f} ± {row['test_error_se']:.4f} "
         f"(standard error, {row['test_images']:,} images)"

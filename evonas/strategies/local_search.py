@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
 from evonas import pareto
 from evonas.core import Candidate, Evaluation, Params, State
-from evonas.strategies._generational import Generational
+from evonas.strategies._generational import Generational, seeded
 from genomes import Genome
 from genomes.operators import neighbours
 
@@ -22,6 +22,9 @@ class LocalSearchParams(Params):
     batch: Annotated[int, Field(ge=1, le=100_000)] = 1
     """For `first`: how many neighbours are asked for together, so that several workers have
     something to do."""
+    seeds: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Genomes that the search starts from, one after the other, before it starts at random ones: as
+    the space writes them, as genes, or names of `evonas list genomes`."""
 
 
 class LocalSearch(Generational):
@@ -35,10 +38,15 @@ class LocalSearch(Generational):
     Params = LocalSearchParams
     current: Evaluation | None = None  # where the search stands; None before a start
     left: list[tuple[int, ...]] | None = None  # neighbours not looked at; None: not listed yet
+    starts = 0  # how many there have been
+
+    def __init__(self, params: LocalSearchParams, **run: Any) -> None:
+        super().__init__(params, **run)
+        self.seeds = seeded(self.space, params.seeds)
 
     def _propose(self) -> list[Candidate]:
         if self.current is None:
-            return [Candidate(self._unseen())]
+            return [self._start()]
         here = self.current.candidate.genome
         if self.left is None:
             around = list(neighbours(here.genes, self.space.choices))
@@ -50,6 +58,14 @@ class LocalSearch(Generational):
         for genome in genomes:
             self._is_new(genome)
         return [Candidate(genome, (key,), "neighbour") for genome in genomes]
+
+    def _start(self) -> Candidate:
+        self.starts += 1
+        if self.starts > len(self.seeds):
+            return Candidate(self._unseen())
+        seed = self.seeds[self.starts - 1]
+        self._is_new(seed)
+        return Candidate(seed, origin="seed")
 
     def _learn(self, evaluations: list[Evaluation]) -> None:
         if self.current is None:
@@ -73,9 +89,11 @@ class LocalSearch(Generational):
         return {
             "current": None if self.current is None else self.current.to_plain(),
             "left": None if self.left is None else [list(genes) for genes in self.left],
+            "starts": self.starts,
         }
 
     def _restore(self, state: State) -> None:
         current, left = state["current"], state["left"]
+        self.starts = state["starts"]
         self.current = None if current is None else Evaluation.from_plain(current)
         self.left = None if left is None else [tuple(genes) for genes in left]

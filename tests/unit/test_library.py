@@ -110,6 +110,23 @@ def test_a_population_begins_with_its_seeds(strategy: str, encoding: str) -> Non
         assert all(candidate.origin != "seed" for candidate in made.ask())
 
 
+def test_local_search_starts_from_its_seeds_one_after_the_other() -> None:
+    loaded = registry.load("strategies", "local_search")
+    space, genome = library.load("nasbench201_resnet")
+    params = loaded.Params(seeds=("nasbench201_resnet", "0-0-0-0-0-0"))
+    made = loaded(params, space=space, objectives=[Objective(name="a")])
+    starts = []
+    for _ in range(40):
+        asked = made.ask()
+        starts += [c for c in asked if c.origin != "neighbour"]
+        made.tell([by_genes(candidate) for candidate in asked])
+        state = made.state_dict()
+        made = loaded(params, space=space, objectives=[Objective(name="a")])
+        made.load_state_dict(state)
+    assert [c.origin for c in starts[:3]] == ["seed", "seed", "sampled"]
+    assert [c.genome for c in starts[:2]] == [genome, space.parse("0-0-0-0-0-0")]
+
+
 def test_seeds_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     loaded = registry.load("strategies", "nsga2")
     space, _ = library.load("darts_v2")
