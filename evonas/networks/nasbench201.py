@@ -98,7 +98,7 @@ class Network(nn.Module):
         for part in self.body:
             if x is not None:
                 x = part(x)
-        nothing = images.new_zeros(len(images), self.classifier.in_features)
+        nothing = images.new_zeros(images.shape[0], self.classifier.in_features)
         features = nothing if x is None else global_pool(self.last(x))
         logits: Tensor = self.classifier(features)
         return logits

@@ -137,17 +137,22 @@ def test_weights_of_the_front_are_kept_and_no_others(run_dir: Path) -> None:
         assert sum(p.numel() for p in network.parameters()) == row["params"]
 
 
-def test_the_readme_loads_the_winner_and_it_scores_what_the_table_says(run_dir: Path) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    code = next(block for block in blocks if "safe_open" in block)
-    names: dict[str, Any] = {}
-    exec(code.replace("results/quickstart", str(run_dir)), names)
+def test_the_readme_takes_the_winner_away_and_it_scores_what_the_table_says(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (ROOT / "README.md").read_text()
+    [line] = re.findall(r"^    (evonas export .*)$", text, re.MULTILINE)
+    words = line.replace("results/quickstart", str(run_dir)).split()[1:]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert CliRunner().invoke(app, words).exit_code == 0
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     params = DigitsParams()
     _, test = split(Digits(params), params)
-    mean, std = names["about"]["mean"][0], names["about"]["std"][0]
+    names: dict[str, Any] = {"images": torch.tensor(test.images)}
     with torch.no_grad():
-        logits = names["network"]((torch.tensor(test.images).float() - mean) / std)
-    error = float((logits.argmax(1) != torch.tensor(test.labels)).float().mean())
+        exec(next(block for block in blocks if "EvolvedNetwork" in block), names)
+    error = float((names["logits"].argmax(1) != torch.tensor(test.labels)).float().mean())
     finalists = pd.read_csv(run_dir / "finalists.csv")
     assert error == pytest.approx(finalists["test_error"][0])
 
