@@ -12,7 +12,7 @@ import pandas as pd
 from evonas import config, plugins, registry
 from evonas.core import Candidate, Constraint, Evaluation, Objective, Strategy, UserError
 from evonas.loop import evolve
-from evonas.own import Build, OwnSpace, OwnSpaceParams
+from evonas.own import Build, OwnSpace
 from evonas.records import tables
 from evonas.records.archive import Archive, known_references
 from genomes import Genome, SearchSpace
@@ -155,7 +155,7 @@ def _space(space: SearchSpace | Build | str) -> SearchSpace:
     if not isinstance(space, str):
         return OwnSpace(space, {})
     if registry.is_own("spaces", space):
-        params = OwnSpaceParams(name=space).anchored(Path.cwd())
+        params = config.component("space", "networks", {"name": space}).anchored(Path.cwd())
         plugins.allow(params.own_files())
         return registry.make_space(params)
     loaded = registry.load("spaces", space)

@@ -288,7 +288,7 @@ def export(
     ] = "winner",
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The file; KEY.py and the like if not given."),
+        typer.Option(metavar="FILE", help="The file; its key, and .py or the like, if not given."),
     ] = None,
     plugin: Plugin = None,
 ) -> None:
@@ -296,13 +296,9 @@ def export(
     with _reported():
         from evonas import export as exporting
 
-        if format_ not in exporting.ENDINGS:
-            known = list(exporting.ENDINGS)
-            raise UserError(f"--format: {registry.unknown('format', format_, known)}")
         plugins.allow_recorded(run_dir, plugin or ())
         network = exporting.trained(run_dir, genome)
-        path = out or Path(f"{network.key}{exporting.ENDINGS[format_]}")
-        for file in exporting.export(network, format_, path):  # type: ignore[arg-type]  # checked
+        for file in exporting.export(network, format_, out):
             typer.echo(f"{file} is written")
 
 

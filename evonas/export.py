@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import json
 import pprint
@@ -11,7 +12,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,14 +22,16 @@ from torch import Tensor, nn
 from evonas import config, registry
 from evonas.core import SearchFailed, UserError
 from evonas.display import parse_genome
+from evonas.full_training import check_trains, chosen
 from evonas.networks.decode import decode
 from evonas.records import tables
 from evonas.records.files import write_atomic
+from evonas.records.folder import check_run_folder
 from evonas.source import Source
 from genomes import Genome, SearchSpace
 
-Format = Literal["python", "torch", "onnx"]
 ENDINGS = {"python": ".py", "torch": ".safetensors", "onnx": ".onnx"}
+ONNX = ("onnx", "onnxscript", "onnxruntime")  # what writing and checking such a file takes
 TOLERANCE = 1e-4  # of the logits of an ONNX file, beside those of torch, relative and absolute
 
 
@@ -62,6 +65,9 @@ def trained(folder: Path, which: str) -> Network:
         UserError: there is none, or its weights are not there.
     """
     full = (folder / "training.yaml").exists()
+    if not full:
+        check_run_folder(folder)
+        check_trains(config.load(folder / "config.yaml"))
     if full and which != "winner":
         raise UserError(f"--genome {which}: {folder} has one network; allowed: without")
     weights = folder / "weights.safetensors" if full else _weights(folder, which)
@@ -85,8 +91,8 @@ def trained(folder: Path, which: str) -> Network:
     return Network(space, genome, weights, about)
 
 
-def export(network: Network, form: Format, out: Path) -> list[Path]:
-    """Writes the files of a format, and says which.
+def export(network: Network, form: str, out: Path | None = None) -> list[Path]:
+    """Writes the files of a format, and says which; without `out` they bear the network's key.
 
     `python` is one file of plain PyTorch, and beside it the weights that its class loads, with
     torch alone. `torch` are the weights as safetensors, whose metadata say how to build the
@@ -94,10 +100,17 @@ def export(network: Network, form: Format, out: Path) -> list[Path]:
     normalises them itself; it is run with onnxruntime, and has to give what torch does.
 
     Raises:
-        UserError: a file cannot be written, the space's code cannot be written out, or onnx,
-            onnxscript and onnxruntime are not installed.
+        UserError: no such format, a file that cannot be written or does not end as its format
+            does, code of the space that cannot be written out, or no onnx, onnxscript and
+            onnxruntime.
         SearchFailed: the ONNX file does not give what torch does.
     """
+    if form not in ENDINGS:
+        raise UserError(f"--format: {registry.unknown('format', form, list(ENDINGS))}")
+    # A module's name has no dashes.
+    out = out or Path(network.key.replace("-", "_") + ENDINGS[form])
+    if out.suffix != ENDINGS[form]:
+        raise UserError(f"--out {out}: allowed for {form}: a name that ends in {ENDINGS[form]}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         if form == "torch":
@@ -231,12 +244,12 @@ class _Normalising(nn.Module):
 
 
 def _onnx(network: Network, out: Path) -> None:
-    try:
-        import onnxruntime
-        import onnxscript  # noqa: F401  # torch needs it, and says so less clearly
-    except ImportError as error:
-        missing = f"--format onnx: {error.name} is missing"
-        raise UserError(f"{missing}; allowed: pip install evonas[onnx]") from None
+    missing = [name for name in ONNX if importlib.util.find_spec(name) is None]
+    if missing:
+        told = f"--format onnx: {', '.join(missing)} not installed"
+        raise UserError(f"{told}; allowed: pip install evonas[onnx]")
+    import onnxruntime
+
     about = network.about
     built = decode(network.space, network.genome, **about["network"])
     built.load_state_dict(_state(network))
@@ -272,8 +285,6 @@ def _onnx(network: Network, out: Path) -> None:
 def _weights(folder: Path, which: str) -> Path:
     """The file of a run's network."""
     if which in ("winner", "best"):
-        from evonas.full_training import chosen
-
         genes = chosen(folder, which)
         if which == "winner":
             return folder / "weights" / "winner.safetensors"

@@ -61,8 +61,11 @@ def space(build: Build) -> Build:
     where it is a class or a function without arguments, and as it is otherwise. Genes are found by
     calling the function, so which are picked must not depend on what was picked before. All other
     arguments are settings, with defaults.
+
+    Raises:
+        UserError: the function does not take what it has to.
     """
-    build.__evonas__ = "space"  # type: ignore[attr-defined]  # functions take attributes
+    _model(build, getattr(build, "__name__", repr(build)))
     return build
 
 

@@ -84,7 +84,7 @@ def _contract(check: Callable[[Make], None]) -> Callable[[Make], None]:
             check(make)
         except AssertionError:
             raise
-        except Exception as error:
+        except Exception as error:  # what a broken strategy raises may be anything
             raise AssertionError(f"{type(error).__name__}: {error}") from error
 
     return kept

@@ -138,7 +138,9 @@ def test_each_network_of_the_front_and_a_full_training_can_be_taken_away(folder:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert command("export", out).exit_code == 0
-        assert Path(f"{export.trained(out, 'winner').key}.pt").exists()
+        stem = export.trained(out, "winner").key.replace("-", "_")
+        assert stem.isidentifier()
+        assert {path.name for path in Path().glob(f"{stem}.*")} == {f"{stem}.py", f"{stem}.pt"}
     done = command("train", out, "--epochs", "1", "--out", folder / "full")
     assert done.exit_code == 0, done.output
     done = command("export", folder / "full", "--out", folder / "full.py")
@@ -161,6 +163,7 @@ def test_the_knee_is_the_point_nearest_to_the_corner(folder: Path) -> None:
     ("words", "told"),
     [
         (("--format", "pickle"), "unknown format 'pickle'; known: python, torch, onnx"),
+        (("--out", "winner.pt"), "--out winner.pt: allowed for python: a name that ends in .py"),
         (("--genome", "g9-9"), "a search keeps the weights of its front and of its winner"),
     ],
 )
@@ -169,6 +172,17 @@ def test_mistakes_are_told(folder: Path, words: tuple[str, ...], told: str) -> N
     done = command("export", out, *words)
     assert done.exit_code == 2, done.output
     assert told in done.stderr
+
+
+def test_what_has_nothing_to_take_away_is_told(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "no-run does not exist" in command("export", tmp_path / "no-run").stderr
+    _, out = searched(folder, "channels")
+    monkeypatch.setattr(export, "ONNX", ("onnx", "no_such_runtime"))
+    refused = command("export", out, "--format", "onnx", "--out", folder / "x.onnx")
+    assert refused.exit_code == 2
+    assert "no_such_runtime not installed; allowed: pip install evonas[onnx]" in refused.stderr
 
 
 def test_a_space_of_ones_own_is_exported_with_its_file_named(

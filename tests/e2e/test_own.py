@@ -194,6 +194,13 @@ def test_a_function_that_spans_no_space_is_refused_by_name(
         OwnSpace(build, {})
 
 
+def test_the_decorator_refuses_what_is_no_space_at_once() -> None:
+    with pytest.raises(UserError, match=r"allowed: def NAME\(pick, \*"):
+        evonas.space(lambda network: network)
+    with pytest.raises(UserError, match=r"^space.name: is 'x.py:1'; allowed: FILE.py:NAME"):
+        evonas.search("x.py:1", evaluate=lambda genome: {}, objectives=["a"], generations=1)
+
+
 def test_genes_are_found_by_calling_the_function_and_settings_by_its_defaults() -> None:
     module: dict[str, Any] = {}
     exec(SPACE, module)
