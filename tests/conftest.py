@@ -17,7 +17,7 @@ def without_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(cli, "_draw", lambda run_dir: None)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """One torch thread: small networks gain nothing by more, and threads that wait for a busy
     core can make them twenty times slower."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import venv
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ EXPERIMENT: dict[str, Any] = {
     "finalists": {"top": 1, "seeds": 1},
     "parallel": {"workers": 1},
 }
+CONSTRAINTS = Path(__file__).resolve().parents[2] / "constraints.txt"
 # What evonas brings along and torch does not need; with these out of the way, torch is alone.
 BLOCKED = (
     *("evonas", "genomes", "numpy", "pandas", "deap", "matplotlib", "joblib", "pydantic", "typer"),
@@ -123,6 +125,27 @@ def test_an_exported_network_gives_the_same_logits_with_torch_alone(
     session = onnxruntime.InferenceSession(folder / "taken.onnx")
     [found] = session.run(None, {"images": images.float().numpy()})
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_an_exported_network_runs_where_only_torch_is_installed(folder: Path) -> None:
+    """The environment has what `pip install torch` brings, and nothing else; not even NumPy."""
+    _, out = searched(folder, "darts")
+    assert command("export", out, "--out", folder / "taken.py").exit_code == 0
+    torch.save(torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8), folder / "images.pt")
+    venv.create(folder / "venv", with_pip=True)
+    python = folder / "venv" / "bin" / "python"
+    install = [python, "-m", "pip", "install", "--quiet", "-c", CONSTRAINTS, "torch"]
+    subprocess.run(install, check=True)
+    listed = [python, "-m", "pip", "list", "--format", "json"]
+    packages = json.loads(subprocess.run(listed, check=True, capture_output=True).stdout)
+    assert not {package["name"].lower() for package in packages} & {*BLOCKED, "scikit-learn"}
+    (folder / "reader.py").write_text(READER.format(blocked=(), name="taken"))
+    subprocess.run([python, "reader.py"], cwd=folder, check=True)
+    found = torch.load(folder / "logits.pt", weights_only=True)
+    (folder / "reader.py").write_text(READER.format(blocked=BLOCKED, name="taken"))
+    subprocess.run([sys.executable, "-W", "ignore", "reader.py"], cwd=folder, check=True)
+    assert torch.equal(found, torch.load(folder / "logits.pt", weights_only=True))
 
 
 def test_each_network_of_the_front_and_a_full_training_can_be_taken_away(folder: Path) -> None:

@@ -89,19 +89,36 @@ def test_a_dead_gene_does_not_change_the_key_and_a_live_op_does(
 
 @spaces
 @pytest.mark.parametrize("shape", SHAPES)
+@settings(deadline=None, derandomize=True, max_examples=8)
+@given(data=st.data())
 @pytest.mark.usefixtures("one_thread")
 def test_every_genome_trains_on_images_of_every_shape(
+    name: str, shape: tuple[int, int, int], data: st.DataObject
+) -> None:
+    space = SPACES[name]
+    drawn = data.draw(st.tuples(*(st.integers(0, count - 1) for count in space.choices)))
+    assert_it_trains(space, space.genome(drawn), shape)
+
+
+@spaces
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.usefixtures("one_thread")
+def test_the_first_and_the_largest_genome_train_on_images_of_every_shape(
     name: str, shape: tuple[int, int, int]
 ) -> None:
     space = SPACES[name]
-    extremes = [space.genome([0] * len(space.genes)), space.largest()]
-    for genome in [*samples(space, 3), *extremes]:
-        assert genome is not None
-        network = decode(space, genome, in_channels=shape[0], **small(space))
-        cross_entropy(network(torch.randn(2, *shape)), torch.tensor([1, 2])).backward()
-        assert all(p.grad is not None for p in network.parameters() if _used(space, genome))
-        found = profile(network, shape)
-        assert found.params == sum(p.numel() for p in network.parameters())
+    largest = space.largest()
+    assert largest is not None
+    for genome in (space.genome([0] * len(space.genes)), largest):
+        assert_it_trains(space, genome, shape)
+
+
+def assert_it_trains(space: SearchSpace, genome: Genome, shape: tuple[int, int, int]) -> None:
+    network = decode(space, genome, in_channels=shape[0], **small(space))
+    cross_entropy(network(torch.randn(2, *shape)), torch.tensor([1, 2])).backward()
+    assert all(p.grad is not None for p in network.parameters() if _used(space, genome))
+    found = profile(network, shape)
+    assert found.params == sum(p.numel() for p in network.parameters())
 
 
 @spaces
