@@ -4,7 +4,7 @@ Runs `experiments/digits_space_darts.yaml` and `digits_space_macro.yaml` with bo
 with the same seed begin with the same networks, and train a network that both meet with the same
 seed, so they are compared in pairs. A benchmark that was killed goes on when it is called again.
 
-    python benchmarks/nsga2_on_spaces.py [--seeds 5] [--trainings 100] [--out results/nsga2_on_spaces]
+    python benchmarks/nsga2_on_spaces.py [--seeds 5] [--trainings 100] [--out DIR]
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def compared(rows: pd.DataFrame) -> Iterator[str]:
     yield "| --- | --- | --- | --- | --- | --- | --- |"
     better = {"hypervolume": 1, "val_error": -1, "test_error": -1, "winner_params": -1}
     for space in rows["space"].unique():
-        pairs = rows[rows["space"] == space].pivot(index="seed", columns="strategy")
+        pairs = rows[rows["space"] == space].pivot_table(index="seed", columns="strategy")
         for measure, sign in better.items():
             ours, theirs = (pairs[measure][strategy] for strategy in STRATEGIES)
             difference = ours - theirs

@@ -478,9 +478,9 @@ def _refuses(strategy: Strategy, evaluations: Sequence[Evaluation]) -> None:
 def _plain(value: Any, where: str) -> None:
     if isinstance(value, dict):
         for key, inner in value.items():
-            assert type(key) is str, f"{where} has a key {key!r}"
+            assert type(key) in (str, int), f"{where} has a key {key!r}"
             _plain(inner, f"{where}.{key}")
-    elif isinstance(value, list):
+    elif isinstance(value, list | tuple):
         for i, inner in enumerate(value):
             _plain(inner, f"{where}.{i}")
     elif type(value).__module__ != "torch":
