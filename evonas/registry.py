@@ -30,7 +30,6 @@ TABLES: dict[str, dict[str, str]] = {
     },
     "strategies": {
         "aging": "evonas.strategies.aging:Aging",
-        "controller": "evonas.strategies.controller:Controller",
         "exhaustive": "evonas.strategies.exhaustive:Exhaustive",
         "genetic": "evonas.strategies.genetic:Genetic",
         "local_search": "evonas.strategies.local_search:LocalSearch",
