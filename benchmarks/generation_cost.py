@@ -39,7 +39,7 @@ class Toy(Problem):
     def __init__(self) -> None:
         super().__init__(n_var=GENES, n_obj=2, xl=0, xu=CHOICES - 1, vtype=int)
 
-    def _evaluate(self, x, out, *args, **kwargs):  # type: ignore[no-untyped-def]
+    def _evaluate(self, x, out, *args, **kwargs):  # type: ignore[no-untyped-def]  # pymoo's own
         places = (np.arange(GENES), x.astype(int))
         out["F"] = np.column_stack([weights[places].sum(axis=1) for weights in WEIGHTS])
 
