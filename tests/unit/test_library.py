@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -67,6 +68,23 @@ def test_cells_have_as_many_parameters_as_published(name: str, params: int) -> N
     assert profile(network, CIFAR).params == params
     canonical = decode(space, space.canonical(genome), channels=36, cells=20)
     assert profile(canonical, CIFAR) == profile(network, CIFAR)
+
+
+def test_what_darts_v1_has_less_than_darts_v2_is_a_dilated_convolution_in_each_normal_cell() -> (
+    None
+):
+    """Both have 3.3M in the paper, of which only one can be true."""
+    dilated = [9 * c + c * c + 2 * c for c in (36, 72, 144) for _ in range(6)]
+    assert sum(dilated) == 179_928 == 3_349_342 - 3_169_414
+    space = library.load("darts_v1")[0]
+    ops = [
+        Counter(
+            edge.op for edge in space.graph(library.load(name)[1]).edges if edge.source[0] == "n"
+        )
+        for name in ("darts_v1", "darts_v2")
+    ]
+    assert ops[0]["sep_conv_3x3"] == ops[1]["sep_conv_3x3"] == 5
+    assert (ops[0]["dil_conv_3x3"], ops[1]["dil_conv_3x3"]) == (0, 1)
 
 
 def test_the_cells_of_nas_bench_201_are_those_of_the_table() -> None:
