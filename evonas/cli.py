@@ -325,9 +325,9 @@ def bench(
         with Benching(settings, folder, workers=workers) as benching:
             runs = f"{benching.count} run{'' if benching.count == 1 else 's'}"
             typer.echo(f"{settings.name}: {runs}, in {folder}", err=True)
-            with counter(settings.name, benching.count) as told:
+            with counter(settings.name) as told:
                 for count in benching:
-                    told(count)
+                    told(count, benching.count)
             typer.echo(benching.finish())
             typer.echo(f"table and figure are in {folder}", err=True)
 
@@ -410,6 +410,9 @@ def _search(going: Run) -> None:
     """Searches to the end, with progress on screen, and shows what came out."""
     from evonas import display
 
+    with display.counter(f"{going.experiment.name}: shared weights") as told:
+        for done, of in going.prepare():
+            told(done, of)
     with display.progress(display.Progress(going)) as tell:
         for _ in going:
             tell()

@@ -318,6 +318,12 @@ def _check_together(experiment: Experiment) -> None:
     if evaluator.NEEDS_BUDGET and experiment.budget is None:
         allowed = "epochs, steps or seconds, such as {epochs: 3}"
         raise UserError(f"budget: is missing; allowed: {allowed}")
+    if getattr(evaluator, "OWN_BUDGET", False):
+        _check_budgets(experiment)
+    strategy = registry.load("strategies", component_name(experiment.strategy))
+    if getattr(strategy, "TRAINS", False) and experiment.data is None:
+        name = component_name(experiment.strategy)
+        raise UserError(f"strategy.name: {name} trains on images; allowed: it, with `data`")
     if experiment.cache is not None and not hasattr(evaluator, "identity"):
         name = component_name(experiment.evaluator)
         raise UserError(
@@ -347,6 +353,21 @@ def _check_together(experiment: Experiment) -> None:
         raise UserError(f"data: {error}") from None
     except OSError as error:  # a name too long, a folder that may not be read
         raise UserError(f"data.path: {error}; allowed: a path that can be read") from None
+
+
+def _check_budgets(experiment: Experiment) -> None:
+    """Of an evaluator that trains once for all, and trains no candidate but finalists."""
+    name = component_name(experiment.evaluator)
+    if experiment.budget is not None:
+        raise UserError(
+            f"budget: the evaluator {name} does not train candidates; "
+            "allowed: `evaluator.epochs`, and `finalists.budget`"
+        )
+    if experiment.finalists.top and experiment.finalists.budget is None:
+        raise UserError(
+            "finalists.budget: is missing; allowed: epochs, steps or seconds, such as {epochs: 3}, "
+            "or finalists: {top: 0}"
+        )
 
 
 def _refuse_trainings(experiment: Experiment) -> None:

@@ -315,6 +315,23 @@ class Traced(Protocol):
         """For each table the rows about the generation that it was told of last."""
 
 
+class Relaxation(Protocol):
+    """A search by gradient, over choices made continuous; `oneshot` adapts it to a strategy."""
+
+    def train_epoch(self) -> Mapping[str, float]:
+        """Weights and choices, one epoch; what is to be told of it."""
+
+    def derive(self) -> Genome:
+        """The genome that it would settle on now."""
+
+    def probabilities(self) -> Mapping[str, Sequence[float]]:
+        """For each gene how likely each of its choices is."""
+
+    def state_dict(self) -> State: ...
+
+    def load_state_dict(self, state: State) -> None: ...
+
+
 class Evaluator(Protocol):
     """Measures a candidate. Knows no strategy."""
 
@@ -329,6 +346,14 @@ class Evaluator(Protocol):
         """Called once before the first evaluation; resumable."""
 
     def evaluate(self, candidate: Candidate, seed: int) -> Evaluation: ...
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """An evaluator whose `prepare` takes long enough to be watched."""
+
+    def epochs(self, run_dir: Path) -> Iterator[tuple[int, int]]:
+        """Prepares; yields how many epochs are done and how many there are. Resumable."""
 
 
 @runtime_checkable
@@ -353,11 +378,17 @@ class Builder:
             `pick(gene, candidates)` at each decision; None where there is nothing to train.
         params: the settings it takes, `channels` and the like.
         space_keys: those of them that the space itself is made with.
+        shares: what a supernet of the space shares: `ops`, one for all that choose it; `slices`,
+            the first channels of the largest tensors; None where there is no supernet.
+        wired: genes that choose no op only say which ops are live (`SearchSpace.live`), so that a
+            supernet does without them.
     """
 
     build: Callable[..., Any] | None
     params: type[Params]
     space_keys: tuple[str, ...] = ()
+    shares: Literal["ops", "slices"] | None = "ops"
+    wired: bool = False
 
 
 def training_id(seed: int, budget: str) -> str:

@@ -127,12 +127,14 @@ def progress(shown: Progress | TrainingProgress) -> Iterator[Callable[[], None]]
 
 
 @contextmanager
-def counter(name: str, most: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal; elsewhere nothing but the end is told."""
+def counter(name: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, from the first time that it is told how many are done of how many;
+    elsewhere nothing but the end is told.
+    """
     console = Console(stderr=True)
     with rich.progress.Progress(console=console, transient=True) as bar:
-        task = bar.add_task(name, total=most)
-        yield lambda count: bar.update(task, completed=count)
+        task = bar.add_task(name, visible=False)
+        yield lambda done, of: bar.update(task, completed=done, total=of, visible=True)
 
 
 def show_run(path: Path) -> None:

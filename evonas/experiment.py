@@ -11,7 +11,7 @@ from typing import Any
 
 from evonas import config, machine, plugins, registry
 from evonas.config import Experiment, component_name
-from evonas.core import Evaluator, Generation, Strategy, Traced, UserError
+from evonas.core import Evaluator, Generation, Preparing, Strategy, Traced, UserError
 from evonas.data.dataset import DataSet, Images, split
 from evonas.evaluators.cached import Cached
 from evonas.evaluators.parallel import Parallel
@@ -85,7 +85,10 @@ class Run:
             if kind.TRAINS:
                 evaluator = Parallel(evaluator, self._workers, timeout=settings.timeout)
             self.evaluator: Evaluator = evaluator
-            self.evaluator.prepare(path)
+            if not isinstance(
+                self.parts.evaluator, Preparing
+            ):  # which takes long, and so is done later
+                self.evaluator.prepare(path)
             log.info("begins after generation %d", self.folder.archive.generations)
         except BaseException:
             self._workers.close()
@@ -99,7 +102,19 @@ class Run:
         self._workers.close()
         self._hold.release(error)
 
+    def prepare(self) -> Iterator[tuple[int, int]]:
+        """Trains what all candidates share, where the evaluator has such a thing.
+
+        Yields:
+            How many epochs are done, and how many there are.
+        """
+        evaluator = self.parts.evaluator
+        if isinstance(evaluator, Preparing):
+            yield from evaluator.epochs(self.path)
+
     def __iter__(self) -> Iterator[Generation]:
+        for _ in self.prepare():
+            pass
         experiment, folder, archive = self.experiment, self.folder, self.folder.archive
         self._note_references()
         for generation in evolve(
@@ -263,6 +278,8 @@ def build(experiment: Experiment) -> Parts:
     """The live objects of an experiment; reads the data."""
     space = registry.make_space(experiment.space)
     kind = registry.load("evaluators", component_name(experiment.evaluator))
+    network = experiment.space.model_dump(exclude={"name"})
+    hardware = machine.hardware(experiment.parallel)
     data = test = None
     if experiment.data is None:
         evaluator = kind(experiment.evaluator, space=space)
@@ -273,16 +290,23 @@ def build(experiment: Experiment) -> Parts:
         evaluator = kind(
             experiment.evaluator,
             space=space,
-            network=experiment.space.model_dump(exclude={"name"}),
+            network=network,
             data=data,
-            hardware=machine.hardware(experiment.parallel),
+            hardware=hardware,
+            **({"seed": experiment.seed} if getattr(kind, "SEEDED", False) else {}),
         )
-    strategy = registry.load("strategies", component_name(experiment.strategy))(
+    chooser = registry.load("strategies", component_name(experiment.strategy))
+    strategy = chooser(
         experiment.strategy,
         space=space,
         objectives=experiment.objectives,
         constraints=experiment.constraints,
         seed=experiment.seed,
+        **(
+            {"network": network, "data": data, "hardware": hardware}
+            if getattr(chooser, "TRAINS", False)
+            else {}
+        ),
     )
     fingerprint = evaluator.rows.fingerprint if data is None else data.fingerprint
     return Parts(space, evaluator, strategy, data, test, fingerprint)

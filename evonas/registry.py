@@ -30,7 +30,10 @@ TABLES: dict[str, dict[str, str]] = {
     },
     "strategies": {
         "aging": "evonas.strategies.aging:Aging",
+        "controller": "evonas.strategies.controller:Controller",
+        "darts": "evonas.oneshot.darts:Darts",
         "exhaustive": "evonas.strategies.exhaustive:Exhaustive",
+        "gdas": "evonas.oneshot.gdas:Gdas",
         "genetic": "evonas.strategies.genetic:Genetic",
         "local_search": "evonas.strategies.local_search:LocalSearch",
         "nsga2": "evonas.strategies.nsga2:NSGA2",
@@ -39,6 +42,7 @@ TABLES: dict[str, dict[str, str]] = {
         "random": "evonas.strategies.random:Random",
     },
     "evaluators": {
+        "supernet": "evonas.evaluators.supernet:SupernetEvaluator",
         "tabular": "evonas.evaluators.tabular:Tabular",
         "train": "evonas.evaluators.train:TrainEvaluator",
     },

@@ -6,9 +6,11 @@ import ast
 import itertools
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
+
+import numpy as np
 
 from genomes.genome import Genome
 from genomes.space import Edge, Gene, Graph, SearchSpace
@@ -101,6 +103,19 @@ class Darts(SearchSpace):
     def largest(self) -> Genome:
         ops = OPS.index("sep_conv_5x5")
         return self.genome(0 if gene.choices != OPS else ops for gene in self.genes)
+
+    def strongest(self, weights: Mapping[str, Sequence[float]]) -> Genome:
+        """Of each node the two inputs whose best op has the largest weights (Liu et al., 2019,
+        sec. 2.4), and of each edge its best op.
+        """
+        genes = list(super().strongest(weights).genes)
+        for place, gene in enumerate(self.genes):
+            if gene.choices != OPS:
+                cell, node = gene.name.split("/")
+                best = [max(weights[f"{cell}/{source}>{node}"]) for source in range(int(node))]
+                two = sorted(np.argsort([-weight for weight in best], kind="stable")[:2].tolist())
+                genes[place] = PAIRS[int(node)].index((two[0], two[1]))
+        return self.genome(genes)
 
     def graph(self, genome: Genome) -> Graph:
         """Both cells beside each other, with the edges chosen; all nodes are put out together."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,6 +119,16 @@ class SearchSpace:
     def largest(self) -> Genome | None:
         """A genome with the most parameters and FLOPs of the space, where that is known."""
         return None
+
+    def strongest(self, weights: Mapping[str, Sequence[float]]) -> Genome:
+        """The genome of the choices with the largest weights.
+
+        Args:
+            weights: of the choices of each gene that has some; the first choice of all others.
+        """
+        return self.genome(
+            int(np.argmax(weights[gene.name])) if gene.name in weights else 0 for gene in self.genes
+        )
 
     def graph(self, genome: Genome) -> Graph:
         """The genome for drawing: as it stands, a chain of its choices."""

@@ -24,11 +24,11 @@ CHOICES = ("none", "skip_connect", "conv_3x3", "conv_5x5", "avg_pool_3x3")
 STATUSES = [str(status) for status in Status]
 
 
-class Chain(SearchSpace):
+class Long(SearchSpace):
     """Twelve decisions in a row: 244,140,625 genomes, each a network of its own."""
 
     def __init__(self) -> None:
-        super().__init__("chain/v1", [Gene(f"layer{i}", CHOICES) for i in range(12)])
+        super().__init__("long/v1", [Gene(f"layer{i}", CHOICES) for i in range(12)])
 
 
 def write_run(

@@ -102,7 +102,7 @@ class TrainEvaluator:
 
     def build(self, genome: Genome) -> nn.Module:
         """The network, fresh, on the CPU."""
-        return decode(self.space, genome, **self._ends(), **self.network)
+        return decode(self.space, genome, **self.ends(), **self.network)
 
     def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
         if candidate.budget is None:
@@ -128,7 +128,7 @@ class TrainEvaluator:
             "evaluator": self.params.model_dump(mode="json"),
             "space": space.name,
             "genes": candidate.genome.text,
-            "network": {**self.network, **self._ends()},
+            "network": {**self.network, **self.ends()},
             "data": self.data.fingerprint,
             "flippable": self.data.flippable,
             "budget": candidate.budget.text if candidate.budget else "",
@@ -201,7 +201,7 @@ class TrainEvaluator:
             self._profiles[genome] = {"params": found.params, "flops": found.flops}
         return self._profiles[genome]
 
-    def _ends(self) -> dict[str, Any]:
+    def ends(self) -> dict[str, Any]:
         """What the data ask of a network."""
         return {"in_channels": self.data.image_shape[0], "classes": self.data.classes}
 

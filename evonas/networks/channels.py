@@ -62,4 +62,6 @@ def channels_network(
     return Classified(nn.Sequential(*layers), before, classes)
 
 
-NETWORK = Builder(channels_network, ChannelsParams, space_keys=("stages", "widths"))
+NETWORK = Builder(
+    channels_network, ChannelsParams, space_keys=("stages", "widths"), shares="slices"
+)

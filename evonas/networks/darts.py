@@ -96,6 +96,7 @@ class Cell(nn.Module):
                 for source in range(node)
                 if f"{source}>{node}" in self.ops
             ]
+            terms = [term for term in terms if term is not None]  # a supernet's edge may be absent
             states.append(sum(terms[1:], terms[0]))
         return torch.cat(states[2:], dim=1)
 
@@ -200,4 +201,4 @@ def _separable(
     )  # fmt: skip
 
 
-NETWORK = Builder(Network, DartsParams)
+NETWORK = Builder(Network, DartsParams, wired=True)

@@ -68,4 +68,4 @@ def macro_network(
     return Classified(nn.Sequential(*parts), before, classes)
 
 
-NETWORK = Builder(macro_network, MacroParams, space_keys=("phases", "nodes"))
+NETWORK = Builder(macro_network, MacroParams, space_keys=("phases", "nodes"), shares=None)

@@ -41,9 +41,9 @@ class Cell(nn.Module):
         for source, target in EDGES:
             name, value = f"{source}>{target}", nodes[source]
             if name in self.edges and value is not None:
-                term = self.edges[name](value)
-                before = nodes[target]
-                nodes[target] = term if before is None else before + term
+                term, before = self.edges[name](value), nodes[target]
+                if term is not None:  # a supernet's edge may carry nothing
+                    nodes[target] = term if before is None else before + term
         return nodes[3]
 
 

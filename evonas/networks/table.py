@@ -19,4 +19,4 @@ class TableParams(Params):
     choices: a table's digit 0 stands for the first choice. `{"0>1": [none, skip, conv]}`."""
 
 
-NETWORK = Builder(None, TableParams, space_keys=("genes",))
+NETWORK = Builder(None, TableParams, space_keys=("genes",), shares=None)

@@ -41,6 +41,51 @@ class ResidentData:
         return (images.float() - self.mean) / self.std
 
 
+class Batches:
+    """A part's images in a new order each epoch, and the batches made of them.
+
+    Args:
+        generator: on the CPU; of the order and the augmentation.
+        channels_last: the memory format of what `load` gives.
+
+    Attributes:
+        size: of a batch; all images, if those are fewer than the recipe's.
+        steps: batches in an epoch; the last, smaller one is left out.
+    """
+
+    def __init__(
+        self,
+        data: ResidentData,
+        recipe: Recipe,
+        generator: torch.Generator,
+        channels_last: bool = False,
+    ) -> None:
+        self.data = data
+        self.recipe = recipe
+        self.generator = generator
+        self.channels_last = channels_last
+        self.size = min(recipe.batch_size, len(data.train))
+        self.steps = len(data.train) // self.size
+        self._flip = data.flippable if recipe.flip is None else recipe.flip
+
+    def epoch(self) -> tuple[Tensor, ...]:
+        """The rows of each batch, (size,)."""
+        n = len(self.data.train)
+        order = torch.randperm(n, generator=self.generator)
+        batches: tuple[Tensor, ...] = order[: n - n % self.size].split(self.size)
+        return batches
+
+    def load(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Images, (n, c, h, w), normalised and augmented, and labels, (n,)."""
+        part = self.data.train
+        at = rows.to(part.labels.device)
+        images = self.data.normalised(part.images[at])
+        images = augmented(images, self.recipe, self._flip, self.generator)
+        if self.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return images, part.labels[at]
+
+
 _resident: dict[tuple[str, str, bool], ResidentData] = {}
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import chain, count
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from evonas.core import Budget
-from evonas.training.batches import Resident, ResidentData, augmented
+from evonas.training.batches import Batches, Resident, ResidentData
 from evonas.training.recipe import Recipe, lr_factor
 
 CHECK_EVERY = 20  # steps between looks at the loss, each of which waits for the device
@@ -76,20 +77,17 @@ class Trainer:
         self.recipe = recipe
         self.hardware = hardware
         self.generator = torch.Generator().manual_seed(seed)
-        self.optimizer = _optimizer(network, recipe)
-        self.batch_size = min(recipe.batch_size, len(data.train))
+        self.batches = Batches(data, recipe, self.generator, hardware.channels_last)
+        self.optimizer = optimizer_of(network, recipe)
+        self.batch_size = self.batches.size
         self.micro_batch = micro_batch or self.batch_size
-        self.epoch_steps = len(data.train) // self.batch_size  # the last, smaller batch is left out
+        self.epoch_steps = self.batches.steps
         self.steps = 0
-        self._flip = data.flippable if recipe.flip is None else recipe.flip
         network.train()
 
     def epoch(self) -> tuple[Tensor, ...]:
         """The rows of an epoch's batches, in a new order."""
-        n = len(self.data.train)
-        order = torch.randperm(n, generator=self.generator)
-        batches: tuple[Tensor, ...] = order[: n - n % self.batch_size].split(self.batch_size)
-        return batches
+        return self.batches.epoch()
 
     def step(self, rows: Tensor, progress: float) -> Tensor:
         """One batch forward, backward and into the weights.
@@ -100,30 +98,40 @@ class Trainer:
         Returns:
             (), the mean loss of the batch, nats.
         """
-        recipe, data = self.recipe, self.data
+        self.begin(progress)
+        images, labels = self.batches.load(rows)
+        loss = self.backward(images, labels)
+        self.end()
+        return loss
+
+    def begin(self, progress: float) -> None:
+        """Sets the learning rate, and forgets the gradients of the step before."""
         for group in self.optimizer.param_groups:
-            group["lr"] = recipe.lr * lr_factor(recipe.schedule, progress)
+            group["lr"] = self.recipe.lr * lr_factor(self.recipe.schedule, progress)
         self.optimizer.zero_grad(set_to_none=True)
-        at = rows.to(data.train.labels.device)
-        images = data.normalised(data.train.images[at])
-        images = augmented(images, recipe, self._flip, self.generator)
-        if self.hardware.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        parts = zip(
-            images.split(self.micro_batch),
-            data.train.labels[at].split(self.micro_batch),
-            strict=True,
-        )
-        mean = torch.zeros((), device=at.device)
-        for part, labels in parts:
+
+    def backward(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Forward and backward of a batch; its gradients are added to those there.
+
+        Returns:
+            (), the mean loss of the batch, nats.
+        """
+        parts = zip(images.split(self.micro_batch), labels.split(self.micro_batch), strict=True)
+        mean = torch.zeros((), device=labels.device)
+        for part, of_part in parts:
             with self.hardware.autocast():
-                loss = _loss(self.network(part), labels, recipe)
-            loss = loss * (len(part) / len(rows))
+                loss = training_loss(self.network(part), of_part, self.recipe)
+            loss = loss * (len(part) / len(labels))
             loss.backward()
             mean += loss.detach()
+        return mean
+
+    def end(self) -> None:
+        """Takes the gradients into the weights."""
+        if self.recipe.clip is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
         self.optimizer.step()
         self.steps += 1
-        return mean
 
     def state_dict(self) -> dict[str, Any]:
         """Where the training stands, at the end of an epoch; plain data and tensors."""
@@ -206,6 +214,17 @@ def measure(
     return {"error": wrong / n, "top5_error": wrong_5 / n, "loss": loss / n}
 
 
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """So many threads of torch's within, as the numbers depend on it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def out_of_memory(error: BaseException) -> bool:
     """The CPU's allocator and some CUDA libraries raise a plain RuntimeError; its text tells."""
     signs = ("can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
@@ -214,15 +233,15 @@ def out_of_memory(error: BaseException) -> bool:
     )
 
 
-def _loss(output: Tensor | tuple[Tensor, Tensor], labels: Tensor, recipe: Recipe) -> Tensor:
+def training_loss(output: Tensor | tuple[Tensor, Tensor], labels: Tensor, recipe: Recipe) -> Tensor:
     """Cross-entropy; that of an auxiliary classifier is added, at a weight of its own."""
     if isinstance(output, tuple):
-        main, auxiliary = (_loss(logits, labels, recipe) for logits in output)
+        main, auxiliary = (training_loss(logits, labels, recipe) for logits in output)
         return main + recipe.auxiliary_weight * auxiliary
     return cross_entropy(output, labels, label_smoothing=recipe.label_smoothing)
 
 
-def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+def optimizer_of(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """Weight decay is for weights; biases and batch norm go without."""
     weights = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim <= 1]

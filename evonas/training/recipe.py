@@ -21,6 +21,9 @@ class Recipe(Params):
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 5e-4
     """How strongly weights are pulled towards 0. It acts on the weights of convolutions and linear
     layers, not on biases and batch norm."""
+    clip: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    """The most that the gradient's norm may be; a longer one is shortened to it. Without it, none
+    is."""
     schedule: Literal["cosine", "one_cycle", "constant"] = "cosine"
     """How the learning rate changes: `cosine` falls from `lr` to 0, slowly at both ends;
     `one_cycle` climbs to `lr` in the first quarter and then falls to 0; `constant` stays at

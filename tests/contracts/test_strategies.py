@@ -12,6 +12,7 @@ import pytest
 from evonas import registry
 from evonas.core import Candidate, Evaluation, Objective, Status
 from evonas.strategies.aging import Aging, AgingParams
+from evonas.strategies.controller import Controller, ControllerParams
 from evonas.strategies.genetic import Genetic, GeneticParams
 from evonas.strategies.local_search import LocalSearch, LocalSearchParams
 from evonas.strategies.nsga2 import NSGA2, NSGA2Params
@@ -25,7 +26,19 @@ from genomes import Genome
 Contract = Callable[[Make], None]
 contract = pytest.mark.parametrize("contract", CONTRACTS, ids=lambda each: each.__name__)
 
+# Those that train on images are given some in `tests/unit/test_relaxation.py`.
+OF_GENOMES = [
+    name
+    for name in registry.names("strategies")
+    if not getattr(registry.load("strategies", name), "TRAINS", False)
+]
 VARIANTS: dict[str, Make] = {
+    "controller, within a tanh": maker(
+        Controller, ControllerParams(population=4, tanh_constant=2.5, temperature=2.0)
+    ),
+    "controller that repeats itself": maker(
+        Controller, ControllerParams(population=6, unseen=False, baseline_decay=0.0)
+    ),
     "genetic, rank, two_point": maker(
         Genetic, GeneticParams(population=5, selection="rank", crossover="two_point")
     ),
@@ -66,14 +79,14 @@ VARIANTS: dict[str, Make] = {
 
 
 @contract
-@pytest.mark.parametrize("name", registry.names("strategies"))
+@pytest.mark.parametrize("name", OF_GENOMES)
 def test_every_strategy_keeps_every_contract(name: str, contract: Contract) -> None:
     strategy = registry.load("strategies", name)
     contract(maker(strategy, strategy.Params()))
 
 
 @contract
-@pytest.mark.parametrize("name", registry.names("strategies"))
+@pytest.mark.parametrize("name", OF_GENOMES)
 def test_so_does_each_with_the_smallest_batch_that_it_takes(name: str, contract: Contract) -> None:
     """Of one candidate, or as few as it allows: the least of what its settings call a batch."""
     strategy = registry.load("strategies", name)

@@ -96,7 +96,7 @@ def kill_at_random(search: Search, rng: random.Random) -> bool:
     goal = search.journaled() + rng.randrange(3)
     while search.journaled() < goal and driver.poll() is None:
         time.sleep(0.01)
-    time.sleep(rng.random())
+    time.sleep(0.3 * rng.random())  # a generation takes about a second
     if driver.poll() is not None:
         return False
     family = workers_of(driver.pid)

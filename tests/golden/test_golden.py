@@ -24,6 +24,7 @@ HERE = Path(__file__).parent
 RUNS: dict[str, dict[str, object]] = {
     "aging": {"name": "aging", "population": 6, "tournament_size": 3},
     "aging-lag1": {"name": "aging", "population": 6, "tournament_size": 3, "lag": 1},
+    "controller": {"name": "controller", "population": 6},
     "exhaustive": {"name": "exhaustive", "population": 10},
     "genetic": {"name": "genetic", "population": 8},
     "genetic-blend": {
@@ -112,4 +113,7 @@ def test_a_seeded_run_is_what_it_always_was(
 def test_every_strategy_has_a_baseline_and_no_baseline_is_orphaned() -> None:
     wanted = {f"{name}-{objectives}.csv" for name in RUNS for objectives in (1, 2)}
     assert {path.name for path in HERE.glob("*.csv")} == wanted
-    assert {str(run["name"]) for run in RUNS.values()} == set(registry.names("strategies"))
+    trained = {"darts", "gdas"}  # on images, of which no table has any
+    assert {str(run["name"]) for run in RUNS.values()} == set(
+        registry.names("strategies")
+    ) - trained

@@ -1,0 +1,260 @@
+"""The evaluator that trains one network for all, and scores each with the weights they share."""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from evonas.core import Candidate, Cost, Evaluation, SearchFailed, Status, UserError, derive_seed
+from evonas.data.dataset import DataSet, Images
+from evonas.evaluators.train import METRICS, TrainEvaluator, TrainParams
+from evonas.oneshot.latency import COLUMNS as LATENCY_COLUMNS
+from evonas.oneshot.latency import Latency, LatencyTable, measured
+from evonas.oneshot.supernet import SlicedSupernet, Supernet, supernet
+from evonas.oneshot.training import CURVE, POOL, SharedTraining, SupernetTraining, score
+from evonas.records import tables
+from evonas.records.files import write_atomic
+from evonas.training.batches import resident
+from evonas.training.loop import Hardware, out_of_memory
+from evonas.training.recipe import Recipe
+from genomes import Genome, SearchSpace
+
+LATENCY = "latency_ms"
+FOLDER = "supernet"
+
+log = logging.getLogger("evonas")
+
+
+class SupernetParams(SharedTraining):
+    name: Literal["supernet"] = "supernet"
+    alone: Recipe | None = None
+    """How finalists are trained, each on its own, and what `evonas train` and `rank` train. Without
+    it, as `recipe` says."""
+    latency: Latency | None = None
+    """Measures how long each op takes on this machine, and gives a metric `latency_ms`, known
+    without scoring; `{}` measures as the defaults say. Without it, there is no such metric."""
+
+
+class SupernetEvaluator:
+    """Trains a supernet once, before the search, and scores each candidate with its weights (SPOS,
+    Guo et al., 2020).
+
+    A candidate with a budget, as finalists have, is trained on its own as `train` does it.
+    """
+
+    Params = SupernetParams
+    METRICS = (*METRICS, LATENCY)
+    TRAINS = True
+    NEEDS_BUDGET = False
+    OWN_BUDGET = True  # the supernet's, so that a candidate's has no meaning
+    SEEDED = True  # is given the run's seed
+
+    def __init__(
+        self,
+        params: SupernetParams,
+        *,
+        space: SearchSpace,
+        network: Mapping[str, Any],
+        data: DataSet,
+        hardware: Hardware,
+        seed: int = 0,
+    ) -> None:
+        self.params = params
+        self.seed = seed
+        self.recipe = params.alone or params.recipe
+        alone = TrainParams(recipe=self.recipe)
+        self.alone = TrainEvaluator(
+            alone, space=space, network=network, data=data, hardware=hardware
+        )
+        self.folder: Path | None = None
+        self.table: LatencyTable | None = None
+        self.metrics = self.metrics_of(params)
+        with torch.device("meta"):  # without weights: a space that has none is told of at once
+            self._check(supernet(space, **self._arguments))
+
+    @staticmethod
+    def metrics_of(params: SupernetParams) -> tuple[str, ...]:
+        return METRICS if params.latency is None else (*METRICS, LATENCY)
+
+    @staticmethod
+    def warm_up() -> None:
+        TrainEvaluator.warm_up()
+
+    @property
+    def space(self) -> SearchSpace:
+        return self.alone.space
+
+    @property
+    def _arguments(self) -> dict[str, Any]:
+        """Of the network's builder."""
+        return {**self.alone.ends(), **self.alone.network}
+
+    @property
+    def batch_size(self) -> int:
+        return self.alone.batch_size
+
+    def cheap(self, genome: Genome) -> dict[str, float]:
+        known = self.alone.cheap(genome)
+        return known if self.table is None else {**known, LATENCY: self.table.latency(genome)}
+
+    def prepare(self, run_dir: Path) -> None:
+        """Trains the supernet, or what is left of it to train; see `epochs`."""
+        for _ in self.epochs(run_dir):
+            pass
+
+    def epochs(self, run_dir: Path) -> Iterator[tuple[int, int]]:
+        """Prepares, an epoch of the supernet at a time; a kill costs an epoch at most.
+
+        Yields:
+            How many epochs are done, and how many there are.
+
+        Raises:
+            SearchFailed: the training failed.
+        """
+        self.alone.prepare(run_dir)
+        self.folder = run_dir / FOLDER
+        self.folder.mkdir(exist_ok=True)
+        if not (self.folder / "weights.safetensors").exists():
+            yield from self._trained(self.folder)
+        if self.params.latency is not None:
+            self.table = self._latency_table(self.folder / "latency.csv")
+
+    def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
+        if candidate.budget is not None:
+            return self.alone.evaluate(candidate, seed)
+        alone, hardware = self.alone, self.alone.hardware
+        torch.set_num_threads(hardware.threads)
+        if hardware.device == "cuda":
+            torch.use_deterministic_algorithms(True, warn_only=True)
+        values = dict(self.cheap(candidate.genome))
+        data = resident(alone.data, torch.device(hardware.device))
+        try:
+            shared = self._shared()
+            found = score(
+                self.space, shared, candidate.genome, self._arguments, data, self.params, hardware
+            )
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            message = "out of memory"
+            return Evaluation(
+                candidate, values, Status.OUT_OF_MEMORY, message=message, deterministic=False
+            )
+        fixed = self.table is None
+        if not math.isfinite(found["loss"]):
+            message = "the loss with inherited weights is NaN or infinite"
+            return Evaluation(candidate, values, Status.DIVERGED, Cost(), message, fixed)
+        values |= {f"val_{name}": value for name, value in found.items()}
+        return Evaluation(candidate, values, deterministic=fixed)
+
+    def weights_file(self, candidate: Candidate, seed: int) -> Path | None:
+        return self.alone.weights_file(candidate, seed)
+
+    def test(self, genome: Genome, weights: Path, test: Images) -> dict[str, float]:
+        return self.alone.test(genome, weights, test)
+
+    def _check(self, made: Supernet | SlicedSupernet) -> None:
+        if isinstance(made, Supernet):
+            return
+        wanted = f"sampling: {self.params.sampling}" if self.params.sampling != "uniform" else ""
+        wanted = "latency" if self.params.latency is not None else wanted
+        if wanted:
+            raise UserError(
+                f"evaluator.{wanted}: needs genes that choose ops, which those of "
+                f"{self.space.name} do not; allowed: sampling: uniform, and no latency"
+            )
+
+    def _trained(self, folder: Path) -> Iterator[tuple[int, int]]:
+        """Trains the supernet and writes its weights, which say that it is done."""
+        alone = self.alone
+        training = SupernetTraining(
+            self.params,
+            space=self.space,
+            network=alone.network,
+            data=alone.data,
+            hardware=alone.hardware,
+            seed=self.seed,
+        )
+        kept = folder / "checkpoint.pt"
+        if kept.exists():
+            try:
+                state = torch.load(kept, map_location="cpu", weights_only=True)
+                training.load_state_dict(state)
+            except Exception:  # a damaged file raises whatever zip, pickle and torch do
+                log.warning("%s is damaged; the supernet is trained anew", kept)
+                kept.unlink()
+                yield from self._trained(folder)
+                return
+            log.info("the supernet goes on after epoch %d", training.epochs)
+        while not training.done:
+            row = training.epoch()
+            buffer = io.BytesIO()
+            torch.save(training.state_dict(), buffer)
+            write_atomic(kept, buffer.getvalue(), sync=True)
+            self._write_tables(folder, training)
+            log.info("supernet, epoch %(epoch)d: train loss %(train_loss).4f", row)
+            yield training.epochs, self.params.epochs
+        self._write_tables(folder, training)
+        state = training.supernet.state_dict()
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+        aside = folder / "weights.part"
+        try:
+            save_file(weights, aside)
+            aside.chmod(0o644)  # it is made for its owner's eyes alone
+            aside.replace(folder / "weights.safetensors")
+        except (OSError, SafetensorError) as error:  # a full disk
+            raise SearchFailed(f"the supernet's weights cannot be written: {error}") from None
+        kept.unlink()
+
+    def _write_tables(self, folder: Path, training: SupernetTraining) -> None:
+        """From the state alone, so that a kill leaves nothing that differs."""
+        tables.write_table(folder / "curve.csv", training.told.curve, CURVE)
+        tables.write_table(folder / "pool.csv", training.told.pool, POOL)
+
+    def _latency_table(self, path: Path) -> LatencyTable:
+        """Measured once a run; a resume reads what was measured."""
+        if path.exists():
+            rows = pd.read_csv(path, dtype={"gene": str, "choice": str}, keep_default_na=False)
+            return LatencyTable(self.space, rows.to_dict("records"))  # type: ignore[arg-type]  # their keys are text
+        assert self.params.latency is not None
+        shared = self._shared()
+        assert isinstance(shared, Supernet)
+        table = measured(
+            shared,
+            self.alone.data.image_shape,
+            self._arguments,
+            self.params.latency,
+            self.alone.hardware,
+            derive_seed(self.seed, "latency"),
+        )
+        tables.write_table(path, table.rows, LATENCY_COLUMNS)
+        return table
+
+    def _shared(self) -> Supernet | SlicedSupernet:
+        """The trained supernet, on the device; loaded the first time that a process asks."""
+        assert self.folder is not None
+        path = self.folder / "weights.safetensors"
+        name = f"{path} {path.stat().st_mtime_ns}"
+        if name not in _loaded:
+            _loaded.clear()  # one at a time
+            with torch.device("meta"):
+                made = supernet(self.space, **self._arguments)
+            try:
+                weights = load_file(path)
+            except (OSError, SafetensorError) as error:
+                raise SearchFailed(f"{path} cannot be read: {error}") from None
+            made.load_state_dict(weights, assign=True)
+            _loaded[name] = made.to(self.alone.hardware.device)
+        return _loaded[name]
+
+
+_loaded: dict[str, Supernet | SlicedSupernet] = {}

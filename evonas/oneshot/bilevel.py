@@ -1,0 +1,351 @@
+"""What the differentiable methods share: weights and alphas, trained in turn on images apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from itertools import chain, count
+from typing import Annotated, Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from evonas.core import (
+    Candidate,
+    Evaluation,
+    Params,
+    Relaxation,
+    SearchFailed,
+    State,
+    UserError,
+    derive_seed,
+)
+from evonas.data.dataset import DataSet
+from evonas.oneshot.mixture import Alphas, Mixture
+from evonas.oneshot.supernet import Supernet, supernet
+from evonas.strategies._generational import Generational
+from evonas.training.batches import Batches, Resident, ResidentData, resident
+from evonas.training.loop import Hardware, Trainer, out_of_memory, threads, training_loss
+from evonas.training.recipe import Recipe
+from genomes import Genome, SearchSpace
+
+SMALL = 1e-3  # the standard deviation of the first alphas (Liu et al., 2019, in their code)
+
+
+class BilevelParams(Params):
+    """Of the differentiable methods; each adds its own."""
+
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 50
+    """How many epochs the supernet is trained, one a generation. The learning rate's schedule is
+    made for so many, and the search ends after them."""
+    warm_up: Annotated[int, Field(ge=0, le=100_000)] = 0
+    """In how many epochs, from the first, the weights alone are trained, and not the choices."""
+    recipe: Recipe = Recipe(lr=0.025, weight_decay=3e-4, clip=5.0)
+    """How the weights of the supernet are trained; its keys are below."""
+    alpha_lr: Annotated[float, Field(gt=0, le=10)] = 3e-3
+    """The learning rate of the choices' alphas. (The papers have 0.0003, for some 20,000 steps.)"""
+    alpha_weight_decay: Annotated[float, Field(ge=0, le=10)] = 1e-3
+    """How strongly alphas are pulled towards 0."""
+    alpha_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """The share of the training images on which the alphas are trained; the weights are trained on
+    the others."""
+    max_skips: Annotated[int, Field(ge=0, le=10_000)] | None = None
+    """The search ends when the derived genome would have more skip connections than this (DARTS+,
+    Liang et al., 2019, where it is one in the normal cell), but not in the warm-up, when alphas are
+    noise. Without it, it goes on."""
+    proxy: dict[str, int] = Field(default_factory=dict)
+    """Settings of the space that the supernet has instead of the networks': `{channels: 8}` makes
+    it cheaper than what it is to find."""
+
+
+class Bilevel:
+    """A supernet whose weights and alphas are trained in turn, a batch each (Liu et al., 2019,
+    algorithm 1).
+
+    The images are those of the training part, split in two once and for all. Batch norms within the
+    candidates have no scale of their own in the search (the same, appendix A.1), since a weight
+    could be undone by it.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        *,
+        space: SearchSpace,
+        network: Mapping[str, Any],
+        data: DataSet,
+        hardware: Hardware,
+        seed: int,
+    ) -> None:
+        self.params = params
+        self.space = space
+        self.hardware = hardware
+        self.epochs = 0  # done
+        device = torch.device(hardware.device)
+        seeds = [derive_seed(seed, "relaxation", i) for i in range(3)]
+        ends = {"in_channels": data.image_shape[0], "classes": data.classes}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seeds[0])
+            made = supernet(space, **ends, **{**network, **params.proxy})
+            if not isinstance(made, Supernet):
+                raise UserError(
+                    f"strategy.name: {params.name} needs genes that choose ops, which those of "
+                    f"{space.name} do not; allowed: nasbench201, darts, chain, or a space of yours"
+                )
+            self.supernet = made.to(device)
+            self.alphas = {
+                gene: (SMALL * torch.randn(len(choices))).to(device).requires_grad_()
+                for gene, choices in made.ops.items()
+            }
+        if hardware.channels_last:
+            self.supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
+        _freeze_scales(self.supernet)
+        self.generator = torch.Generator().manual_seed(seeds[1])
+        of_weights, of_alphas = _halves(
+            resident(data, device), params.alpha_share, seeds[2] % 2**32, params.recipe.batch_size
+        )
+        self.trainer = Trainer(self.supernet, of_weights, params.recipe, seeds[1], hardware)
+        self.batches = Batches(of_alphas, params.recipe, self.generator, hardware.channels_last)
+        self.optimizer = torch.optim.Adam(
+            list(self.alphas.values()),
+            lr=params.alpha_lr,
+            betas=(0.5, 0.999),
+            weight_decay=params.alpha_weight_decay,
+        )
+
+    def train_epoch(self) -> dict[str, float]:
+        """One epoch of weights, and of alphas after the warm-up.
+
+        Returns:
+            Mean losses of both, nats; the alphas' is NaN in the warm-up.
+
+        Raises:
+            SearchFailed: a loss became NaN or infinite, or memory ran out.
+        """
+        try:
+            with threads(self.hardware.threads):
+                losses = self._epoch()
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            raise SearchFailed(
+                f"the supernet ran out of memory at {self.trainer.batch_size} images a batch; "
+                "allowed: a new run with a smaller strategy.recipe.batch_size, or proxy"
+            ) from None
+        self.epochs += 1
+        return losses
+
+    def derive(self) -> Genome:
+        return self.space.strongest(self.probabilities())
+
+    def probabilities(self) -> dict[str, list[float]]:
+        with torch.no_grad():
+            return {gene: alpha.softmax(dim=0).tolist() for gene, alpha in self.alphas.items()}
+
+    def state_dict(self) -> State:
+        return {
+            "epochs": self.epochs,
+            "trainer": self.trainer.state_dict(),
+            "alphas": {gene: alpha.detach() for gene, alpha in self.alphas.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        self.epochs = state["epochs"]
+        self.trainer.load_state_dict(state["trainer"])
+        with torch.no_grad():
+            for gene, alpha in self.alphas.items():
+                alpha.copy_(state["alphas"][gene])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+
+    def _mixture(self, alphas: Alphas) -> Mixture:
+        """What the supernet computes at a step."""
+        raise NotImplementedError
+
+    def _gradient(
+        self, images: Tensor, labels: Tensor, train: tuple[Tensor, Tensor], lr: float
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        """The alphas' loss on a batch of theirs, and its gradient, one tensor a gene.
+
+        Args:
+            train: the batch, images and labels, that the weights are trained on next.
+            lr: of that step.
+        """
+        loss = self._loss(images, labels, self.alphas)
+        return loss.detach(), gradient(loss, list(self.alphas.values()))
+
+    def _loss(self, images: Tensor, labels: Tensor, alphas: Alphas) -> Tensor:
+        self.supernet.mix(self._mixture(alphas))
+        with self.hardware.autocast():
+            return training_loss(self.supernet(images), labels, self.params.recipe)
+
+    def _epoch(self) -> dict[str, float]:
+        trainer, params = self.trainer, self.params
+        searching = self.epochs >= params.warm_up
+        steps = trainer.epoch_steps
+        total, of_alphas = torch.zeros(()), torch.zeros(())
+        alpha_rows: Iterator[Tensor] = chain.from_iterable(self.batches.epoch() for _ in count())
+        self.supernet.train()
+        for rows in trainer.epoch():
+            trainer.begin(trainer.steps / (steps * params.epochs))
+            images, labels = trainer.batches.load(rows)
+            if searching:
+                lr = trainer.optimizer.param_groups[0]["lr"]
+                batch = self.batches.load(next(alpha_rows))
+                loss, gradients = self._gradient(*batch, (images, labels), lr)
+                for alpha, slope in zip(self.alphas.values(), gradients, strict=True):
+                    alpha.grad = slope
+                self.optimizer.step()
+                of_alphas += loss.cpu()
+            fixed = {gene: alpha.detach() for gene, alpha in self.alphas.items()}
+            self.supernet.mix(self._mixture(fixed))
+            total += trainer.backward(images, labels).cpu()
+            trainer.end()
+        losses = {"train_loss": total.item() / steps}
+        losses["alpha_loss"] = of_alphas.item() / steps if searching else math.nan
+        if not math.isfinite(losses["train_loss"]) or (
+            searching and not math.isfinite(losses["alpha_loss"])
+        ):
+            raise SearchFailed(
+                f"the supernet's loss became NaN or infinite in epoch {self.epochs + 1}; "
+                "allowed: a new run with a lower strategy.recipe.lr"
+            )
+        return losses
+
+
+class Relaxed(Generational):
+    """A relaxation as a strategy: a generation is an epoch, and asks for the genome that would be
+    derived after it, so that its true quality is seen to move.
+    """
+
+    TRAINS = True  # on images of its own, which it has to be given
+    TRACES: ClassVar = {
+        "probabilities": ("gene", "choice", "probability"),
+        "relaxation": (
+            *("epoch", "train_loss", "alpha_loss", "entropy", "skips", "skip_share"),
+            "temperature",
+        ),
+    }
+    relaxes: ClassVar[Callable[..., Relaxation]]
+
+    def __init__(
+        self,
+        params: Any,
+        *,
+        network: Mapping[str, Any],
+        data: DataSet,
+        hardware: Hardware,
+        **run: Any,
+    ) -> None:
+        super().__init__(params, **run)
+        self.relaxation = type(self).relaxes(
+            params,
+            space=self.space,
+            network=network,
+            data=data,
+            hardware=hardware,
+            seed=run.get("seed", 0),
+        )
+        self.epochs = 0
+        self._told: dict[str, float] = {}
+
+    def _propose(self) -> list[Candidate]:
+        if self.epochs >= self.params.epochs:
+            return []
+        self._told = dict(self.relaxation.train_epoch())
+        self.epochs += 1
+        genome = self.relaxation.derive()
+        most = self.params.max_skips
+        begun = self.epochs > max(self.params.warm_up, 1)  # before, alphas are noise
+        if most is not None and begun and self._skips(genome)[0] > most:
+            self.epochs = self.params.epochs
+            return []
+        return [Candidate(genome, origin="derived")]
+
+    def _learn(self, evaluations: list[Evaluation]) -> None: ...
+
+    def trace(self) -> dict[str, list[dict[str, Any]]]:
+        """Each choice's probability; losses, a gene's mean entropy, nats, and the derived skips."""
+        probabilities = self.relaxation.probabilities()
+        names = {gene.name: gene.choices for gene in self.space.genes}
+        skips, ops = self._skips(self.relaxation.derive())
+        entropies = [-sum(p * math.log(p) for p in ps if p > 0) for ps in probabilities.values()]
+        return {
+            "probabilities": [
+                {"gene": gene, "choice": choice, "probability": round(p, 6)}
+                for gene, ps in probabilities.items()
+                for choice, p in zip(names[gene], ps, strict=True)
+            ],
+            "relaxation": [
+                {
+                    "epoch": self.epochs,
+                    **{name: round(value, 6) for name, value in self._told.items()},
+                    "entropy": round(sum(entropies) / len(entropies), 6),
+                    "skips": skips,
+                    "skip_share": round(skips / ops, 6) if ops else 0.0,
+                }
+            ],
+        }
+
+    def _skips(self, genome: Genome) -> tuple[int, int]:
+        """How many skip connections a genome has, and how many live ops in all."""
+        relaxed = self.relaxation.probabilities().keys()
+        live = self.space.live(genome)
+        chosen = [
+            self.space.choice(genome, i)
+            for i, gene in enumerate(self.space.genes)
+            if live[i] and gene.name in relaxed
+        ]
+        return sum(choice.startswith(("skip", "identity")) for choice in chosen), len(chosen)
+
+    def _state(self) -> State:
+        # A copy: the search goes on with the tensors that it is made of.
+        return {"epochs": self.epochs, "relaxation": deepcopy(self.relaxation.state_dict())}
+
+    def _restore(self, state: State) -> None:
+        self.epochs = state["epochs"]
+        self.relaxation.load_state_dict(state["relaxation"])
+
+
+def gradient(loss: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Of a loss with respect to tensors, zeros where it does not depend on one."""
+    if not loss.requires_grad:
+        return [torch.zeros_like(tensor) for tensor in tensors]
+    found = torch.autograd.grad(loss, tensors, allow_unused=True)
+    return [
+        torch.zeros_like(tensor) if slope is None else slope
+        for slope, tensor in zip(found, tensors, strict=True)
+    ]
+
+
+def _freeze_scales(network: Supernet) -> None:
+    for mixed in network.mixed_ops().values():
+        for module in mixed.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                for parameter in module.parameters():
+                    parameter.requires_grad_(False)
+
+
+def _halves(
+    data: ResidentData, share: float, seed: int, batch_size: int
+) -> tuple[ResidentData, ResidentData]:
+    """The training images in two parts, the second with `share` of them."""
+    n = len(data.train)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    first = n - round(share * n)
+    if min(first, n - first) < 2:
+        raise UserError(
+            f"strategy.alpha_share: {share:g} of {n} training images leaves a part with fewer than "
+            "2; allowed: more images, or a share nearer to 0.5"
+        )
+
+    def part(rows: Tensor) -> ResidentData:
+        at = rows.to(data.train.labels.device)
+        return replace(data, train=Resident(data.train.images[at], data.train.labels[at]))
+
+    return part(order[:first]), part(order[first:])

@@ -1,0 +1,105 @@
+"""Differentiable architecture search (Liu, Simonyan and Yang, 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from evonas.oneshot.bilevel import Bilevel, BilevelParams, Relaxed, gradient
+from evonas.oneshot.mixture import Alphas, Mixture, softmax
+
+EPSILON = 0.01  # of the finite difference, before it is divided by the gradient's norm (sec. 2.3)
+
+
+class DartsParams(BilevelParams):
+    name: Literal["darts"] = "darts"
+    order: Literal["first", "second"] = "first"
+    """What the alphas' gradient takes the weights for: as they are (`first`), or as the next step
+    would leave them (`second`), which takes about three times as long."""
+
+
+class DartsRelaxation(Bilevel):
+    """All ops of a gene are computed, and weighted by softmax(alpha).
+
+    Differs from the paper: there is no op `none` in the space `darts`, batch norm does not follow
+    poolings, the step that the second order looks ahead to is one without momentum and weight
+    decay, as in the paper's equations, and momentum is Nesterov's.
+    """
+
+    def _mixture(self, alphas: Alphas) -> Mixture:
+        return softmax(alphas)
+
+    def _gradient(
+        self, images: Tensor, labels: Tensor, train: tuple[Tensor, Tensor], lr: float
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        if self.params.order == "first":
+            return super()._gradient(images, labels, train, lr)
+        return unrolled(
+            lambda: self._loss(*train, self.alphas),
+            lambda: self._loss(images, labels, self.alphas),
+            [p for p in self.supernet.parameters() if p.requires_grad],
+            list(self.alphas.values()),
+            lr,
+        )
+
+
+class Darts(Relaxed):
+    """Weighs all ops of each gene by a softmax of alphas, and trains these by gradient, in turn
+    with the shared weights; the strongest ops make the genome (Liu et al., 2019).
+    """
+
+    Params = DartsParams
+    relaxes = DartsRelaxation
+
+
+def unrolled(
+    train_loss: Callable[[], Tensor],
+    alpha_loss: Callable[[], Tensor],
+    weights: Sequence[Tensor],
+    alphas: Sequence[Tensor],
+    xi: float,
+) -> tuple[Tensor, list[Tensor]]:
+    """The gradient of alpha_loss(w - xi dw train_loss(w, a), a) with respect to a (eq. 7), its
+    Hessian-vector product by a central difference (eq. 8). The weights are as before when it ends.
+
+    Args:
+        train_loss, alpha_loss: of the weights and alphas as they are when called; scalars.
+
+    Returns:
+        The alphas' loss after the step, and a gradient for each of `alphas`.
+    """
+    kept = [w.detach().clone() for w in weights]
+    step = gradient(train_loss(), weights)
+    _move(weights, step, -xi)
+    loss = alpha_loss()
+    both: list[Any] = gradient(loss, [*alphas, *weights])
+    direct, slope = both[: len(alphas)], both[len(alphas) :]
+    norm = torch.sqrt(sum((s.double().square().sum() for s in slope), torch.zeros(()).double()))
+    if norm > 0:
+        epsilon = EPSILON / float(norm)
+        sides = []
+        for sign in (1, -1):
+            _put(weights, kept)
+            _move(weights, slope, sign * epsilon)
+            sides.append(gradient(train_loss(), alphas))
+        direct = [
+            d - xi * (plus - minus) / (2 * epsilon)
+            for d, plus, minus in zip(direct, *sides, strict=True)
+        ]
+    _put(weights, kept)
+    return loss.detach(), direct
+
+
+@torch.no_grad()
+def _move(weights: Sequence[Tensor], along: Sequence[Tensor], by: float) -> None:
+    for weight, direction in zip(weights, along, strict=True):
+        weight.add_(direction, alpha=by)
+
+
+@torch.no_grad()
+def _put(weights: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    for weight, value in zip(weights, values, strict=True):
+        weight.copy_(value)

@@ -1,0 +1,51 @@
+"""Search by Gumbel-softmax sampling of ops (GDAS, Dong and Yang, 2019)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from evonas.oneshot.bilevel import Bilevel, BilevelParams, Relaxed
+from evonas.oneshot.mixture import Alphas, Mixture, gumbel_softmax
+
+Temperature = Annotated[float, Field(gt=0, le=1000)]
+
+
+class GdasParams(BilevelParams):
+    name: Literal["gdas"] = "gdas"
+    temperature: Temperature = 10.0
+    """tau in the first epoch: the higher it is, the more alike the gradients of a gene's choices
+    are."""
+    temperature_end: Temperature = 0.1
+    """tau in the last epoch; in between it changes in a straight line."""
+
+
+class GdasRelaxation(Bilevel):
+    """Of each gene one op is drawn at each step, and it alone is computed.
+
+    Differs from the published code: the ops that are not drawn do not stand in the sum as a
+    constant either, so the gradient is that of the drawn op's weight alone.
+    """
+
+    @property
+    def temperature(self) -> float:
+        params = self.params
+        share = min(self.epochs / max(params.epochs - 1, 1), 1.0)
+        return float(params.temperature + share * (params.temperature_end - params.temperature))
+
+    def train_epoch(self) -> dict[str, float]:
+        temperature = self.temperature
+        return {**super().train_epoch(), "temperature": temperature}
+
+    def _mixture(self, alphas: Alphas) -> Mixture:
+        return gumbel_softmax(alphas, self.temperature, self.generator)
+
+
+class Gdas(Relaxed):
+    """Draws one op for each gene at each step, by Gumbel-softmax, and trains what the draw depends
+    on by gradient, in turn with the shared weights (Dong and Yang, 2019).
+    """
+
+    Params = GdasParams
+    relaxes = GdasRelaxation

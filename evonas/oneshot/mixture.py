@@ -1,0 +1,102 @@
+"""Where the weights of a supernet's ops come from: y = sum_k w_k op_k(x), one sum for each gene.
+
+A mixture has for each gene the choices that are computed, each with its weight. A choice that is
+not in it has weight 0 and is not computed; a gene that is not in it carries nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genomes import Genome, SearchSpace
+
+Weight = Tensor | float
+Mixture = Mapping[str, Sequence[tuple[int, Weight]]]
+Alphas = Mapping[str, Tensor]  # (choices,), a gene
+
+
+def path(space: SearchSpace, genome: Genome) -> Mixture:
+    """The network of one genome: weight 1 for what is live, and nothing else (Guo et al., 2020)."""
+    live = space.live(genome)
+    return {
+        gene.name: ((choice, 1.0),)
+        for gene, choice, alive in zip(space.genes, genome.genes, live, strict=True)
+        if alive
+    }
+
+
+def softmax(alphas: Alphas) -> Mixture:
+    """All ops, w = softmax(alpha) (Liu et al., 2019, eq. 2)."""
+    return {gene: tuple(enumerate(alpha.softmax(dim=0))) for gene, alpha in alphas.items()}
+
+
+def gumbel_softmax(alphas: Alphas, temperature: float, generator: torch.Generator) -> Mixture:
+    """One op a gene, drawn with probability softmax(alpha); its weight is 1, and has the gradient
+    of a softmax.
+
+    h = softmax((log p + g) / temperature), with p = softmax(alpha) and g from Gumbel(0, 1); the op
+    with the largest h is drawn (Dong and Yang, 2019, eq. 3 and 4). The weights of the other ops
+    are 0 and their gradient is left out, since it takes what these ops would have given.
+
+    Args:
+        generator: on the CPU, so that the draws are the same on any device.
+    """
+    mixture = {}
+    for gene, alpha in alphas.items():
+        uniform = torch.rand(alpha.shape, generator=generator, dtype=torch.float64)
+        noise = -torch.log(-torch.log(uniform.clamp_min(1e-30))).to(alpha)
+        soft = ((alpha.log_softmax(dim=0) + noise) / temperature).softmax(dim=0)
+        drawn = int(soft.argmax())
+        mixture[gene] = ((drawn, 1.0 - soft[drawn].detach() + soft[drawn]),)
+    return mixture
+
+
+def dropped(choices: Mapping[str, int], keep: float, rng: np.random.Generator) -> Mixture:
+    """Each op kept with probability `keep`, at least one (path dropout, Bender et al., 2018).
+
+    The kept ones of a gene share a weight of 1, so that what it gives is as large whatever is kept.
+
+    Args:
+        choices: how many each gene has.
+        keep: at least one in so many choices can be kept; a lower probability is taken for that,
+            and then exactly one is.
+    """
+    mixture = {}
+    for gene, count in choices.items():
+        kept = rng.random(count) < _independent(max(keep, 1 / count), count)
+        if not kept.any():
+            kept[rng.integers(count)] = True
+        mixture[gene] = tuple((int(k), 1.0 / int(kept.sum())) for k in np.flatnonzero(kept))
+    return mixture
+
+
+def _independent(keep: float, count: int) -> float:
+    """The probability q to keep each on its own, such that, where none is kept, one drawn of them
+    makes the probability `keep` in all: q + (1 - q)^count / count = keep, by bisection.
+    """
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (
+            (middle, high) if middle + (1 - middle) ** count / count < keep else (low, middle)
+        )
+    return high if keep >= 1 else low
+
+
+def fair(choices: Mapping[str, int], rng: np.random.Generator) -> list[dict[str, int]]:
+    """So many paths that each op of each gene is on as many as any other (FairNAS, Chu et al.,
+    2021, algorithm 1): the ops of a gene in a new order, one a path.
+
+    Genes with fewer choices than the largest begin a new order when one is used up; then some of
+    their ops are on one path more than others.
+    """
+    most = max(choices.values())
+    orders = {}
+    for gene, count in choices.items():
+        rounds = [rng.permutation(count) for _ in range(-(-most // count))]
+        orders[gene] = np.concatenate(rounds)[:most].tolist()
+    return [{gene: order[i] for gene, order in orders.items()} for i in range(most)]

@@ -1,0 +1,266 @@
+"""A controller that writes genomes gene by gene, and learns from what they come to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from evonas import pareto
+from evonas.core import Candidate, Evaluation, Params, State, UserError, derive_seed, violation
+from evonas.pareto import Array
+from evonas.strategies._generational import TRIES, Generational
+from genomes import Genome
+
+Positive = Annotated[float, Field(gt=0, le=1000)]
+
+
+class ControllerParams(Params):
+    name: Literal["controller"] = "controller"
+    population: Annotated[int, Field(ge=1, le=100_000)] = 5
+    """How many genomes the controller writes in each generation, of which it then learns."""
+    units: Annotated[int, Field(ge=1, le=10_000)] = 64
+    """How many units its LSTM has, and how many numbers stand for a choice that it reads."""
+    lr: Annotated[float, Field(gt=0, le=10)] = 0.02
+    """The learning rate, of Adam."""
+    entropy: Annotated[float, Field(ge=0, le=100)] = 0.05
+    """How much the entropy of its choices, nats a gene, counts beside the reward, which is told in
+    standard deviations. The more, the longer it tries other choices."""
+    baseline_decay: Annotated[float, Field(ge=0, lt=1)] = 0.8
+    """How much the rewards of earlier generations count in the moving average that a reward is
+    compared with."""
+    temperature: Positive = 1.0
+    """What logits are divided by: above 1, choices are more alike."""
+    tanh_constant: Positive | None = None
+    """Without it, logits are as they are. With it, they stay within this, so that no choice is ever
+    all but ruled out."""
+    unseen: bool = True
+    """Whether genomes whose network has been asked for are written again, up to 20 times."""
+    reward: dict[str, float] | None = None
+    """With several objectives, what the reward is: the product of the objectives named, each to the
+    power given, such as `{accuracy: 1, latency_ms: -0.07}`. Without it, the place within the
+    generation, by front and crowding distance."""
+
+
+class Policy(nn.Module):
+    """An LSTM that chooses gene after gene, having read the choice before (Zoph and Le, 2017).
+
+    Each gene has an output layer of its own, and an embedding of its choices for the next to read.
+    """
+
+    def __init__(
+        self, choices: Sequence[int], units: int, temperature: float, tanh_constant: float | None
+    ) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.tanh_constant = tanh_constant
+        self.start = nn.Parameter(torch.zeros(units))
+        self.cell = nn.LSTMCell(units, units)
+        self.heads = nn.ModuleList(nn.Linear(units, count) for count in choices)
+        self.embeddings = nn.ModuleList(nn.Embedding(count, units) for count in choices)
+
+    def forward(self, n: int, choose: Any) -> tuple[Tensor, list[Tensor]]:
+        """Writes n genomes.
+
+        Args:
+            choose: from the gene's number and the probabilities of its choices, (n, choices), to
+                those chosen, (n,).
+
+        Returns:
+            The log-probability of each genome, (n,), and for each gene the log-probabilities of
+            its choices, (n, choices).
+        """
+        read = self.start.expand(n, -1)
+        hidden: tuple[Tensor, Tensor] | None = None
+        total = torch.zeros(n, dtype=read.dtype)
+        steps = []
+        for gene, (head, embedding) in enumerate(zip(self.heads, self.embeddings, strict=True)):
+            hidden = self.cell(read, hidden)
+            logits = head(hidden[0]) / self.temperature
+            if self.tanh_constant is not None:
+                logits = self.tanh_constant * torch.tanh(logits)
+            logs = logits.log_softmax(dim=1)
+            chosen = choose(gene, logs)
+            total = total + logs.gather(1, chosen[:, None])[:, 0]
+            read = embedding(chosen)
+            steps.append(logs)
+        return total, steps
+
+
+class Controller(Generational):
+    """An LSTM writes a generation of genomes, gene by gene, and REINFORCE makes those likelier that
+    came to more than the moving average (Zoph and Le, 2017; Pham et al., 2018).
+
+    The gradient is that of sum_t log pi(a_t | s_t) (R - b), b the moving average, with a bonus for
+    entropy. Rewards are R = -loss with one objective. So that `lr` means the same whatever their
+    unit, R - b is divided by a moving root mean square of itself, which differs from the papers. An
+    infeasible network counts for less than the least reward so far, by how much it violates, and
+    a failed one for less than those.
+    """
+
+    Params = ControllerParams
+    TRACES: ClassVar = {
+        "probabilities": ("gene", "choice", "probability"),
+        "controller": ("reward", "baseline", "entropy"),
+    }
+
+    def __init__(self, params: ControllerParams, **run: Any) -> None:
+        super().__init__(params, **run)
+        self._powers = _powers(params.reward, [objective.name for objective in self.objectives])
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(run.get("seed", 0), "controller"))
+            # In double precision, processors differ by too little to change a draw.
+            self.policy = Policy(
+                self.space.choices, params.units, params.temperature, params.tanh_constant
+            ).double()
+        self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=params.lr)
+        self.baseline: float | None = None
+        self.spread = 0.0  # the moving mean of (R - b)^2
+        self.least: float | None = None  # of the rewards of feasible networks
+        self.most: float | None = None
+        self._trace: dict[str, list[dict[str, Any]]] = {}
+
+    def _propose(self) -> list[Candidate]:
+        n = self.params.population
+        genes = self._write(n)
+        found: list[Genome] = []
+        for row in genes:
+            genome = Genome(self.space.name, tuple(row))
+            tries = TRIES if self.params.unseen else 1
+            while not self._is_new(genome) and tries > 1:
+                genome = Genome(self.space.name, tuple(self._write(1)[0]))
+                tries -= 1
+            found.append(genome)
+        return [Candidate(genome, origin="controller") for genome in found]
+
+    def _learn(self, evaluations: list[Evaluation]) -> None:
+        genes = torch.tensor([e.candidate.genome.genes for e in evaluations])
+        rewards = self._rewards(evaluations)
+        advantages = torch.from_numpy(self._advantages(rewards))
+        logs, steps = self.policy(len(evaluations), lambda gene, _: genes[:, gene])
+        entropies = torch.stack([-(each.exp() * each).sum(dim=1) for each in steps])
+        loss = -(advantages * logs).mean() - self.params.entropy * entropies.mean(dim=1).sum()
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self._note(rewards, steps, float(entropies.detach().mean()))
+
+    def trace(self) -> dict[str, list[dict[str, Any]]]:
+        """Of the generation told of last: each choice's probability, the mean over its genomes, and
+        the mean reward, the moving average and the mean entropy of a gene, nats.
+        """
+        return self._trace
+
+    @torch.no_grad()
+    def _write(self, n: int) -> list[list[int]]:
+        """Genes of n genomes, drawn from the policy."""
+        drawn: list[Tensor] = []
+
+        def draw(_: int, logs: Tensor) -> Tensor:
+            below = logs.exp().cumsum(dim=1)
+            at = torch.from_numpy(self.rng.random(n))[:, None] * below[:, -1:]
+            drawn.append((at >= below).sum(dim=1).clamp(max=logs.shape[1] - 1))
+            return drawn[-1]
+
+        self.policy(n, draw)
+        genes: list[list[int]] = torch.stack(drawn, dim=1).tolist()
+        return genes
+
+    def _rewards(self, evaluations: Sequence[Evaluation]) -> Array:
+        """(n,), the more the better."""
+        n = len(evaluations)
+        if len(self.objectives) > 1 and self._powers is None:
+            ranks = pareto.preference(evaluations, self.objectives, self.constraints)
+            return 1.0 - ranks / max(int(ranks.max()), 1)
+        tiers = np.array([pareto.tier(e, self.objectives) for e in evaluations])
+        rewards = np.zeros(n)
+        feasible = tiers == pareto.FEASIBLE
+        if self._powers is None:
+            losses = pareto.losses(evaluations, self.objectives)[:, 0]
+            rewards[feasible] = -losses[feasible]
+        else:
+            for i in np.flatnonzero(feasible).tolist():
+                values = evaluations[i].values
+                powers = [(values[name], power) for name, power in self._powers.items()]
+                feasible[i] = all(value > 0 for value, _ in powers)
+                if feasible[i]:
+                    rewards[i] = np.prod([value**power for value, power in powers])
+        if feasible.any():
+            low, high = float(rewards[feasible].min()), float(rewards[feasible].max())
+            self.least = low if self.least is None else min(low, self.least)
+            self.most = high if self.most is None else max(high, self.most)
+        least = self.least or 0.0
+        span = ((self.most or 0.0) - least) or 1.0
+        for i in np.flatnonzero(~feasible).tolist():
+            share = 1.0
+            if tiers[i] == pareto.INFEASIBLE:
+                amount = violation(evaluations[i].values, self.constraints)
+                share = amount / (1 + amount)
+            rewards[i] = least - span * share
+        return rewards
+
+    def _advantages(self, rewards: Array) -> Array:
+        """(R - b) over its moving root mean square; then both averages move on."""
+        mean, decay = float(rewards.mean()), self.params.baseline_decay
+        before = mean if self.baseline is None else self.baseline
+        advantages = rewards - before
+        square = float((advantages**2).mean())
+        first = self.baseline is None
+        self.spread = square if first else decay * self.spread + (1 - decay) * square
+        self.baseline = mean if first else decay * before + (1 - decay) * mean
+        return np.asarray(advantages / (self.spread**0.5 or 1.0))
+
+    def _note(self, rewards: Array, steps: Sequence[Tensor], entropy: float) -> None:
+        rows = [
+            {"gene": gene.name, "choice": choice, "probability": round(p, 6)}
+            for gene, logs in zip(self.space.genes, steps, strict=True)
+            for choice, p in zip(
+                gene.choices, logs.detach().exp().mean(dim=0).tolist(), strict=True
+            )
+        ]
+        assert self.baseline is not None
+        numbers = {"reward": float(rewards.mean()), "baseline": self.baseline, "entropy": entropy}
+        told = {name: round(value, 6) for name, value in numbers.items()}
+        self._trace = {"probabilities": rows, "controller": [told]}
+
+    def _state(self) -> State:
+        optimizer = self.optimizer.state_dict()["state"]
+        return {
+            "policy": {name: t.clone() for name, t in self.policy.state_dict().items()},
+            "optimizer": {
+                str(number): {name: t.clone() for name, t in slots.items()}
+                for number, slots in optimizer.items()
+            },
+            "baseline": self.baseline,
+            "spread": self.spread,
+            "least": self.least,
+            "most": self.most,
+        }
+
+    def _restore(self, state: State) -> None:
+        self.policy.load_state_dict(state["policy"])
+        slots = {
+            int(number): {name: t.clone() for name, t in each.items()}
+            for number, each in state["optimizer"].items()
+        }
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+        self.baseline, self.spread = state["baseline"], state["spread"]
+        self.least, self.most = state["least"], state["most"]
+
+
+def _powers(reward: dict[str, float] | None, objectives: Sequence[str]) -> dict[str, float] | None:
+    if reward is None:
+        return None
+    for name in reward:
+        if name not in objectives:
+            raise UserError(
+                f"strategy.reward.{name}: is no objective; allowed: {', '.join(objectives)}"
+            )
+    if not reward:
+        raise UserError("strategy.reward: is empty; allowed: objectives and their powers")
+    return dict(reward)
