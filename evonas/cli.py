@@ -15,6 +15,7 @@ import typer
 
 from evonas import __version__, config, plugins, registry
 from evonas.core import SearchFailed, UserError
+from evonas.records.folder import check_run_folder
 from genomes import library
 
 if TYPE_CHECKING:
@@ -275,6 +276,40 @@ def compare(
         comparison.write(out)
         typer.echo(comparison.text())
         typer.echo(f"\ntables and figures are in {out}", err=True)
+
+
+@app.command()
+def rank(
+    run_dir: RunDir,
+    sample: Annotated[
+        int, typer.Option(min=3, metavar="N", help="How many networks, drawn at random.")
+    ] = 50,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Of a training; as finalists have, if not given.")
+    ] = None,
+    workers: Workers = None,
+    plugin: Plugin = None,
+) -> None:
+    """Holds a supernet's scores against training each network alone; goes on if killed."""
+    with _reported():
+        check_run_folder(run_dir)
+        plugins.allow_recorded(run_dir, plugin or ())
+        from evonas.display import counter
+        from evonas.report.rank import Ranking
+
+        try:
+            with (
+                Ranking(run_dir, sample, epochs=epochs, workers=workers) as ranking,
+                counter("networks scored and trained") as told,
+            ):
+                for count in ranking:
+                    told(count, ranking.count)
+                text = ranking.finish()
+        except KeyboardInterrupt:
+            typer.echo("interrupted; what is done is kept; go on with the same command", err=True)
+            raise typer.Exit(130) from None
+        typer.echo(text)
+        _draw_if_possible(run_dir)
 
 
 @app.command()

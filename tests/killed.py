@@ -16,12 +16,17 @@ from typing import Any
 
 from evonas import cli
 from evonas.evaluators import pool, worker
+from evonas.oneshot.training import SupernetTraining
 from evonas.records import checkpoint, journal, run, tables
 
 PLACES = (
     *("in_journal_line", "after_journal_line", "after_evaluations", "after_generations"),
     *("after_fronts", "before_checkpoint", "in_checkpoint", "after_checkpoint"),
 )
+
+
+# Between the writes of a supernet's training.
+SHARED = ("before_epoch", "in_shared_checkpoint", "before_shared_weights", "before_shared_cleaning")
 
 
 def kill() -> None:
@@ -94,6 +99,14 @@ def aim(where: str, n: int) -> None:
         before(Path, "replace", lambda path, *_: step() if "generation-" in path.name else None)
     elif where == "after_checkpoint":
         before(run.RunFolder, "_keep_weights", lambda *_: step())
+    elif where == "before_epoch":
+        before(SupernetTraining, "epoch", lambda *_: step())
+    elif where == "in_shared_checkpoint":
+        before(Path, "replace", lambda path, *_: step() if "checkpoint.pt" in path.name else None)
+    elif where == "before_shared_weights":
+        before(Path, "replace", lambda path, *_: step() if path.name == "weights.part" else None)
+    elif where == "before_shared_cleaning":
+        before(Path, "unlink", lambda path, *_: step() if path.name == "checkpoint.pt" else None)
     else:
         raise ValueError(where)
 
@@ -103,7 +116,7 @@ def note_submissions(notes: Path) -> None:
         if function is worker.work:
             _, candidate, seed, *_ = arguments
             with notes.open("a") as file:
-                file.write(f"{seed} {candidate.budget.text}\n")
+                file.write(f"{seed} {candidate.budget and candidate.budget.text}\n")
 
     before(pool.Workers, "submit", note)
 

@@ -7,7 +7,18 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from evonas.plots import ancestry, cell, cost, curve, dynamics, front, genes, swarm
+from evonas.plots import (
+    ancestry,
+    cell,
+    cost,
+    curve,
+    dynamics,
+    front,
+    genes,
+    policy,
+    supernet,
+    swarm,
+)
 from evonas.plots.cell import draw_cell
 from evonas.plots.style import Drawing, NotYet, save, styled
 from evonas.plots.tables import Tables
@@ -24,8 +35,15 @@ FIGURES: dict[str, Callable[[Tables], Drawing]] = {
     "cell": cell.cell,
     "cost": cost.cost,
 }
-# Of what some strategies alone write, by the table.
-TRACES: dict[str, Callable[[Tables], Drawing]] = {"swarm": swarm.swarm}
+# Of what only some runs have, by the table.
+TRACES: dict[str, tuple[str, Callable[[Tables], Drawing]]] = {
+    "swarm": ("swarm", swarm.swarm),
+    "probabilities": ("probabilities", policy.probabilities),
+    "controller": ("controller", policy.controller),
+    "relaxation": ("relaxation", policy.relaxation),
+    "supernet": ("supernet/curve", supernet.supernet),
+    "rank": ("rank/networks", supernet.rank),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +74,9 @@ def draw(run_dir: Path) -> Drawn:
         makers = {"curve": partial(curve.curve, run_dir)}
     else:
         tables = Tables(run_dir)
-        traces = {name: f for name, f in TRACES.items() if (run_dir / f"{name}.csv").exists()}
+        traces = {
+            name: f for name, (table, f) in TRACES.items() if (run_dir / f"{table}.csv").exists()
+        }
         makers = {name: partial(f, tables) for name, f in (FIGURES | traces).items()}
     folder = run_dir / "figures"
     folder.mkdir(exist_ok=True)

@@ -65,7 +65,7 @@ def ancestry(tables: Tables) -> Drawing:
     winner, first = tables.winner, tables.objectives[0]
     levels = _levels(tables, winner.key)
     if len(levels) < 2:
-        raise NotYet(f"the {winner.word} has no parents, it was drawn at random")
+        raise NotYet(f"the {winner.word} has no parents: it was not bred from others")
     shown = _nearest(levels)
     births = {birth.key: birth for level in levels[:shown] for birth in level}
     left_out = sum(map(len, levels)) - len(births)

@@ -19,9 +19,20 @@ from evonas.records import tables
 from evonas.records.folder import check_run_folder
 from genomes import Gene, SearchSpace
 
-TEXT = ("key", "genes", "parents", "origin", "status", "phase", "position")
+TEXT = (
+    *("key", "genes", "parents", "origin", "status", "phase", "position"),
+    *("gene", "choice", "statistic"),
+)
 FLAGS = ("winner", "from_cache")
-WHOLE = ("generation", "index", "evaluations", "trained", "hits", "distinct")  # and never missing
+WHOLE = (
+    "generation",
+    "index",
+    "epoch",
+    "evaluations",
+    "trained",
+    "hits",
+    "distinct",
+)  # and never missing
 STATUSES = [str(status) for status in Status if status is not Status.OK]
 
 
@@ -99,6 +110,40 @@ class Tables:
     def swarm(self) -> pd.DataFrame:
         """A row a particle and generation, of a particle swarm."""
         return self._read("swarm", ("generation", "particle", "speed", "position"))
+
+    @cached_property
+    def probabilities(self) -> pd.DataFrame:
+        """A row a generation, gene and choice, of a controller or a relaxation."""
+        return self._read("probabilities", ("generation", "gene", "choice", "probability"))
+
+    @cached_property
+    def controller(self) -> pd.DataFrame:
+        return self._read("controller", ("generation", "reward", "baseline", "entropy"))
+
+    @cached_property
+    def relaxation(self) -> pd.DataFrame:
+        losses = ("train_loss", "alpha_loss", "entropy", "skip_share", "temperature")
+        return self._read("relaxation", ("generation", *losses))
+
+    @cached_property
+    def shared_curve(self) -> pd.DataFrame:
+        """A row an epoch of the supernet."""
+        told = ("train_loss", "pool_error", "pool_best", "keep", "temperature", "entropy")
+        return self._read("supernet/curve", ("epoch", *told))
+
+    @cached_property
+    def shared_pool(self) -> pd.DataFrame:
+        """A row a network that was scored after an epoch of the supernet."""
+        return self._read("supernet/pool", ("epoch", "val_error"))
+
+    @cached_property
+    def ranked(self) -> pd.DataFrame:
+        """A row a network that was both scored and trained alone."""
+        return self._read("rank/networks", ("key", "supernet_error", "alone_error"))
+
+    @cached_property
+    def rank_summary(self) -> pd.DataFrame:
+        return self._read("rank/summary", ("statistic", "value", "low", "high"))
 
     @cached_property
     def timings(self) -> pd.DataFrame:

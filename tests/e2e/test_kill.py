@@ -35,12 +35,12 @@ finalists: {top: 2, seeds: 2}
 class Search:
     """The command in a process of its own, and what it leaves behind."""
 
-    def __init__(self, folder: Path, workers: int) -> None:
+    def __init__(self, folder: Path, workers: int, experiment: str = EXPERIMENT) -> None:
         self.folder = folder
         self.run_dir = folder / "run"
         self.workers = workers
         self.notes = folder / "submissions"
-        (folder / "killed.yaml").write_text(EXPERIMENT)
+        (folder / "killed.yaml").write_text(experiment)
 
     def start(self, moment: str = "none") -> subprocess.Popen[bytes]:
         if (self.run_dir / "config.yaml").exists():

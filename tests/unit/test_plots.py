@@ -486,7 +486,7 @@ def test_generation_0_alone_is_drawn(tmp_path: Path) -> None:
     write_run(path, space=SPACE, name="nasbench201", generations=1, population=6, finals=False)
     drawn = plots.draw(path)
     assert set(drawn.skipped) == {"ancestry"}
-    assert "drawn at random" in drawn.skipped["ancestry"]
+    assert "no parents" in drawn.skipped["ancestry"]
 
 
 def test_a_run_that_has_trained_nothing_still_shows_why(run_dir: Path) -> None:

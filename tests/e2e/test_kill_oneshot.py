@@ -1,0 +1,83 @@
+"""Supernets and relaxations killed between any two writes end as those that were not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.test_kill import EXPERIMENT, Search
+from tests.killed import SHARED
+
+SEARCHES = {
+    "darts": "{name: darts, epochs: 4, recipe: {batch_size: 32}}",
+    "gdas": "{name: gdas, epochs: 4, alpha_lr: 0.1, recipe: {batch_size: 32}}",
+    "controller": "{name: controller, population: 3}",
+}
+TABLES = (
+    *("evaluations.csv", "generations.csv", "fronts.csv", "front.csv", "finalists.csv"),
+    *("probabilities.csv", "relaxation.csv", "controller.csv"),
+    *("supernet/curve.csv", "supernet/pool.csv", "supernet/weights.safetensors"),
+)
+
+
+def experiment(strategy: str) -> str:
+    """Few generations of it, and finals of one network."""
+    text = EXPERIMENT.replace("{name: genetic, population: 6, elites: 2}", strategy)
+    text = text.replace("generations: 6", "generations: 4")
+    return text.replace("{top: 2, seeds: 2}", "{top: 1, seeds: 1, budget: {epochs: 1}}")
+
+
+def shared(sampling: str) -> str:
+    text = experiment("{name: nsga2, population: 4}").replace("budget: {epochs: 1}\n", "")
+    settings = f"epochs: 3, sampling: {sampling}, pool: 2, recalibrate: 2"
+    return text.replace("name: train, recipe", f"name: supernet, {settings}, recipe")
+
+
+def left(search: Search) -> dict[str, bytes]:
+    folder = search.run_dir
+    return {name: (folder / name).read_bytes() for name in TABLES if (folder / name).exists()}
+
+
+def undisturbed(folder: Path, text: str) -> dict[str, bytes]:
+    folder.mkdir()
+    search = Search(folder, 1, text)
+    assert search.start().wait(timeout=300) == 0, (folder / "stderr").read_text()
+    return left(search)
+
+
+def killed(folder: Path, text: str, moments: list[str]) -> dict[str, bytes]:
+    folder.mkdir()
+    search = Search(folder, 1, text)
+    for moment in moments:
+        assert search.start(moment).wait(timeout=120) == -9, (folder / "stderr").read_text()
+    assert search.start().wait(timeout=300) == 0, (folder / "stderr").read_text()
+    questions = search.questions()
+    assert len(questions) == len(set(questions)), "something was journaled twice"
+    return left(search)
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_strategy_with_a_model_of_its_own_is_resumed_exactly(name: str, tmp_path: Path) -> None:
+    text = experiment(SEARCHES[name])
+    whole = undisturbed(tmp_path / "whole", text)
+    assert "probabilities.csv" in whole
+    moments = ["before_checkpoint:1", "after_evaluations:1", "in_checkpoint:2"]
+    assert killed(tmp_path / "cut", text, moments) == whole
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        "uniform",
+        *(pytest.param(way, marks=pytest.mark.slow) for way in ("fair", "dropout", "learned")),
+    ],
+)
+def test_a_supernet_is_resumed_exactly(sampling: str, tmp_path: Path) -> None:
+    """At the end of an epoch, and then the search that scores with it."""
+    text = shared(sampling)
+    whole = undisturbed(tmp_path / "whole", text)
+    assert "supernet/weights.safetensors" in whole
+    moments = [f"{place}:{1 + i % 2}" for i, place in enumerate(SHARED[:2])]
+    moments += [f"{place}:1" for place in (*SHARED[2:], "before_checkpoint")]
+    assert killed(tmp_path / "cut", text, moments) == whole

@@ -1,0 +1,328 @@
+"""A supernet's training in all its ways, exact resumes, scores, latency, and the evaluator."""
+
+from __future__ import annotations
+
+import copy
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from evonas import registry
+from evonas.core import Budget, Candidate, SearchFailed, Status, UserError
+from evonas.data.dataset import DataSet, split
+from evonas.data.digits import Digits
+from evonas.evaluators.supernet import SupernetEvaluator, SupernetParams
+from evonas.evaluators.train import TrainEvaluator, TrainParams
+from evonas.networks.decode import decode
+from evonas.oneshot import latency as latencies
+from evonas.oneshot.latency import Latency, LatencyTable
+from evonas.oneshot.supernet import Supernet
+from evonas.oneshot.training import SharedTraining, SupernetTraining, recalibrate
+from evonas.training.batches import resident
+from evonas.training.loop import Hardware
+from evonas.training.recipe import Recipe
+
+WAYS = ("uniform", "fair", "dropout", "learned")
+RECIPE = Recipe(lr=0.05, batch_size=16)
+SIZES: dict[str, dict[str, Any]] = {
+    "nasbench201": {"channels": 4, "cells": 1},
+    "darts": {"channels": 2, "cells": 3},
+    "chain": {"stages": [[4, 2, 1], [8, 2, 2]], "stem": 4},
+    "channels": {"stages": 2, "widths": [4, 8]},
+}
+
+
+@pytest.fixture(scope="module")
+def data() -> DataSet:
+    params = Digits.Params(subset=160)
+    return split(Digits(params), params)[0]
+
+
+def arguments(data: DataSet, space: str) -> dict[str, Any]:
+    settings = registry.load("networks", space).params(**SIZES[space])
+    return {
+        "space": registry.make_space(settings),
+        "network": settings.model_dump(exclude={"name"}),
+        "data": data,
+        "hardware": Hardware(),
+        "seed": 3,
+    }
+
+
+def training(
+    data: DataSet, sampling: str = "uniform", space: str = "nasbench201", **changes: Any
+) -> SupernetTraining:
+    given = {"epochs": 3, "recipe": RECIPE, "pool": 2, "recalibrate": 2, **changes}
+    params = SharedTraining(sampling=sampling, **given)  # type: ignore[arg-type]  # one of the four
+    return SupernetTraining(params, **arguments(data, space))
+
+
+def evaluator(data: DataSet, space: str = "nasbench201", **changes: Any) -> SupernetEvaluator:
+    given = {"epochs": 2, "recipe": RECIPE, "pool": 1, "recalibrate": 2, **changes}
+    return SupernetEvaluator(SupernetParams(**given), **arguments(data, space))
+
+
+def state_of(trained: SupernetTraining) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in trained.supernet.state_dict().items()}
+
+
+@pytest.mark.parametrize("sampling", WAYS)
+def test_a_resume_at_an_epoch_is_exact(data: DataSet, sampling: str) -> None:
+    whole = training(data, sampling)
+    while not whole.done:
+        whole.epoch()
+    for stop in (1, 2):
+        cut = training(data, sampling)
+        for _ in range(stop):
+            cut.epoch()
+        buffer = io.BytesIO()
+        torch.save(cut.state_dict(), buffer)
+        buffer.seek(0)
+        resumed = training(data, sampling)
+        resumed.epoch()  # what it has done before counts for nothing
+        resumed.load_state_dict(torch.load(buffer, weights_only=True))
+        while not resumed.done:
+            resumed.epoch()
+        assert resumed.told == whole.told
+        ours, theirs = state_of(whole), state_of(resumed)
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "space"),
+    [*((way, "nasbench201") for way in WAYS), ("uniform", "channels"), ("fair", "chain")],
+)
+def test_a_supernet_learns(sampling: str, space: str) -> None:
+    params = Digits.Params(subset=900)
+    data = split(Digits(params), params)[0]
+    changes = {"keep_end": 0.5} if sampling == "dropout" else {}
+    trained = training(data, sampling, space, epochs=10, pool=6, recalibrate=10, **changes)
+    while not trained.done:
+        trained.epoch()
+    first, last = trained.told.curve[0], trained.told.curve[-1]
+    assert last["train_loss"] < 0.75 * first["train_loss"]
+    assert last["pool_error"] < 0.8 * first["pool_error"]
+
+
+def test_each_way_tells_what_it_changes(data: DataSet) -> None:
+    rows = {way: [training(data, way).epoch()] for way in WAYS}
+    dropped = training(data, "dropout", keep=0.9, keep_end=0.3)
+    rows["dropout"] = [dropped.epoch() for _ in range(3)]
+    assert [row["keep"] for row in rows["dropout"]] == pytest.approx([0.9, 0.6, 0.3])
+    assert rows["learned"][0]["temperature"] == 5.0
+    assert 0 < rows["learned"][0]["entropy"] <= math.log(5) + 1e-6
+    assert "keep" not in rows["uniform"][0]
+    assert len(dropped.told.pool) == 6
+    assert {row["epoch"] for row in dropped.told.pool} == {1, 2, 3}
+
+
+def test_a_fair_step_trains_every_op_once(data: DataSet) -> None:
+    trained = training(data, "fair")
+    assert isinstance(trained.supernet, Supernet)
+    counts: dict[tuple[str, int], int] = {}
+    for mixed in trained.supernet.mixed_ops().values():
+        for k, op in enumerate(mixed.ops):
+            key = (mixed.gene, k)
+            op.register_forward_hook(
+                lambda *_, key=key: counts.__setitem__(key, counts.get(key, 0) + 1)
+            )
+    for _ in trained._paths(1.0):
+        trained.supernet(torch.zeros(2, 1, 8, 8))
+    # From the input, so always live unless what follows is not: at most once each, at each place.
+    assert {count for (gene, _), count in counts.items() if gene == "0>3"} == {3}
+    assert max(counts.values()) <= 3
+
+
+@pytest.mark.parametrize("space", SIZES)
+def test_a_score_leaves_the_supernet_as_it_is_and_is_always_the_same(
+    data: DataSet, space: str
+) -> None:
+    trained = training(data, "uniform", space)
+    trained.epoch()
+    before = state_of(trained)
+    genome = trained.space.sample(np.random.default_rng(0))
+    first = trained.score(genome)
+    trained.supernet.take(trained.space.sample(np.random.default_rng(1)))
+    assert trained.score(genome) == first
+    after = state_of(trained)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert 0 <= first["error"] <= 1
+
+
+def test_recalibrated_statistics_are_those_of_the_training_images(data: DataSet) -> None:
+    images = resident(data, torch.device("cpu"))
+    space = registry.make_space(registry.load("networks", "nasbench201").params())
+    network = decode(space, space.parse("1-1-1-1-1-1"), in_channels=1, channels=4, cells=1)
+    stem: Any = network.stem  # a convolution, then a batch norm
+    n = len(images.train)
+    recalibrate(network, images, n, 1, Hardware())
+    seen = stem[0](images.normalised(images.train.images))
+    torch.testing.assert_close(stem[1].running_mean, seen.mean(dim=(0, 2, 3)))
+    torch.testing.assert_close(stem[1].running_var, seen.var(dim=(0, 2, 3)))
+    assert stem[1].momentum == 0.1
+    kept = copy.deepcopy(network.state_dict())
+    recalibrate(network, images, 16, 0, Hardware())
+    assert all(torch.equal(t, kept[name]) for name, t in network.state_dict().items())
+
+
+def test_a_recalibrated_score_is_better_than_one_that_is_not(data: DataSet) -> None:
+    """Statistics that all paths have moved fit none."""
+    params = Digits.Params(subset=900)
+    more = split(Digits(params), params)[0]
+    trained = training(more, epochs=6, recalibrate=10)
+    for _ in range(6):
+        trained.epoch()
+    genomes = [trained.space.parse(text) for text in ("3-3-3-1-3-3", "1-4-2-3-1-1", "2-1-3-1-0-2")]
+    losses = {}
+    for batches in (0, 10):
+        trained.params = trained.params.model_copy(update={"recalibrate": batches})
+        losses[batches] = sum(trained.score(genome)["loss"] for genome in genomes)
+    assert losses[10] < losses[0]
+
+
+def test_mistakes_are_told_before_anything_is_trained(data: DataSet) -> None:
+    with pytest.raises(UserError, match=r"evaluator\.sampling: fair: needs genes that choose ops"):
+        evaluator(data, "channels", sampling="fair")
+    with pytest.raises(UserError, match=r"evaluator\.latency: needs genes that choose ops"):
+        evaluator(data, "channels", latency=Latency())
+    with pytest.raises(ValueError, match=r"keep_end: up to keep, 0\.5"):
+        SharedTraining(sampling="dropout", keep=0.5, keep_end=0.9)
+
+
+def test_a_loss_that_is_nan_ends_the_run(data: DataSet) -> None:
+    trained = training(data)
+    with torch.no_grad():
+        for parameter in trained.supernet.parameters():
+            parameter.fill_(math.nan)
+    with pytest.raises(SearchFailed, match=r"epoch 1; allowed: .* lower evaluator\.recipe\.lr"):
+        trained.epoch()
+
+
+def test_a_lack_of_memory_ends_the_run(data: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = training(data)
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(trained, "_epoch", full)
+    with pytest.raises(SearchFailed, match="out of memory at 16 images"):
+        trained.epoch()
+
+
+def test_prepared_once_it_is_not_trained_again(data: DataSet, tmp_path: Path) -> None:
+    first = evaluator(data)
+    assert list(first.epochs(tmp_path)) == [(1, 2), (2, 2)]
+    folder = tmp_path / "supernet"
+    assert {file.name for file in folder.iterdir()} == {
+        "weights.safetensors",
+        "curve.csv",
+        "pool.csv",
+    }
+    written = (folder / "weights.safetensors").stat().st_mtime_ns
+    again = evaluator(data)
+    assert list(again.epochs(tmp_path)) == []
+    assert (folder / "weights.safetensors").stat().st_mtime_ns == written
+    candidate = Candidate(again.space.parse("3-0-3-1-0-1"))
+    assert first.evaluate(candidate, 1).values == again.evaluate(candidate, 2).values
+
+
+def test_a_supernet_that_was_cut_short_ends_as_the_whole(data: DataSet, tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    for folder in (whole, cut):
+        folder.mkdir()
+    evaluator(data, epochs=4).prepare(whole)
+    for _ in range(3):
+        steps = evaluator(data, epochs=4).epochs(cut)
+        next(steps, None)
+        steps.close()
+    evaluator(data, epochs=4).prepare(cut)
+    for name in ("weights.safetensors", "curve.csv", "pool.csv"):
+        assert (cut / "supernet" / name).read_bytes() == (whole / "supernet" / name).read_bytes()
+
+
+def test_a_damaged_checkpoint_is_begun_anew(data: DataSet, tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    for folder in (whole, cut):
+        folder.mkdir()
+    evaluator(data).prepare(whole)
+    steps = evaluator(data).epochs(cut)
+    next(steps)
+    steps.close()
+    kept = cut / "supernet" / "checkpoint.pt"
+    kept.write_bytes(kept.read_bytes()[:100])
+    evaluator(data).prepare(cut)
+    name = "supernet/weights.safetensors"
+    assert (cut / name).read_bytes() == (whole / name).read_bytes()
+
+
+@pytest.mark.parametrize("space", SIZES)
+def test_a_candidate_is_scored_and_a_finalist_trained(
+    data: DataSet, tmp_path: Path, space: str
+) -> None:
+    ours = evaluator(data, space, alone=Recipe(lr=0.1, batch_size=32))
+    ours.prepare(tmp_path)
+    genome = ours.space.canonical(ours.space.sample(np.random.default_rng(2)))
+    scored = ours.evaluate(Candidate(genome), 5)
+    assert scored.status is Status.OK
+    assert set(scored.values) == set(ours.metrics)
+    given = arguments(data, space)
+    del given["seed"]
+    alone = TrainEvaluator(TrainParams(recipe=Recipe(lr=0.1, batch_size=32)), **given)
+    alone.prepare(tmp_path)
+    budget = Budget(steps=3)
+    finalist = Candidate(genome, budget=budget)
+    assert ours.evaluate(finalist, 5).values == alone.evaluate(finalist, 5).values
+    assert ours.cheap(genome) == alone.cheap(genome)
+    file = ours.weights_file(finalist, 5)
+    assert file is not None
+    assert file.exists()
+    assert ours.weights_file(Candidate(genome), 5) is None
+
+
+def test_latency_is_the_sum_of_the_live_ops_and_the_rest() -> None:
+    space = registry.make_space(registry.load("networks", "nasbench201").params())
+    rows = [
+        {"place": p, "gene": "0>3", "choice": "nor_conv_3x3", "milliseconds": 2.0} for p in "ab"
+    ]
+    rows += [{"place": "c", "gene": "0>1", "choice": "nor_conv_1x1", "milliseconds": 9.0}]
+    rows += [{"place": "", "gene": "", "choice": "", "milliseconds": 0.5}]
+    table = LatencyTable(space, rows)
+    assert table.latency(space.parse("0-0-0-3-0-0")) == 4.5
+    assert table.latency(space.parse("2-0-0-3-0-0")) == 4.5, "0>1 leads nowhere"
+    assert table.latency(space.parse("2-0-0-3-1-0")) == 13.5
+
+
+def test_latency_is_measured_once_a_run_and_known_without_scoring(
+    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(np.arange(0.0, 1e6, 0.001))  # each op takes a millisecond
+    monkeypatch.setattr(latencies.time, "perf_counter", lambda: next(clock))
+    ours = evaluator(data, latency=Latency(repeats=2))
+    assert ours.metrics[-1] == "latency_ms"
+    ours.prepare(tmp_path)
+    genome = ours.space.parse("3-0-0-0-1-0")  # two live ops in each of three cells
+    assert ours.cheap(genome)["latency_ms"] == pytest.approx(6.0 + 0.0, abs=1e-6)
+    frame = pd.read_csv(tmp_path / "supernet" / "latency.csv")
+    assert len(frame) == 3 * 6 * 5 + 1
+    assert frame["milliseconds"].iloc[:-1].to_numpy() == pytest.approx(1.0)
+    written = (tmp_path / "supernet" / "latency.csv").read_bytes()
+    again = evaluator(data, latency=Latency(repeats=2))
+    again.prepare(tmp_path)
+    assert (tmp_path / "supernet" / "latency.csv").read_bytes() == written
+    assert again.cheap(genome) == ours.cheap(genome)
+    scored = again.evaluate(Candidate(genome), 0)
+    assert not scored.deterministic, "the clock has a say"
+
+
+def test_latency_grows_with_what_is_computed(data: DataSet, tmp_path: Path) -> None:
+    """By the clock, but with a wide margin: six 3x3 convolutions a cell, and six skips."""
+    ours = evaluator(data, latency=Latency(batch=16, repeats=5))
+    ours.prepare(tmp_path)
+    slow, fast = (ours.space.parse("-".join([op] * 6)) for op in "31")
+    assert ours.cheap(slow)["latency_ms"] > 1.5 * ours.cheap(fast)["latency_ms"]
