@@ -200,6 +200,8 @@ def _strategy(
     params = config.component("strategy", "strategies", dict(wanted)).anchored(Path.cwd())
     plugins.allow(params.own_files())  # the caller's own program names them
     loaded = registry.load("strategies", config.component_name(params))
+    if getattr(loaded, "TRAINS", False):
+        raise UserError(f"strategy.name: {config.on_images(config.component_name(params))}")
     made: Strategy = loaded(
         params, space=space, objectives=objectives, constraints=constraints, seed=seed
     )

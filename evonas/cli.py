@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -15,7 +15,6 @@ import typer
 
 from evonas import __version__, config, plugins, registry
 from evonas.core import SearchFailed, UserError
-from evonas.records.folder import check_run_folder
 from genomes import library
 
 if TYPE_CHECKING:
@@ -285,31 +284,36 @@ def rank(
         int, typer.Option(min=3, metavar="N", help="How many networks, drawn at random.")
     ] = 50,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Of a training; as finalists have, if not given.")
+        int | None,
+        typer.Option(
+            min=1, max=100_000, metavar="E", help="Of a training; finalists.budget if not given."
+        ),
     ] = None,
     workers: Workers = None,
     plugin: Plugin = None,
 ) -> None:
-    """Holds a supernet's scores against training each network alone; goes on if killed."""
+    """Holds a supernet's scores against stand-alone training; goes on if killed.
+
+    For a run with the evaluator supernet. Draws networks at random, scores each with the shared
+    weights, trains each alone, and tells how well the two orders agree.
+    """
     with _reported():
-        check_run_folder(run_dir)
         plugins.allow_recorded(run_dir, plugin or ())
         from evonas.display import counter
         from evonas.report.rank import Ranking
 
-        try:
-            with (
-                Ranking(run_dir, sample, epochs=epochs, workers=workers) as ranking,
-                counter("networks scored and trained") as told,
-            ):
+        folder = run_dir / "rank"
+        with (
+            _interruptible(folder, again="the same command"),
+            Ranking(run_dir, sample, epochs=epochs, workers=workers) as ranking,
+        ):
+            told_as = f"{ranking.experiment.name}: {len(ranking.genomes)} networks"
+            typer.echo(f"{told_as}, {ranking.budget.text}, in {folder}", err=True)
+            with counter(told_as) as told:
                 for count in ranking:
                     told(count, ranking.count)
-                text = ranking.finish()
-        except KeyboardInterrupt:
-            typer.echo("interrupted; what is done is kept; go on with the same command", err=True)
-            raise typer.Exit(130) from None
-        typer.echo(text)
-        _draw_if_possible(run_dir)
+            typer.echo(ranking.finish())
+        _draw_if_possible(run_dir, only=("rank",))
 
 
 @app.command()
@@ -410,11 +414,12 @@ def list_(
             raise UserError(registry.unknown("kind", kind, list(KINDS)))
         for each in KINDS if kind is None else (kind,):
             if each == "metrics":
-                names = [
-                    f"{name}{'' if evaluator == 'train' else f' (evaluator {evaluator})'}"
-                    for evaluator in ["train", *sorted({*registry.names("evaluators")} - {"train"})]
-                    for name in registry.load("evaluators", evaluator).METRICS
-                ]
+                known: dict[str, str] = {}
+                for evaluator in ("train", *registry.names("evaluators")):
+                    for name in registry.load("evaluators", evaluator).METRICS:
+                        only = "" if evaluator == "train" else f" (evaluator {evaluator})"
+                        known.setdefault(name, f"{name}{only}")
+                names = list(known.values())
             elif each == "genomes":
                 told = library.library().values()
                 names = [cell.name for cell in told]
@@ -456,11 +461,11 @@ def _search(going: Run) -> None:
     _draw_if_possible(going.path)
 
 
-def _draw(run_dir: Path) -> None:
+def _draw(run_dir: Path, only: Collection[str] = ()) -> None:
     """Draws the figures, and says in a line each what is there and what could not be drawn."""
     from evonas import plots
 
-    drawn = plots.draw(run_dir)
+    drawn = plots.draw(run_dir, only)
     count = len(drawn.figures)
     typer.echo(f"{drawn.folder}: {count} figure{'' if count == 1 else 's'}")
     for name, reason in drawn.skipped.items():
@@ -479,16 +484,16 @@ def _train(training: FullTraining) -> None:
     _draw_if_possible(training.path)
 
 
-def _draw_if_possible(path: Path) -> None:
+def _draw_if_possible(path: Path, only: Collection[str] = ()) -> None:
     try:
-        _draw(path)
+        _draw(path, only)
     except Exception as error:  # all is done and recorded; only its pictures are missing
         logging.getLogger("evonas").exception("figures")
         typer.echo(f"figures: not drawn: {type(error).__name__}: {error}", err=True)
 
 
 @contextmanager
-def _interruptible(path: Path) -> Iterator[None]:
+def _interruptible(path: Path, again: str = "") -> Iterator[None]:
     """Ctrl-C, or SIGTERM, as schedulers send it, says how to go on."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -499,9 +504,8 @@ def _interruptible(path: Path) -> Iterator[None]:
         lines = told.read_bytes().count(b"\n") if told.exists() else 0
         kept = f"{max(lines - 1, 0)} epochs" if training else f"{lines} answers"
         begun = training or (path / "config.yaml").exists()
-        again = "evonas resume" if begun else "the same command, for"
-        message = f"interrupted; {kept} are kept; go on with: {again} {path}"
-        typer.echo(message, err=True)
+        command = again or f"{'evonas resume' if begun else 'the same command, for'} {path}"
+        typer.echo(f"interrupted; {kept} are kept; go on with: {command}", err=True)
         raise typer.Exit(130) from None
 
 

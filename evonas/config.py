@@ -322,8 +322,8 @@ def _check_together(experiment: Experiment) -> None:
         _check_budgets(experiment)
     strategy = registry.load("strategies", component_name(experiment.strategy))
     if getattr(strategy, "TRAINS", False) and experiment.data is None:
-        name = component_name(experiment.strategy)
-        raise UserError(f"strategy.name: {name} trains on images; allowed: it, with `data`")
+        raise UserError(f"strategy.name: {on_images(component_name(experiment.strategy))}")
+    _check_shared(experiment, evaluator, strategy)
     if experiment.cache is not None and not hasattr(evaluator, "identity"):
         name = component_name(experiment.evaluator)
         raise UserError(
@@ -353,6 +353,23 @@ def _check_together(experiment: Experiment) -> None:
         raise UserError(f"data: {error}") from None
     except OSError as error:  # a name too long, a folder that may not be read
         raise UserError(f"data.path: {error}; allowed: a path that can be read") from None
+
+
+def on_images(strategy: str) -> str:
+    """That a strategy trains on images, where there are none."""
+    return f"{strategy} trains on images; allowed: in an experiment that has `data`"
+
+
+def _check_shared(experiment: Experiment, evaluator: Any, strategy: Any) -> None:
+    """Whether the space has the supernet that an evaluator or a strategy needs."""
+    shares = registry.load("networks", component_name(experiment.space)).shares
+    name = component_name(experiment.space)
+    spaces = "allowed: nasbench201, darts, chain, or a space of yours"
+    if getattr(strategy, "TRAINS", False) and shares != "ops":
+        method = component_name(experiment.strategy)
+        raise UserError(f"space.name: {name} has no ops that {method} can choose from; {spaces}")
+    if getattr(evaluator, "OWN_BUDGET", False) and shares is None:
+        raise UserError(f"space.name: {name} has no supernet; {spaces}, or channels")
 
 
 def _check_budgets(experiment: Experiment) -> None:

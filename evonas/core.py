@@ -327,6 +327,9 @@ class Relaxation(Protocol):
     def probabilities(self) -> Mapping[str, Sequence[float]]:
         """For each gene how likely each of its choices is."""
 
+    def seconds(self) -> float:
+        """What an epoch takes, foreseen from a few steps; it is of no use after that."""
+
     def state_dict(self) -> State: ...
 
     def load_state_dict(self, state: State) -> None: ...

@@ -159,12 +159,16 @@ def show_run(path: Path) -> None:
     timings = read(path / "timings.csv")
     found = timings.get("from_cache", pd.Series(False, timings.index)).astype(bool)
     trained = timings[~found]
+    scored = int((trained["phase"].eq("search") & trained["budget"].isna()).sum())
     seconds = timedelta(seconds=round(trained["seconds"].sum()))
     taken = f"; {found.sum()} more taken from the cache" if found.any() else ""
     say(
         f"cost: {len(evaluations)} evaluations in {generations} generations, "
         f"{int(evaluations['cached'].sum())} answered by an earlier one; "
-        f"{len(trained)} trainings, finalists included, took {seconds} of worker time{taken}"
+        + (f"{scored} scored with shared weights; " if scored else "")
+        + f"{len(trained) - scored} trainings, finalists included"
+        + (", and the scores" if scored else "")
+        + f", took {seconds} of worker time{taken}"
     )
     turned_down = int((evaluations["status"] == "infeasible").sum())
     if turned_down:
@@ -219,17 +223,21 @@ def show_estimate(name: str, foreseen: Estimate) -> None:
     workers = f"{foreseen.workers} worker{'s' if foreseen.workers > 1 else ''}"
     varied = foreseen.generations is None
     generations = "generations, the largest" if varied else f"{foreseen.generations} generations"
+    one = "score" if foreseen.scored else "training"
+    finals = f"{foreseen.final_trainings} {'trainings ' if foreseen.scored else ''}of finalists"
     say(
-        f"{name}: at most {foreseen.trainings} trainings in the search "
-        f"({generations} of {foreseen.population}) "
-        f"and {foreseen.final_trainings} of finalists"
+        f"{name}: at most {foreseen.trainings} {one}s in the search "
+        f"({generations} of {foreseen.population}) and {finals}"
     )
     say(
-        f"a training: {mean:.3g} s ({least:.3g} to {most:.3g} s; {foreseen.measured} networks "
+        f"a {one}: {mean:.3g} s ({least:.3g} to {most:.3g} s; {foreseen.measured} networks "
         f"measured for some steps, {workers} at a time)"
     )
-    search, finals = foreseen.search_time, foreseen.final_time
-    shown = [str(timedelta(seconds=round(s))) for s in (search + finals, search, finals)]
+    if foreseen.shared_seconds:
+        told = timedelta(seconds=round(foreseen.shared_seconds))
+        say(f"weights that all share: {told}, of the search's time, in one process")
+    search, last = foreseen.search_time, foreseen.final_time
+    shown = [str(timedelta(seconds=round(s))) for s in (search + last, search, last)]
     say(f"time: about {shown[0]}: search {shown[1]}, finalists {shown[2]}")
     gigabytes = [n / 1e9 for n in (foreseen.memory, foreseen.worker_memory, foreseen.gpu_memory)]
     say(f"memory: about {gigabytes[0]:.1f} GB: {workers} of {gigabytes[1]:.1f} GB, and the driver")

@@ -50,6 +50,9 @@ class Estimate:
         population: of a generation, the most.
         seconds: of one training of the search, in one of the workers: mean, least, most.
         final_seconds: of one training of a finalist, the mean.
+        scored: whether candidates are scored with shared weights, and not trained; then trainings
+            and seconds are those of scores.
+        shared_seconds: of what is trained for all, a supernet or a relaxation, in the driver.
         worker_memory: of the worker that used most, bytes.
         gpu_memory: the same on its GPU; 0 without.
         measured: networks.
@@ -62,6 +65,8 @@ class Estimate:
     workers: int
     seconds: tuple[float, float, float]
     final_seconds: float
+    shared_seconds: float
+    scored: bool
     worker_memory: int
     driver_memory: int
     gpu_memory: int
@@ -70,7 +75,7 @@ class Estimate:
     @property
     def search_time(self) -> float:
         """Of the search, seconds."""
-        return self.trainings * self.seconds[0] / self.workers
+        return self.shared_seconds + self.trainings * self.seconds[0] / self.workers
 
     @property
     def final_time(self) -> float:
@@ -107,9 +112,17 @@ def estimate(experiment: Experiment) -> Estimate:
     if parts.data is None:
         name = component_name(experiment.evaluator)
         raise UserError(f"the evaluator {name} trains nothing, so there is nothing to estimate")
-    rehearsed = _rehearsed(experiment, parts)
+    relaxed = getattr(parts.strategy, "TRAINS", False)
+    rehearsed = _drawn(parts) if relaxed else _rehearsed(experiment, parts)
     population = max(map(len, rehearsed))
     generations, asked_for = _foreseen(experiment.stop, rehearsed)
+    shared_seconds, scoring = 0.0, None
+    if relaxed:
+        generations = asked_for = min(asked_for, parts.strategy.params.epochs)  # type: ignore[attr-defined]  # it has them
+        shared_seconds += generations * parts.strategy.foreseen()  # type: ignore[attr-defined]
+    if hasattr(parts.evaluator, "foreseen"):
+        of_supernet, scoring = parts.evaluator.foreseen()
+        shared_seconds += of_supernet
     asked = [candidate for generation in rehearsed for candidate in generation]
     feasible = [
         candidate
@@ -122,9 +135,11 @@ def estimate(experiment: Experiment) -> Estimate:
     trainings = min(round(asked_for * share), parts.space.size)
     finals = min(experiment.finalists.top, trainings) * experiment.finalists.seeds
 
-    sample = _spread(feasible, parts.evaluator, max(LEAST, 2 * workers))
+    # Of what scores candidates, what trains finalists is measured.
+    trainer: Evaluator = getattr(parts.evaluator, "alone", parts.evaluator)
+    sample = _spread(feasible, trainer, max(LEAST, 2 * workers))
     with tempfile.TemporaryDirectory(prefix="evonas-") as folder:
-        parts.evaluator.prepare(Path(folder))
+        trainer.prepare(Path(folder))
         pool = Workers(
             Path(folder) / "traces",
             workers,
@@ -134,8 +149,8 @@ def estimate(experiment: Experiment) -> Estimate:
         try:
             warm_up = registry.load("evaluators", component_name(experiment.evaluator)).warm_up
             pool.warm(warm_up)
-            _all_measured(pool, parts.evaluator, sample[:workers], STEPS[0])  # the data get there
-            short, long = (_all_measured(pool, parts.evaluator, sample, n) for n in STEPS)
+            _all_measured(pool, trainer, sample[:workers], STEPS[0])  # the data get there
+            short, long = (_all_measured(pool, trainer, sample, n) for n in STEPS)
         except BrokenProcessPool as error:
             cause = describe(error.__cause__ or error)
             raise SearchFailed(f"a worker died, of a lack of memory perhaps: {cause}") from None
@@ -146,6 +161,8 @@ def estimate(experiment: Experiment) -> Estimate:
         raise SearchFailed(f"no network could be trained: {long[0].message}")
     epoch_steps = len(parts.data.train) // parts.evaluator.batch_size
     searched = [_seconds(a, b, experiment.budget, epoch_steps) for a, b in pairs]
+    if scoring is not None:
+        searched = [scoring]
     final_budget = experiment.finalists.budget or experiment.budget
     finalist = [_seconds(a, b, final_budget, epoch_steps) for a, b in pairs]
     return Estimate(
@@ -156,6 +173,8 @@ def estimate(experiment: Experiment) -> Estimate:
         workers=workers,
         seconds=(statistics.fmean(searched), min(searched), max(searched)),
         final_seconds=statistics.fmean(finalist),
+        shared_seconds=shared_seconds,
+        scored=scoring is not None,
         worker_memory=max(each.memory for each in long),
         driver_memory=_memory(),
         gpu_memory=max(each.gpu_memory for each in long),
@@ -176,6 +195,14 @@ class _Rehearsal:
         drawn = np.random.default_rng(seed).random(len(self.metrics)).tolist()
         values = dict(zip(self.metrics, drawn, strict=True))
         return Evaluation(candidate, values | dict(self.cheap(candidate.genome)))
+
+
+def _drawn(parts: Parts) -> list[list[Candidate]]:
+    """Some candidates, drawn at random, each of a generation of its own: a relaxation's are known
+    only once it is trained.
+    """
+    rng = np.random.default_rng(0)
+    return [[Candidate(parts.space.canonical(parts.space.sample(rng)))] for _ in range(LEAST)]
 
 
 def _rehearsed(experiment: Experiment, parts: Parts) -> list[list[Candidate]]:

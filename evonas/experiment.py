@@ -322,4 +322,5 @@ def _resolved(experiment: Experiment) -> Experiment:
 def _environment(experiment: Experiment) -> dict[str, Any]:
     budgets = [experiment.budget, experiment.finalists.budget]
     timed = any(budget is not None and not budget.deterministic for budget in budgets)
+    timed |= getattr(experiment.evaluator, "latency", None) is not None
     return machine.environment(deterministic=not timed)

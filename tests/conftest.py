@@ -14,7 +14,7 @@ from evonas import cli
 def without_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs end without drawing, which takes seconds, but for tests marked `figures`."""
     if request.node.get_closest_marker("figures") is None:
-        monkeypatch.setattr(cli, "_draw", lambda run_dir: None)
+        monkeypatch.setattr(cli, "_draw", lambda run_dir, only=(): None)
 
 
 @pytest.fixture(scope="module")

@@ -82,6 +82,10 @@ def _checked(document: Any, folder: Path) -> Bench:
             str(label): config.component(f"strategies.{label}", "strategies", arm)
             for label, arm in arms.items()
         }
+        for label, arm in checked.items():
+            name = config.component_name(arm)
+            if getattr(registry.load("strategies", name), "TRAINS", False):
+                raise UserError(f"strategies.{label}: {config.on_images(name)}")
         if not any(config.component_name(arm) == RANDOM for arm in checked.values()):
             if RANDOM in checked:
                 raise UserError(f"strategies.{RANDOM}: the label of random search")

@@ -20,7 +20,7 @@ from evonas.evaluators.train import METRICS, TrainEvaluator, TrainParams
 from evonas.oneshot.latency import COLUMNS as LATENCY_COLUMNS
 from evonas.oneshot.latency import Latency, LatencyTable, measured
 from evonas.oneshot.supernet import SlicedSupernet, Supernet, supernet
-from evonas.oneshot.training import CURVE, POOL, SharedTraining, SupernetTraining, score
+from evonas.oneshot.training import CURVE, POOL, SharedTraining, SupernetTraining, heir, score
 from evonas.records import tables
 from evonas.records.files import write_atomic
 from evonas.training.batches import resident
@@ -135,13 +135,13 @@ class SupernetEvaluator:
         torch.set_num_threads(hardware.threads)
         if hardware.device == "cuda":
             torch.use_deterministic_algorithms(True, warn_only=True)
-        values = dict(self.cheap(candidate.genome))
-        data = resident(alone.data, torch.device(hardware.device))
+        values: dict[str, float] = {}
+        genome, data = candidate.genome, resident(alone.data, torch.device(hardware.device))
         try:
-            shared = self._shared()
-            found = score(
-                self.space, shared, candidate.genome, self._arguments, data, self.params, hardware
-            )
+            network = heir(self.space, self._shared(), genome, self._arguments)
+            values |= alone.profiled(genome, network)
+            values |= self.cheap(genome)
+            found = score(network, data, self.params, hardware)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
@@ -155,6 +155,10 @@ class SupernetEvaluator:
             return Evaluation(candidate, values, Status.DIVERGED, Cost(), message, fixed)
         values |= {f"val_{name}": value for name, value in found.items()}
         return Evaluation(candidate, values, deterministic=fixed)
+
+    def foreseen(self) -> tuple[float, float]:
+        """Seconds that the supernet's training will take, and scoring a candidate with it."""
+        return self._training().foreseen()
 
     def weights_file(self, candidate: Candidate, seed: int) -> Path | None:
         return self.alone.weights_file(candidate, seed)
@@ -175,15 +179,7 @@ class SupernetEvaluator:
 
     def _trained(self, folder: Path) -> Iterator[tuple[int, int]]:
         """Trains the supernet and writes its weights, which say that it is done."""
-        alone = self.alone
-        training = SupernetTraining(
-            self.params,
-            space=self.space,
-            network=alone.network,
-            data=alone.data,
-            hardware=alone.hardware,
-            seed=self.seed,
-        )
+        training = self._training()
         kept = folder / "checkpoint.pt"
         if kept.exists():
             try:
@@ -214,6 +210,17 @@ class SupernetEvaluator:
         except (OSError, SafetensorError) as error:  # a full disk
             raise SearchFailed(f"the supernet's weights cannot be written: {error}") from None
         kept.unlink()
+
+    def _training(self) -> SupernetTraining:
+        alone = self.alone
+        return SupernetTraining(
+            self.params,
+            space=self.space,
+            network=alone.network,
+            data=alone.data,
+            hardware=alone.hardware,
+            seed=self.seed,
+        )
 
     def _write_tables(self, folder: Path, training: SupernetTraining) -> None:
         """From the state alone, so that a kill leaves nothing that differs."""

@@ -93,7 +93,7 @@ class TrainEvaluator:
     def cheap(self, genome: Genome) -> dict[str, float]:
         if genome not in self._profiles:
             with torch.random.fork_rng(devices=[]):
-                self._profile(genome, self.build(genome))
+                self.profiled(genome, self.build(genome))
         return self._profiles[genome]
 
     def prepare(self, run_dir: Path) -> None:
@@ -168,7 +168,7 @@ class TrainEvaluator:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 network = self.build(candidate.genome)
-            values |= self._profile(candidate.genome, network)
+            values |= self.profiled(candidate.genome, network)
             data = resident(self.data, device)
             network.to(device)
             if self.hardware.channels_last:
@@ -195,7 +195,8 @@ class TrainEvaluator:
             save_weights(network, candidate.genome, self.network, self.data, file)
         return Evaluation(candidate, values, cost=cost, deterministic=deterministic)
 
-    def _profile(self, genome: Genome, network: nn.Module) -> dict[str, float]:
+    def profiled(self, genome: Genome, network: nn.Module) -> dict[str, float]:
+        """Params and FLOPs of a genome's network, counted once."""
         if genome not in self._profiles:
             found = profile(network, self.data.image_shape)
             self._profiles[genome] = {"params": found.params, "flops": found.flops}

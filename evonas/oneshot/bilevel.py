@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -10,9 +11,10 @@ from itertools import chain, count
 from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
+from evonas import registry
 from evonas.core import (
     Candidate,
     Evaluation,
@@ -32,6 +34,7 @@ from evonas.training.loop import Hardware, Trainer, out_of_memory, threads, trai
 from evonas.training.recipe import Recipe
 from genomes import Genome, SearchSpace
 
+SHORT = (2, 8)  # steps
 SMALL = 1e-3  # the standard deviation of the first alphas (Liu et al., 2019, in their code)
 
 
@@ -89,7 +92,7 @@ class Bilevel:
         ends = {"in_channels": data.image_shape[0], "classes": data.classes}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeds[0])
-            made = supernet(space, **ends, **{**network, **params.proxy})
+            made = supernet(space, **ends, **_smaller(space, network, params.proxy))
             if not isinstance(made, Supernet):
                 raise UserError(
                     f"strategy.name: {params.name} needs genes that choose ops, which those of "
@@ -184,15 +187,22 @@ class Bilevel:
         with self.hardware.autocast():
             return training_loss(self.supernet(images), labels, self.params.recipe)
 
-    def _epoch(self) -> dict[str, float]:
+    def seconds(self) -> float:
+        """What an epoch takes, foreseen from a few steps; the search cannot go on after that."""
+        self.epochs = self.params.warm_up  # the longer kind
+        with threads(self.hardware.threads):
+            return seconds_of_epoch(self._epoch, self.trainer.epoch_steps)
+
+    def _epoch(self, limit: int | None = None) -> dict[str, float]:
+        """An epoch, or so many steps of one."""
         trainer, params = self.trainer, self.params
         searching = self.epochs >= params.warm_up
-        steps = trainer.epoch_steps
+        steps = min(trainer.epoch_steps, limit or trainer.epoch_steps)
         total, of_alphas = torch.zeros(()), torch.zeros(())
         alpha_rows: Iterator[Tensor] = chain.from_iterable(self.batches.epoch() for _ in count())
         self.supernet.train()
-        for rows in trainer.epoch():
-            trainer.begin(trainer.steps / (steps * params.epochs))
+        for rows in trainer.epoch()[:steps]:
+            trainer.begin(trainer.steps / (trainer.epoch_steps * params.epochs))
             images, labels = trainer.batches.load(rows)
             if searching:
                 lr = trainer.optimizer.param_groups[0]["lr"]
@@ -254,6 +264,10 @@ class Relaxed(Generational):
         self.epochs = 0
         self._told: dict[str, float] = {}
 
+    def foreseen(self) -> float:
+        """Seconds that an epoch will take; the search cannot go on after that."""
+        return self.relaxation.seconds()
+
     def _propose(self) -> list[Candidate]:
         if self.epochs >= self.params.epochs:
             return []
@@ -312,6 +326,21 @@ class Relaxed(Generational):
         self.relaxation.load_state_dict(state["relaxation"])
 
 
+def seconds_of_epoch(run: Callable[[int], object], steps: int) -> float:
+    """Of so many steps, from a line through two short runs.
+
+    Args:
+        run: makes the number of steps that it is given.
+    """
+    taken = []
+    for number in SHORT:
+        started = time.perf_counter()
+        run(number)
+        taken.append(time.perf_counter() - started)
+    a_step = max(taken[1] - taken[0], 0.0) / (SHORT[1] - SHORT[0])
+    return steps * a_step
+
+
 def gradient(loss: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
     """Of a loss with respect to tensors, zeros where it does not depend on one."""
     if not loss.requires_grad:
@@ -321,6 +350,31 @@ def gradient(loss: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
         torch.zeros_like(tensor) if slope is None else slope
         for slope, tensor in zip(found, tensors, strict=True)
     ]
+
+
+def _smaller(
+    space: SearchSpace, network: Mapping[str, Any], proxy: Mapping[str, int]
+) -> dict[str, Any]:
+    """The settings of the supernet: those of the networks, but for the proxy's.
+
+    Raises:
+        UserError: one that the network has not, or that the space's genes depend on.
+    """
+    builder = registry.builder_of(space)
+    allowed = sorted(builder.params.model_fields.keys() - {"name", *builder.space_keys})
+    for key in proxy:
+        if key not in allowed:
+            raise UserError(
+                f"strategy.proxy.{key}: unknown key; allowed: {', '.join(allowed) or 'none'}"
+            )
+    settings = {**network, **proxy}
+    try:
+        builder.params(**{**getattr(space, "settings", {}), **settings})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        raise UserError(f"strategy.proxy.{key}: is {first['input']!r}; {first['msg']}") from None
+    return settings
 
 
 def _freeze_scales(network: Supernet) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, cast
@@ -16,6 +17,7 @@ from evonas.core import Params, SearchFailed, State, UserError, derive_seed
 from evonas.data.dataset import DataSet
 from evonas.networks.decode import decode
 from evonas.oneshot import mixture
+from evonas.oneshot.bilevel import seconds_of_epoch
 from evonas.oneshot.gdas import GdasParams, GdasRelaxation, Temperature
 from evonas.oneshot.supernet import Shared, SlicedSupernet, Supernet, supernet
 from evonas.training.batches import ResidentData, resident
@@ -187,13 +189,31 @@ class SupernetTraining:
         self.rng.bit_generator.state = state["rng"]
         self.told = Told(state["curve"], state["pool"])
 
-    def _epoch(self) -> dict[str, Any]:
+    def foreseen(self) -> tuple[float, float]:
+        """Seconds that the whole training will take, and the score of a network, from a few steps;
+        it cannot be trained after that.
+        """
+        genome = self.space.canonical(self.space.sample(self.rng))
+        with threads(self.hardware.threads):
+            epoch = self._learned.seconds() if self._learned else self._seconds()
+            self.score(genome)
+            started = time.perf_counter()
+            for _ in range(3):
+                self.score(genome)
+            scoring = (time.perf_counter() - started) / 3
+        return self.params.epochs * (epoch + self.params.pool * scoring), scoring
+
+    def _seconds(self) -> float:
+        return seconds_of_epoch(self._epoch, self.trainer.epoch_steps)
+
+    def _epoch(self, steps: int | None = None) -> dict[str, Any]:
+        """An epoch, or so many steps of one."""
         trainer, params = self.trainer, self.params
         share = self.epochs / max(params.epochs - 1, 1)
         keep = params.keep + share * (params.keep_end - params.keep)
         total = torch.zeros((), device=self.data.train.labels.device)
         self.supernet.train()
-        batches = trainer.epoch()
+        batches = trainer.epoch()[:steps]
         for rows in batches:
             trainer.begin(trainer.steps / (trainer.epoch_steps * params.epochs))
             images, labels = trainer.batches.load(rows)
@@ -259,36 +279,32 @@ class SupernetTraining:
         return {"pool_error": sum(errors) / len(errors), "pool_best": min(errors)}
 
     def score(self, genome: Genome) -> dict[str, float]:
-        return score(
-            self.space, self.supernet, genome, self.network, self.data, self.params, self.hardware
-        )
+        made = heir(self.space, self.supernet, genome, self.network)
+        return score(made, self.data, self.params, self.hardware)
+
+
+def heir(
+    space: SearchSpace, shared: Shared, genome: Genome, arguments: Mapping[str, Any]
+) -> nn.Module:
+    """A genome's network with a copy of the weights it inherits; `arguments` are its builder's."""
+    with torch.device("meta"):  # no weights are drawn
+        made = decode(space, genome, **arguments)
+    state = {name: tensor.detach().clone() for name, tensor in shared.inherited(genome).items()}
+    made.load_state_dict(state, assign=True)
+    return made
 
 
 def score(
-    space: SearchSpace,
-    shared: Shared,
-    genome: Genome,
-    network: Mapping[str, Any],
-    data: ResidentData,
-    params: SharedTraining,
-    hardware: Hardware,
+    network: nn.Module, data: ResidentData, params: SharedTraining, hardware: Hardware
 ) -> dict[str, float]:
-    """Error, top-5 error and loss on val of a genome's network with inherited weights.
+    """Error, top-5 error and loss on val of a network with inherited weights.
 
     The statistics of batch norm, which each network has of its own, are measured anew on training
-    images, always the same (Guo et al., 2020, sec. 3.4). The supernet stays as it is.
-
-    Args:
-        network: the arguments of the builder.
+    images, always the same (Guo et al., 2020, sec. 3.4).
     """
-    with torch.device("meta"):  # no weights are drawn
-        made = decode(space, genome, **network)
-    state = {name: tensor.detach().clone() for name, tensor in shared.inherited(genome).items()}
-    made.load_state_dict(state, assign=True)
-    made.requires_grad_(False)
     size = min(params.recipe.batch_size, len(data.train))
-    recalibrate(made, data, size, params.recalibrate, hardware)
-    return measure(made, data.val, data, hardware, 4 * size)
+    recalibrate(network, data, size, params.recalibrate, hardware)
+    return measure(network, data.val, data, hardware, 4 * size)
 
 
 @torch.no_grad()

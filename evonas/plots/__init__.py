@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,8 +39,8 @@ FIGURES: dict[str, Callable[[Tables], Drawing]] = {
 TRACES: dict[str, tuple[str, Callable[[Tables], Drawing]]] = {
     "swarm": ("swarm", swarm.swarm),
     "probabilities": ("probabilities", policy.probabilities),
-    "controller": ("controller", policy.controller),
     "relaxation": ("relaxation", policy.relaxation),
+    "controller": ("controller", policy.controller),
     "supernet": ("supernet/curve", supernet.supernet),
     "rank": ("rank/networks", supernet.rank),
 }
@@ -61,10 +61,13 @@ class Drawn:
     skipped: dict[str, str]
 
 
-def draw(run_dir: Path) -> Drawn:
+def draw(run_dir: Path, only: Collection[str] = ()) -> Drawn:
     """Draws all figures of a run, or of a full training, finished or not, into its `figures/`.
 
     A figure that cannot be drawn yet is skipped, and what an earlier call drew of it is removed.
+
+    Args:
+        only: the names of those to draw, if not all.
 
     Raises:
         UserError: `run_dir` is no run folder.
@@ -78,6 +81,8 @@ def draw(run_dir: Path) -> Drawn:
             name: f for name, (table, f) in TRACES.items() if (run_dir / f"{table}.csv").exists()
         }
         makers = {name: partial(f, tables) for name, f in (FIGURES | traces).items()}
+    if only:
+        makers = {name: make for name, make in makers.items() if name in only}
     folder = run_dir / "figures"
     folder.mkdir(exist_ok=True)
     figures, skipped = [], {}

@@ -1,124 +1,209 @@
-"""What a method has come to hold likely: the probabilities of choices, and how a policy learns."""
+"""What a search holds likely: the probability of each choice, and how what gives it is trained."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from evonas.plots.style import (
     BLUE,
     CATEGORIES,
     DASHES,
     GREEN,
+    ORANGE,
     PURPLE,
     SMALL,
     VERMILION,
     WIDTH,
     Drawing,
+    NotYet,
+    from_zero,
     marker,
     panels,
     short,
     spell,
+    text_width,
     whole_axis,
     whole_ticks,
 )
 from evonas.plots.tables import Tables
 
-ACROSS = 4  # small panels beside each other, from 13 genes on; 3 below
+MOST_GENES = 36
+MOST_NAMES = 24  # choices in the legend
+FEW = 9  # genes that one column of print has room for, three a row
+TWO_COLUMNS = 7.0  # inches
+MOST_POINTS = 200  # of a line: a panel is no wider
+ENTROPY = "entropy of a gene\n(nats, mean)"
 
 
 def probabilities(tables: Tables) -> Drawing:
-    """A small panel a gene: the probability of each of its choices, by generation.
+    """A small panel a gene, a line a choice; a choice looks the same in all of them.
 
-    Of a controller, the mean over the genomes that it has written; of a relaxation, the softmax of
-    the alphas.
+    Genes that have one choice alone are left out. The thin grey line is where all choices of a
+    gene are as likely. Of more genes than can be read, the first are drawn; the title says so.
     """
-    frame = tables.probabilities
-    genes = list(dict.fromkeys(frame["gene"]))
-    choices = list(dict.fromkeys(frame["choice"]))
-    looks = {
-        choice: {"color": CATEGORIES[i % len(CATEGORIES)], "ls": DASHES[i % len(DASHES)]}
-        for i, choice in enumerate(choices)
-    }
-    across = min(len(genes), ACROSS if len(genes) > 12 else 3)
-    down = math.ceil(len(genes) / across)
-    columns = max(1, min(4, int(26 * WIDTH / 3.35) // max(len(spell(c)) for c in choices) + 1))
-    legend = 0.14 * math.ceil(len(choices) / columns) + 0.1
-    wide = WIDTH * (1.0 if across <= 3 else 1.35)
-    figure = Figure(figsize=(wide, 0.85 * down + legend + 0.3), layout="constrained")
+    frame = tables.probabilities.dropna()
+    several = frame.groupby("gene", sort=False)["choice"].nunique()
+    names = several.index[several > 1].tolist()
+    if not names:
+        raise NotYet("no gene has several choices")
+    shown = frame[frame["gene"].isin(names[:MOST_GENES])]
+    numbers = shown["generation"].unique()
+    if len(numbers) > MOST_POINTS:
+        kept = np.linspace(0, len(numbers) - 1, MOST_POINTS).round().astype(int)
+        shown = shown[shown["generation"].isin(numbers[kept])]
+
+    looks = _looks(shown)
+    across = _across(min(len(names), MOST_GENES))
+    down = math.ceil(min(len(names), MOST_GENES) / across)
+    wide = across > 3
+    width = TWO_COLUMNS if wide else WIDTH
+    labels = [short(spell(choice), 30) for choice in looks]
+    columns = _columns(labels, width)
+    height = down * (0.95 if wide else 1.0) + 0.3 + 0.14 * math.ceil(len(labels) / columns)
+    left_out = len(names) > MOST_GENES
+    figure = Figure(figsize=(width, height + 0.15 * left_out), layout="constrained")
     axes = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
-    last = int(frame["generation"].max())
-    for place, gene in enumerate(genes):
-        ax = axes[place // across, place % across]
-        _panel(ax, frame[frame["gene"] == gene], looks)
-        ax.set_title(short(gene, 16), fontsize=SMALL, pad=2)
-        ax.set_xticks(whole_ticks(0, last)[:: 1 if across < 3 else 2])
-        ax.set_xlim(-0.02 * max(last, 1), 1.02 * max(last, 1))
-    for place in range(len(genes), down * across):
-        axes[place // across, place % across].set_visible(False)
-    axes[0, 0].set_ylim(bottom=0)
+    for ax, (gene, part) in zip(axes.flat, shown.groupby("gene", sort=False), strict=False):
+        _draw_gene(ax, part, looks)
+        ax.set_title(short(str(gene), 12 if wide else 16), fontsize=SMALL, pad=2)
+    _share_scales(axes.ravel().tolist()[: len(names)], shown, across)
+    for ax in axes.flat[len(names) :]:
+        ax.remove()
     figure.supxlabel("generation", fontsize=7)
-    figure.supylabel("probability", fontsize=7)
-    handles = [Line2D([], [], **looks[choice]) for choice in choices]
-    names = [spell(choice) for choice in choices]
-    figure.legend(handles, names, loc="outside upper center", ncols=columns)
-    return Drawing(figure, frame)
-
-
-def _panel(ax: Axes, frame: pd.DataFrame, looks: dict[str, dict[str, object]]) -> None:
-    for choice, part in frame.groupby("choice", sort=False):
-        dot = marker(len(part)) if len(part) == 1 else ""
-        ax.plot(part["generation"], part["probability"], marker=dot, lw=0.9, **looks[str(choice)])  # type: ignore[arg-type]  # colour and dashes
-
-
-def controller(tables: Tables) -> Drawing:
-    """Mean reward of a generation beside its moving average, and the mean entropy of a gene."""
-    frame = tables.controller
-    x, dot = frame["generation"], marker(len(frame))
-    figure, (rewards, entropy) = panels(2, 1.4, above=0.2)
-    rewards.plot(x, frame["reward"], color=BLUE, marker=dot, lw=0.8, label="mean reward")
-    rewards.plot(x, frame["baseline"], color=VERMILION, ls="--", label="moving average")
-    rewards.set_ylabel("reward")
-    entropy.plot(x, frame["entropy"], color=GREEN, marker=dot and "^")
-    entropy.set_ylim(0, 1.08 * max(float(frame["entropy"].max()), 0.01))
-    entropy.set_ylabel("entropy of a gene\n(nats, mean)")
-    for ax in (rewards, entropy):
-        whole_axis(ax, x)
-        ax.label_outer()
-    figure.align_ylabels([rewards, entropy])
-    figure.legend(*rewards.get_legend_handles_labels(), loc="outside upper center", ncols=2)
-    return Drawing(figure, frame)
+    figure.supylabel("probability (%)", fontsize=7)
+    handles = [Line2D([], [], **look) for look in looks.values()]
+    figure.legend(
+        handles,
+        labels,
+        loc="outside upper center",
+        ncols=columns,
+        handlelength=2.4,
+        title=f"the first {MOST_GENES} of {len(names)} genes" if left_out else None,
+        title_fontsize=7,
+    )
+    return Drawing(figure, shown)
 
 
 def relaxation(tables: Tables) -> Drawing:
-    """Of a differentiable method: losses, entropy, the derived genome's skips, temperature."""
+    """Losses, mean entropy of a gene, the skip connections of what would be derived, temperature.
+
+    In a warm-up the choices are not trained, and have no loss.
+    """
     frame = tables.relaxation
     x, dot = frame["generation"], marker(len(frame))
     heated = bool(np.isfinite(frame["temperature"]).any())
-    figure, axes = panels(4 if heated else 3, 1.15, above=0.2)
-    losses, entropy, skips = axes[:3]
-    losses.plot(x, frame["train_loss"], color=VERMILION, ls="--", marker=dot, label="weights")
-    losses.plot(x, frame["alpha_loss"], color=BLUE, marker=dot, label="alphas")
+    figure, axes = panels(4 if heated else 3, 1.15, above=0.25)
+    losses, entropy, skips, *temperature = axes
+    losses.plot(
+        x,
+        frame["train_loss"],
+        color=VERMILION,
+        ls="--",
+        marker=dot and "s",
+        label="loss of the weights",
+    )
+    if np.isfinite(frame["alpha_loss"]).any():
+        losses.plot(x, frame["alpha_loss"], color=BLUE, marker=dot, label="loss of the choices")
     losses.set_ylabel("loss (nats)")
-    entropy.plot(x, frame["entropy"], color=GREEN, marker=dot)
-    entropy.set_ylabel("entropy of a gene\n(nats, mean)")
-    skips.plot(x, 100 * frame["skip_share"], color=PURPLE, marker=dot, drawstyle="steps-mid")
-    skips.set_ylim(-4, 104)
-    skips.set_ylabel("skips among the\nderived ops (%)")
-    if heated:
-        axes[3].plot(x, frame["temperature"], color=BLUE, marker=dot)
-        axes[3].set_ylabel("temperature")
-        axes[3].set_ylim(bottom=0)
+    _over_zero(entropy, frame, "entropy", GREEN, dot and "^")
+    entropy.set_ylabel(ENTROPY)
+    skips.plot(x, 100 * frame["skip_share"], color=PURPLE, marker=dot and "D", lw=0.9)
+    skips.set_ylim(-5, 105)
+    skips.set_ylabel("skip connections\n(% of live ops)")
+    for ax in temperature:
+        _over_zero(ax, frame, "temperature", ORANGE, dot and "v")
+        ax.set_ylabel("temperature")
+    _finish(figure, axes, x)
+    return Drawing(figure, frame)
+
+
+def controller(tables: Tables) -> Drawing:
+    """Mean reward of a generation beside what it is compared with, and the entropy of a gene."""
+    frame = tables.controller
+    x, dot = frame["generation"], marker(len(frame))
+    figure, axes = panels(2, 1.3, above=0.25)
+    rewards, entropy = axes
+    rewards.plot(x, frame["reward"], color=BLUE, marker=dot, lw=0.9, label="mean reward")
+    rewards.plot(
+        x, frame["baseline"], color=VERMILION, ls="--", marker=dot and "s", label="moving average"
+    )
+    rewards.set_ylabel("reward")
+    _over_zero(entropy, frame, "entropy", GREEN, dot and "^")
+    entropy.set_ylabel(ENTROPY)
+    _finish(figure, axes, x)
+    return Drawing(figure, frame)
+
+
+def _looks(shown: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Colour and dashes of the choices in the legend: those that came to be likeliest, if many."""
+    choices = shown["choice"].unique().tolist()
+    if len(choices) > MOST_NAMES:
+        last = shown[shown["generation"] == shown["generation"].max()]
+        likely = last.groupby("choice")["probability"].max().nlargest(MOST_NAMES).index
+        choices = [choice for choice in choices if choice in likely]
+    return {
+        choice: {"color": CATEGORIES[i % len(CATEGORIES)], "ls": DASHES[i % len(DASHES)]}
+        for i, choice in enumerate(choices)
+    }
+
+
+def _across(count: int) -> int:
+    """How many panels stand beside each other: as fill their rows best."""
+    if count <= FEW:
+        return min(count, 3) if count != 4 else 2
+    return min((7, 6, 5), key=lambda across: -count % across)
+
+
+def _columns(labels: list[str], width: float) -> int:
+    """How many columns of a legend have room."""
+    widest = max(text_width(label, SMALL) for label in labels) + 0.45
+    return max(1, min(len(labels), int((width - 0.2) / widest)))
+
+
+def _draw_gene(ax: Axes, part: pd.DataFrame, looks: dict[str, dict[str, Any]]) -> None:
+    ax.axhline(100 / part["choice"].nunique(), color="0.8", lw=0.5, zorder=0)
+    for choice, line in part.groupby("choice", sort=False):
+        look = looks.get(str(choice), {"color": "0.8", "lw": 0.5, "zorder": 1})
+        dot = "o" if len(line) == 1 else ""
+        ax.plot(line["generation"], 100 * line["probability"], **{"lw": 0.9, "marker": dot, **look})
+
+
+def _share_scales(axes: list[Axes], shown: pd.DataFrame, across: int) -> None:
+    """All that there is, and no more: choices may differ by little."""
+    values = 100 * shown["probability"]
+    low, high = float(values.min()), float(values.max())
+    margin = max(0.05 * (high - low), 0.5)
+    axes[0].set_ylim(max(low - margin, -2.0), min(high + margin, 102.0))
+    axes[0].yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+    axes[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    first, last = int(shown["generation"].min()), int(shown["generation"].max())
+    ticks = whole_ticks(first, last)
+    margin = max(0.03 * (last - first), 0.1)
+    axes[0].set_xlim(first - margin, last + margin)
+    axes[0].set_xticks(ticks[:: -(-len(ticks) // 4)])
+    for ax in axes[-across:]:  # what is lowest in its column
+        ax.tick_params(labelbottom=True)
+
+
+def _over_zero(ax: Axes, frame: pd.DataFrame, name: str, colour: str, dot: str) -> None:
+    """A line over an axis that begins at 0, which of an entropy is where all is decided."""
+    ax.plot(frame["generation"], frame[name], color=colour, marker=dot)
+    from_zero(ax, frame[name])
+
+
+def _finish(figure: Figure, axes: list[Axes], numbers: pd.Series[int]) -> None:
+    """Scales, labels, and the legend of the first panel's lines."""
     for ax in axes:
-        whole_axis(ax, x)
+        whole_axis(ax, numbers)
         ax.label_outer()
     figure.align_ylabels(axes)
-    handles, labels = losses.get_legend_handles_labels()
-    named = [f"loss of {label}" for label in labels]
-    figure.legend(handles, named, loc="outside upper center", ncols=2)
-    return Drawing(figure, frame)
+    lines = axes[0].get_legend_handles_labels()
+    figure.legend(*lines, loc="outside upper center", ncols=2, handlelength=2.4)

@@ -203,6 +203,12 @@ def whole_ticks(low: int, high: int) -> list[int]:
     return sorted({int(tick) for tick in ticks if low <= tick <= high})
 
 
+def from_zero(axes: Axes, values: ArrayLike) -> None:
+    """An axis that begins at 0, with room above the largest of some values."""
+    array = np.asarray(values, dtype=np.float64)
+    axes.set_ylim(0, 1.1 * max(array[np.isfinite(array)], default=1.0) or 1.0)
+
+
 def marker(count: int) -> str:
     """A marker where there are few points, none where they would run together."""
     return "o" if count <= 30 else ""

@@ -1,87 +1,114 @@
-"""A supernet: how its training goes, and what its scores are worth."""
+"""A supernet: how its training went, and what its scores are worth."""
 
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
+from evonas.plots.policy import ENTROPY
 from evonas.plots.style import (
     BLACK,
     BLUE,
     GREEN,
     GREY,
-    PURPLE,
+    ORANGE,
     SKY,
     VERMILION,
     WIDTH,
     Drawing,
     Measure,
     NotYet,
+    from_zero,
     marker,
     panels,
     whole_axis,
 )
 from evonas.plots.tables import Tables
 
-LABELS = {
-    "keep": "probability to\nkeep an op",
-    "temperature": "temperature",
-    "entropy": "entropy of a gene\n(nats, mean)",
+# What some ways of sampling tell: label, colour, marker.
+MORE = {
+    "keep": ("probability to\nkeep an op", SKY, "D"),
+    "temperature": ("temperature", ORANGE, "v"),
+    "entropy": (ENTROPY, GREEN, "^"),
 }
 STATISTICS = {"kendall_tau": "Kendall's tau", "spearman": "Spearman's rho"}
+LEAST = 3  # networks that can be ranked
 
 
 def supernet(tables: Tables) -> Drawing:
-    """Loss by epoch, and the errors of the networks scored after each; what else it tells."""
-    frame = tables.shared_curve
-    x, dot = frame["epoch"], marker(len(frame))
-    more = [name for name in LABELS if np.isfinite(frame[name]).any()]
-    scored = bool(np.isfinite(frame["pool_error"]).any())
-    figure, axes = panels(1 + scored + len(more), 1.25, above=0.2 if scored else 0.0)
-    axes[0].plot(x, frame["train_loss"], color=VERMILION, marker=dot)
+    """Loss by epoch; the errors of the networks scored after each; what else is told of it."""
+    curve = tables.supernet_curve
+    x, dot = curve["epoch"], marker(len(curve))
+    try:
+        pool = tables.supernet_pool
+    except NotYet:
+        pool = pd.DataFrame({"epoch": pd.Series(dtype="int64"), "key": [], "val_error": []})
+    pool = pool[np.isfinite(pool["val_error"])]
+    more = [name for name in MORE if np.isfinite(curve[name]).any()]
+    figure, axes = panels(1 + (not pool.empty) + len(more), 1.2)
+    axes[0].plot(x, curve["train_loss"], color=VERMILION, marker=dot and "s")
     axes[0].set_ylabel("train loss (nats)")
-    if scored:
-        pool = tables.shared_pool
-        ax = axes[1]
-        ax.plot(
-            pool["epoch"], pool["val_error"], ".", color=SKY, ms=3, mew=0, label="a network",
-            rasterized=True,
-        )  # fmt: skip
-        ax.plot(x, frame["pool_error"], color=BLUE, marker=dot, label="mean")
-        ax.plot(x, frame["pool_best"], color=BLACK, ls=":", marker=dot, label="best")
-        Measure("val_error", pool["val_error"]).write_on(ax.yaxis)
-        ax.set_ylabel("validation error (%)\nwith shared weights")
-        handles, labels = ax.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=3)
-    for ax, name, colour in zip(axes[1 + scored :], more, (GREEN, PURPLE, GREEN), strict=False):
-        ax.plot(x, frame[name], color=colour, marker=dot)
-        ax.set_ylim(bottom=0)
-        ax.set_ylabel(LABELS[name])
+    if not pool.empty:
+        Measure("val_error", pool["val_error"]).write_on(axes[1].yaxis)
+        axes[1].set_ylabel("validation error (%)\nwith shared weights")
+        axes[1].scatter(
+            pool["epoch"],
+            pool["val_error"],
+            s=7,
+            color=GREY,
+            lw=0,
+            alpha=0.7,
+            rasterized=len(pool) > 2000,
+            label="a network",
+        )
+        axes[1].plot(x, curve["pool_error"], color=BLUE, marker=dot, label="mean")
+        axes[1].plot(
+            x, curve["pool_best"], color=BLACK, ls=":", marker=dot and "P", label="best of them"
+        )
+        axes[1].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, handlelength=2.4)
+    for ax, name in zip(axes[len(axes) - len(more) :], more, strict=True):
+        label, colour, shape = MORE[name]
+        ax.plot(x, curve[name], color=colour, marker=dot and shape)
+        from_zero(ax, curve[name])
+        ax.set_ylabel(label)
     for ax in axes:
         whole_axis(ax, x, "epoch of the supernet")
         ax.label_outer()
     figure.align_ylabels(axes)
-    return Drawing(figure, frame)
+    # A row a network that was scored, beside what its epoch came to.
+    return Drawing(figure, curve.merge(pool, on="epoch", how="left"))
 
 
 def rank(tables: Tables) -> Drawing:
-    """Networks by their error with shared weights and with weights of their own."""
-    frame = tables.ranked
-    well = frame[np.isfinite(frame[["supernet_error", "alone_error"]]).all(axis=1)]
-    if len(well) < 3:
-        raise NotYet("fewer than 3 networks are scored and trained")
-    figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
+    """A network's error with shared weights against that when it is trained alone."""
+    data = tables.ranked
+    pair = ["supernet_error", "alone_error"]
+    well = data[np.isfinite(data[pair].to_numpy(dtype=np.float64)).all(axis=1)]
+    if len(well) < LEAST:
+        raise NotYet(f"fewer than {LEAST} networks have been scored and trained")
+    summary = tables.rank_summary
+    figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
     ax = figure.subplots()
-    ax.plot(well["supernet_error"], well["alone_error"], "o", color=BLUE, alpha=0.6, ms=3, mew=0)
-    for axis, column in ((ax.xaxis, "supernet_error"), (ax.yaxis, "alone_error")):
-        Measure("val_error", well[column]).write_on(axis)
+    for axis, name in zip((ax.xaxis, ax.yaxis), pair, strict=True):
+        Measure("val_error", well[name]).write_on(axis)
     ax.set_xlabel("validation error with shared weights (%)")
-    ax.set_ylabel("validation error, trained alone (%)")
-    told = [
-        f"{STATISTICS.get(row['statistic'], row['statistic'])} = {row['value']:.2f} "
-        f"({row['low']:.2f} to {row['high']:.2f})"
-        for row in tables.rank_summary.to_dict("records")
-    ]
-    ax.set_title("\n".join([f"{len(well)} networks", *told]), fontsize=6.5)
-    ax.grid(lw=0.3, color=GREY, alpha=0.5)
-    return Drawing(figure, frame)
+    ax.set_ylabel(f"validation error (%), trained alone ({summary['budget'].iloc[0]})")
+    x, y = (well[name] for name in pair)
+    ax.scatter(x, y, s=14, color=BLUE, lw=0, alpha=0.6, rasterized=len(well) > 2000)
+    best = well.sort_values([pair[0], "key"]).index[:1]
+    ax.scatter(x[best], y[best], s=45, fc="none", ec=VERMILION, lw=0.9, label="best by score")
+    ax.legend(loc="lower right", bbox_to_anchor=(1, 1), handletextpad=0.2)
+    told = [f"{len(well)} networks; intervals of 95 %"]
+    for row in summary.to_dict("records"):
+        name = STATISTICS.get(str(row["statistic"]), str(row["statistic"]))
+        told.append(f"{name} {_interval(row['value'], row['low'], row['high'])}")
+    ax.set_title("\n".join(told), loc="left")
+    return Drawing(figure, data)
+
+
+def _interval(value: float, low: float, high: float) -> str:
+    """A statistic with its interval, or what stands for it where all are tied."""
+    if not np.isfinite(value):
+        return "undefined: all tied"
+    return f"{value:.2f}" + (f" ({low:.2f} to {high:.2f})" if np.isfinite(low) else "")

@@ -21,18 +21,11 @@ from genomes import Gene, SearchSpace
 
 TEXT = (
     *("key", "genes", "parents", "origin", "status", "phase", "position"),
-    *("gene", "choice", "statistic"),
+    *("gene", "choice", "statistic", "budget"),
 )
 FLAGS = ("winner", "from_cache")
-WHOLE = (
-    "generation",
-    "index",
-    "epoch",
-    "evaluations",
-    "trained",
-    "hits",
-    "distinct",
-)  # and never missing
+# And never missing.
+WHOLE = ("generation", "index", "epoch", "evaluations", "trained", "hits", "distinct")
 STATUSES = [str(status) for status in Status if status is not Status.OK]
 
 
@@ -113,37 +106,42 @@ class Tables:
 
     @cached_property
     def probabilities(self) -> pd.DataFrame:
-        """A row a generation, gene and choice, of a controller or a relaxation."""
+        """A row a generation, gene and choice, of a strategy that draws or derives by them."""
         return self._read("probabilities", ("generation", "gene", "choice", "probability"))
 
     @cached_property
+    def relaxation(self) -> pd.DataFrame:
+        """A row a generation, which is an epoch, of a search by gradient."""
+        told = ("train_loss", "alpha_loss", "entropy", "skips", "skip_share", "temperature")
+        return self._read("relaxation", ("generation", "epoch", *told))
+
+    @cached_property
     def controller(self) -> pd.DataFrame:
+        """A row a generation of a controller."""
         return self._read("controller", ("generation", "reward", "baseline", "entropy"))
 
     @cached_property
-    def relaxation(self) -> pd.DataFrame:
-        losses = ("train_loss", "alpha_loss", "entropy", "skip_share", "temperature")
-        return self._read("relaxation", ("generation", *losses))
-
-    @cached_property
-    def shared_curve(self) -> pd.DataFrame:
+    def supernet_curve(self) -> pd.DataFrame:
         """A row an epoch of the supernet."""
         told = ("train_loss", "pool_error", "pool_best", "keep", "temperature", "entropy")
         return self._read("supernet/curve", ("epoch", *told))
 
     @cached_property
-    def shared_pool(self) -> pd.DataFrame:
-        """A row a network that was scored after an epoch of the supernet."""
-        return self._read("supernet/pool", ("epoch", "val_error"))
+    def supernet_pool(self) -> pd.DataFrame:
+        """A row a network that was scored after an epoch of the supernet; maybe none."""
+        return self._read("supernet/pool", ("epoch", "key", "val_error"), empty=True)
 
     @cached_property
     def ranked(self) -> pd.DataFrame:
-        """A row a network that was both scored and trained alone."""
-        return self._read("rank/networks", ("key", "supernet_error", "alone_error"))
+        """A row a network that the supernet has scored and that was trained alone."""
+        columns = ("key", "genes", "supernet_error", "alone_error", "status")
+        return self._read("rank/networks", columns)
 
     @cached_property
     def rank_summary(self) -> pd.DataFrame:
-        return self._read("rank/summary", ("statistic", "value", "low", "high"))
+        """A row a statistic of both errors."""
+        columns = ("statistic", "value", "low", "high", "n", "budget")
+        return self._read("rank/summary", columns)
 
     @cached_property
     def timings(self) -> pd.DataFrame:

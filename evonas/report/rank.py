@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+import logging
+import math
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,27 +17,44 @@ from scipy import stats
 
 from evonas import config, machine, registry
 from evonas.config import Experiment, component_name
-from evonas.core import Budget, Candidate, Evaluation, Question, Status, UserError, derive_seed
+from evonas.core import (
+    Budget,
+    Candidate,
+    Constraint,
+    Evaluation,
+    Question,
+    SearchFailed,
+    Status,
+    UserError,
+    derive_seed,
+    violation,
+)
 from evonas.evaluators.parallel import Parallel
 from evonas.evaluators.pool import Workers
-from evonas.experiment import Parts, build
+from evonas.experiment import build
 from evonas.loop import Desk
 from evonas.pareto import Array
-from evonas.records import files, tables
-from evonas.records.folder import check_run_folder
+from evonas.records import tables
+from evonas.records.folder import Hold, check_run_folder, note_data
 from evonas.records.journal import Journal
-from genomes import Genome
+from genomes import Genome, SearchSpace
 
 COLUMNS = ("key", "genome", "genes", "params", "flops", "supernet_error", "alone_error", "status")
 SUMMARY = ("statistic", "value", "low", "high", "n", "budget")
-RESAMPLES = 2000
+NAMES = {"kendall_tau": "Kendall's tau", "spearman": "Spearman's rho"}
 LEAST = 3  # networks, of which an order can be told
-TRIES = 200  # draws in a row without a new network, after which there are no more
+TOP = 10  # of either order, whose overlap is told
+RESAMPLES, FEWEST_RESAMPLES = 10_000, 1000
+WORK = 10**10  # pairs of networks in all resamples: seconds
+STALE = 5000  # draws in a row without a new network, after which no more are drawn
+ENUMERABLE = 100_000  # genomes of a space that are all looked at, where draws find no more
+
+log = logging.getLogger("evonas")
 
 
 @dataclass(frozen=True, slots=True)
 class Statistic:
-    """A measure of agreement, and where 95 % of its bootstrap resamples lie."""
+    """A measure of agreement, and where 95 % of its bootstrap resamples lie; NaN if undefined."""
 
     name: str
     value: float
@@ -41,53 +63,65 @@ class Statistic:
 
 
 class Ranking:
-    """Networks drawn at random, each scored by a run's supernet and trained alone.
+    """One process's hold on `rank/` of a run folder, whose supernet is held against trainings.
 
-    A context manager: leaving it frees the folder and ends the workers. Iterating evaluates what
-    is missing and yields how many answers there are; a kill costs what is in flight. The run's own
-    tables stay as they are.
-
-    Args:
-        sample: how many networks; of the same run, a larger sample begins with a smaller.
-        epochs: of a training; as long as finalists are trained, if not given.
-
-    Raises:
-        UserError: the run has no trained supernet, or nothing says how long to train.
+    A context manager: leaving it frees the folder and ends the workers. Iterating answers what is
+    missing, and `finish` writes the tables. The run's own tables, and its supernet, stay as they
+    are.
     """
 
     def __init__(
         self, run_dir: Path, sample: int, *, epochs: int | None = None, workers: int | None = None
     ) -> None:
+        """Draws the networks.
+
+        Args:
+            sample: how many; a larger sample of the same run begins with a smaller.
+            epochs: of a training alone; as long as a finalist's, if not given.
+
+        Raises:
+            UserError: the run has no trained supernet, nothing says how long to train, there are
+                fewer than 3 networks, or another process has the folder.
+        """
+        if sample < LEAST:
+            raise UserError(f"--sample: is {sample}; allowed: at least {LEAST}")
+        self.sample = sample
         self.run_dir = run_dir
         self.folder = run_dir / "rank"
-        experiment = _experiment(run_dir)
+        self.experiment = experiment = _experiment(run_dir, workers)
         self.budget = _budget(experiment, epochs)
-        parallel = experiment.parallel
-        if workers is not None:
-            parallel = parallel.model_copy(update={"workers": workers})
-        parallel = machine.resolve(parallel)
-        self.experiment = experiment.model_copy(update={"parallel": parallel})
+        settings = experiment.parallel
         self.folder.mkdir(exist_ok=True)
-        self._lock = files.lock(self.folder)
-        self.parts: Parts = build(self.experiment)
-        self.parts.evaluator.prepare(run_dir)
-        self.workers = Workers(
-            self.folder / "traces",
-            int(parallel.workers),
-            threads=parallel.threads,
-            gpus=machine.visible(machine.gpus(parallel.device)),
-        )
-        self.journal = Journal(self.folder / "journal")
-        self.genomes = self._drawn(sample)
-        self._evaluations: list[tuple[Evaluation, Evaluation]] = []
+        self._hold = Hold(self.folder)
+        with self._hold.released_on_error():
+            parts = build(experiment)
+            note_data(run_dir, parts.fingerprint)
+            self.space, self.evaluator = parts.space, parts.evaluator
+            self.evaluator.prepare(run_dir)  # it is trained: loads what it has measured
+            self.genomes, self._fewer = drawn(
+                self.space,
+                sample,
+                derive_seed(experiment.seed, "rank"),
+                experiment.constraints,
+                self.evaluator.cheap,
+            )
+            if len(self.genomes) < LEAST:
+                raise UserError(f"--sample {sample}: {self._fewer}; allowed: {LEAST} or more")
+            self._workers = Workers(
+                self.folder / "scratch",
+                int(settings.workers),
+                threads=settings.threads,
+                gpus=machine.visible(machine.gpus(settings.device)),
+            )
+            self.journal = Journal(self.folder / "journal")
 
     def __enter__(self) -> Ranking:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.workers.close()
+    def __exit__(self, _: object = None, error: object = None, __: object = None) -> None:
+        self._workers.close()
         self.journal.close()
-        self._lock.close()
+        self._hold.release(error)
 
     @property
     def count(self) -> int:
@@ -95,169 +129,262 @@ class Ranking:
         return 2 * len(self.genomes)
 
     def __iter__(self) -> Iterator[int]:
-        evaluator = Parallel(
-            self.parts.evaluator, self.workers, timeout=self.experiment.parallel.timeout
-        )
-        desk = Desk(evaluator, self.parts.space, (), self.journal)
-        asked = [
-            (self._question(genome, budget), Candidate(genome, origin="rank", budget=budget))
-            for budget in (None, self.budget)
-            for genome in self.genomes
-        ]
-        for question, candidate in asked:
-            desk.put(question, candidate)
-        found = []
-        for question, candidate in asked:
-            found.append(desk.wait(question, candidate))
-            weights = self.parts.evaluator.weights_file(candidate, question.seed)
-            if weights is not None:
-                weights.unlink(missing_ok=True)
-            yield len(found)
-        self.journal.sync()
-        half = len(self.genomes)
-        self._evaluations = list(zip(found[:half], found[half:], strict=True))
+        """Answers what is missing; a kill costs what is in flight.
 
-    def finish(self) -> str:
-        """Writes `rank/networks.csv` and `rank/summary.csv`; what came out, as text.
+        Yields:
+            How many answers there are.
 
         Raises:
-            UserError: fewer than three networks ended well.
+            SearchFailed: no worker lives long enough to begin anything.
         """
-        rows = [self._row(*pair) for pair in self._evaluations]
+        timeout = self.experiment.parallel.timeout
+        desk = Desk(
+            Parallel(self.evaluator, self._workers, timeout=timeout), self.space, (), self.journal
+        )
+        asked = [self._asked(genome, alone) for alone in (False, True) for genome in self.genomes]
+        known = sum(self.journal.get(question) is not None for question, _ in asked)
+        known -= self.journal.added
+        for question, candidate in asked:
+            desk.put(question, candidate)
+        for question, candidate in asked:
+            desk.wait(question, candidate)
+            weights = self.evaluator.weights_file(candidate, question.seed)
+            if weights is not None:
+                weights.unlink(missing_ok=True)
+            yield known + self.journal.added
+        self.journal.sync()
+
+    def finish(self) -> str:
+        """Writes `networks.csv` and `summary.csv`, and says what came out.
+
+        Raises:
+            SearchFailed: fewer than 3 networks ended well.
+        """
+        rows = [self._row(genome) for genome in self.genomes]
         tables.write_table(self.folder / "networks.csv", rows, COLUMNS)
-        errors = np.array(
+        (self.folder / "summary.csv").unlink(missing_ok=True)
+        well = [row for row in rows if row["status"] == str(Status.OK)]
+        failed = Counter(row["status"] for row in rows if row["status"] != str(Status.OK))
+        told = ", ".join(f"{status} {count}" for status, count in sorted(failed.items()))
+        if len(well) < LEAST:
+            raise SearchFailed(
+                f"{len(well)} of {len(rows)} networks ended well, which is too few to tell an "
+                f"order ({told}); {self.folder / 'log.txt'} has the reasons"
+            )
+        scores, errors = (
+            np.array([row[name] for row in well], dtype=np.float64)
+            for name in ("supernet_error", "alone_error")
+        )
+        found = agreement(scores, errors, derive_seed(self.experiment.seed, "rank", "resamples"))
+        shared = {"n": len(well), "budget": self.budget.text}
+        tables.write_table(
+            self.folder / "summary.csv",
             [
-                [row["supernet_error"], row["alone_error"]]
-                for row in rows
-                if row["status"] == str(Status.OK)
-            ]
-        ).reshape(-1, 2)
-        if len(errors) < LEAST:
-            raise UserError(
-                f"{len(errors)} of {len(rows)} networks ended well; allowed: {LEAST} or more, "
-                f"as {self.folder / 'networks.csv'} tells"
-            )
-        found = agreement(errors[:, 0], errors[:, 1], derive_seed(self.experiment.seed, "resample"))
-        summary = [
-            {
-                "statistic": each.name,
-                "value": each.value,
-                "low": each.low,
-                "high": each.high,
-                "n": len(errors),
-                "budget": self.budget.text,
-            }
-            for each in found
+                {"statistic": s.name, "value": s.value, "low": s.low, "high": s.high, **shared}
+                for s in found
+            ],
+            SUMMARY,
+        )
+        lines = [
+            f"{len(well)} networks, drawn at random; each scored with shared weights, "
+            f"and trained alone ({self.budget.text})"
         ]
-        tables.write_table(self.folder / "summary.csv", summary, SUMMARY)
-        return "\n".join(_told(found, errors, len(rows), self.budget))
+        if len(rows) < self.sample:
+            lines.append(f"  --sample {self.sample}: {self._fewer}")
+        if failed:
+            lines.append(f"  {failed.total()} more failed, and are left out: {told}")
+        lines += [f"  {NAMES[s.name]}: {_interval(s)}" for s in found]
+        return "\n".join([*lines, *_best(well)])
 
-    def _question(self, genome: Genome, budget: Budget | None) -> Question:
-        key = self.parts.space.key(genome)
+    def _asked(self, genome: Genome, alone: bool) -> tuple[Question, Candidate]:
+        budget = self.budget if alone else None
+        key = self.space.key(genome)
         seed = derive_seed(self.experiment.seed, key, "rank")
-        return Question(key, seed, budget.text if budget else "")
+        question = Question(key, seed, budget.text if budget else "")
+        return question, Candidate(genome, origin="rank", budget=budget)
 
-    def _drawn(self, sample: int) -> list[Genome]:
-        """Canonical genomes of distinct networks that meet the constraints, drawn uniformly."""
-        space, constraints = self.parts.space, self.experiment.constraints
-        rng = np.random.default_rng(derive_seed(self.experiment.seed, "rank"))
-        found: dict[str, Genome] = {}
-        tries = 0
-        while len(found) < sample and tries < TRIES:
-            genome = space.canonical(space.sample(rng))
-            cheap = self.parts.evaluator.cheap(genome) if constraints else {}
-            key = space.key(genome)
-            tries += 1
-            if key not in found and not any(c.violation(cheap) for c in constraints):
-                found[key] = genome
-                tries = 0
-        if len(found) < LEAST:
-            raise UserError(
-                f"--sample {sample}: {len(found)} networks; allowed: {LEAST} or more, in a space "
-                "that has so many which meet the constraints"
-            )
-        return list(found.values())
-
-    def _row(self, score: Evaluation, alone: Evaluation) -> dict[str, Any]:
-        space, genome = self.parts.space, alone.candidate.genome
-        failed = next((e for e in (score, alone) if e.status is not Status.OK), alone)
+    def _row(self, genome: Genome) -> dict[str, Any]:
+        score, alone = (self._answer(genome, each) for each in (False, True))
+        failed = [e for e in (score, alone) if e.status is not Status.OK]
+        for each in failed:
+            log.warning("%s %s: %s", genome.text, each.status, each.message)
+        known = {**score.values, **alone.values}
         return {
-            "key": space.key(genome),
-            "genome": space.describe(genome),
+            "key": self.space.key(genome),
+            "genome": self.space.describe(genome),
             "genes": genome.text,
-            **{name: alone.values.get(name) for name in ("params", "flops")},
-            "supernet_error": score.values.get("val_error"),
-            "alone_error": alone.values.get("val_error"),
-            "status": str(failed.status),
+            **{name: known.get(name) for name in ("params", "flops")},
+            "supernet_error": _error(score),
+            "alone_error": _error(alone),
+            "status": str(failed[0].status if failed else Status.OK),
         }
+
+    def _answer(self, genome: Genome, alone: bool) -> Evaluation:
+        answer = self.journal.get(self._asked(genome, alone)[0])
+        assert answer is not None, "iterate first"
+        return answer
+
+
+def drawn(
+    space: SearchSpace,
+    count: int,
+    seed: int,
+    constraints: Sequence[Constraint] = (),
+    cheap: Callable[[Genome], Mapping[str, float]] = lambda _: {},
+) -> tuple[list[Genome], str]:
+    """Canonical genomes of distinct networks that constraints allow, by what is known untrained.
+
+    Genomes are drawn uniformly, so that a network with many spellings comes sooner. Where draws
+    find no more in a small space, it is gone through from its first genome on.
+
+    Returns:
+        The genomes, of which the first are those of a smaller count; and why there are too few.
+    """
+    rng = np.random.default_rng(seed)
+    seen: set[str] = set()
+    found: list[Genome] = []
+
+    def is_new(genome: Genome) -> bool:
+        key = space.key(genome)
+        if key in seen:
+            return False
+        seen.add(key)
+        canonical = space.canonical(genome)
+        if constraints and violation(cheap(canonical), constraints) > 0:
+            return False
+        found.append(canonical)
+        return True
+
+    stale = 0
+    while len(found) < count and stale < STALE:
+        stale = 0 if is_new(space.sample(rng)) else stale + 1
+    every = map(space.genome, itertools.product(*map(range, space.choices)))
+    small = space.size <= ENUMERABLE
+    while small and len(found) < count and (genome := next(every, None)) is not None:
+        is_new(genome)
+    allowed = " that the constraints allow" if constraints else ""
+    if small:
+        return found, f"the space has {len(found)} networks{allowed}"
+    return found, f"{STALE:,} draws in a row gave no new network{allowed}"
 
 
 def agreement(scores: Array, errors: Array, seed: int) -> list[Statistic]:
     """Kendall's tau-b and Spearman's rho between two measures of the same networks.
 
-    The intervals are percentiles of resamples of the networks with replacement (Efron, 1979).
+    The intervals are percentiles of 10,000 resamples of the networks with replacement (Efron,
+    1979); of fewer where there are more than 1000 networks, 1000 at least. Those in which all
+    networks are tied do not count.
 
     Args:
-        scores, errors: (n,) each.
+        scores, errors: (n,) each, finite.
         seed: of the resamples.
     """
+    n = len(scores)
+    count = min(RESAMPLES, max(FEWEST_RESAMPLES, WORK // n**2))
     rng = np.random.default_rng(seed)
-    picks = rng.integers(len(scores), size=(RESAMPLES, len(scores)))
+    # (n, n): how each pair is ordered. All sums over them are of whole numbers, and so exact.
+    x, y = (np.sign(np.subtract.outer(v, v)).astype(np.float32) for v in (scores, errors))
     found = []
-    for name, measure in (("kendall_tau", stats.kendalltau), ("spearman", stats.spearmanr)):
-        with np.errstate(invalid="ignore", divide="ignore"):
-            resampled = [
-                float(measure(scores[p], errors[p]).statistic) for p in picks if _varies(p)
-            ]
-            value = float(measure(scores, errors).statistic)
-        low, high = np.nanpercentile(resampled, [2.5, 97.5]).tolist()
-        found.append(Statistic(name, value, low, high))
-    return found
+    at_once = max(1, min(count, 1_000_000 // n))
+    for done in range(0, count, at_once):
+        picks = rng.integers(n, size=(min(at_once, count - done), n))
+        places = picks + n * np.arange(len(picks))[:, None]
+        times = np.bincount(places.ravel(), minlength=picks.size).reshape(picks.shape)
+        found.append(_statistics(times.astype(np.float32), x, y))
+    resampled = np.concatenate(found, axis=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where all are tied
+        whole = [stats.kendalltau(scores, errors), stats.spearmanr(scores, errors)]
+    statistics = []
+    for name, each, values in zip(NAMES, whole, resampled, strict=True):
+        defined = values[np.isfinite(values)]
+        ends = np.percentile(defined, [2.5, 97.5]) if len(defined) else [math.nan, math.nan]
+        statistics.append(Statistic(name, float(each.statistic), float(ends[0]), float(ends[1])))
+    return statistics
 
 
-def _varies(picks: Array) -> bool:
-    """Whether a resample has more than one network: of one alone there is no order."""
-    return bool((picks != picks[0]).any())
+def _statistics(times: Any, x: Any, y: Any) -> Array:
+    """Both statistics of each resample, (2, r).
+
+    Args:
+        times: (r, n), how often each network is in each resample.
+        x, y: (n, n), the signs of the differences between networks in either measure.
+    """
+
+    def over_pairs(signs: Any) -> Any:  # sum_ij times_i signs_ij times_j
+        return ((times @ signs) * times).sum(axis=1, dtype=np.float64)
+
+    # Twice a rank's distance from the mean rank, ties at the mean of their places.
+    ranks = [(times @ signs).astype(np.float64) for signs in (x, y)]
+
+    def product(a: Any, b: Any) -> Any:
+        return (times * a * b).sum(axis=1)
+
+    with np.errstate(invalid="ignore", divide="ignore"):
+        tau = over_pairs(x * y) / np.sqrt(over_pairs(np.abs(x)) * over_pairs(np.abs(y)))
+        spread = np.sqrt(product(ranks[0], ranks[0]) * product(ranks[1], ranks[1]))
+        rho = product(*ranks) / spread
+    both: Array = np.stack([tau, rho]).clip(-1, 1)  # beyond by rounding alone
+    return both
 
 
-def _told(found: Sequence[Statistic], errors: Array, asked: int, budget: Budget) -> Iterator[str]:
-    n = len(errors)
-    yield f"{n} networks scored with shared weights, and trained alone for {budget.text}"
-    if n < asked:
-        yield f"  {asked - n} more failed, and are left out"
-    for each in found:
-        yield (
-            f"  {each.name.replace('_', ' ')}: {each.value:.3f} "
-            f"(95% interval {each.low:.3f} to {each.high:.3f})"
-        )
-    by_score = np.lexsort((np.arange(n), errors[:, 0]))
-    alone = errors[:, 1]
-    place = 1 + int((alone < alone[by_score[0]]).sum())
-    top = min(10, max(n // 4, 1))
-    best = set(np.lexsort((np.arange(n), alone))[:top].tolist())
-    shared = len(best & set(by_score[:top].tolist()))
-    yield f"  the best by score is number {place} of {n} when trained alone"
-    yield f"  of the {top} best by score, {shared} are among the {top} best trained alone"
+def _best(well: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """What the best by score comes to, and how far both orders agree on the best."""
+    by_score, alone = (
+        sorted(well, key=lambda row: (row[name], row["key"]))
+        for name in ("supernet_error", "alone_error")
+    )
+    n, first = len(well), by_score[0]
+    place = 1 + sum(row["alone_error"] < first["alone_error"] for row in well)
+    yield (
+        f"  best by score: {first['key']}, number {place} of {n} when trained alone: "
+        f"error {first['alone_error']:.4f}; the best has {alone[0]['alone_error']:.4f}"
+    )
+    top = TOP if n > TOP else max(n // 2, 1)
+    both = len({r["key"] for r in by_score[:top]} & {r["key"] for r in alone[:top]})
+    yield (
+        f"  of the {top} best by score, {both} are among the {top} best trained alone "
+        f"({top * top / n:.1f} by chance)"
+    )
 
 
-def _experiment(run_dir: Path) -> Experiment:
+def _interval(statistic: Statistic) -> str:
+    if not math.isfinite(statistic.value):
+        return "undefined, since all are tied"
+    return f"{statistic.value:.3f} (95 % interval {statistic.low:.3f} to {statistic.high:.3f})"
+
+
+def _error(evaluation: Evaluation) -> float | None:
+    return evaluation.values.get("val_error") if evaluation.status is Status.OK else None
+
+
+def _experiment(run_dir: Path, workers: int | None) -> Experiment:
+    """A run's, if its supernet is trained, with the machine's part decided."""
     check_run_folder(run_dir)
-    experiment = config.load(run_dir / "config.yaml")
+    overrides = [] if workers is None else [f"parallel.workers={workers}"]
+    experiment = config.load(run_dir / "config.yaml", overrides)
     name = component_name(experiment.evaluator)
-    if not hasattr(registry.load("evaluators", name), "OWN_BUDGET"):
-        raise UserError(f"{run_dir}: its evaluator is {name}; allowed: a run of a supernet")
-    if not (run_dir / "supernet" / "weights.safetensors").exists():
+    if not getattr(registry.load("evaluators", name), "OWN_BUDGET", False):
         raise UserError(
-            f"{run_dir}: its supernet is not trained yet; allowed: evonas resume {run_dir}, first"
+            f"{run_dir}: its evaluator {name} shares no weights; "
+            "allowed: a run with the evaluator supernet"
         )
-    return experiment
+    made = ["weights.safetensors"]
+    made += ["latency.csv"] if getattr(experiment.evaluator, "latency", None) is not None else []
+    if not all((run_dir / "supernet" / file).exists() for file in made):
+        raise UserError(
+            f"{run_dir}: its supernet is not trained to the end; "
+            f"allowed: `evonas resume {run_dir}` first"
+        )
+    decided = machine.resolve(experiment.parallel)
+    return experiment.model_copy(update={"parallel": decided})
 
 
 def _budget(experiment: Experiment, epochs: int | None) -> Budget:
-    if epochs is not None:
-        return Budget(epochs=epochs)
-    if experiment.finalists.budget is None:
+    budget = experiment.finalists.budget if epochs is None else Budget(epochs=epochs)
+    if budget is None:
         raise UserError(
-            "--epochs: is missing, and the run has no finalists.budget; allowed: how many"
+            "--epochs: is missing, and the run has no finalists.budget to train with; "
+            "allowed: --epochs E"
         )
-    return experiment.finalists.budget
+    return budget

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -122,6 +123,38 @@ def test_an_estimate_counts_the_trainings_and_is_near_what_the_run_then_takes(
     seconds = pd.read_csv(out / "timings.csv").groupby("phase")["seconds"].mean()
     for phase, mean in (("search", foreseen.seconds[0]), ("finalists", foreseen.final_seconds)):
         assert seconds[phase] / 5 < mean < 5 * seconds[phase], phase  # timings are noisy
+
+
+@pytest.mark.parametrize(
+    ("strategy", "evaluator", "counts"),
+    [
+        ("{name: darts, epochs: 4}", "train", (3, 3)),
+        ("{name: gdas, epochs: 2}", "train", (2, 2)),
+        ("{name: random, population: 4}", "supernet", (2, 8)),
+    ],
+)
+def test_an_estimate_counts_what_is_trained_for_all(
+    strategy: str, evaluator: str, counts: tuple[int, int], tmp_path: Path
+) -> None:
+    text = EXPERIMENT.replace(re.findall(r"strategy: (.*)", EXPERIMENT)[0], strategy)
+    if evaluator == "supernet":
+        text = text.replace("name: train", "name: supernet, epochs: 5, pool: 1")
+        text = re.sub(r"^budget: .*\n", "", text, flags=re.MULTILINE)
+    path, out = tmp_path / "foreseen.yaml", tmp_path / "run"
+    path.write_text(text)
+    foreseen = estimate(config.load(path))
+    assert (foreseen.generations, foreseen.trainings) == counts
+    assert foreseen.scored == (evaluator == "supernet")
+    assert foreseen.shared_seconds > 0
+    assert foreseen.search_time > foreseen.shared_seconds
+    status, told = command("estimate", path)
+    assert status == 0, told
+    assert "weights that all share: 0:0" in told
+    started = time.perf_counter()
+    status, told = command("run", path, "--out", out)
+    assert status == 0, told
+    whole = foreseen.search_time + foreseen.final_time
+    assert whole < 5 * (time.perf_counter() - started)  # which has more beside it
 
 
 def test_an_estimate_leaves_out_what_the_constraints_do(tmp_path: Path) -> None:

@@ -46,6 +46,12 @@ def changed(old: str, new: str) -> str:
     return RIGHT.replace(old, new)
 
 
+SHARED = "{name: supernet, epochs: 3}"
+SCORED = changed(
+    "{name: train, recipe: {optimizer: sgd, lr: 0.1, batch_size: 64}}", SHARED
+).replace("budget:     {epochs: 3}\n", "")
+
+
 def tagged(marker: Path) -> str:
     """An experiment that makes a file, if it is read by a loader that runs code."""
     return changed("seed: 0", f"seed: !!python/object/apply:os.system ['touch {marker}']")
@@ -293,6 +299,34 @@ WRONG = {
     "2 MB": (f"# {'x' * 2_000_000}\n{RIGHT}", ["is 2,000,", "bytes; allowed: up to "]),
     "value of 90,000 letters": (changed("roulette", "r" * 90_000), ["strategy.selection: "]),
     "control characters": (f"{RIGHT}# \x00", ["#x0000", "allowed: plain YAML"]),
+    "a supernet's candidates with a budget": (
+        changed("{name: train, recipe: {optimizer: sgd, lr: 0.1, batch_size: 64}}", SHARED),
+        ["budget: the evaluator supernet does not train candidates; allowed: `evaluator.epochs`"],
+    ),
+    "a supernet's finalists without one": (
+        SCORED,
+        ["finalists.budget: is missing; allowed: epochs, steps or seconds"],
+    ),
+    "a supernet of a space that has none": (
+        SCORED.replace("{name: nasbench201, channels: 8, cells: 1}", "{name: macro}").replace(
+            "seeds: 3", "seeds: 3, budget: {epochs: 1}"
+        ),
+        ["space.name: macro has no supernet; allowed: nasbench201, darts, chain, or"],
+    ),
+    "a supernet's trainings from a cache": (
+        SCORED.replace("seeds: 3", "seeds: 3, budget: {epochs: 1}") + "cache: there.sqlite\n",
+        ["cache: the evaluator supernet does not say what its answers depend on"],
+    ),
+    "a relaxation of channels": (
+        changed("{name: genetic, population: 12, selection: roulette}", "{name: gdas}").replace(
+            "{name: nasbench201, channels: 8, cells: 1}", "{name: channels}"
+        ),
+        ["space.name: channels has no ops that gdas can choose from; allowed: nasbench201"],
+    ),
+    "an order that there is not": (
+        changed("{name: genetic, population: 12, selection: roulette}", "{name: darts, order: 2}"),
+        ["strategy.order: is 2; allowed: 'first' or 'second'"],
+    ),
     "all keys missing": ("name: digits\n", ["space: is missing", "and 3 mistakes more"]),
 }
 

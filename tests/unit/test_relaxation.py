@@ -288,6 +288,15 @@ def test_spaces_whose_genes_choose_no_ops_are_refused(data: DataSet) -> None:
         made(data, "gdas", space="channels", network={"stages": 2, "widths": [4, 8]})
 
 
+def test_a_proxy_that_makes_no_sense_is_refused(data: DataSet) -> None:
+    with pytest.raises(
+        UserError, match=r"strategy\.proxy\.chanels: unknown key; allowed: cells, ch"
+    ):
+        made(data, "gdas", proxy={"chanels": 4})
+    with pytest.raises(UserError, match=r"strategy\.proxy\.channels: is 0"):
+        made(data, "gdas", proxy={"channels": 0})
+
+
 def test_a_loss_that_is_nan_ends_the_search(data: DataSet) -> None:
     strategy = made(data, "darts, first order")
     relaxation: Any = strategy.relaxation

@@ -1,0 +1,58 @@
+"""What it costs to score networks with a run's supernet, beside training each of them alone.
+
+Draws networks that meet the run's constraints, scores each, and trains each as long as finalists
+are, in this process and on one thread. The supernet's own training is not counted.
+
+    evonas run experiments/digits_spos_chain.yaml
+    python benchmarks/scoring_cost.py results/digits_spos_chain-seed0 [--sample 30]
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from evonas import config, experiment
+from evonas.core import Candidate, violation
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("--sample", type=int, default=30)
+    given = parser.parse_args()
+    settings = config.load(given.run_dir / "config.yaml")
+    budget = settings.finalists.budget
+    parts = experiment.build(settings)
+    parts.evaluator.prepare(given.run_dir)
+    rng = np.random.default_rng(0)
+    scoring, training = [], []
+    with tempfile.TemporaryDirectory() as scratch:
+        pickled = pickle.dumps(parts.evaluator)
+        while len(scoring) < given.sample:
+            genome = parts.space.canonical(parts.space.sample(rng))
+            if violation(parts.evaluator.cheap(genome), settings.constraints):
+                continue
+            for seconds, length in ((scoring, None), (training, budget)):
+                evaluator = pickle.loads(pickled)  # which has counted nothing, as in a worker
+                evaluator.alone.scratch = Path(scratch)
+                started = time.perf_counter()
+                found = evaluator.evaluate(Candidate(genome, budget=length), 1)
+                seconds.append(time.perf_counter() - started)
+                if found.status.failed:
+                    raise SystemExit(f"{genome.text}: {found.message}")
+    each = statistics.fmean(scoring), statistics.fmean(training)
+    text = "" if budget is None else budget.text
+    print(f"{given.sample} networks, one thread: to score one {1000 * each[0]:.1f} ms, to train it")
+    print(f"alone for {text} {1000 * each[1]:.1f} ms: a share of {each[0] / each[1]:.3f};")
+    print(f"1,000: {1000 * each[0]:.0f} s scored, {1000 * each[1]:.0f} s trained")
+
+
+if __name__ == "__main__":
+    main()
