@@ -296,6 +296,8 @@ def build(experiment: Experiment) -> Parts:
             **({"seed": experiment.seed} if getattr(kind, "SEEDED", False) else {}),
         )
     chooser = registry.load("strategies", component_name(experiment.strategy))
+    if getattr(chooser, "TRAINS", False) or getattr(kind, "OWN_BUDGET", False):
+        machine.take_gpu(experiment.parallel.device)  # a supernet is trained in this process
     strategy = chooser(
         experiment.strategy,
         space=space,

@@ -6,7 +6,6 @@ import io
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -122,10 +121,7 @@ class FullTraining:
         settings = self.settings
         hardware = machine.hardware(settings.parallel)
         torch.set_num_threads(hardware.threads)
-        if hardware.device == "cuda":
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-            torch.use_deterministic_algorithms(True, warn_only=True)
-            torch.cuda.set_device(int(machine.gpus(settings.parallel.device)[0]))
+        machine.take_gpu(settings.parallel.device)
         device = torch.device(hardware.device)
         source = registry.load("data", component_name(settings.data))(settings.data)
         self.data, test = whole(source, settings.data)

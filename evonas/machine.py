@@ -84,6 +84,15 @@ def visible(gpus: Sequence[str]) -> tuple[str, ...]:
     return tuple(names[int(gpu)] for gpu in gpus) if names else tuple(gpus)
 
 
+def take_gpu(device: str) -> None:
+    """Has this process train on the first of the GPUs that `device` names, if any, repeatably."""
+    if device == "cpu":
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.cuda.set_device(int(gpus(device)[0]))
+
+
 def environment(*, deterministic: bool) -> dict[str, Any]:
     """What a run runs on, and whether another can be expected to give the same tables."""
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

@@ -11,7 +11,16 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from evonas import pareto
-from evonas.core import Candidate, Evaluation, Params, State, UserError, derive_seed, violation
+from evonas.core import (
+    Candidate,
+    Evaluation,
+    Objective,
+    Params,
+    State,
+    UserError,
+    derive_seed,
+    violation,
+)
 from evonas.pareto import Array
 from evonas.strategies._generational import TRIES, Generational
 from genomes import Genome
@@ -42,8 +51,8 @@ class ControllerParams(Params):
     """Whether genomes whose network has been asked for are written again, up to 20 times."""
     reward: dict[str, float] | None = None
     """With several objectives, what the reward is: the product of the objectives named, each to the
-    power given, such as `{accuracy: 1, latency_ms: -0.07}`. Without it, the place within the
-    generation, by front and crowding distance."""
+    power given, such as `{accuracy: 1, latency_ms: -0.07}`; above 0 where more is better, below 0
+    where less is. Without it, the place within the generation, by front and crowding distance."""
 
 
 class Policy(nn.Module):
@@ -96,10 +105,14 @@ class Controller(Generational):
     came to more than the moving average (Zoph and Le, 2017; Pham et al., 2018).
 
     The gradient is that of sum_t log pi(a_t | s_t) (R - b), b the moving average, with a bonus for
-    entropy. Rewards are R = -loss with one objective. So that `lr` means the same whatever their
-    unit, R - b is divided by a moving root mean square of itself, which differs from the papers. An
-    infeasible network counts for less than the least reward so far, by how much it violates, and
-    a failed one for less than those.
+    entropy. So that `lr` means the same whatever the unit of rewards, R - b is divided by a moving
+    root mean square of itself, which differs from the papers.
+
+    With one objective R = -loss. Several are ranked within the generation, the best 1 and the last
+    0, which tells a generation of one nothing; or R is their weighted product (Tan et al., 2019,
+    eq. 2), where a value of 0 or less counts as its limit towards 0: R is 0 where more is better,
+    and the highest so far where less is. An infeasible network counts for less than the least
+    reward so far, by how much it violates, and a failed one for less than those.
     """
 
     Params = ControllerParams
@@ -110,9 +123,10 @@ class Controller(Generational):
 
     def __init__(self, params: ControllerParams, **run: Any) -> None:
         super().__init__(params, **run)
-        self._powers = _powers(params.reward, [objective.name for objective in self.objectives])
+        self._powers = _powers(params.reward, self.objectives)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(run.get("seed", 0), "controller"))
+            # Of the CPU's alone; `torch.manual_seed` would leave those of GPUs changed.
+            torch.default_generator.manual_seed(derive_seed(run.get("seed", 0), "controller"))
             # In double precision, processors differ by too little to change a draw.
             self.policy = Policy(
                 self.space.choices, params.units, params.temperature, params.tanh_constant
@@ -171,47 +185,55 @@ class Controller(Generational):
         return genes
 
     def _rewards(self, evaluations: Sequence[Evaluation]) -> Array:
-        """(n,), the more the better."""
-        n = len(evaluations)
-        if len(self.objectives) > 1 and self._powers is None:
-            ranks = pareto.preference(evaluations, self.objectives, self.constraints)
-            return 1.0 - ranks / max(int(ranks.max()), 1)
-        tiers = np.array([pareto.tier(e, self.objectives) for e in evaluations])
-        rewards = np.zeros(n)
-        feasible = tiers == pareto.FEASIBLE
-        if self._powers is None:
-            losses = pareto.losses(evaluations, self.objectives)[:, 0]
-            rewards[feasible] = -losses[feasible]
-        else:
-            for i in np.flatnonzero(feasible).tolist():
-                values = evaluations[i].values
-                powers = [(values[name], power) for name, power in self._powers.items()]
-                feasible[i] = all(value > 0 for value, _ in powers)
-                if feasible[i]:
-                    rewards[i] = np.prod([value**power for value, power in powers])
+        """(n,), finite, the more the better."""
+        tiers = [pareto.tier(evaluation, self.objectives) for evaluation in evaluations]
+        rewards = np.zeros(len(evaluations))
+        feasible = np.array(tiers) == pareto.FEASIBLE
         if feasible.any():
-            low, high = float(rewards[feasible].min()), float(rewards[feasible].max())
+            found = self._worth([e for e, ok in zip(evaluations, feasible, strict=True) if ok])
+            rewards[feasible] = found
+            low, high = float(found.min()), float(found.max())
             self.least = low if self.least is None else min(low, self.least)
             self.most = high if self.most is None else max(high, self.most)
-        least = self.least or 0.0
-        span = ((self.most or 0.0) - least) or 1.0
+        least, most = self.least or 0.0, self.most or 0.0
+        span = (most - least) or abs(most) or 1.0
         for i in np.flatnonzero(~feasible).tolist():
-            share = 1.0
-            if tiers[i] == pareto.INFEASIBLE:
-                amount = violation(evaluations[i].values, self.constraints)
-                share = amount / (1 + amount)
+            share = 1.5
+            if tiers[i] == pareto.INFEASIBLE:  # from 0.5 up to 1
+                share = 1 - 1 / (2 + violation(evaluations[i].values, self.constraints))
             rewards[i] = least - span * share
         return rewards
 
+    def _worth(self, evaluations: Sequence[Evaluation]) -> Array:
+        """The rewards of feasible networks, (n,)."""
+        if self._powers is not None:
+            values = np.array([[e.values[name] for name in self._powers] for e in evaluations])
+            with np.errstate(all="ignore"):  # log 0, and products that overflow
+                logs = np.log(np.maximum(values, 0.0)) * [*self._powers.values()]
+                found = np.exp(logs.sum(axis=1))
+            found[np.isnan(found)] = 0.0  # 0 times infinity
+            known = found[np.isfinite(found)].tolist()
+            highest = max([*known, *([] if self.most is None else [self.most])], default=1.0)
+            return np.asarray(np.minimum(found, highest))
+        if len(self.objectives) == 1:
+            return -pareto.losses(evaluations, self.objectives)[:, 0]
+        ranks = pareto.preference(evaluations, self.objectives)
+        return 1.0 - ranks / max(int(ranks.max()), 1)
+
     def _advantages(self, rewards: Array) -> Array:
-        """(R - b) over its moving root mean square; then both averages move on."""
-        mean, decay = float(rewards.mean()), self.params.baseline_decay
-        before = mean if self.baseline is None else self.baseline
-        advantages = rewards - before
+        """(R - b) over its moving root mean square; then both averages move on.
+
+        Means are those of differences, which are exactly 0 where all rewards are alike: the root
+        mean square would make whatever is left by rounding as large as any difference.
+        """
+        first, decay = self.baseline is None, self.params.baseline_decay
+        before = float(rewards[0]) if self.baseline is None else self.baseline
+        gaps = rewards - before
+        gap = float(gaps.mean())
+        advantages = gaps - gap if first else gaps
         square = float((advantages**2).mean())
-        first = self.baseline is None
         self.spread = square if first else decay * self.spread + (1 - decay) * square
-        self.baseline = mean if first else decay * before + (1 - decay) * mean
+        self.baseline = before + (gap if first else (1 - decay) * gap)
         return np.asarray(advantages / (self.spread**0.5 or 1.0))
 
     def _note(self, rewards: Array, steps: Sequence[Tensor], entropy: float) -> None:
@@ -253,13 +275,20 @@ class Controller(Generational):
         self.least, self.most = state["least"], state["most"]
 
 
-def _powers(reward: dict[str, float] | None, objectives: Sequence[str]) -> dict[str, float] | None:
+def _powers(
+    reward: dict[str, float] | None, objectives: Sequence[Objective]
+) -> dict[str, float] | None:
     if reward is None:
         return None
-    for name in reward:
-        if name not in objectives:
+    goals = {objective.name: objective.goal for objective in objectives}
+    for name, power in reward.items():
+        if name not in goals:
+            raise UserError(f"strategy.reward.{name}: is no objective; allowed: {', '.join(goals)}")
+        if power == 0 or (power > 0) != (goals[name] == "max"):
+            allowed = "above 0" if goals[name] == "max" else "below 0"
             raise UserError(
-                f"strategy.reward.{name}: is no objective; allowed: {', '.join(objectives)}"
+                f"strategy.reward.{name}: is {power:g}, and the goal {goals[name]}; "
+                f"allowed: {allowed}"
             )
     if not reward:
         raise UserError("strategy.reward: is empty; allowed: objectives and their powers")

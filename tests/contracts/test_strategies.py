@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from evonas import registry
-from evonas.core import Candidate, Evaluation, Objective, Status
+from evonas.core import Candidate, Constraint, Evaluation, Objective, Status
 from evonas.strategies.aging import Aging, AgingParams
 from evonas.strategies.controller import Controller, ControllerParams
 from evonas.strategies.genetic import Genetic, GeneticParams
@@ -21,7 +21,7 @@ from evonas.strategies.pso import PSO, PSOParams
 from evonas.strategies.random import Random, RandomParams
 from evonas.testing import CONTRACTS, Make, maker
 from evonas.testing import strategies as contracts
-from genomes import Genome
+from genomes import Genome, SearchSpace
 
 Contract = Callable[[Make], None]
 contract = pytest.mark.parametrize("contract", CONTRACTS, ids=lambda each: each.__name__)
@@ -97,6 +97,34 @@ def test_so_does_each_with_the_smallest_batch_that_it_takes(name: str, contract:
     assert least, "no setting of that name: say here what its batch is called"
     params = strategy.Params(**least, **{"elites": 1} if name == "genetic" else {})
     contract(maker(strategy, params))
+
+
+def weighted(
+    *,
+    space: SearchSpace = contracts.SPACE,
+    objectives: Sequence[Objective] = contracts.ONE,
+    constraints: Sequence[Constraint] = (),
+    seed: int = 0,
+) -> Controller:
+    """A controller whose reward is the product of whatever objectives a contract has."""
+    powers = {goal.name: 1.0 if goal.goal == "max" else -0.5 for goal in objectives}
+    return Controller(
+        ControllerParams(population=5, reward=powers),
+        space=space,
+        objectives=objectives,
+        constraints=constraints,
+        seed=seed,
+    )
+
+
+@pytest.mark.parametrize(
+    "contract",
+    # A product asks for values above 0, so it is not what it was once their signs are turned.
+    [each for each in CONTRACTS if each is not contracts.less_of_a_loss_is_more_of_its_negative],
+    ids=lambda each: each.__name__,
+)
+def test_so_does_a_controller_that_goes_by_a_product(contract: Contract) -> None:
+    contract(weighted)
 
 
 @contract

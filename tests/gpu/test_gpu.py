@@ -102,3 +102,21 @@ def test_too_large_a_batch_is_halved_and_then_given_up() -> None:
         assert not found.deterministic
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+@pytest.mark.parametrize("name", ["digits_darts_second", "digits_gdas", "digits_spos"])
+def test_what_is_trained_for_all_is_the_same_twice(name: str, tmp_path: Path) -> None:
+    tables = []
+    for place in ("first", "second"):
+        out = tmp_path / place
+        command = ["run", str(ROOT / "experiments" / f"{name}.yaml"), "--out", str(out)]
+        command += ["--device", "cuda:0", "--workers", "1"]
+        for setting in ("stop.generations=2", "finalists.top=0"):
+            command += ["--set", setting]
+        if name == "digits_spos":
+            command += ["--set", "evaluator.epochs=2"]
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 0, result.output
+        tables.append((out / "evaluations.csv").read_bytes())
+        assert (pd.read_csv(out / "evaluations.csv")["status"] == "ok").all()
+    assert tables[0] == tables[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ import torch
 from evonas.core import Candidate, Constraint, Evaluation, Objective, Status, UserError
 from evonas.strategies.controller import Controller, ControllerParams, Policy
 from genomes import Gene, SearchSpace
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 ONE_GENE = SearchSpace("one/v1", [Gene("g", tuple("abcd"))])
 BITS = SearchSpace("bits/v1", [Gene(f"g{i}", ("0", "1")) for i in range(10)])
@@ -76,11 +79,13 @@ def test_the_bonus_is_the_entropy(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(head.bias.grad, expected)
 
 
-def test_without_a_difference_nothing_is_learnt() -> None:
-    strategy = made(entropy=0.0, population=8)
+@pytest.mark.parametrize("reward", [3.0, 0.1, -1 / 3])
+def test_without_a_difference_nothing_is_learnt(reward: float) -> None:
+    """Nor from what rounding leaves of one: the mean of seven times 0.1 is not 0.1."""
+    strategy = made(entropy=0.0, population=7)
     before = parameters(strategy)
     for _ in range(5):
-        told(strategy, lambda _: 3.0)
+        told(strategy, lambda _: reward)
     assert all(torch.equal(p, before[name]) for name, p in parameters(strategy).items())
 
 
@@ -195,6 +200,46 @@ def test_the_infeasible_are_less_and_the_failed_least() -> None:
     assert len(set(found)) == 5
 
 
+def test_what_infeasible_and_failed_ones_get_is_finite_and_in_order_whatever_they_say() -> None:
+    """A violation that is not known or infinite, and only one reward so far."""
+    strategy = made(goal="max", constraints=[Constraint(name="size", max=10.0)])
+    rows = [
+        ({"a": 2e6}, Status.OK),
+        ({}, Status.INFEASIBLE),
+        ({"size": 1e6}, Status.INFEASIBLE),
+        ({"size": math.inf}, Status.INFEASIBLE),
+        ({"a": math.nan}, Status.OK),
+    ]
+    found = rewards_of(strategy, rows)  # type: ignore[arg-type]
+    assert np.isfinite(found).all()
+    assert found == sorted(found, reverse=True)
+    assert len(set(found)) == 5
+
+
+def test_a_generation_without_a_feasible_one_is_worth_less_than_any_that_was() -> None:
+    """Also with several objectives, where the best of each generation would be 1."""
+    strategy = made(objectives=PRODUCT, constraints=[Constraint(name="ms", max=20.0)])
+    well = [({"accuracy": 0.9, "ms": 10.0}, Status.OK), ({"accuracy": 0.8, "ms": 12.0}, Status.OK)]
+    rewarded = rewards_of(strategy, well)  # type: ignore[arg-type]
+    over = [({"ms": 21.0}, Status.INFEASIBLE), ({"ms": 90.0}, Status.INFEASIBLE)]
+    slightly, greatly = rewards_of(strategy, over)  # type: ignore[arg-type]
+    crashed = rewards_of(strategy, [({}, Status.CRASHED)] * 2)
+    assert min(rewarded) > slightly > greatly > max(crashed)
+
+
+def test_a_product_is_taken_to_its_limit_where_a_value_is_0() -> None:
+    """An error of 0 is no reason to look elsewhere."""
+    objectives = [Objective(name="error"), Objective(name="params")]
+    strategy = made(objectives=objectives, reward={"error": -1.0, "params": -0.07})
+    rows = [({"error": error, "params": 1e4}, Status.OK) for error in (0.5, 0.1, 0.0)]
+    half, tenth, none = rewards_of(strategy, rows)  # type: ignore[arg-type]
+    assert half < tenth
+    assert none == tenth, "the highest so far"
+    steep = made(objectives=PRODUCT, reward={"accuracy": 2.0, "ms": -1.0})
+    rows = [({"accuracy": 1e200, "ms": 1.0}, Status.OK), ({"accuracy": 2.0, "ms": 1.0}, Status.OK)]
+    assert rewards_of(steep, rows) == pytest.approx([4.0, 4.0])  # type: ignore[arg-type]
+
+
 def test_several_objectives_are_rewarded_by_front_and_crowding() -> None:
     strategy = made(objectives=PRODUCT)
     ok = Status.OK
@@ -209,6 +254,10 @@ def test_several_objectives_are_rewarded_by_front_and_crowding() -> None:
 def test_rewards_that_make_no_sense_are_refused() -> None:
     with pytest.raises(UserError, match=r"strategy\.reward\.size: is no objective; allowed: acc"):
         made(objectives=PRODUCT, reward={"size": 1.0})
+    with pytest.raises(UserError, match=r"ms: is 0\.5, and the goal min; allowed: below 0"):
+        made(objectives=PRODUCT, reward={"ms": 0.5})
+    with pytest.raises(UserError, match=r"accuracy: is 0, and the goal max; allowed: above 0"):
+        made(objectives=PRODUCT, reward={"accuracy": 0.0})
     with pytest.raises(UserError, match="is empty"):
         made(reward={})
 
@@ -217,3 +266,18 @@ def test_the_unit_of_an_objective_makes_no_difference() -> None:
     first, second = made(seed=2, population=8), made(seed=2, population=8)
     for _ in range(6):
         assert told(first, sum) == told(second, lambda genes: 1000.0 * sum(genes))
+
+
+def test_torch_is_left_as_it_was() -> None:
+    """Its global generator, and how many threads it has, which are others' to choose."""
+    before, threads = torch.random.get_rng_state(), torch.get_num_threads()
+    strategy = made()
+    for _ in range(3):
+        told(strategy, sum)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert torch.get_num_threads() == threads
+    torch.manual_seed(1)
+    first = parameters(made(seed=3))
+    torch.manual_seed(2)
+    second = parameters(made(seed=3))
+    assert all(torch.equal(p, second[name]) for name, p in first.items())

@@ -11,7 +11,7 @@ import torch
 from evonas import config
 from evonas.core import UserError
 from evonas.evaluators.worker import gpu_of
-from evonas.machine import gpus, resolve, visible
+from evonas.machine import gpus, resolve, take_gpu, visible
 from tests.faults import claim, see
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,3 +109,16 @@ def test_gpus_are_those_that_the_user_lets_be_seen(monkeypatch: pytest.MonkeyPat
     assert visible(["0", "2"]) == ("4", "GPU-1a2b")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert visible(["0", "2"]) == ("0", "2")
+
+
+@pytest.mark.parametrize(("device", "first"), [("cuda", 0), ("cuda:2,1", 2), ("cpu", None)])
+def test_what_the_driver_trains_is_on_the_first_gpu_named(
+    monkeypatch: pytest.MonkeyPatch, device: str, first: int | None
+) -> None:
+    taken: list[int] = []
+    fake_gpus(monkeypatch, 3)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda *_, **__: None)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    take_gpu(device)
+    assert taken == ([] if first is None else [first])
