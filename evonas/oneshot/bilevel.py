@@ -107,9 +107,7 @@ class Bilevel:
             self.supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
         _freeze_scales(self.supernet)
         self.generator = torch.Generator().manual_seed(seeds[1])
-        of_weights, of_alphas = _halves(
-            resident(data, device), params.alpha_share, seeds[2] % 2**32, params.recipe.batch_size
-        )
+        of_weights, of_alphas = _halves(resident(data, device), params.alpha_share, seeds[2])
         self.trainer = Trainer(self.supernet, of_weights, params.recipe, seeds[1], hardware)
         self.batches = Batches(of_alphas, params.recipe, self.generator, hardware.channels_last)
         self.optimizer = torch.optim.Adam(
@@ -198,7 +196,8 @@ class Bilevel:
         trainer, params = self.trainer, self.params
         searching = self.epochs >= params.warm_up
         steps = min(trainer.epoch_steps, limit or trainer.epoch_steps)
-        total, of_alphas = torch.zeros(()), torch.zeros(())
+        device = trainer.data.train.labels.device
+        total, of_alphas = torch.zeros((), device=device), torch.zeros((), device=device)
         alpha_rows: Iterator[Tensor] = chain.from_iterable(self.batches.epoch() for _ in count())
         self.supernet.train()
         for rows in trainer.epoch()[:steps]:
@@ -211,10 +210,10 @@ class Bilevel:
                 for alpha, slope in zip(self.alphas.values(), gradients, strict=True):
                     alpha.grad = slope
                 self.optimizer.step()
-                of_alphas += loss.cpu()
+                of_alphas += loss
             fixed = {gene: alpha.detach() for gene, alpha in self.alphas.items()}
             self.supernet.mix(self._mixture(fixed))
-            total += trainer.backward(images, labels).cpu()
+            total += trainer.backward(images, labels)
             trainer.end()
         losses = {"train_loss": total.item() / steps}
         losses["alpha_loss"] = of_alphas.item() / steps if searching else math.nan
@@ -385,12 +384,10 @@ def _freeze_scales(network: Supernet) -> None:
                     parameter.requires_grad_(False)
 
 
-def _halves(
-    data: ResidentData, share: float, seed: int, batch_size: int
-) -> tuple[ResidentData, ResidentData]:
+def _halves(data: ResidentData, share: float, seed: int) -> tuple[ResidentData, ResidentData]:
     """The training images in two parts, the second with `share` of them."""
     n = len(data.train)
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed % 2**32))
     first = n - round(share * n)
     if min(first, n - first) < 2:
         raise UserError(
