@@ -145,6 +145,7 @@ def test_the_readme_takes_the_winner_away_and_it_scores_what_the_table_says(
     words = line.replace("results/quickstart", str(run_dir)).split()[1:]
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "winner", raising=False)  # another test's
     assert CliRunner().invoke(app, words).exit_code == 0
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     params = DigitsParams()
@@ -242,7 +243,7 @@ def test_plot_draws_again_what_the_end_of_the_run_has_drawn(run_dir: Path) -> No
 def test_a_run_whose_figures_cannot_be_drawn_is_still_a_run(
     experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(path: Path) -> None:
+    def broken(path: Path, only: object) -> None:
         raise OSError("no room for pictures")
 
     monkeypatch.setattr("evonas.plots.draw", broken)
@@ -498,7 +499,7 @@ def test_show_of_neither_folder_nor_genome_is_the_users_mistake(what: str) -> No
 def test_list_names_what_is_registered() -> None:
     result = evonas("list")
     assert result.exit_code == 0
-    assert "strategies: aging, exhaustive, genetic" in result.output
+    assert "strategies: aging, controller, darts, exhaustive, gdas, genetic" in result.output
     for metric in METRICS:
         assert metric in evonas("list", "metrics").output.split()
     assert evonas("list", "strategys").exit_code == 2
