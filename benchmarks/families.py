@@ -152,7 +152,8 @@ def figure(rows: pd.DataFrame) -> Figure:
         ax.grid(axis="x", lw=0.3)
         minutes = part["seconds"].mean() / 60
         seeds = part["seed"].nunique()
-        ax.set_xlabel(f"test accuracy on {data} (%), {seeds} seeds, {minutes:.1f} min an arm")
+        ax.set_title(f"{data}: {seeds} seeds, {minutes:.1f} minutes a search", fontsize=7)
+        ax.set_xlabel("test accuracy (%)")
     return drawn
 
 
@@ -177,7 +178,8 @@ def main() -> None:
                 limit = float(here.loc[here["arm"].isin(ARMS), "seconds"].mean())
             place = given.out / f"{given.data}-{arm.replace(', ', '-').replace(' ', '_')}-{seed}"
             row = run(given.data, arm, seed, limit, place)
-            rows = pd.concat([rows, pd.DataFrame([row])], ignore_index=True)
+            made = pd.DataFrame([row])
+            rows = pd.concat([rows, made], ignore_index=True) if len(rows) else made
             rows.to_csv(path, index=False)
             print(row, flush=True)
     rows = pd.read_csv(path)
