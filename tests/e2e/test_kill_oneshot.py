@@ -57,7 +57,10 @@ def killed(folder: Path, text: str, moments: list[str]) -> dict[str, bytes]:
     return left(search)
 
 
-@pytest.mark.parametrize("name", SEARCHES)
+@pytest.mark.parametrize(
+    "name",
+    ["gdas", *(pytest.param(name, marks=pytest.mark.slow) for name in ("darts", "controller"))],
+)
 def test_a_strategy_with_a_model_of_its_own_is_resumed_exactly(name: str, tmp_path: Path) -> None:
     text = experiment(SEARCHES[name])
     whole = undisturbed(tmp_path / "whole", text)
