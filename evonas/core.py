@@ -355,7 +355,7 @@ class Evaluator(Protocol):
 class Preparing(Protocol):
     """An evaluator whose `prepare` takes long enough to be watched."""
 
-    def epochs(self, run_dir: Path) -> Iterator[tuple[int, int]]:
+    def prepare_epochs(self, run_dir: Path) -> Iterator[tuple[int, int]]:
         """Prepares; yields how many epochs are done and how many there are. Resumable."""
 
 

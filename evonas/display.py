@@ -159,7 +159,8 @@ def show_run(path: Path) -> None:
     timings = read(path / "timings.csv")
     found = timings.get("from_cache", pd.Series(False, timings.index)).astype(bool)
     trained = timings[~found]
-    scored = int((trained["phase"].eq("search") & trained["budget"].isna()).sum())
+    shared = settings["evaluator"]["name"] == "supernet"
+    scored = int((trained["phase"].eq("search") & shared).sum())
     seconds = timedelta(seconds=round(trained["seconds"].sum()))
     taken = f"; {found.sum()} more taken from the cache" if found.any() else ""
     say(

@@ -110,7 +110,7 @@ class Run:
         """
         evaluator = self.parts.evaluator
         if isinstance(evaluator, Preparing):
-            yield from evaluator.epochs(self.path)
+            yield from evaluator.prepare_epochs(self.path)
 
     def __iter__(self) -> Iterator[Generation]:
         for _ in self.prepare():

@@ -24,7 +24,7 @@ from evonas.networks.profile import profile
 from evonas.records import files, tables
 from evonas.records.folder import Hold, begin, note_data
 from evonas.training.batches import Resident, resident
-from evonas.training.loop import Trainer, measure, out_of_memory
+from evonas.training.loop import Trainer, measure, out_of_memory, seeded
 from evonas.training.weights import save_weights
 from genomes import SearchSpace, library
 
@@ -77,7 +77,8 @@ class FullTraining:
         for number in range(len(self.curve), self.settings.epochs):
             started = time.perf_counter()
             try:
-                epoch = self._epoch(number)
+                with seeded(derive_seed(self.settings.seed, "epoch", number), self._device):
+                    epoch = self._epoch(number)
             except (MemoryError, RuntimeError) as error:  # torch's own is one of the latter
                 if not out_of_memory(error):
                     raise
@@ -122,6 +123,7 @@ class FullTraining:
         hardware = machine.hardware(settings.parallel)
         torch.set_num_threads(hardware.threads)
         machine.take_gpu(settings.parallel.device)
+        self._device = hardware.device
         device = torch.device(hardware.device)
         source = registry.load("data", component_name(settings.data))(settings.data)
         self.data, test = whole(source, settings.data)

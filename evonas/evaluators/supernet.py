@@ -6,6 +6,7 @@ import io
 import logging
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from evonas.core import Candidate, Cost, Evaluation, SearchFailed, Status, UserError, derive_seed
 from evonas.data.dataset import DataSet, Images
 from evonas.evaluators.train import METRICS, TrainEvaluator, TrainParams
+from evonas.loop import describe
 from evonas.oneshot.latency import COLUMNS as LATENCY_COLUMNS
 from evonas.oneshot.latency import Latency, LatencyTable, measured
 from evonas.oneshot.supernet import SlicedSupernet, Supernet, supernet
@@ -107,11 +109,11 @@ class SupernetEvaluator:
         return known if self.table is None else {**known, LATENCY: self.table.latency(genome)}
 
     def prepare(self, run_dir: Path) -> None:
-        """Trains the supernet, or what is left of it to train; see `epochs`."""
-        for _ in self.epochs(run_dir):
+        """Trains the supernet, or what is left of it to train; see `prepare_epochs`."""
+        for _ in self.prepare_epochs(run_dir):
             pass
 
-    def epochs(self, run_dir: Path) -> Iterator[tuple[int, int]]:
+    def prepare_epochs(self, run_dir: Path) -> Iterator[tuple[int, int]]:
         """Prepares, an epoch of the supernet at a time; a kill costs an epoch at most.
 
         Yields:
@@ -130,12 +132,16 @@ class SupernetEvaluator:
 
     def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
         if candidate.budget is not None:
-            return self.alone.evaluate(candidate, seed)
+            trained = self.alone.evaluate(candidate, seed)
+            if self.table is None:
+                return trained
+            values = {**trained.values, LATENCY: self.table.latency(candidate.genome)}
+            return replace(trained, values=values, deterministic=False)
         alone, hardware = self.alone, self.alone.hardware
         torch.set_num_threads(hardware.threads)
         if hardware.device == "cuda":
             torch.use_deterministic_algorithms(True, warn_only=True)
-        values: dict[str, float] = {}
+        values = {}
         genome, data = candidate.genome, resident(alone.data, torch.device(hardware.device))
         try:
             network = heir(self.space, self._shared(), genome, self._arguments)
@@ -185,9 +191,12 @@ class SupernetEvaluator:
             try:
                 state = torch.load(kept, map_location="cpu", weights_only=True)
                 training.load_state_dict(state)
-            except Exception:  # a damaged file raises whatever zip, pickle and torch do
+            except Exception as error:  # a damaged file raises whatever zip, pickle and torch do
+                if isinstance(error, OSError) or out_of_memory(error):
+                    raise SearchFailed(f"{kept} cannot be read now: {describe(error)}") from None
+                aside = kept.with_suffix(".damaged")
                 log.warning("%s is damaged; the supernet is trained anew", kept)
-                kept.unlink()
+                kept.replace(aside)
                 yield from self._trained(folder)
                 return
             log.info("the supernet goes on after epoch %d", training.epochs)

@@ -29,7 +29,7 @@ from evonas.data.dataset import DataSet, Images
 from evonas.networks.decode import decode
 from evonas.networks.profile import profile
 from evonas.training.batches import Resident, resident
-from evonas.training.loop import Hardware, measure, out_of_memory, train
+from evonas.training.loop import Hardware, measure, out_of_memory, seeded, train
 from evonas.training.recipe import Recipe
 from evonas.training.weights import save_weights
 from genomes import Genome, SearchSpace
@@ -165,17 +165,22 @@ class TrainEvaluator:
         values: dict[str, float] = {}
         device = torch.device(self.hardware.device)
         try:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
+            with seeded(seed, self.hardware.device):
                 network = self.build(candidate.genome)
-            values |= self.profiled(candidate.genome, network)
-            data = resident(self.data, device)
-            network.to(device)
-            if self.hardware.channels_last:
-                network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
-            done = train(
-                network, data, self.recipe, budget, seed, self.hardware, micro_batch=micro_batch
-            )
+                values |= self.profiled(candidate.genome, network)
+                data = resident(self.data, device)
+                network.to(device)
+                if self.hardware.channels_last:
+                    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
+                done = train(
+                    network,
+                    data,
+                    self.recipe,
+                    budget,
+                    seed,
+                    self.hardware,
+                    micro_batch=micro_batch,
+                )
             cost = Cost(training_seconds=done.seconds, epochs=done.epochs, steps=done.steps)
             measured = measure(network, data.val, data, self.hardware, 4 * micro_batch)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import replace
 from itertools import chain, count
@@ -30,7 +31,7 @@ from evonas.oneshot.mixture import Alphas, Mixture
 from evonas.oneshot.supernet import Supernet, supernet
 from evonas.strategies._generational import Generational
 from evonas.training.batches import Batches, Resident, ResidentData, resident
-from evonas.training.loop import Hardware, Trainer, out_of_memory, threads, training_loss
+from evonas.training.loop import Hardware, Trainer, out_of_memory, seeded, threads, training_loss
 from evonas.training.recipe import Recipe
 from genomes import Genome, SearchSpace
 
@@ -87,6 +88,7 @@ class Bilevel:
         self.space = space
         self.hardware = hardware
         self.epochs = 0  # done
+        self._seed = derive_seed(seed, "relaxation", "epoch")
         device = torch.device(hardware.device)
         seeds = [derive_seed(seed, "relaxation", i) for i in range(3)]
         ends = {"in_channels": data.image_shape[0], "classes": data.classes}
@@ -98,6 +100,7 @@ class Bilevel:
                     f"strategy.name: {params.name} needs genes that choose ops, which those of "
                     f"{space.name} do not; allowed: nasbench201, darts, chain, or a space of yours"
                 )
+            _check_places(space, made)
             self.supernet = made.to(device)
             self.alphas = {
                 gene: (SMALL * torch.randn(len(choices))).to(device).requires_grad_()
@@ -127,7 +130,8 @@ class Bilevel:
             SearchFailed: a loss became NaN or infinite, or memory ran out.
         """
         try:
-            with threads(self.hardware.threads):
+            drawn = seeded(derive_seed(self._seed, self.epochs), self.hardware.device)
+            with threads(self.hardware.threads), drawn:
                 losses = self._epoch()
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
@@ -180,9 +184,12 @@ class Bilevel:
         loss = self._loss(images, labels, self.alphas)
         return loss.detach(), gradient(loss, list(self.alphas.values()))
 
-    def _loss(self, images: Tensor, labels: Tensor, alphas: Alphas) -> Tensor:
+    def _loss(
+        self, images: Tensor, labels: Tensor, alphas: Alphas, *, exact: bool = False
+    ) -> Tensor:
+        """A batch's mean loss; `exact` is in float32 whatever the hardware's precision."""
         self.supernet.mix(self._mixture(alphas))
-        with self.hardware.autocast():
+        with nullcontext() if exact else self.hardware.autocast():
             return training_loss(self.supernet(images), labels, self.params.recipe)
 
     def seconds(self) -> float:
@@ -349,6 +356,22 @@ def gradient(loss: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
         torch.zeros_like(tensor) if slope is None else slope
         for slope, tensor in zip(found, tensors, strict=True)
     ]
+
+
+def _check_places(space: SearchSpace, made: Supernet) -> None:
+    """Whether the supernet has the genes of the space, all of them and no others.
+
+    Raises:
+        UserError: a proxy has changed the genes, or so few cells have no place for some.
+    """
+    there = {gene: len(choices) for gene, choices in made.ops.items()}
+    wanted = {gene.name: len(gene.choices) for gene in space.genes if gene.name not in made.wires}
+    differing = sorted(set(there.items()) ^ set(wanted.items()))
+    if differing:
+        raise UserError(
+            f"space: the supernet and the space differ in the gene {differing[0][0]}; allowed: a "
+            "strategy.proxy that leaves the genes as they are, and cells of every kind (3 or more)"
+        )
 
 
 def _smaller(

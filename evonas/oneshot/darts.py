@@ -37,9 +37,10 @@ class DartsRelaxation(Bilevel):
     ) -> tuple[Tensor, Sequence[Tensor]]:
         if self.params.order == "first":
             return super()._gradient(images, labels, train, lr)
+        # A difference of two losses this near to each other is lost in bfloat16.
         return unrolled(
-            lambda: self._loss(*train, self.alphas),
-            lambda: self._loss(images, labels, self.alphas),
+            lambda: self._loss(*train, self.alphas, exact=True),
+            lambda: self._loss(images, labels, self.alphas, exact=True),
             [p for p in self.supernet.parameters() if p.requires_grad],
             list(self.alphas.values()),
             lr,

@@ -73,6 +73,7 @@ class Supernet(nn.Module):
 
     Attributes:
         ops: for each gene that chooses an op its choices.
+        wires: the genes that only say which ops are live.
 
     Raises:
         UserError: a gene chooses something else than an op.
@@ -85,11 +86,13 @@ class Supernet(nn.Module):
         self.space = space
         self.mixed = Mixed()
         self.ops: dict[str, tuple[str, ...]] = {}
+        self.wires: set[str] = set()
         assert builder.build is not None
 
         def pick(gene: str, candidates: Mapping[str, Any]) -> MixedOp | None:
             if not all(callable(candidate) for candidate in candidates.values()):
                 if builder.wired:
+                    self.wires.add(gene)
                     return None
                 _refuse(space, f"its gene {gene} chooses no op")
             self.ops[gene] = tuple(candidates)

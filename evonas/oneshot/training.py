@@ -21,7 +21,7 @@ from evonas.oneshot.bilevel import seconds_of_epoch
 from evonas.oneshot.gdas import GdasParams, GdasRelaxation, Temperature
 from evonas.oneshot.supernet import Shared, SlicedSupernet, Supernet, supernet
 from evonas.training.batches import ResidentData, resident
-from evonas.training.loop import Hardware, Trainer, measure, out_of_memory, threads
+from evonas.training.loop import Hardware, Trainer, measure, out_of_memory, seeded, threads
 from evonas.training.recipe import Recipe
 from genomes import Genome, SearchSpace
 
@@ -102,6 +102,7 @@ class SupernetTraining:
         }
         self.hardware = hardware
         self.told = Told()
+        self._seed = derive_seed(seed, "supernet", "epoch")
         self.rng = np.random.default_rng(derive_seed(seed, "paths"))
         device = torch.device(hardware.device)
         self.data = resident(data, device)
@@ -155,7 +156,8 @@ class SupernetTraining:
         Raises:
             SearchFailed: the loss became NaN or infinite, or memory ran out.
         """
-        with threads(self.hardware.threads):
+        drawn = seeded(derive_seed(self._seed, self.epochs), self.hardware.device)
+        with threads(self.hardware.threads), drawn:
             try:
                 row = self._learned_epoch() if self._learned else self._epoch()
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -303,7 +305,8 @@ def score(
     images, always the same (Guo et al., 2020, sec. 3.4).
     """
     size = min(params.recipe.batch_size, len(data.train))
-    recalibrate(network, data, size, params.recalibrate, hardware)
+    with seeded(0, hardware.device):
+        recalibrate(network, data, size, params.recalibrate, hardware)
     return measure(network, data.val, data, hardware, 4 * size)
 
 

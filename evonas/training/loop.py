@@ -215,6 +215,18 @@ def measure(
 
 
 @contextmanager
+def seeded(seed: int, device: str) -> Iterator[None]:
+    """torch's global generators begin at a seed within, and stand where they stood after.
+
+    Dropout, and what else a network of the user's own draws, draws from them.
+    """
+    there = [torch.cuda.current_device()] if device == "cuda" else []
+    with torch.random.fork_rng(devices=there):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
 def threads(count: int) -> Iterator[None]:
     """So many threads of torch's within, as the numbers depend on it."""
     before = torch.get_num_threads()

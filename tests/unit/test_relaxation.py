@@ -288,6 +288,27 @@ def test_spaces_whose_genes_choose_no_ops_are_refused(data: DataSet) -> None:
         made(data, "gdas", space="channels", network={"stages": 2, "widths": [4, 8]})
 
 
+def test_the_second_order_is_computed_in_float32_where_the_rest_is_not(data: DataSet) -> None:
+    """A central difference of a step of norm 0.01 would be rounded away."""
+    gradients = []
+    for precision in ("float32", "bfloat16"):
+        relaxation: Any = made(data, "darts, second order").relaxation
+        relaxation.hardware = Hardware(precision=precision)
+        rows = relaxation.trainer.epoch()[0]
+        batches = [relaxation.batches.load(rows), relaxation.trainer.batches.load(rows)]
+        relaxation.supernet.train()
+        _, found = relaxation._gradient(*batches[0], batches[1], 0.5)
+        gradients.append(torch.cat([slope.float() for slope in found]))
+    assert (gradients[0] - gradients[1]).norm() < 1e-4 * gradients[0].norm()
+
+
+def test_cells_that_have_no_place_for_some_genes_are_refused(data: DataSet) -> None:
+    with pytest.raises(UserError, match=r"differ in the gene normal/0>2; allowed: .*3 or more"):
+        made(data, "gdas", space="darts", network={"channels": 2, "cells": 2})
+    with pytest.raises(UserError, match=r"strategy\.proxy that leaves the genes"):
+        made(data, "gdas", space="darts", proxy={"cells": 1})
+
+
 def test_a_proxy_that_makes_no_sense_is_refused(data: DataSet) -> None:
     with pytest.raises(
         UserError, match=r"strategy\.proxy\.chanels: unknown key; allowed: cells, ch"

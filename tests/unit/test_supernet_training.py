@@ -12,18 +12,22 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
+import evonas
 from evonas import registry
-from evonas.core import Budget, Candidate, SearchFailed, Status, UserError
+from evonas.core import Budget, Candidate, Pick, SearchFailed, Status, UserError
 from evonas.data.dataset import DataSet, split
 from evonas.data.digits import Digits
 from evonas.evaluators.supernet import SupernetEvaluator, SupernetParams
 from evonas.evaluators.train import TrainEvaluator, TrainParams
 from evonas.networks.decode import decode
+from evonas.networks.ops import conv_bn_relu
 from evonas.oneshot import latency as latencies
 from evonas.oneshot.latency import Latency, LatencyTable
 from evonas.oneshot.supernet import Supernet
 from evonas.oneshot.training import SharedTraining, SupernetTraining, recalibrate
+from evonas.own import OwnSpace
 from evonas.training.batches import resident
 from evonas.training.loop import Hardware
 from evonas.training.recipe import Recipe
@@ -217,7 +221,7 @@ def test_a_lack_of_memory_ends_the_run(data: DataSet, monkeypatch: pytest.Monkey
 
 def test_prepared_once_it_is_not_trained_again(data: DataSet, tmp_path: Path) -> None:
     first = evaluator(data)
-    assert list(first.epochs(tmp_path)) == [(1, 2), (2, 2)]
+    assert list(first.prepare_epochs(tmp_path)) == [(1, 2), (2, 2)]
     folder = tmp_path / "supernet"
     assert {file.name for file in folder.iterdir()} == {
         "weights.safetensors",
@@ -226,7 +230,7 @@ def test_prepared_once_it_is_not_trained_again(data: DataSet, tmp_path: Path) ->
     }
     written = (folder / "weights.safetensors").stat().st_mtime_ns
     again = evaluator(data)
-    assert list(again.epochs(tmp_path)) == []
+    assert list(again.prepare_epochs(tmp_path)) == []
     assert (folder / "weights.safetensors").stat().st_mtime_ns == written
     candidate = Candidate(again.space.parse("3-0-3-1-0-1"))
     assert first.evaluate(candidate, 1).values == again.evaluate(candidate, 2).values
@@ -238,7 +242,7 @@ def test_a_supernet_that_was_cut_short_ends_as_the_whole(data: DataSet, tmp_path
         folder.mkdir()
     evaluator(data, epochs=4).prepare(whole)
     for _ in range(3):
-        steps = evaluator(data, epochs=4).epochs(cut)
+        steps = evaluator(data, epochs=4).prepare_epochs(cut)
         next(steps, None)
         steps.close()
     evaluator(data, epochs=4).prepare(cut)
@@ -251,7 +255,7 @@ def test_a_damaged_checkpoint_is_begun_anew(data: DataSet, tmp_path: Path) -> No
     for folder in (whole, cut):
         folder.mkdir()
     evaluator(data).prepare(whole)
-    steps = evaluator(data).epochs(cut)
+    steps = evaluator(data).prepare_epochs(cut)
     next(steps)
     steps.close()
     kept = cut / "supernet" / "checkpoint.pt"
@@ -326,3 +330,62 @@ def test_latency_grows_with_what_is_computed(data: DataSet, tmp_path: Path) -> N
     ours.prepare(tmp_path)
     slow, fast = (ours.space.parse("-".join([op] * 6)) for op in "31")
     assert ours.cheap(slow)["latency_ms"] > 1.5 * ours.cheap(fast)["latency_ms"]
+
+
+def test_a_finalist_has_a_latency_too(data: DataSet, tmp_path: Path) -> None:
+    ours = evaluator(data, latency=Latency(repeats=1))
+    ours.prepare(tmp_path)
+    genome = ours.space.parse("3-0-3-1-0-1")
+    trained = ours.evaluate(Candidate(genome, budget=Budget(steps=2)), 0)
+    assert trained.values["latency_ms"] == ours.cheap(genome)["latency_ms"]
+    assert not trained.deterministic
+
+
+def test_a_lack_of_memory_at_a_resume_leaves_the_checkpoint(
+    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = evaluator(data).prepare_epochs(tmp_path)
+    next(steps)
+    steps.close()
+    kept = tmp_path / "supernet" / "checkpoint.pt"
+    before = kept.read_bytes()
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(SupernetTraining, "load_state_dict", full)
+    with pytest.raises(SearchFailed, match="cannot be read now"):
+        evaluator(data).prepare(tmp_path)
+    assert kept.read_bytes() == before
+
+
+@evonas.space
+def dropping(pick: Pick, *, in_channels: int, classes: int) -> nn.Module:
+    """Draws at each forward pass in training."""
+    layers: list[nn.Module] = [conv_bn_relu(in_channels, 4, 3)]
+    for i in range(2):
+        candidates = {
+            "conv": lambda: nn.Sequential(conv_bn_relu(4, 4, 3), nn.Dropout(0.5)),
+            "skip": nn.Identity,
+        }
+        layers.append(pick(f"layer{i}", candidates))
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes))
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "learned"])
+def test_dropout_is_repeated_in_a_resume(data: DataSet, sampling: str) -> None:
+    given = {**arguments(data, "nasbench201"), "space": OwnSpace(dropping, {}), "network": {}}
+    params = SharedTraining(sampling=sampling, epochs=2, recipe=RECIPE, pool=2)  # type: ignore[arg-type]  # one of them
+
+    whole, cut = (SupernetTraining(params, **given) for _ in range(2))
+    whole.epoch()
+    cut.epoch()
+    state = copy.deepcopy(cut.state_dict())
+    torch.rand(5)  # whatever the process draws beside it
+    whole.epoch()
+    resumed = SupernetTraining(params, **given)
+    resumed.load_state_dict(state)
+    resumed.epoch()
+    assert resumed.told == whole.told
+    genome = whole.space.genome([0, 0])
+    assert resumed.score(genome) == whole.score(genome)
