@@ -196,7 +196,13 @@ class Desk:
         canonical = replace(candidate, genome=self.space.canonical(candidate.genome))
         cheap = self.evaluator.cheap(canonical.genome) if self.constraints else {}
         if violation(cheap, self.constraints) > 0:
-            infeasible = Evaluation(canonical, cheap, Status.INFEASIBLE, Cost(attempts=0))
+            infeasible = Evaluation(
+                canonical,
+                cheap,
+                Status.INFEASIBLE,
+                Cost(attempts=0),
+                deterministic=not getattr(self.evaluator, "clocked", False),
+            )
             self.answers.add(question, infeasible)
             return
         self._open.add(question)

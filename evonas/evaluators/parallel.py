@@ -45,6 +45,10 @@ class Parallel:
     def metrics(self) -> tuple[str, ...]:
         return self.evaluator.metrics
 
+    @property
+    def clocked(self) -> bool:
+        return bool(getattr(self.evaluator, "clocked", False))
+
     def cheap(self, genome: Genome) -> Mapping[str, float]:
         return self.evaluator.cheap(genome)
 

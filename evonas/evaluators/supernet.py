@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from evonas.oneshot.training import CURVE, POOL, SharedTraining, SupernetTrainin
 from evonas.records import tables
 from evonas.records.files import write_atomic
 from evonas.training.batches import resident
-from evonas.training.loop import Hardware, out_of_memory
+from evonas.training.loop import Hardware, out_of_memory, threads
 from evonas.training.recipe import Recipe
 from genomes import Genome, SearchSpace
 
@@ -43,7 +44,9 @@ class SupernetParams(SharedTraining):
     it, as `recipe` says."""
     latency: Latency | None = None
     """Measures how long each op takes on this machine, and gives a metric `latency_ms`, known
-    without scoring; `{}` measures as the defaults say. Without it, there is no such metric."""
+    without scoring. Keys: `batch`, how many images at a time (1); `repeats`, how often each op is
+    run, of which the median counts (20). `{}` has both as they are. Without it, there is no such
+    metric."""
 
 
 class SupernetEvaluator:
@@ -101,6 +104,11 @@ class SupernetEvaluator:
         return {**self.alone.ends(), **self.alone.network}
 
     @property
+    def clocked(self) -> bool:
+        """Whether the clock has a say in what is known without scoring."""
+        return self.table is not None
+
+    @property
     def batch_size(self) -> int:
         return self.alone.batch_size
 
@@ -127,6 +135,7 @@ class SupernetEvaluator:
         self.folder.mkdir(exist_ok=True)
         if not (self.folder / "weights.safetensors").exists():
             yield from self._trained(self.folder)
+        (self.folder / "checkpoint.pt").unlink(missing_ok=True)  # of a kill after the weights
         if self.params.latency is not None:
             self.table = self._latency_table(self.folder / "latency.csv")
 
@@ -215,10 +224,12 @@ class SupernetEvaluator:
         try:
             save_file(weights, aside)
             aside.chmod(0o644)  # it is made for its owner's eyes alone
+            with aside.open("rb") as written:
+                os.fsync(written.fileno())  # before what it was made from is deleted
             aside.replace(folder / "weights.safetensors")
         except (OSError, SafetensorError) as error:  # a full disk
             raise SearchFailed(f"the supernet's weights cannot be written: {error}") from None
-        kept.unlink()
+        kept.unlink(missing_ok=True)
 
     def _training(self) -> SupernetTraining:
         alone = self.alone
@@ -244,14 +255,16 @@ class SupernetEvaluator:
         assert self.params.latency is not None
         shared = self._shared()
         assert isinstance(shared, Supernet)
-        table = measured(
-            shared,
-            self.alone.data.image_shape,
-            self._arguments,
-            self.params.latency,
-            self.alone.hardware,
-            derive_seed(self.seed, "latency"),
-        )
+        hardware = self.alone.hardware
+        with threads(hardware.threads), hardware.autocast():
+            table = measured(
+                shared,
+                self.alone.data.image_shape,
+                self._arguments,
+                self.params.latency,
+                hardware,
+                derive_seed(self.seed, "latency"),
+            )
         tables.write_table(path, table.rows, LATENCY_COLUMNS)
         return table
 
@@ -267,7 +280,9 @@ class SupernetEvaluator:
             try:
                 weights = load_file(path)
             except (OSError, SafetensorError) as error:
-                raise SearchFailed(f"{path} cannot be read: {error}") from None
+                raise SearchFailed(
+                    f"{path} cannot be read: {error}; without it, a resume trains the supernet anew"
+                ) from None
             made.load_state_dict(weights, assign=True)
             _loaded[name] = made.to(self.alone.hardware.device)
         return _loaded[name]

@@ -12,7 +12,7 @@ from itertools import chain, count
 from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from torch import Tensor, nn
 
 from evonas import registry
@@ -39,6 +39,9 @@ SHORT = (2, 8)  # steps
 SMALL = 1e-3  # the standard deviation of the first alphas (Liu et al., 2019, in their code)
 
 
+RECIPE = Recipe(lr=0.025, weight_decay=3e-4, clip=5.0)
+
+
 class BilevelParams(Params):
     """Of the differentiable methods; each adds its own."""
 
@@ -47,8 +50,9 @@ class BilevelParams(Params):
     made for so many, and the search ends after them."""
     warm_up: Annotated[int, Field(ge=0, le=100_000)] = 0
     """In how many epochs, from the first, the weights alone are trained, and not the choices."""
-    recipe: Recipe = Recipe(lr=0.025, weight_decay=3e-4, clip=5.0)
-    """How the weights of the supernet are trained; its keys are below."""
+    recipe: Recipe = RECIPE
+    """How the weights of the supernet are trained; its keys are below, but with `lr` 0.025,
+    `weight_decay` 0.0003 and `clip` 5 where they are not given."""
     alpha_lr: Annotated[float, Field(gt=0, le=10)] = 3e-3
     """The learning rate of the choices' alphas. (The papers have 0.0003, for some 20,000 steps.)"""
     alpha_weight_decay: Annotated[float, Field(ge=0, le=10)] = 1e-3
@@ -63,6 +67,16 @@ class BilevelParams(Params):
     proxy: dict[str, int] = Field(default_factory=dict)
     """Settings of the space that the supernet has instead of the networks': `{channels: 8}` makes
     it cheaper than what it is to find."""
+
+    @field_validator("recipe", mode="before")
+    @classmethod
+    def _of_ours(cls, given: Any) -> Any:
+        """What is given of it, and our defaults for the rest."""
+        return RECIPE.model_dump(exclude_none=True) | given if isinstance(given, dict) else given
+
+    def model_post_init(self, context: object) -> None:
+        if self.warm_up >= self.epochs:
+            raise ValueError(f"warm_up: below epochs, {self.epochs}")
 
 
 class Bilevel:
@@ -338,13 +352,16 @@ def seconds_of_epoch(run: Callable[[int], object], steps: int) -> float:
     Args:
         run: makes the number of steps that it is given.
     """
+    run(1)  # which takes longer than those after it
+    few, more = (min(number, steps) for number in SHORT)
     taken = []
-    for number in SHORT:
+    for number in (few, more):
         started = time.perf_counter()
         run(number)
         taken.append(time.perf_counter() - started)
-    a_step = max(taken[1] - taken[0], 0.0) / (SHORT[1] - SHORT[0])
-    return steps * a_step
+    if few == more:  # all there are
+        return taken[1]
+    return steps * max(taken[1] - taken[0], 0.0) / (more - few)
 
 
 def gradient(loss: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -24,7 +24,8 @@ class DartsParams(BilevelParams):
 class DartsRelaxation(Bilevel):
     """All ops of a gene are computed, and weighted by softmax(alpha).
 
-    Differs from the paper: there is no op `none` in the space `darts`, batch norm does not follow
+    Differs from the paper: there is no op `none` in the space `darts`, and in `nasbench201` it may
+    be derived as any other (as Dong and Yang, 2020, have it); batch norm does not follow
     poolings, the step that the second order looks ahead to is one without momentum and weight
     decay, as in the paper's equations, and momentum is Nesterov's.
     """

@@ -28,7 +28,13 @@ class MixedOp(nn.Module):
         super().__init__()
         self.gene = gene
         self.mixed = mixed
-        self.ops = nn.ModuleList(make() for make in candidates.values())
+        made = [make() for make in candidates.values()]
+        if not all(isinstance(op, nn.Module) for op in made):
+            raise UserError(
+                f"space: a candidate of {gene} makes no torch.nn.Module; "
+                "allowed in a supernet: candidates that are layers"
+            )
+        self.ops = nn.ModuleList(made)
 
     def forward(self, x: Tensor) -> Tensor | None:
         """The sum over what the mixture has of the gene; None where that is nothing."""
@@ -101,13 +107,9 @@ class Supernet(nn.Module):
         self.network: nn.Module = builder.build(pick, **ends, **settings)
         self._places = {
             f"{name}." if name else "": module
-            for name, module in self.network.named_modules()
+            for name, module in self.network.named_modules(remove_duplicate=False)
             if isinstance(module, MixedOp)
         }
-        for module in self._places.values():
-            for op in module.ops:
-                if not isinstance(op, nn.Module):
-                    _refuse(space, f"a candidate of {module.gene} is no torch.nn.Module")
 
     def forward(self, images: Tensor) -> Any:
         """Logits, (n, classes), of what has been taken or mixed."""

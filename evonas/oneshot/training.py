@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from evonas.core import Params, SearchFailed, State, UserError, derive_seed
@@ -30,6 +30,9 @@ CURVE = ("epoch", "train_loss", "pool_error", "pool_best", "keep", "temperature"
 POOL = ("epoch", "key", "genome", "genes", "val_error")
 
 
+RECIPE = Recipe(lr=0.05)
+
+
 class SharedTraining(Params):
     """How a supernet is trained."""
 
@@ -37,9 +40,10 @@ class SharedTraining(Params):
     """How many epochs the supernet is trained, once, before the search."""
     sampling: Literal["uniform", "fair", "dropout", "learned"] = "uniform"
     """What is trained at each step. `uniform`: the network of a genome drawn at random (SPOS).
-    `fair`: as many networks as a gene has choices, so that each choice is trained as often as any
-    other (FairNAS). `dropout`: all ops but those dropped at random. `learned`: one op a gene, drawn
-    with probabilities that are trained too, on half of the images (FBNet, GDAS)."""
+    `fair`: as many networks as a gene has choices, with each choice in one of them, where it is
+    trained if it is live there (FairNAS). `dropout`: all ops but those dropped at random.
+    `learned`: one op a gene, drawn with probabilities that are trained too, on half of the images
+    (FBNet, GDAS)."""
     keep: Share = 1.0
     """For `dropout`: the probability that an op is kept in the first epoch; one of each gene always
     is."""
@@ -51,14 +55,21 @@ class SharedTraining(Params):
     """For `learned`: that of the Gumbel-softmax in the first epoch."""
     temperature_end: Temperature = 0.5
     """For `learned`: the same in the last epoch."""
-    recipe: Recipe = Recipe(lr=0.05)
-    """How the shared weights are trained; its keys are below."""
+    recipe: Recipe = RECIPE
+    """How the shared weights are trained; its keys are below, but with `lr` 0.05 where it is not
+    given."""
     pool: Annotated[int, Field(ge=0, le=10_000)] = 5
     """How many networks, drawn at random, are scored after each epoch of the supernet. They are in
     `supernet/pool.csv`."""
     recalibrate: Annotated[int, Field(ge=0, le=100_000)] = 20
     """On how many batches of training images the statistics of the batch norms are measured anew
     before a network is scored. 0 scores with those of the supernet, which fit no network."""
+
+    @field_validator("recipe", mode="before")
+    @classmethod
+    def _of_ours(cls, given: Any) -> Any:
+        """What is given of it, and our defaults for the rest."""
+        return RECIPE.model_dump(exclude_none=True) | given if isinstance(given, dict) else given
 
     def model_post_init(self, context: object) -> None:
         if self.sampling == "dropout" and self.keep_end > self.keep:

@@ -16,14 +16,17 @@ from torch import nn
 
 import evonas
 from evonas import registry
-from evonas.core import Budget, Candidate, Pick, SearchFailed, Status, UserError
+from evonas.core import Budget, Candidate, Constraint, Pick, SearchFailed, Status, UserError
 from evonas.data.dataset import DataSet, split
 from evonas.data.digits import Digits
 from evonas.evaluators.supernet import SupernetEvaluator, SupernetParams
 from evonas.evaluators.train import TrainEvaluator, TrainParams
+from evonas.loop import Desk, Memory, question_of
 from evonas.networks.decode import decode
 from evonas.networks.ops import conv_bn_relu
+from evonas.oneshot import bilevel
 from evonas.oneshot import latency as latencies
+from evonas.oneshot.gdas import GdasParams
 from evonas.oneshot.latency import Latency, LatencyTable
 from evonas.oneshot.supernet import Supernet
 from evonas.oneshot.training import SharedTraining, SupernetTraining, recalibrate
@@ -389,3 +392,62 @@ def test_dropout_is_repeated_in_a_resume(data: DataSet, sampling: str) -> None:
     assert resumed.told == whole.told
     genome = whole.space.genome([0, 0])
     assert resumed.score(genome) == whole.score(genome)
+
+
+def test_what_a_recipe_leaves_out_is_as_the_method_has_it() -> None:
+    params = SupernetParams.model_validate({"name": "supernet", "recipe": {"batch_size": 32}})
+    assert (params.recipe.lr, params.recipe.batch_size) == (0.05, 32)
+    search = GdasParams.model_validate({"name": "gdas", "recipe": {"lr": 0.1}})
+    assert (search.recipe.lr, search.recipe.clip, search.recipe.weight_decay) == (0.1, 5.0, 3e-4)
+    with pytest.raises(ValueError, match="warm_up: below epochs, 3"):
+        GdasParams(epochs=3, warm_up=3)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 40])
+def test_an_epoch_is_foreseen_however_short_it_is(
+    steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(bilevel.time, "perf_counter", lambda: clock[0])
+
+    def run(count: int) -> None:
+        clock[0] += 0.5 * count
+
+    assert bilevel.seconds_of_epoch(run, steps) == pytest.approx(0.5 * steps)
+
+
+def test_an_op_at_two_places_is_inherited_at_both(data: DataSet) -> None:
+    def tied(pick: Pick, *, in_channels: int, classes: int) -> nn.Module:
+        op = pick("op", {"conv": lambda: conv_bn_relu(4, 4, 3), "skip": nn.Identity})
+        layers = [conv_bn_relu(in_channels, 4, 3), op, nn.ReLU(), op, nn.AdaptiveAvgPool2d(1)]
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(4, classes))
+
+    given = {**arguments(data, "nasbench201"), "space": OwnSpace(tied, {}), "network": {}}
+    trained = SupernetTraining(SharedTraining(epochs=1, recipe=RECIPE, pool=2), **given)
+    trained.epoch()
+    assert len(trained.told.pool) == 2
+
+
+def test_a_candidate_that_is_no_layer_is_told_of(data: DataSet) -> None:
+    def plain(pick: Pick, *, in_channels: int, classes: int) -> nn.Module:
+        pick("op", {"relu": lambda: torch.relu, "skip": nn.Identity})
+        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(in_channels, classes))
+
+    given = {**arguments(data, "nasbench201"), "space": OwnSpace(plain, {}), "network": {}}
+    with pytest.raises(UserError, match=r"a candidate of op makes no torch\.nn\.Module"):
+        SupernetTraining(SharedTraining(epochs=1), **given)
+
+
+def test_what_latency_turns_down_is_told_to_depend_on_the_clock(
+    data: DataSet, tmp_path: Path
+) -> None:
+    ours = evaluator(data, latency=Latency(repeats=1))
+    ours.prepare(tmp_path)
+    answers = Memory()
+    desk = Desk(ours, ours.space, [Constraint(name="latency_ms", max=0.0)], answers)
+    candidate = Candidate(ours.space.parse("3-0-3-1-0-1"))
+    question = question_of(candidate, ours.space, 0)
+    desk.put(question, candidate)
+    found = desk.wait(question, candidate)
+    assert found.status is Status.INFEASIBLE
+    assert not found.deterministic
