@@ -48,7 +48,8 @@ class ControllerParams(Params):
     """Without it, logits are as they are. With it, they stay within this, so that no choice is ever
     all but ruled out."""
     unseen: bool = True
-    """Whether genomes whose network has been asked for are written again, up to 20 times."""
+    """Whether genomes whose network has been asked for are written again, up to 20 times; then one
+    is drawn at random."""
     reward: dict[str, float] | None = None
     """With several objectives, what the reward is: the product of the objectives named, each to the
     power given, such as `{accuracy: 1, latency_ms: -0.07}`; above 0 where more is better, below 0
@@ -140,16 +141,18 @@ class Controller(Generational):
 
     def _propose(self) -> list[Candidate]:
         n = self.params.population
-        genes = self._write(n)
-        found: list[Genome] = []
-        for row in genes:
-            genome = Genome(self.space.name, tuple(row))
-            tries = TRIES if self.params.unseen else 1
-            while not self._is_new(genome) and tries > 1:
-                genome = Genome(self.space.name, tuple(self._write(1)[0]))
-                tries -= 1
-            found.append(genome)
-        return [Candidate(genome, origin="controller") for genome in found]
+        return [self._candidate(row) for row in self._write(n)]
+
+    def _candidate(self, genes: list[int]) -> Candidate:
+        """The genome written, or, where new networks are wanted, another that is new."""
+        genome = Genome(self.space.name, tuple(genes))
+        if self._is_new(genome) or not self.params.unseen:
+            return Candidate(genome, origin="controller")
+        for _ in range(TRIES):
+            genome = Genome(self.space.name, tuple(self._write(1)[0]))
+            if self._is_new(genome):
+                return Candidate(genome, origin="controller")
+        return Candidate(self._unseen())  # a policy that writes the same for ever learns nothing
 
     def _learn(self, evaluations: list[Evaluation]) -> None:
         genes = torch.tensor([e.candidate.genome.genes for e in evaluations])
