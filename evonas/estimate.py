@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -265,7 +266,14 @@ def _measured(evaluator: Evaluator, candidate: Candidate, steps: int, seed: int)
 
 
 def _memory() -> int:
-    """The most that this process has held, bytes."""
+    """The most that this process has held, bytes.
+
+    `ru_maxrss` alone does not say: on Linux a process begins with what its parent held.
+    """
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -123,6 +125,20 @@ def test_an_estimate_counts_the_trainings_and_is_near_what_the_run_then_takes(
     seconds = pd.read_csv(out / "timings.csv").groupby("phase")["seconds"].mean()
     for phase, mean in (("search", foreseen.seconds[0]), ("finalists", foreseen.final_seconds)):
         assert seconds[phase] / 5 < mean < 5 * seconds[phase], phase  # timings are noisy
+
+
+HEIR = """
+import subprocess, sys
+import numpy
+held = numpy.ones(2_000_000_000, numpy.uint8)
+told = "from evonas.estimate import _memory; print(_memory())"
+subprocess.run([sys.executable, "-c", told], check=True, close_fds=False, preexec_fn=lambda: None)
+"""
+
+
+def test_a_worker_s_memory_is_its_own_and_not_what_its_parent_held() -> None:
+    done = subprocess.run([sys.executable, "-c", HEIR], capture_output=True, text=True, check=True)
+    assert 50e6 < int(done.stdout) < 1.5e9
 
 
 @pytest.mark.parametrize(
