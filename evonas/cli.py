@@ -499,14 +499,24 @@ def _interruptible(path: Path, again: str = "") -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        training = (path / "training.yaml").exists()
-        told = path / ("curve.csv" if training else "journal")
-        lines = told.read_bytes().count(b"\n") if told.exists() else 0
-        kept = f"{max(lines - 1, 0)} epochs" if training else f"{lines} answers"
-        begun = training or (path / "config.yaml").exists()
+        begun = any((path / name).exists() for name in ("training.yaml", "config.yaml"))
         command = again or f"{'evonas resume' if begun else 'the same command, for'} {path}"
-        typer.echo(f"interrupted; {kept} are kept; go on with: {command}", err=True)
+        typer.echo(f"interrupted; {_kept(path)} are kept; go on with: {command}", err=True)
         raise typer.Exit(130) from None
+
+
+def _kept(path: Path) -> str:
+    """What a run, or a training, has done so far."""
+
+    def lines(name: str) -> int:
+        file = path / name
+        return file.read_bytes().count(b"\n") if file.exists() else 0
+
+    if (path / "training.yaml").exists():
+        return f"{max(lines('curve.csv') - 1, 0)} epochs"
+    if (answers := lines("journal")) or not lines("supernet/curve.csv"):
+        return f"{answers} answers"
+    return f"{lines('supernet/curve.csv') - 1} epochs of the supernet"
 
 
 def _loaded(experiment: Path, overrides: Sequence[str] = ()) -> config.Experiment:

@@ -73,7 +73,8 @@ def trained(folder: Path, which: str) -> Network:
     weights = folder / "weights.safetensors" if full else _weights(folder, which)
     if not weights.exists():
         raise UserError(
-            f"{weights} is not there; a search keeps the weights of its front and of its winner; "
+            f"{weights} is not there; a search keeps the weights of its front and of its winner, "
+            "and one that scores with shared weights of its winner alone; "
             "allowed: --genome of one of them, or a full training of another (evonas train)"
         )
     settings: Any = (

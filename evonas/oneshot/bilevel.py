@@ -13,7 +13,8 @@ from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field, ValidationError, field_validator
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from evonas import registry
 from evonas.core import (
@@ -97,7 +98,18 @@ class Bilevel:
         data: DataSet,
         hardware: Hardware,
         seed: int,
+        section: str = "strategy",
     ) -> None:
+        """Makes the supernet.
+
+        Args:
+            network, seed: as the run has them.
+            section: of the YAML that says how it is trained, for messages.
+
+        Raises:
+            UserError: the space has no supernet, or there are too few images.
+        """
+        self.section = section
         self.params = params
         self.space = space
         self.hardware = hardware
@@ -152,7 +164,7 @@ class Bilevel:
                 raise
             raise SearchFailed(
                 f"the supernet ran out of memory at {self.trainer.batch_size} images a batch; "
-                "allowed: a new run with a smaller strategy.recipe.batch_size, or proxy"
+                f"allowed: a new run with a smaller {self.section}.recipe.batch_size"
             ) from None
         self.epochs += 1
         return losses
@@ -243,7 +255,7 @@ class Bilevel:
         ):
             raise SearchFailed(
                 f"the supernet's loss became NaN or infinite in epoch {self.epochs + 1}; "
-                "allowed: a new run with a lower strategy.recipe.lr"
+                f"allowed: a new run with a lower {self.section}.recipe.lr"
             )
         return losses
 
@@ -419,7 +431,7 @@ def _smaller(
 def _freeze_scales(network: Supernet) -> None:
     for mixed in network.mixed_ops().values():
         for module in mixed.modules():
-            if isinstance(module, nn.BatchNorm2d):
+            if isinstance(module, _BatchNorm):
                 for parameter in module.parameters():
                     parameter.requires_grad_(False)
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from evonas.core import Params, SearchFailed, State, UserError, derive_seed
 from evonas.data.dataset import DataSet
@@ -132,6 +133,7 @@ class SupernetTraining:
                 data=data,
                 hardware=hardware,
                 seed=seed,
+                section="evaluator",
             )
             self.supernet: Supernet | SlicedSupernet = self._learned.supernet
             return
@@ -171,6 +173,7 @@ class SupernetTraining:
         with threads(self.hardware.threads), drawn:
             try:
                 row = self._learned_epoch() if self._learned else self._epoch()
+                pool = self._scored_pool() if math.isfinite(row["train_loss"]) else {}
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if not out_of_memory(error):
                     raise
@@ -184,7 +187,7 @@ class SupernetTraining:
                     f"the supernet's loss became NaN or infinite in epoch {self.epochs + 1}; "
                     "allowed: a new run with a lower evaluator.recipe.lr"
                 )
-            row = {"epoch": self.epochs + 1, **row, **self._scored_pool()}
+        row = {"epoch": self.epochs + 1, **row, **pool}
         self.told.curve.append(row)
         return row
 
@@ -326,7 +329,7 @@ def recalibrate(
     network: nn.Module, data: ResidentData, size: int, batches: int, hardware: Hardware
 ) -> None:
     """Measures the statistics of the batch norms anew, as means over batches of training images."""
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     if not batches or not norms:
         return
     momenta = [norm.momentum for norm in norms]

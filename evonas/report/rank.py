@@ -43,6 +43,7 @@ COLUMNS = ("key", "genome", "genes", "params", "flops", "supernet_error", "alone
 SUMMARY = ("statistic", "value", "low", "high", "n", "budget")
 NAMES = {"kendall_tau": "Kendall's tau", "spearman": "Spearman's rho"}
 LEAST = 3  # networks, of which an order can be told
+MOST = 10_000  # whose pairs are held in memory, some gigabytes
 TOP = 10  # of either order, whose overlap is told
 RESAMPLES, FEWEST_RESAMPLES = 10_000, 1000
 WORK = 10**10  # pairs of networks in all resamples: seconds
@@ -83,8 +84,8 @@ class Ranking:
             UserError: the run has no trained supernet, nothing says how long to train, there are
                 fewer than 3 networks, or another process has the folder.
         """
-        if sample < LEAST:
-            raise UserError(f"--sample: is {sample}; allowed: at least {LEAST}")
+        if not LEAST <= sample <= MOST:
+            raise UserError(f"--sample: is {sample}; allowed: {LEAST} to {MOST:,}")
         self.sample = sample
         self.run_dir = run_dir
         self.folder = run_dir / "rank"

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from evonas.cli import app
+from evonas.oneshot.training import SupernetTraining
 from tests.e2e.test_kill import EXPERIMENT, Search
 from tests.killed import SHARED
 
@@ -84,3 +88,22 @@ def test_a_supernet_is_resumed_exactly(sampling: str, tmp_path: Path) -> None:
     moments = [f"{place}:{1 + i % 2}" for i, place in enumerate(SHARED[:2])]
     moments += [f"{place}:1" for place in (*SHARED[2:], "before_checkpoint")]
     assert killed(tmp_path / "cut", text, moments) == whole
+
+
+def test_interrupted_in_the_supernet_s_training_it_tells_the_epochs_that_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "e.yaml").write_text(shared("uniform"))
+    whole = SupernetTraining.epoch
+
+    def epoch(training: SupernetTraining) -> dict[str, Any]:
+        if training.epochs == 2:
+            raise KeyboardInterrupt
+        return whole(training)
+
+    monkeypatch.setattr(SupernetTraining, "epoch", epoch)
+    out = tmp_path / "run"
+    done = CliRunner().invoke(app, ["run", str(tmp_path / "e.yaml"), "--out", str(out)])
+    assert done.exit_code == 130
+    told = f"interrupted; 2 epochs of the supernet are kept; go on with: evonas resume {out}\n"
+    assert told in done.output

@@ -179,6 +179,13 @@ def test_recalibrated_statistics_are_those_of_the_training_images(data: DataSet)
     assert all(torch.equal(t, kept[name]) for name, t in network.state_dict().items())
 
 
+def test_statistics_of_any_batch_norm_are_measured_anew(data: DataSet) -> None:
+    features = math.prod(data.image_shape)
+    network = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(features))
+    recalibrate(network, resident(data, torch.device("cpu")), 16, 2, Hardware())
+    assert int(network[1].num_batches_tracked) == 2  # type: ignore[arg-type]  # a buffer
+
+
 def test_a_recalibrated_score_is_better_than_one_that_is_not(data: DataSet) -> None:
     """Statistics that all paths have moved fit none."""
     params = Digits.Params(subset=900)
@@ -203,8 +210,9 @@ def test_mistakes_are_told_before_anything_is_trained(data: DataSet) -> None:
         SharedTraining(sampling="dropout", keep=0.5, keep_end=0.9)
 
 
-def test_a_loss_that_is_nan_ends_the_run(data: DataSet) -> None:
-    trained = training(data)
+@pytest.mark.parametrize("sampling", ["uniform", "learned"])
+def test_a_loss_that_is_nan_ends_the_run(data: DataSet, sampling: str) -> None:
+    trained = training(data, sampling)
     with torch.no_grad():
         for parameter in trained.supernet.parameters():
             parameter.fill_(math.nan)
@@ -212,13 +220,16 @@ def test_a_loss_that_is_nan_ends_the_run(data: DataSet) -> None:
         trained.epoch()
 
 
-def test_a_lack_of_memory_ends_the_run(data: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("place", ["_epoch", "score"])
+def test_a_lack_of_memory_ends_the_run(
+    data: DataSet, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
     trained = training(data)
 
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(trained, "_epoch", full)
+    monkeypatch.setattr(trained, place, full)
     with pytest.raises(SearchFailed, match="out of memory at 16 images"):
         trained.epoch()
 
