@@ -85,9 +85,7 @@ class Run:
             if kind.TRAINS:
                 evaluator = Parallel(evaluator, self._workers, timeout=settings.timeout)
             self.evaluator: Evaluator = evaluator
-            if not isinstance(
-                self.parts.evaluator, Preparing
-            ):  # which takes long, and so is done later
+            if not isinstance(self.parts.evaluator, Preparing):  # done later, for it takes long
                 self.evaluator.prepare(path)
             log.info("begins after generation %d", self.folder.archive.generations)
         except BaseException:
