@@ -33,7 +33,7 @@ ARMS = {
         "strategy.epochs",
         {"digits": 150, "fashion_mnist": 12},
     ),
-    "gdas": ("digits_gdas", "strategy.epochs", {"digits": 900, "fashion_mnist": 60}),
+    "gdas": ("digits_gdas", "strategy.epochs", {"digits": 900, "fashion_mnist": 85}),
     "spos, nsga2": ("digits_spos", "evaluator.epochs", {"digits": 210, "fashion_mnist": 40}),
 }
 CLOCKED = {

@@ -320,7 +320,6 @@ class Relaxed(Generational):
         probabilities = self.relaxation.probabilities()
         names = {gene.name: gene.choices for gene in self.space.genes}
         skips, ops = self._skips(self.relaxation.derive())
-        entropies = [-sum(p * math.log(p) for p in ps if p > 0) for ps in probabilities.values()]
         return {
             "probabilities": [
                 {"gene": gene, "choice": choice, "probability": round(p, 6)}
@@ -331,7 +330,7 @@ class Relaxed(Generational):
                 {
                     "epoch": self.epochs,
                     **{name: round(value, 6) for name, value in self._told.items()},
-                    "entropy": round(sum(entropies) / len(entropies), 6),
+                    "entropy": round(entropy(probabilities), 6),
                     "skips": skips,
                     "skip_share": round(skips / ops, 6) if ops else 0.0,
                 }
@@ -374,6 +373,12 @@ def seconds_of_epoch(run: Callable[[int], object], steps: int) -> float:
     if few == more:  # all there are
         return taken[1]
     return steps * max(taken[1] - taken[0], 0.0) / (more - few)
+
+
+def entropy(probabilities: Mapping[str, Sequence[float]]) -> float:
+    """Of the choices, the mean over genes, nats."""
+    each = [-sum(p * math.log(p) for p in ps if p > 0) for ps in probabilities.values()]
+    return sum(each) / len(each)
 
 
 def gradient(loss: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -18,7 +18,7 @@ from evonas.core import Params, SearchFailed, State, UserError, derive_seed
 from evonas.data.dataset import DataSet
 from evonas.networks.decode import decode
 from evonas.oneshot import mixture
-from evonas.oneshot.bilevel import seconds_of_epoch
+from evonas.oneshot.bilevel import entropy, seconds_of_epoch
 from evonas.oneshot.gdas import GdasParams, GdasRelaxation, Temperature
 from evonas.oneshot.supernet import Shared, SlicedSupernet, Supernet, supernet
 from evonas.training.batches import ResidentData, resident
@@ -265,14 +265,10 @@ class SupernetTraining:
     def _learned_epoch(self) -> dict[str, Any]:
         assert self._learned is not None
         told = self._learned.train_epoch()
-        entropies = [
-            -sum(p * math.log(p) for p in ps if p > 0)
-            for ps in self._learned.probabilities().values()
-        ]
         return {
             "train_loss": told["train_loss"],
             "temperature": told["temperature"],
-            "entropy": sum(entropies) / len(entropies),
+            "entropy": entropy(self._learned.probabilities()),
         }
 
     def _scored_pool(self) -> dict[str, float]:
