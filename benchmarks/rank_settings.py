@@ -37,6 +37,7 @@ def tries(epochs: int) -> Iterator[tuple[str, bool, list[str]]]:
     yield "three times as long", False, [f"evaluator.epochs={3 * epochs}"]
     yield "lr 0.0125", False, ["evaluator.recipe.lr=0.0125"]
     yield "lr 0.2", False, ["evaluator.recipe.lr=0.2"]
+    yield "gradients clipped at 5", False, ["evaluator.recipe.clip=5.0"]
     fewer = f"evaluator.epochs={epochs // 5}"
     yield "fair", False, ["evaluator.sampling=fair", fewer]
     yield "dropout", False, ["evaluator.sampling=dropout", fewer]
@@ -47,7 +48,7 @@ def scored(
     run_dir: Path, overrides: list[str], folder: Path, genes: list[str]
 ) -> tuple[pd.DataFrame, float]:
     """Error and loss of each network with the supernet in a folder, and the seconds to train it."""
-    settings = config.load(run_dir / "config.yaml", overrides)
+    settings = config.load(run_dir / "config.yaml", [*overrides, "evaluator.pool=0"])
     parts = experiment.build(settings)
     started = time.perf_counter()
     parts.evaluator.prepare(folder)
