@@ -21,7 +21,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from evonas import config, experiment
-from evonas.plots.style import BLUE, CATEGORIES, GREY, WIDTH, rendered, styled
+from evonas.plots.style import CATEGORIES, GREY, WIDTH, rendered, styled
 from genomes.nasbench201 import NASBench201
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
@@ -37,9 +37,9 @@ ARMS = {
     "spos, nsga2": ("digits_spos", "evaluator.epochs", {"digits": 210, "fashion_mnist": 40}),
 }
 CLOCKED = {
-    "random": "{name: random, population: 10}",
-    "nsga2": "{name: nsga2, population: 10}",
     "controller": "{name: controller}",
+    "nsga2": "{name: nsga2, population: 10}",
+    "random": "{name: random, population: 10}",
 }
 SETTINGS = {
     "digits": ["space.channels=16", "space.cells=1"],
@@ -136,18 +136,22 @@ def lines(rows: pd.DataFrame) -> Iterator[str]:
 def figure(rows: pd.DataFrame) -> Figure:
     """Test accuracy of the chosen networks: a dot a seed, a bar for the mean."""
     sets = list(rows["data"].unique())
-    arms = [arm for arm in (*ARMS, *CLOCKED) if arm in set(rows["arm"])]
-    drawn = Figure(
-        figsize=(WIDTH, 0.5 + len(sets) * (0.25 * len(arms) + 0.45)), layout="constrained"
-    )
-    for ax, data in zip(drawn.subplots(len(sets), 1, squeeze=False)[:, 0], sets, strict=True):
+    colours = dict(zip((*ARMS, *CLOCKED), CATEGORIES * 2, strict=False)) | {"random": GREY}
+    arms = {
+        data: [a for a in colours if a in set(rows.loc[rows["data"] == data, "arm"])]
+        for data in sets
+    }
+    heights = [0.25 * len(arms[data]) + 0.45 for data in sets]
+    drawn = Figure(figsize=(WIDTH, 0.5 + sum(heights)), layout="constrained")
+    axes = drawn.subplots(len(sets), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for ax, data in zip(axes, sets, strict=True):
         part = rows[rows["data"] == data]
-        for place, arm in enumerate(arms):
+        for place, arm in enumerate(arms[data]):
             accuracy = 100 * part.loc[part["arm"] == arm, "test_accuracy"]
-            colour = GREY if arm == "random" else CATEGORIES[place % len(CATEGORIES)]
+            colour = colours[arm]
             ax.plot(accuracy, [place] * len(accuracy), "o", color=colour, alpha=0.6, mew=0)
-            ax.plot([accuracy.mean()] * 2, [place - 0.3, place + 0.3], color=colour or BLUE, lw=2)
-        ax.set_yticks(range(len(arms)), arms)
+            ax.plot([accuracy.mean()] * 2, [place - 0.3, place + 0.3], color=colour, lw=2)
+        ax.set_yticks(range(len(arms[data])), arms[data])
         ax.invert_yaxis()
         ax.grid(axis="x", lw=0.3)
         minutes = part["seconds"].mean() / 60
