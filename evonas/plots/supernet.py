@@ -34,6 +34,7 @@ MORE = {
 }
 STATISTICS = {"kendall_tau": "Kendall's tau", "spearman": "Spearman's rho"}
 LEAST = 3  # networks that can be ranked
+FAR = 5  # how many times the spread of the middle half above it an error is too far to show
 
 
 def supernet(tables: Tables) -> Drawing:
@@ -81,7 +82,9 @@ def supernet(tables: Tables) -> Drawing:
 
 
 def rank(tables: Tables) -> Drawing:
-    """A network's error with shared weights against that when it is trained alone."""
+    """A network's error with shared weights against that when it is trained alone; those far above
+    the others stand at the edge.
+    """
     data = tables.ranked
     pair = ["supernet_error", "alone_error"]
     well = data[np.isfinite(data[pair].to_numpy(dtype=np.float64)).all(axis=1)]
@@ -94,8 +97,21 @@ def rank(tables: Tables) -> Drawing:
         Measure("val_error", well[name]).write_on(axis)
     ax.set_xlabel("validation error with shared weights (%)")
     ax.set_ylabel(f"validation error (%), trained alone ({summary['budget'].iloc[0]})")
-    x, y = (well[name] for name in pair)
-    ax.scatter(x, y, s=14, color=BLUE, lw=0, alpha=0.6, rasterized=len(well) > 2000)
+    x, y = (_near(well[name]) for name in pair)
+    far = (x < well[pair[0]]) | (y < well[pair[1]])
+    for part, shape, label in ((~far, "o", None), (far, "^", f"{far.sum()} beyond the axes")):
+        if part.any():
+            ax.scatter(
+                x[part],
+                y[part],
+                s=14,
+                color=BLUE,
+                marker=shape,
+                lw=0,
+                alpha=0.6,
+                rasterized=len(well) > 2000,
+                label=label,
+            )
     best = well.sort_values([pair[0], "key"]).index[:1]
     ax.scatter(x[best], y[best], s=45, fc="none", ec=VERMILION, lw=0.9, label="best by score")
     ax.legend(loc="lower right", bbox_to_anchor=(1, 1), handletextpad=0.2)
@@ -105,6 +121,14 @@ def rank(tables: Tables) -> Drawing:
         told.append(f"{name} {_interval(row['value'], row['low'], row['high'])}")
     ax.set_title("\n".join(told), loc="left")
     return Drawing(figure, data)
+
+
+def _near(errors: pd.Series[float]) -> pd.Series[float]:
+    """Errors, those far above the middle half cut off there, so that the others can be told apart;
+    a network that computes nothing has 90 % where others differ by 1 %.
+    """
+    low, high = (float(errors.quantile(share)) for share in (0.25, 0.75))
+    return errors.clip(None, high + FAR * (high - low)) if high > low else errors
 
 
 def _interval(value: float, low: float, high: float) -> str:

@@ -322,6 +322,25 @@ def test_rank_shows_what_ended_well_and_tells_the_statistics(run_dir: Path) -> N
     assert len(made.data) == 5
 
 
+def test_a_network_far_from_the_others_does_not_hide_how_they_differ(run_dir: Path) -> None:
+    header = "key,genome,genes,params,flops,supernet_error,alone_error,status"
+    near = [f"N{i},n,0-{i},10,20,{0.17 + i / 1000},{0.13 + i / 1000},ok" for i in range(9)]
+    far = ["F,f,1-1,10,20,0.9,0.138,ok"]  # of 1 % in between, in one of both
+    write(run_dir / "rank" / "networks.csv", header, near + far)
+    [ax] = drawing(run_dir, "rank").figure.axes
+    assert ax.get_xlim()[1] < 0.25
+    legend = ax.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "1 beyond the axes",
+        "best by score",
+    ]
+    assert len(np.asarray(ax.collections[0].get_offsets())) == 9
+    [[x, y]] = np.asarray(ax.collections[1].get_offsets()).tolist()
+    assert 0.178 < x < 0.25
+    assert y == 0.138
+
+
 def test_a_statistic_that_is_undefined_says_so(run_dir: Path) -> None:
     told = ["kendall_tau,,,,4,steps=20", "spearman,,,,4,steps=20"]
     write(run_dir / "rank" / "summary.csv", "statistic,value,low,high,n,budget", told)
