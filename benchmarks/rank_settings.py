@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import pickle
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,21 +46,17 @@ def tries() -> Iterator[tuple[str, bool, list[str]]]:
     yield f"{FEW} epochs, learned", False, [few, "evaluator.sampling=learned"]
 
 
-def scored(
-    run_dir: Path, overrides: list[str], folder: Path, genes: list[str]
-) -> tuple[pd.DataFrame, float]:
-    """Error and loss of each network with the supernet in a folder, and the seconds to train it."""
+def scored(run_dir: Path, overrides: list[str], folder: Path, genes: list[str]) -> pd.DataFrame:
+    """Error and loss of each network with the supernet in a folder, which is trained first."""
     settings = config.load(run_dir / "config.yaml", [*overrides, "evaluator.pool=0"])
     parts = experiment.build(settings)
-    started = time.perf_counter()
     parts.evaluator.prepare(folder)
-    seconds = round(time.perf_counter() - started, 1)
     evaluator = pickle.loads(pickle.dumps(parts.evaluator))  # as a worker has it
     values = []
     for text in genes:
         found = evaluator.evaluate(Candidate(parts.space.parse(text)), 1)
         values.append((found.values.get("val_error"), found.values.get("val_loss")))
-    return pd.DataFrame(values, columns=["error", "loss"], dtype=float), seconds
+    return pd.DataFrame(values, columns=["error", "loss"], dtype=float)
 
 
 def told(scores: pd.DataFrame, alone: pd.Series, seed: int) -> dict[str, object]:
@@ -76,16 +71,15 @@ def told(scores: pd.DataFrame, alone: pd.Series, seed: int) -> dict[str, object]
 
 
 def lines(rows: pd.DataFrame) -> Iterator[str]:
-    yield "| supernet | trained, s | tau by error | tau by loss | place of the best by error |"
-    yield "| --- | --: | --: | --: | --: |"
+    yield "| supernet | tau by error | tau by loss | place of the best by error |"
+    yield "| --- | --: | --: | --: |"
     for row in rows.itertuples():
         taus = [
             f"{getattr(row, f'tau_{by}'):.3f} "
             f"({getattr(row, f'low_{by}'):.3f} to {getattr(row, f'high_{by}'):.3f})"
             for by in ("error", "loss")
         ]
-        seconds = "" if pd.isna(row.seconds) else f"{row.seconds:,.0f}"
-        yield f"| {row.supernet} | {seconds} | {' | '.join(taus)} | {row.best_place} |"
+        yield f"| {row.supernet} | {' | '.join(taus)} | {row.best_place} |"
 
 
 def main() -> None:
@@ -105,10 +99,10 @@ def main() -> None:
         if own:
             shutil.copytree(given.run_dir / "supernet", folder / "supernet", dirs_exist_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
-        scores, seconds = scored(given.run_dir, overrides, folder, networks["genes"].tolist())
-        seconds = float("nan") if own else seconds
+        scores = scored(given.run_dir, overrides, folder, networks["genes"].tolist())
         seed = derive_seed(settings.seed, "rank", "resamples")
-        row = {"supernet": name, "seconds": seconds, **told(scores, networks["alone_error"], seed)}
+        scores.to_csv(folder / "scores.csv", index=False)
+        row = {"supernet": name, **told(scores, networks["alone_error"], seed)}
         rows = pd.concat([rows, pd.DataFrame([row])], ignore_index=True)
         rows.to_csv(path, index=False)
         print(row, flush=True)
