@@ -153,6 +153,7 @@ def figure(rows: pd.DataFrame) -> Figure:
             ax.plot([accuracy.mean()] * 2, [place - 0.3, place + 0.3], color=colour, lw=2)
         ax.set_yticks(range(len(arms[data])), arms[data])
         ax.invert_yaxis()
+        ax.locator_params(axis="x", nbins=6)
         ax.grid(axis="x", lw=0.3)
         minutes = part["seconds"].mean() / 60
         seeds = part["seed"].nunique()
