@@ -20,7 +20,8 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from evonas import config, experiment
+from evonas import config
+from evonas.jobs import search
 from evonas.plots.style import CATEGORIES, GREY, WIDTH, rendered, styled
 from genomes.nasbench201 import NASBench201
 
@@ -65,7 +66,7 @@ def run(data: str, arm: str, seed: int, limit: float | None, folder: Path) -> di
         overrides.append(f"strategy={CLOCKED[arm]}")
     overrides.append(f"stop={{generations: {generations}}}")
     settings = config.load(EXPERIMENTS / f"{name}.yaml", overrides)
-    with experiment.start(settings, folder) as running:
+    with search.start(settings, folder) as running:
         started = time.perf_counter()
         for _ in running.prepare():
             pass

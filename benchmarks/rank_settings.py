@@ -20,9 +20,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from evonas import config, experiment
+from evonas import config
 from evonas.core import Candidate, derive_seed
-from evonas.report.rank import agreement
+from evonas.jobs import search
+from evonas.jobs.rank import agreement
 
 FEW = 40  # epochs, where many settings are tried
 
@@ -47,7 +48,7 @@ def tries() -> Iterator[tuple[str, bool, list[str]]]:
 def scored(run_dir: Path, overrides: list[str], folder: Path, genes: list[str]) -> pd.DataFrame:
     """Error and loss of each network with the supernet in a folder, which is trained first."""
     settings = config.load(run_dir / "config.yaml", [*overrides, "evaluator.pool=0"])
-    parts = experiment.build(settings)
+    parts = search.build(settings)
     parts.evaluator.prepare(folder)
     evaluator = pickle.loads(pickle.dumps(parts.evaluator))  # as a worker has it
     values = []

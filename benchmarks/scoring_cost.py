@@ -18,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from evonas import config, experiment
+from evonas import config
 from evonas.core import Candidate, violation
+from evonas.jobs import search
 
 
 def main() -> None:
@@ -29,7 +30,7 @@ def main() -> None:
     given = parser.parse_args()
     settings = config.load(given.run_dir / "config.yaml")
     budget = settings.finalists.budget
-    parts = experiment.build(settings)
+    parts = search.build(settings)
     parts.evaluator.prepare(given.run_dir)
     rng = np.random.default_rng(0)
     scoring, training = [], []

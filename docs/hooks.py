@@ -17,7 +17,8 @@ from pydantic_core import PydanticUndefined
 from evonas import registry
 from evonas.cli import app
 from evonas.config import COMPONENTS, Experiment, TrainingParams
-from evonas.core import DataParams, Params
+from evonas.core import Params
+from evonas.data.dataset import DataParams
 
 TITLES = {
     "space": "Spaces",

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from evonas.core import Budget, Candidate, Constraint, Evaluation, Objective, Status
 from evonas.loop import evolve
+from evonas.provenance import __version__ as __version__
 
 if TYPE_CHECKING:
     from evonas.api import SearchResult, search
@@ -21,7 +22,6 @@ __all__ = [
     "search",
     "space",
 ]
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

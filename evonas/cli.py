@@ -18,8 +18,8 @@ from evonas.core import SearchFailed, UserError
 from genomes import library
 
 if TYPE_CHECKING:
-    from evonas.experiment import Run
-    from evonas.full_training import FullTraining
+    from evonas.jobs.full_training import FullTraining
+    from evonas.jobs.search import Run
 
 app = typer.Typer(
     help="Evolutionary neural architecture search that survives being killed.",
@@ -81,7 +81,7 @@ def run(
         path = out or Path("results") / f"{settings.name}-seed{settings.seed}"
         if not (path / "config.yaml").exists():
             typer.echo(f"{settings.name}: starting, in {path}", err=True)
-        from evonas.experiment import start  # torch takes seconds; not for a mistake in the file
+        from evonas.jobs.search import start  # torch takes seconds; not for a mistake in the file
 
         with _interruptible(path), start(settings, path) as started:
             _search(started)
@@ -111,14 +111,14 @@ def resume(
         if (run_dir / "training.yaml").exists():
             if overrides:
                 raise UserError(f"{run_dir} is a full training; allowed: to go on as it began")
-            from evonas.full_training import resume as resumed_training
+            from evonas.jobs.full_training import resume as resumed_training
 
             with _interruptible(run_dir), resumed_training(run_dir, plugin or ()) as training:
                 _train(training)
             return
         if (run_dir / "config.yaml").exists():
             typer.echo(f"going on in {run_dir}", err=True)
-        from evonas.experiment import resume as resumed
+        from evonas.jobs.search import resume as resumed
 
         with _interruptible(run_dir), resumed(run_dir, overrides, plugin or ()) as going_on:
             _search(going_on)
@@ -180,7 +180,7 @@ def train(
         if of_run:
             plugins.allow_recorded(folder, plugin or ())
         searched = _loaded(settings_file) if experiment else config.load(settings_file)
-        from evonas import full_training
+        from evonas.jobs import full_training
 
         full_training.check_trains(searched)
         which = full_training.chosen(folder, genome or "winner") if of_run else what
@@ -207,7 +207,7 @@ def estimate(
     with _reported():
         settings = _loaded(experiment, overrides)
         from evonas import display
-        from evonas.estimate import estimate as estimated
+        from evonas.jobs.estimate import estimate as estimated
 
         display.show_estimate(settings.name, estimated(settings))
 
@@ -300,7 +300,7 @@ def rank(
     with _reported():
         plugins.allow_recorded(run_dir, plugin or ())
         from evonas.display import counter
-        from evonas.report.rank import Ranking
+        from evonas.jobs.rank import Ranking
 
         folder = run_dir / "rank"
         with (
@@ -333,7 +333,7 @@ def export(
 ) -> None:
     """Writes a trained network to take away: plain PyTorch without evonas, safetensors, ONNX."""
     with _reported():
-        from evonas import export as exporting
+        from evonas.export import network as exporting
 
         plugins.allow_recorded(run_dir, plugin or ())
         network = exporting.trained(run_dir, genome)

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field, SerializeAsAny, ValidationError
 
 from evonas import plugins, registry, yamlfile
-from evonas.core import SIMULATED, Budget, Constraint, DataParams, Objective, Params, UserError
+from evonas.core import SIMULATED, Budget, Constraint, Objective, Params, UserError
+from evonas.data.dataset import DataParams
 from evonas.training.recipe import Recipe
 
 COMPONENTS = {

@@ -31,9 +31,9 @@ from genomes import Genome, SearchSpace, library
 
 if TYPE_CHECKING:
     from evonas.config import Experiment
-    from evonas.estimate import Estimate
-    from evonas.experiment import Run
-    from evonas.full_training import FullTraining
+    from evonas.jobs.estimate import Estimate
+    from evonas.jobs.full_training import FullTraining
+    from evonas.jobs.search import Run
 
 SHOWN = 20  # rows of a front on screen
 DEAD = 6  # genes
@@ -265,8 +265,8 @@ def show_genome(text: str, experiment: Experiment | None = None) -> None:
         measured = {"params": f"{found.params:,}", "flops": f"{found.flops:,}"}
         measured["counted at"] = "the space's default size, 3x32x32 images, 10 classes"
     else:
-        from evonas import machine
-        from evonas.experiment import build
+        from evonas.jobs import machine
+        from evonas.jobs.search import build
 
         parallel = machine.resolve(experiment.parallel)
         parts = build(experiment.model_copy(update={"parallel": parallel}))

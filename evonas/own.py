@@ -14,8 +14,8 @@ from pydantic import ConfigDict, Field, ValidationError, create_model
 from torch import nn
 
 from evonas import plugins
-from evonas.core import Builder, DataParams, Params, UserError
-from evonas.data.dataset import Images, as_images, check_parts
+from evonas.core import Builder, Params, UserError
+from evonas.data.dataset import DataParams, Images, as_images, check_parts
 from genomes import Gene, SearchSpace
 
 Build = Callable[..., nn.Module]

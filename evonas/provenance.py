@@ -10,6 +10,8 @@ from pathlib import Path
 
 import genomes
 
+__version__ = "0.1.0"
+
 
 @cache
 def processor() -> str:

@@ -8,7 +8,8 @@ import re
 from pathlib import Path
 
 from evonas import registry, yamlfile
-from evonas.core import DataParams, UserError
+from evonas.core import UserError
+from evonas.data.dataset import DataParams
 
 MISSING = "PATH/TO/DATA"
 

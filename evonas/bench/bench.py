@@ -10,12 +10,13 @@ from typing import Any
 import joblib
 import pandas as pd
 
-from evonas import machine, plugins, yamlfile
+from evonas import plugins, yamlfile
 from evonas.bench import runs
 from evonas.bench.figures import best_so_far
 from evonas.bench.spec import Bench
 from evonas.bench.summary import curves, held, summary
 from evonas.core import UserError
+from evonas.jobs import machine
 from evonas.plots.style import save, styled
 from evonas.records.files import write_atomic
 from evonas.records.folder import Hold, begin, note_data

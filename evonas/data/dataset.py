@@ -12,7 +12,28 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from evonas.core import DataParams, UserError
+from evonas.core import Params, UserError
+
+
+class DataParams(Params):
+    """How a data set is split, stratified by class; a data set adds what it needs beside."""
+
+    val: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """The validation part, on which candidates are compared, as a share of all images. (A test part
+    that comes with the set does not count among all images.)"""
+    test: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """The test part, on which only the winner is measured, as a share of all images. Not used if
+    the set comes with a test part."""
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """The seed of the split into parts. It is not the run's seed: runs with different seeds have
+    the same split."""
+    subset: Annotated[int, Field(ge=2, le=100_000_000)] | None = None
+    """How many images the search uses, training and validation parts together; each class keeps
+    its share. Without it, all but the test part."""
+
+    def model_post_init(self, context: object) -> None:
+        if self.val + self.test >= 1:
+            raise ValueError("val + test below 1, so that some is left to train on")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from evonas.core import DataParams
-from evonas.data.dataset import Images
+from evonas.data.dataset import DataParams, Images
 
 
 class DigitsParams(DataParams):

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from evonas import formula
 from evonas.core import (
     SIMULATED,
     Candidate,
@@ -23,6 +22,7 @@ from evonas.core import (
     Status,
     UserError,
 )
+from evonas.evaluators import formula
 from genomes import Genome, SearchSpace
 
 Text = Annotated[str, Field(min_length=1)]

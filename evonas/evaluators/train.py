@@ -15,7 +15,7 @@ from pydantic import Field
 from safetensors.torch import load_file
 from torch import nn
 
-from evonas import __version__, provenance, registry
+from evonas import provenance, registry
 from evonas.core import (
     Budget,
     Candidate,
@@ -135,7 +135,7 @@ class TrainEvaluator:
             "seed": seed,
             "hardware": {**asdict(self.hardware), "processor": _processor(self.hardware.device)},
             "versions": {
-                "evonas": __version__,
+                "evonas": provenance.__version__,
                 "code": provenance.code(*sorted(modules)),
                 "torch": str(torch.__version__),
                 "numpy": np.__version__,

@@ -30,7 +30,7 @@ from evonas.core import (
 from evonas.data.dataset import DataSet
 from evonas.oneshot.mixture import Alphas, Mixture
 from evonas.oneshot.supernet import Supernet, supernet
-from evonas.strategies._generational import Generational
+from evonas.strategies.generational import Generational
 from evonas.training.batches import Batches, Resident, ResidentData, resident
 from evonas.training.loop import Hardware, Trainer, out_of_memory, seeded, threads, training_loss
 from evonas.training.recipe import Recipe

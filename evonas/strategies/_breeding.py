@@ -12,7 +12,7 @@ from pydantic import Field
 from evonas import plugins
 from evonas.core import Candidate, Evaluation, Params, State, UserError
 from evonas.strategies import _deap
-from evonas.strategies._generational import TRIES, plain, restored, seeded
+from evonas.strategies.generational import TRIES, plain, restored, seeded
 from genomes import Genome, SearchSpace
 from genomes.continuous import Logits, Scaled
 from genomes.operators import reset

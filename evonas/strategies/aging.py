@@ -11,7 +11,7 @@ from pydantic import Field
 
 from evonas import pareto
 from evonas.core import Candidate, Constraint, Evaluation, Objective, Params, State
-from evonas.strategies._generational import plain, restored, seeded
+from evonas.strategies.generational import plain, restored, seeded
 from genomes import Genome, SearchSpace
 from genomes.operators import change_one
 

@@ -22,7 +22,7 @@ from evonas.core import (
     violation,
 )
 from evonas.pareto import Array
-from evonas.strategies._generational import TRIES, Generational
+from evonas.strategies.generational import TRIES, Generational
 from genomes import Genome
 
 Positive = Annotated[float, Field(gt=0, le=1000)]

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from evonas.core import Candidate, Evaluation, Params, State
-from evonas.strategies._generational import Generational
+from evonas.strategies.generational import Generational
 from genomes import Genome
 
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from evonas import pareto
 from evonas.core import Candidate, Evaluation, Params, State
-from evonas.strategies._generational import Generational, seeded
+from evonas.strategies.generational import Generational, seeded
 from genomes import Genome
 from genomes.operators import neighbours
 

@@ -11,7 +11,7 @@ from evonas import pareto
 from evonas.core import Candidate, Evaluation, State
 from evonas.strategies import _deap
 from evonas.strategies._breeding import Breeding, BreedingParams
-from evonas.strategies._generational import Generational
+from evonas.strategies.generational import Generational
 
 PRESSURE = 1.5  # a tournament looks at the order alone
 

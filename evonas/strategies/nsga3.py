@@ -14,7 +14,7 @@ from evonas.core import Candidate, Evaluation, State, UserError
 from evonas.pareto import Array, Losses
 from evonas.strategies import _deap
 from evonas.strategies._breeding import Breeding, BreedingParams
-from evonas.strategies._generational import Generational
+from evonas.strategies.generational import Generational
 
 MOST = 100_000  # reference directions, as many as a population has members
 

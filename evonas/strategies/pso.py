@@ -12,7 +12,7 @@ from evonas import pareto
 from evonas.core import Candidate, Evaluation, Params, State
 from evonas.pareto import Array
 from evonas.strategies import _deap
-from evonas.strategies._generational import Generational, plain, restored, seeded
+from evonas.strategies.generational import Generational, plain, restored, seeded
 from genomes import Genome
 from genomes.continuous import Logits, Scaled
 

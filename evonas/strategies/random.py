@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from evonas.core import Candidate, Evaluation, Params
-from evonas.strategies._generational import Generational
+from evonas.strategies.generational import Generational
 
 
 class RandomParams(Params):

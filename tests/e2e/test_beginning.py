@@ -14,11 +14,12 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from evonas import config, machine, registry
+from evonas import config, registry
 from evonas.cli import app
 from evonas.core import SearchFailed, UserError
-from evonas.estimate import _foreseen, _rehearsed, estimate
-from evonas.experiment import build
+from evonas.jobs import machine
+from evonas.jobs.estimate import _foreseen, _rehearsed, estimate
+from evonas.jobs.search import build
 from evonas.starter import starter
 from tests.faults import die
 
@@ -131,7 +132,7 @@ HEIR = """
 import subprocess, sys
 import numpy
 held = numpy.ones(2_000_000_000, numpy.uint8)
-told = "from evonas.estimate import _memory; print(_memory())"
+told = "from evonas.jobs.estimate import _memory; print(_memory())"
 subprocess.run([sys.executable, "-c", told], check=True, close_fds=False, preexec_fn=lambda: None)
 """
 
@@ -212,7 +213,7 @@ def test_a_worker_that_dies_while_measured_is_told_in_a_line(
 ) -> None:
     path = tmp_path / "foreseen.yaml"
     path.write_text(EXPERIMENT)
-    monkeypatch.setattr("evonas.estimate._measured", die)
+    monkeypatch.setattr("evonas.jobs.estimate._measured", die)
     status, told = command("estimate", path)
     assert (status, "a worker died, of a lack of memory perhaps" in told) == (3, True), told
     assert len(told.splitlines()) == 1

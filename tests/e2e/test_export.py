@@ -18,9 +18,11 @@ import yaml
 from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
-from evonas import config, export, machine, plugins
+from evonas import config, plugins
 from evonas.cli import app
-from evonas.experiment import build
+from evonas.export import network as export
+from evonas.jobs import machine
+from evonas.jobs.search import build
 from evonas.networks.decode import decode
 from evonas.training.batches import resident
 from tests.e2e.test_own import CLONE, DATA, SPACE

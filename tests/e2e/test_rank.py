@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 from evonas import config
 from evonas.cli import app
 from evonas.core import Budget, Constraint, Evaluation, SearchFailed, Status, UserError, derive_seed
-from evonas.experiment import start
+from evonas.jobs.rank import NAMES, Ranking, agreement, drawn
+from evonas.jobs.search import start
 from evonas.records.journal import Journal
-from evonas.report.rank import NAMES, Ranking, agreement, drawn
 from genomes import Gene, NASBench201, SearchSpace
 
 EXPERIMENT = """
@@ -301,8 +301,8 @@ def test_resamples_are_those_that_scipy_would_have_measured() -> None:
     errors = (scores + rng.normal(size=12)).round(1)
     picks = np.random.default_rng(7).integers(12, size=(10_000, 12))[:400]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("evonas.report.rank.RESAMPLES", 400)
-        patch.setattr("evonas.report.rank.FEWEST_RESAMPLES", 400)
+        patch.setattr("evonas.jobs.rank.RESAMPLES", 400)
+        patch.setattr("evonas.jobs.rank.FEWEST_RESAMPLES", 400)
         found = agreement(scores, errors, 7)
     for each, measure in zip(found, (stats.kendalltau, stats.spearmanr), strict=True):
         values = [measure(scores[p], errors[p]).statistic for p in picks]
@@ -316,7 +316,7 @@ def test_intervals_hold_what_they_should_about_as_often_as_they_say() -> None:
     rng = np.random.default_rng(0)
     held = 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("evonas.report.rank.RESAMPLES", 1000)
+        patch.setattr("evonas.jobs.rank.RESAMPLES", 1000)
         for seed in range(200):
             tau, _ = agreement(rng.random(30), rng.random(30), seed)
             held += tau.low <= 0 <= tau.high

@@ -21,7 +21,7 @@ from evonas.cli import app
 from evonas.core import UserError
 from evonas.data.dataset import split
 from evonas.data.digits import Digits, DigitsParams
-from evonas.full_training import FullTraining, chosen, resume, settings_for, start
+from evonas.jobs.full_training import FullTraining, chosen, resume, settings_for, start
 from evonas.networks.decode import decode
 from genomes.nasbench201 import NASBench201
 

@@ -16,7 +16,7 @@ from evonas.data.dataset import split
 from evonas.data.digits import Digits, DigitsParams
 from evonas.evaluators.cached import Cached
 from evonas.evaluators.train import TrainEvaluator, TrainParams
-from evonas.full_training import resume, settings_for, start
+from evonas.jobs.full_training import resume, settings_for, start
 from evonas.training.loop import Hardware
 from evonas.training.recipe import Recipe
 from genomes import NASBench201

@@ -177,7 +177,7 @@ def test_an_identity_names_network_data_recipe_budget_seed_and_hardware(digits: 
 @pytest.mark.parametrize(
     ("owner", "name", "value"),
     [
-        (train_evaluator, "__version__", "9.9.9"),
+        (provenance, "__version__", "9.9.9"),
         (torch, "__version__", "9.9.9"),
         (np, "__version__", "9.9.9"),
         (platform, "python_version", lambda: "9.9.9"),

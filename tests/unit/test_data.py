@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from evonas.core import DataParams, UserError
-from evonas.data.dataset import DataSet, Images, split
+from evonas.core import UserError
+from evonas.data.dataset import DataParams, DataSet, Images, split
 from evonas.data.digits import Digits, DigitsParams
 from evonas.data.npz import Npz, NpzParams
 

@@ -11,7 +11,7 @@ import torch
 from evonas import config
 from evonas.core import UserError
 from evonas.evaluators.worker import gpu_of
-from evonas.machine import gpus, resolve, take_gpu, visible
+from evonas.jobs.machine import gpus, resolve, take_gpu, visible
 from tests.faults import claim, see
 
 ROOT = Path(__file__).resolve().parents[2]

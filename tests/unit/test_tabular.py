@@ -11,9 +11,10 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from evonas import config, formula
+from evonas import config
 from evonas.cli import app
 from evonas.core import SIMULATED, Candidate, Status, UserError
+from evonas.evaluators import formula
 from evonas.evaluators.tabular import Tabular, TabularParams
 from genomes import NASBench201, TableSpace, Verbatim
 

@@ -15,10 +15,11 @@ from typing import Any
 import joblib
 import torch
 
-from evonas import config, machine, plugins, registry, yamlfile
+from evonas import config, plugins, registry, yamlfile
 from evonas.config import Experiment, TrainingRun, component_name
 from evonas.core import SearchFailed, UserError, derive_seed
 from evonas.data.dataset import whole
+from evonas.jobs import machine
 from evonas.networks.decode import decode
 from evonas.networks.profile import profile
 from evonas.records import files, tables

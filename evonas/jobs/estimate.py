@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from evonas import machine, registry
+from evonas import registry
 from evonas.config import Experiment, Stop, component_name
 from evonas.core import (
     Budget,
@@ -30,7 +30,8 @@ from evonas.core import (
     violation,
 )
 from evonas.evaluators.pool import Workers
-from evonas.experiment import Parts, build
+from evonas.jobs import machine
+from evonas.jobs.search import Parts, build
 from evonas.loop import describe, evolve, guarded
 
 STEPS = (2, 12)  # of the two trainings whose difference tells what a step takes

@@ -22,12 +22,12 @@ from torch import Tensor, nn
 from evonas import config, registry
 from evonas.core import SearchFailed, UserError
 from evonas.display import parse_genome
-from evonas.full_training import check_trains, chosen
+from evonas.export.source import Source
+from evonas.jobs.full_training import check_trains, chosen
 from evonas.networks.decode import decode
 from evonas.records import tables
 from evonas.records.files import write_atomic
 from evonas.records.folder import check_run_folder
-from evonas.source import Source
 from genomes import Genome, SearchSpace
 
 ENDINGS = {"python": ".py", "torch": ".safetensors", "onnx": ".onnx"}

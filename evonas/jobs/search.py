@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evonas import config, machine, plugins, registry
+from evonas import config, plugins, registry
 from evonas.config import Experiment, component_name
 from evonas.core import Evaluator, Generation, Preparing, Strategy, Traced, UserError
 from evonas.data.dataset import DataSet, Images, split
 from evonas.evaluators.cached import Cached
 from evonas.evaluators.parallel import Parallel
 from evonas.evaluators.pool import Workers
-from evonas.finalists import run_finals
+from evonas.jobs import machine
+from evonas.jobs.finalists import run_finals
 from evonas.loop import evolve
 from evonas.records import files
 from evonas.records.archive import known_references

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from evonas import config, machine, registry
+from evonas import config, registry
 from evonas.config import Experiment, component_name
 from evonas.core import (
     Budget,
@@ -31,7 +31,8 @@ from evonas.core import (
 )
 from evonas.evaluators.parallel import Parallel
 from evonas.evaluators.pool import Workers
-from evonas.experiment import build
+from evonas.jobs import machine
+from evonas.jobs.search import build
 from evonas.loop import Desk
 from evonas.pareto import Array
 from evonas.records import tables

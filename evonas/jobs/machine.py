@@ -15,6 +15,7 @@ from typing import Any
 import joblib
 import torch
 
+import evonas
 from evonas.config import ParallelParams
 from evonas.core import UserError
 from evonas.provenance import processor
@@ -119,7 +120,7 @@ def _version(package: str) -> str | None:
 def _commit() -> str | None:
     """Of the checkout that evonas runs from, if it is one."""
     git = shutil.which("git")
-    root = Path(__file__).parent.parent
+    root = Path(evonas.__file__).parent.parent
     if git is None or not (root / ".git").exists():
         return None
     command = [git, "-C", str(root), "rev-parse", "HEAD"]

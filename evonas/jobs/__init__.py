@@ -1,0 +1,1 @@
+"""Whatever holds a folder and runs: a search, a full training, an estimate, a ranking."""
