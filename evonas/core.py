@@ -17,8 +17,37 @@ from genomes import Genome
 State = dict[str, Any]  # plain data: numbers, strings, lists, dicts, tensors
 
 
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One thing that the user has to change.
+
+    Attributes:
+        problem: what is wrong.
+        hint: the remedy, or `allowed: ` and the values that are.
+        key: where it stands: a key of the experiment file, a command's option, or a file.
+    """
+
+    problem: str
+    hint: str = ""
+    key: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.key}: " if self.key else ""
+        return f"{where}{self.problem}" + (f"; {self.hint}" if self.hint else "")
+
+
 class UserError(Exception):
-    """A mistake of the user's, told in up to three lines; the command ends with status 2."""
+    """A user error, reported in at most three lines; the command ends with status 2.
+
+    `UserError("unknown key", hint="allowed: name, seed", key="sede")` has one mistake;
+    `UserError(*mistakes)` has several.
+    """
+
+    def __init__(self, *mistakes: Mistake | str, hint: str = "", key: str = "") -> None:
+        self.mistakes = tuple(
+            each if isinstance(each, Mistake) else Mistake(each, hint, key) for each in mistakes
+        )
+        super().__init__("\n".join(map(str, self.mistakes)))
 
 
 class SearchFailed(Exception):
@@ -57,6 +86,11 @@ class Objective(Params):
     """Where the hypervolume is measured from, in the metric's unit. Without it, where less is
     better: 1 for an error, the largest network's value for `params` and `flops`. In all other
     cases: the worst value of the first generation."""
+
+    @property
+    def sign(self) -> float:
+        """The factor between a value and its loss: 1 to minimise, -1 to maximise."""
+        return 1.0 if self.goal == "min" else -1.0
 
 
 class Constraint(Params):
@@ -187,7 +221,9 @@ class Evaluation:
     Attributes:
         values: metrics by name; of an infeasible one those known without training, of a failed one
             none that can be trusted.
-        deterministic: False where clock or memory had a say in the values.
+        deterministic: False where the values depend on time or memory limits.
+        weights: the file in the run folder's `scratch/` with the trained weights, "" if there is
+            none.
     """
 
     candidate: Candidate
@@ -196,6 +232,7 @@ class Evaluation:
     cost: Cost = field(default_factory=Cost)
     message: str = ""
     deterministic: bool = True
+    weights: str = ""
 
     def to_plain(self) -> State:
         """As numbers, strings, lists and dicts; the candidate's lineage and budget are left out."""
@@ -206,6 +243,7 @@ class Evaluation:
             "cost": {name: getattr(self.cost, name) for name in Cost.__slots__},
             "message": self.message,
             "deterministic": self.deterministic,
+            "weights": self.weights,
         }
 
     @classmethod
@@ -217,6 +255,7 @@ class Evaluation:
             Cost(**data["cost"]),
             data["message"],
             data["deterministic"],
+            data.get("weights", ""),  # which 0.1.0 did not write
         )
 
 
