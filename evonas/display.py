@@ -266,20 +266,21 @@ def show_genome(text: str, experiment: Experiment | None = None) -> None:
         measured["counted at"] = "the space's default size, 3x32x32 images, 10 classes"
     else:
         from evonas.jobs import machine
-        from evonas.jobs.search import build
+        from evonas.jobs.parts import build
 
         parallel = machine.resolve(experiment.parallel)
         parts = build(experiment.model_copy(update={"parallel": parallel}))
-        if parts.data is None:
+        training = parts.setting.training
+        if training is None:
             answer = guarded(parts.evaluator, Candidate(genome), 0)
             measured = {name: f"{value:.7g}" for name, value in answer.values.items()}
             measured["looked up in"] = answer.message or f"the table of {experiment.name}"
         else:
             cheap = parts.evaluator.cheap(canonical)
-            shape = "x".join(map(str, parts.data.image_shape))
+            shape = "x".join(map(str, training.data.image_shape))
             measured = {name: f"{cheap[name]:,}" for name in ("params", "flops")}
             measured["counted at"] = (
-                f"the sizes of {experiment.name}, {shape} images, {parts.data.classes} classes"
+                f"the sizes of {experiment.name}, {shape} images, {training.data.classes} classes"
             )
     dead = [
         f"{gene.name} {choice}"
@@ -326,7 +327,7 @@ def parse_genome(text: str, experiment: Experiment | None = None) -> tuple[Searc
     reasons = []
     for name in registry.names("spaces"):
         try:
-            space = registry.make_space(registry.load("networks", name).params())
+            space = registry.make_space(registry.space(name).Params())
         except ValidationError:
             continue  # not known without its settings
         try:

@@ -57,6 +57,11 @@ class SearchSpace:
         self.choices = tuple(len(gene.choices) for gene in self.genes)  # how many each gene has
 
     @property
+    def title(self) -> str:
+        """What people call the space: its name without the version."""
+        return self.name.partition("/")[0]
+
+    @property
     def size(self) -> int:
         """The number of genomes, equal networks counted each time they are spelt."""
         return math.prod(self.choices)

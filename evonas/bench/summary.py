@@ -11,9 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import binom, mannwhitneyu
 
+from evonas import registry
 from evonas.bench.runs import Table
 from evonas.bench.spec import RANDOM, Bench
-from evonas.config import component_name
 
 LEVEL = 0.95  # of the interval of a median
 POINTS = 200  # of a curve
@@ -118,7 +118,7 @@ def held(runs: int) -> float:
 
 
 def _random(bench: Bench) -> str:
-    return next(label for label, arm in bench.strategies.items() if component_name(arm) == RANDOM)
+    return next(label for label, arm in bench.strategies.items() if registry.name_of(arm) == RANDOM)
 
 
 def _spread(name: str, values: Array) -> dict[str, float]:

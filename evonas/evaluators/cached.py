@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from evonas.core import Candidate, Cost, Evaluation, Evaluator, SearchFailed, Status, UserError
 from evonas.evaluators import worker
-from evonas.loop import describe
+from evonas.loop import error_text
 from evonas.records.files import write_atomic
 from genomes import Genome
 
@@ -199,7 +199,7 @@ class Store:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            self.trouble = f"the cache is left alone from here on: {describe(error)}"
+            self.trouble = f"the cache is left alone from here on: {error_text(error)}"
             for each in (self._db, self._claims):
                 if each is not None:
                     each.close()  # and with it, what was claimed is free

@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from evonas.core import Candidate, Evaluation, Evaluator
+from evonas.core import Candidate, Evaluation
 from evonas.loop import guarded
+from evonas.protocols import Evaluator
 
 PR_SET_PDEATHSIG = 1
 TIMED_OUT = "Timeout ("  # how faulthandler heads the dump of a process that it ends

@@ -135,7 +135,7 @@ def python(network: Network, weights: str) -> str:
         weights: the name of the file that its class loads if no other is given.
     """
     space, about = network.space, network.about
-    build = registry.builder_of(space).build
+    build = registry.blueprint_of(space).build
     assert build is not None  # it has been trained
     source = Source()
     source.imports |= dict.fromkeys(("import torch", "from pathlib import Path"))

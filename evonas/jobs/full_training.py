@@ -16,7 +16,7 @@ import joblib
 import torch
 
 from evonas import config, plugins, registry, yamlfile
-from evonas.config import Experiment, TrainingRun, component_name
+from evonas.config import Experiment, TrainingRun
 from evonas.core import SearchFailed, UserError, derive_seed
 from evonas.data.dataset import whole
 from evonas.jobs import machine
@@ -126,7 +126,7 @@ class FullTraining:
         machine.take_gpu(settings.parallel.device)
         self._device = hardware.device
         device = torch.device(hardware.device)
-        source = registry.load("data", component_name(settings.data))(settings.data)
+        source = registry.load("data", registry.name_of(settings.data))(settings.data)
         self.data, test = whole(source, settings.data)
         note_data(self.path, self.data.fingerprint)
         self.space = registry.make_space(settings.space)
@@ -246,7 +246,7 @@ def resume(path: Path, own: Sequence[Path] = ()) -> FullTraining:
 def check_trains(experiment: Experiment) -> None:
     """Raises UserError where an experiment has no images to train with."""
     if experiment.data is None:
-        name = component_name(experiment.evaluator)
+        name = registry.name_of(experiment.evaluator)
         raise UserError(f"the evaluator {name} trains nothing; allowed: a run that has images")
 
 

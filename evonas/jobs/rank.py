@@ -16,7 +16,7 @@ import numpy as np
 from scipy import stats
 
 from evonas import config, registry
-from evonas.config import Experiment, component_name
+from evonas.config import Experiment
 from evonas.core import (
     Budget,
     Candidate,
@@ -365,7 +365,7 @@ def _experiment(run_dir: Path, workers: int | None) -> Experiment:
     check_run_folder(run_dir)
     overrides = [] if workers is None else [f"parallel.workers={workers}"]
     experiment = config.load(run_dir / "config.yaml", overrides)
-    name = component_name(experiment.evaluator)
+    name = registry.name_of(experiment.evaluator)
     if not getattr(registry.load("evaluators", name), "OWN_BUDGET", False):
         raise UserError(
             f"{run_dir}: its evaluator {name} shares no weights; "

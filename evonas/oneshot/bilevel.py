@@ -21,7 +21,7 @@ from evonas.core import (
     Candidate,
     Evaluation,
     Params,
-    Relaxation,
+    Requirement,
     SearchFailed,
     State,
     UserError,
@@ -30,6 +30,7 @@ from evonas.core import (
 from evonas.data.dataset import DataSet
 from evonas.oneshot.mixture import Alphas, Mixture
 from evonas.oneshot.supernet import Supernet, supernet
+from evonas.protocols import Need, Relaxation, Setting
 from evonas.strategies.generational import Generational
 from evonas.training.batches import Batches, Resident, ResidentData, resident
 from evonas.training.loop import Hardware, Trainer, out_of_memory, seeded, threads, training_loss
@@ -77,7 +78,7 @@ class BilevelParams(Params):
 
     def model_post_init(self, context: object) -> None:
         if self.warm_up >= self.epochs:
-            raise ValueError(f"warm_up: below epochs, {self.epochs}")
+            raise Requirement(f"must be less than epochs, {self.epochs}", "warm_up")
 
 
 class Bilevel:
@@ -265,7 +266,7 @@ class Relaxed(Generational):
     derived after it, so that its true quality is seen to move.
     """
 
-    TRAINS = True  # on images of its own, which it has to be given
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.DATA, Need.OPS})
     TRACES: ClassVar = {
         "probabilities": ("gene", "choice", "probability"),
         "relaxation": (
@@ -275,29 +276,25 @@ class Relaxed(Generational):
     }
     relaxes: ClassVar[Callable[..., Relaxation]]
 
-    def __init__(
-        self,
-        params: Any,
-        *,
-        network: Mapping[str, Any],
-        data: DataSet,
-        hardware: Hardware,
-        **run: Any,
-    ) -> None:
-        super().__init__(params, **run)
+    def __init__(self, params: Any, setting: Setting) -> None:
+        super().__init__(params, setting)
+        training = setting.trained()
         self.relaxation = type(self).relaxes(
             params,
             space=self.space,
-            network=network,
-            data=data,
-            hardware=hardware,
-            seed=run.get("seed", 0),
+            network=training.network,
+            data=training.data,
+            hardware=training.hardware,
+            seed=setting.seed,
         )
         self.epochs = 0
         self._told: dict[str, float] = {}
 
-    def foreseen(self) -> float:
-        """Seconds that an epoch will take; the search cannot go on after that."""
+    @property
+    def max_generations(self) -> int:
+        return int(self.params.epochs)
+
+    def seconds_per_epoch(self) -> float:
         return self.relaxation.seconds()
 
     def _propose(self) -> list[Candidate]:
@@ -416,8 +413,8 @@ def _smaller(
     Raises:
         UserError: one that the network has not, or that the space's genes depend on.
     """
-    builder = registry.builder_of(space)
-    allowed = sorted(builder.params.model_fields.keys() - {"name", *builder.space_keys})
+    blueprint = registry.blueprint_of(space)
+    allowed = sorted(blueprint.Params.model_fields.keys() - {"name", *blueprint.space_keys})
     for key in proxy:
         if key not in allowed:
             raise UserError(
@@ -425,7 +422,7 @@ def _smaller(
             )
     settings = {**network, **proxy}
     try:
-        builder.params(**{**getattr(space, "settings", {}), **settings})
+        blueprint.settings(space, settings)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))

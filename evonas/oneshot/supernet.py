@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from evonas import registry
-from evonas.core import Builder, UserError
+from evonas.core import Blueprint, UserError
 from evonas.networks.decode import decode
 from evonas.networks.ops import Zero
 from evonas.oneshot.mixture import Mixture, path
@@ -86,25 +86,25 @@ class Supernet(nn.Module):
     """
 
     def __init__(
-        self, space: SearchSpace, builder: Builder, settings: Mapping[str, Any], **ends: int
+        self, space: SearchSpace, blueprint: Blueprint, settings: Mapping[str, Any], **ends: int
     ) -> None:
         super().__init__()
         self.space = space
         self.mixed = Mixed()
         self.ops: dict[str, tuple[str, ...]] = {}
         self.wires: set[str] = set()
-        assert builder.build is not None
+        assert blueprint.build is not None
 
         def pick(gene: str, candidates: Mapping[str, Any]) -> MixedOp | None:
             if not all(callable(candidate) for candidate in candidates.values()):
-                if builder.wired:
+                if blueprint.wired:
                     self.wires.add(gene)
                     return None
                 _refuse(space, f"its gene {gene} chooses no op")
             self.ops[gene] = tuple(candidates)
             return MixedOp(gene, candidates, self.mixed)
 
-        self.network: nn.Module = builder.build(pick, **ends, **settings)
+        self.network: nn.Module = blueprint.build(pick, **ends, **settings)
         self._places = {
             f"{name}." if name else "": module
             for name, module in self.network.named_modules(remove_duplicate=False)
@@ -200,22 +200,19 @@ def supernet(
     Raises:
         UserError: the space has none.
     """
-    builder = registry.builder_of(space)
-    if builder.build is None or builder.shares is None:
+    blueprint = registry.blueprint_of(space)
+    if blueprint.build is None or blueprint.shares is None:
         _refuse(space, "its genes choose no ops")
-    known = {key: getattr(space, key) for key in builder.space_keys}
-    given = {**getattr(space, "settings", {}), **settings}
-    checked = builder.params(**{**given, **known}).model_dump(exclude={"name"})
+    checked = blueprint.settings(space, settings)
     ends = {"in_channels": in_channels, "classes": classes}
-    if builder.shares == "slices":
+    if blueprint.shares == "slices":
         return SlicedSupernet(space, checked, **ends)
-    return Supernet(space, builder, checked, **ends)
+    return Supernet(space, blueprint, checked, **ends)
 
 
 def _refuse(space: SearchSpace, why: str) -> NoReturn:
-    name = getattr(space, "title", space.name.partition("/")[0])
     raise UserError(
-        f"space.name: {name} has no supernet, since {why}; "
+        f"space.name: {space.title} has no supernet, since {why}; "
         "allowed: a space whose genes choose ops, such as nasbench201, darts or chain"
     )
 

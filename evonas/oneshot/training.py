@@ -14,7 +14,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from evonas.core import Params, SearchFailed, State, UserError, derive_seed
+from evonas.core import Params, Requirement, SearchFailed, State, UserError, derive_seed
 from evonas.data.dataset import DataSet
 from evonas.networks.decode import decode
 from evonas.oneshot import mixture
@@ -74,7 +74,7 @@ class SharedTraining(Params):
 
     def model_post_init(self, context: object) -> None:
         if self.sampling == "dropout" and self.keep_end > self.keep:
-            raise ValueError(f"keep_end: up to keep, {self.keep:g}")
+            raise Requirement(f"must be at most keep, {self.keep:g}", "keep_end")
 
 
 @dataclass

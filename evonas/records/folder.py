@@ -40,6 +40,16 @@ class Hold:
         self._lock.close()
 
     @contextmanager
+    def released(self) -> Iterator[None]:
+        """Lets go of the folder afterwards, in every case."""
+        try:
+            yield
+        except BaseException as error:
+            self.release(error)
+            raise
+        self.release()
+
+    @contextmanager
     def released_on_error(self, *, undo: bool = False) -> Iterator[None]:
         """Lets go of the folder if what is done within fails.
 

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from evonas import plugins
-from evonas.core import Candidate, Evaluation, Params, State, UserError
+from evonas.core import Candidate, Evaluation, Params, Requirement, State, UserError
 from evonas.strategies import _deap
 from evonas.strategies.generational import TRIES, plain, restored, seeded
 from genomes import Genome, SearchSpace
@@ -68,11 +68,11 @@ class BreedingParams(Params):
 
     def model_post_init(self, context: object) -> None:
         if len(self.seeds) > self.population:
-            raise ValueError("seeds: at most the population")
+            raise Requirement("must be at most as many as the population", "seeds")
         if self.encoding == "genes":
             for key, chosen in (("crossover", self.crossover), ("mutation", self.mutation)):
                 if chosen in (*_deap.BLENDS, *_deap.MUTATIONS):
-                    raise ValueError(f"{key}: another, or the encoding scaled or logits")
+                    raise Requirement("works on numbers; set encoding to scaled or logits", key)
 
 
 class Breeding:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from evonas import pareto
-from evonas.core import Candidate, Constraint, Evaluation, Objective, Params, State
+from evonas.core import Candidate, Evaluation, Params, Requirement, State
+from evonas.protocols import Need, Setting
 from evonas.strategies.generational import plain, restored, seeded
-from genomes import Genome, SearchSpace
+from genomes import Genome
 from genomes.operators import change_one
 
 
@@ -34,9 +35,9 @@ class AgingParams(Params):
 
     def model_post_init(self, context: object) -> None:
         if self.lag is not None and self.lag > self.population:
-            raise ValueError("lag: at most the population")
+            raise Requirement("must be at most the population", "lag")
         if len(self.seeds) > self.population:
-            raise ValueError("seeds: at most the population")
+            raise Requirement("must be at most as many as the population", "seeds")
 
 
 class Aging:
@@ -51,22 +52,16 @@ class Aging:
 
     Params = AgingParams
 
-    def __init__(
-        self,
-        params: AgingParams,
-        *,
-        space: SearchSpace,
-        objectives: Sequence[Objective],
-        constraints: Sequence[Constraint] = (),
-        seed: int = 0,
-    ) -> None:
+    needs: ClassVar[frozenset[Need]] = frozenset()
+
+    def __init__(self, params: AgingParams, setting: Setting) -> None:
         self.params = params
-        self.space = space
-        self.objectives = tuple(objectives)
-        self.constraints = tuple(constraints)
-        self.rng = np.random.default_rng(seed)
+        self.space = setting.space
+        self.objectives = setting.objectives
+        self.constraints = setting.constraints
+        self.rng = np.random.default_rng(setting.seed)
         self.lag = params.lag or params.population
-        self.seeds = seeded(space, params.seeds)
+        self.seeds = seeded(self.space, params.seeds)
         self.asked = 0
         self.told = 0
         self.population: deque[Evaluation] = deque()  # as the next candidate may know it

@@ -22,6 +22,7 @@ from evonas.core import (
     violation,
 )
 from evonas.pareto import Array
+from evonas.protocols import Setting
 from evonas.strategies.generational import TRIES, Generational
 from genomes import Genome
 
@@ -122,12 +123,12 @@ class Controller(Generational):
         "controller": ("reward", "baseline", "entropy"),
     }
 
-    def __init__(self, params: ControllerParams, **run: Any) -> None:
-        super().__init__(params, **run)
+    def __init__(self, params: ControllerParams, setting: Setting) -> None:
+        super().__init__(params, setting)
         self._powers = _powers(params.reward, self.objectives)
         with torch.random.fork_rng(devices=[]):
             # Of the CPU's alone; `torch.manual_seed` would leave those of GPUs changed.
-            torch.default_generator.manual_seed(derive_seed(run.get("seed", 0), "controller"))
+            torch.default_generator.manual_seed(derive_seed(setting.seed, "controller"))
             # In double precision, processors differ by too little to change a draw.
             self.policy = Policy(
                 self.space.choices, params.units, params.temperature, params.tanh_constant

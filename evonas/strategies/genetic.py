@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
 from evonas import pareto
-from evonas.core import Candidate, Evaluation, State
+from evonas.core import Candidate, Evaluation, Requirement, State
+from evonas.protocols import Setting
 from evonas.strategies import _deap
 from evonas.strategies._breeding import Breeding, BreedingParams
 from evonas.strategies.generational import Generational
@@ -32,7 +33,7 @@ class GeneticParams(BreedingParams):
     def model_post_init(self, context: object) -> None:
         super().model_post_init(context)
         if self.elites >= self.population:
-            raise ValueError("elites: fewer than the population")
+            raise Requirement("must be fewer than the population", "elites")
 
 
 class Genetic(Generational):
@@ -46,8 +47,8 @@ class Genetic(Generational):
 
     Params = GeneticParams
 
-    def __init__(self, params: GeneticParams, **run: Any) -> None:
-        super().__init__(params, **run)
+    def __init__(self, params: GeneticParams, setting: Setting) -> None:
+        super().__init__(params, setting)
         self.breeding = Breeding(params, space=self.space, rng=self.rng, is_new=self._is_new)
 
     @property

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
 from evonas import pareto
 from evonas.core import Candidate, Evaluation, State
+from evonas.protocols import Setting
 from evonas.strategies import _deap
 from evonas.strategies._breeding import Breeding, BreedingParams
 from evonas.strategies.generational import Generational
@@ -34,8 +35,8 @@ class NSGA2(Generational):
 
     Params = NSGA2Params
 
-    def __init__(self, params: NSGA2Params, **run: Any) -> None:
-        super().__init__(params, **run)
+    def __init__(self, params: NSGA2Params, setting: Setting) -> None:
+        super().__init__(params, setting)
         self.breeding = Breeding(params, space=self.space, rng=self.rng, is_new=self._is_new)
 
     def _propose(self) -> list[Candidate]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -12,6 +12,7 @@ from pydantic import Field
 from evonas import pareto
 from evonas.core import Candidate, Evaluation, State, UserError
 from evonas.pareto import Array, Losses
+from evonas.protocols import Setting
 from evonas.strategies import _deap
 from evonas.strategies._breeding import Breeding, BreedingParams
 from evonas.strategies.generational import Generational
@@ -52,8 +53,8 @@ class NSGA3(Generational):
 
     Params = NSGA3Params
 
-    def __init__(self, params: NSGA3Params, **run: Any) -> None:
-        super().__init__(params, **run)
+    def __init__(self, params: NSGA3Params, setting: Setting) -> None:
+        super().__init__(params, setting)
         self.breeding = Breeding(params, space=self.space, rng=self.rng, is_new=self._is_new)
         count = len(self.objectives)
         divisions = params.divisions or _most(count, params.population)

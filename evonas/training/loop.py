@@ -214,6 +214,11 @@ def measure(
     return {"error": wrong / n, "top5_error": wrong_5 / n, "loss": loss / n}
 
 
+def warm_up() -> None:
+    """Loads what torch loads at the first optimizer, which takes seconds."""
+    torch.optim.SGD([nn.Parameter(torch.zeros(1))])
+
+
 @contextmanager
 def seeded(seed: int, device: str) -> Iterator[None]:
     """torch's global generators begin at a seed within, and stand where they stood after.
