@@ -16,10 +16,19 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 from urllib.parse import quote
 
-from evonas.core import Candidate, Cost, Evaluation, Evaluator, SearchFailed, Status, UserError
+from evonas.core import (
+    Candidate,
+    Cost,
+    Evaluation,
+    Evaluator,
+    SearchFailed,
+    Status,
+    UserError,
+    weights_name,
+)
 from evonas.evaluators import worker
 from evonas.loop import describe
-from evonas.records.files import write_atomic
+from evonas.records.files import weights_left, write_atomic
 from genomes import Genome
 
 PATIENCE = 60.0  # seconds, with SQLite's locks, each of which is held for milliseconds
@@ -39,9 +48,6 @@ class Identified(Evaluator, Protocol):
     def identity(self, candidate: Candidate, seed: int) -> Mapping[str, Any]:
         """All that has a say in the answer, as plain data: equal identities, equal answers."""
 
-    def weights_file(self, candidate: Candidate, seed: int) -> Path | None:
-        """The file that an evaluation which ends well leaves for the driver, if it leaves one."""
-
 
 class Cached:
     """Looks a training up before it begins, and keeps it when it has ended well.
@@ -59,6 +65,7 @@ class Cached:
     def __init__(self, evaluator: Identified, path: Path) -> None:
         self.evaluator = evaluator
         self.path = path
+        self.run_dir: Path | None = None
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -74,13 +81,14 @@ class Cached:
             UserError: it cannot be used.
         """
         create(self.path)
+        self.run_dir = run_dir
         self.evaluator.prepare(run_dir)
 
     def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
         if candidate.budget is not None and not candidate.budget.deterministic:
             return self.evaluator.evaluate(candidate, seed)
         identity = json.dumps(self.evaluator.identity(candidate, seed), sort_keys=True)
-        file = self.evaluator.weights_file(candidate, seed)
+        assert self.run_dir is not None, "prepare first"
         store = store_of(self.path, os.getpid())
         try:
             with worker.unwatched():
@@ -88,13 +96,13 @@ class Cached:
                 if known is None:
                     store.claim(identity)
                     known = store.get(identity)  # trained while we waited
-            if known is not None and (file is None or known.weights is not None):
-                evaluation = _restored(candidate, known, file)
+            if known is not None:
+                evaluation = _restored(candidate, seed, known, self.run_dir)
             else:
                 evaluation = self.evaluator.evaluate(candidate, seed)
                 if evaluation.status is Status.OK and evaluation.deterministic:
                     with worker.unwatched():
-                        store.put(identity, evaluation, file)
+                        store.put(identity, evaluation, weights_left(self.run_dir, evaluation))
         finally:
             store.release()
         if store.trouble and evaluation.status is Status.OK:
@@ -263,15 +271,18 @@ def _log_ahead(db: sqlite3.Connection) -> None:
             return
 
 
-def _restored(candidate: Candidate, known: Kept, file: Path | None) -> Evaluation:
-    """The evaluation of a training that was found, its weights where the driver looks for them."""
-    if file is not None and known.weights is not None:
-        try:
-            write_atomic(file, known.weights)
-        except OSError as error:  # a full disk is no fault of the network's, nor of the cache's
-            raise SearchFailed(f"weights cannot be written: {error}") from None
+def _restored(candidate: Candidate, seed: int, known: Kept, run_dir: Path) -> Evaluation:
+    """The evaluation of a training that was found, its weights left as a training leaves them."""
     cost = Cost(epochs=known.epochs, steps=known.steps, from_cache=True)
-    return Evaluation(candidate, known.values, cost=cost)
+    evaluation = Evaluation(candidate, known.values, cost=cost)
+    if known.weights is None:
+        return evaluation
+    name = weights_name(seed, candidate.budget.text if candidate.budget else "")
+    try:
+        write_atomic(run_dir / "scratch" / name, known.weights)
+    except OSError as error:  # a full disk is no fault of the network's, nor of the cache's
+        raise SearchFailed(f"weights cannot be written: {error}") from None
+    return replace(evaluation, weights=name)
 
 
 def _key(identity: str) -> str:

@@ -23,7 +23,7 @@ from evonas.core import (
     Evaluation,
     Params,
     Status,
-    training_id,
+    weights_name,
 )
 from evonas.data.dataset import DataSet, Images
 from evonas.networks.decode import decode
@@ -46,8 +46,8 @@ class TrainParams(Params):
 class TrainEvaluator:
     """Decodes a genome, trains the network under the candidate's budget, measures it on val.
 
-    The weights of each network trained are left in `scratch/` of the run folder, for the driver to
-    keep or throw away.
+    The weights of each network trained are left in `scratch/` of the run folder, under the name
+    that the answer gives, for the driver to keep or throw away; without a run folder, nowhere.
     """
 
     Params = TrainParams
@@ -143,12 +143,6 @@ class TrainEvaluator:
             },
         }
 
-    def weights_file(self, candidate: Candidate, seed: int) -> Path | None:
-        """Where a training leaves its weights; nowhere without a run folder."""
-        if self.scratch is None or candidate.budget is None:
-            return None
-        return self.scratch / f"{training_id(seed, candidate.budget.text)}.safetensors"
-
     def test(self, genome: Genome, weights: Path, test: Images) -> dict[str, float]:
         """Error, top-5 error and loss of saved weights on images that no search has seen."""
         torch.set_num_threads(self.hardware.threads)
@@ -195,10 +189,14 @@ class TrainEvaluator:
             message = f"the loss was NaN or infinite after {done.steps} steps"
             return Evaluation(candidate, values, Status.DIVERGED, cost, message, deterministic)
         values |= {f"val_{name}": value for name, value in measured.items()}
-        file = self.weights_file(candidate, seed)
-        if file is not None:
+        weights = ""
+        if self.scratch is not None:
+            weights = weights_name(seed, budget.text)
+            file = self.scratch / weights
             save_weights(network, candidate.genome, self.network, self.data, file)
-        return Evaluation(candidate, values, cost=cost, deterministic=deterministic)
+        return Evaluation(
+            candidate, values, cost=cost, deterministic=deterministic, weights=weights
+        )
 
     def profiled(self, genome: Genome, network: nn.Module) -> dict[str, float]:
         """Params and FLOPs of a genome's network, counted once."""

@@ -30,7 +30,7 @@ from evonas.evaluators.train import TrainEvaluator, TrainParams
 from evonas.training.loop import Hardware
 from evonas.training.recipe import Recipe
 from genomes import NASBench201
-from tests.caching import CANDIDATE, Kept
+from tests.caching import CANDIDATE, Kept, content
 
 ROOT = Path(__file__).resolve().parents[2]
 SPACE = NASBench201()
@@ -83,9 +83,9 @@ def test_a_second_run_finds_values_and_weights_and_trains_nothing(tmp_path: Path
     trained, found = first.evaluate(CANDIDATE, 7), second.evaluate(CANDIDATE, 7)
     assert (one.trained, other.trained) == ([7], [])
     assert (trained.cost.from_cache, found.cost.from_cache) == (False, True)
-    assert found == replace(trained, cost=found.cost)
+    assert found == replace(trained, cost=found.cost, weights=found.weights)
     assert found.cost.training_seconds == 0
-    assert (other.folder / "7.safetensors").read_bytes() == (7).to_bytes(8) * 1000
+    assert (other.folder / "scratch" / found.weights).read_bytes() == content(7)
 
 
 def test_another_seed_or_anything_else_of_the_identity_is_trained(tmp_path: Path) -> None:
@@ -112,11 +112,10 @@ def test_a_real_training_is_found_with_the_same_values_and_weights(
     for name in ("one", "other"):
         inner = evaluator_for(digits)
         wrapped = Cached(inner, tmp_path / "cache.sqlite")
-        wrapped.prepare(folder_of(tmp_path, name))
+        folder = folder_of(tmp_path, name)
+        wrapped.prepare(folder)
         evaluations.append(wrapped.evaluate(SMALL, 3))
-        file = inner.weights_file(SMALL, 3)
-        assert file is not None
-        weights.append(file.read_bytes())
+        weights.append((folder / "scratch" / evaluations[-1].weights).read_bytes())
     trained, found = evaluations
     assert [e.cost.from_cache for e in evaluations] == [False, True]
     assert (found.values, found.status, found.deterministic) == (trained.values, Status.OK, True)
