@@ -120,7 +120,7 @@ class Experiment(Params):
     parallel: ParallelParams = ParallelParams()
     """What hardware the run uses, and how long one evaluation may take."""
     cache: Annotated[str, Field(min_length=1)] | None = None
-    """A file that keeps finished trainings, so that no other run that names it trains them again.
+    """A folder that keeps finished trainings, so that no other run that names it trains them again.
     It is made if it does not exist. Without it, trainings are not shared."""
 
 
@@ -248,7 +248,7 @@ def check(document: Any, folder: Path, model: type[T]) -> T:
         try:
             update["cache"] = str((folder / Path(checked.cache).expanduser()).resolve())
         except (OSError, ValueError, RuntimeError) as error:
-            raise UserError(f"cache: {error}; allowed: the path of a file") from None
+            raise UserError(f"cache: {error}; allowed: the path of a folder") from None
     return checked.model_copy(update=update)
 
 

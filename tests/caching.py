@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ class Kept(Counting):
         self.folder = folder
         self.fault = fault
         self.more = identity
+        self.after: Callable[[], None] = lambda: None  # at the end of each training
 
     @property
     def trained(self) -> list[int]:
@@ -50,6 +51,7 @@ class Kept(Counting):
             return Evaluation(candidate, {}, Status.DIVERGED, message="the loss was NaN")
         name = f"{seed}.weights"
         (self.folder / "scratch" / name).write_bytes(content(seed))
+        self.after()
         return replace(found, weights=name)
 
 
