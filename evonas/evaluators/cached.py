@@ -214,7 +214,7 @@ def create(path: Path) -> None:
 
 
 def _refused(problem: str) -> UserError:
-    hint = "name a new folder or a cache's; a run goes on with it by --set cache=FOLDER"
+    hint = "name a new folder, or one that is a cache (in a resume: --set cache=FOLDER)"
     return UserError(problem, hint=hint, key="cache")
 
 
