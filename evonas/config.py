@@ -116,7 +116,7 @@ class Experiment(Params):
     parallel: ParallelParams = ParallelParams()
     """What hardware the run uses, and how long one evaluation may take."""
     cache: Annotated[str, Field(min_length=1)] | None = None
-    """A file that keeps finished trainings, so that no other run that names it trains them again.
+    """A folder that keeps finished trainings, so that no other run that names it trains them again.
     It is made if it does not exist. Without it, trainings are not shared."""
 
 

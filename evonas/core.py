@@ -329,7 +329,7 @@ class Evaluation:
             Cost(**data["cost"]),
             data["message"],
             data["deterministic"],
-            data.get("weights", ""),  # which 0.1.0 did not write
+            data.get("weights", ""),  # a checkpoint of 0.1.0 has none
         )
 
 
@@ -340,10 +340,6 @@ class Question:
     key: str
     seed: int
     budget: str = ""
-
-    @property
-    def id(self) -> str:
-        return training_id(self.seed, self.budget)
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,9 +402,10 @@ class Blueprint:
         return self.Params(**{**network, **of_space}).model_dump(exclude={"name"})
 
 
-def training_id(seed: int, budget: str) -> str:
-    """A name for a training's files, 16 hexadecimal digits; the seed derives from the key."""
-    return hashlib.blake2b(f"{seed}/{budget}".encode(), digest_size=8).hexdigest()
+def weights_name(seed: int, budget: str) -> str:
+    """A file name for a training's weights, its own within a run: the seed derives from the key."""
+    digest = hashlib.blake2b(f"{seed}/{budget}".encode(), digest_size=8)
+    return f"{digest.hexdigest()}.safetensors"
 
 
 def _exact(number: float) -> str:

@@ -162,9 +162,6 @@ class SupernetEvaluator:
     def seconds(self) -> tuple[float, float]:
         return self._training().foreseen()
 
-    def weights_file(self, candidate: Candidate, seed: int) -> Path | None:
-        return self.alone.weights_file(candidate, seed)
-
     def test(self, genome: Genome, weights: Path, test: Images) -> dict[str, float]:
         return self.alone.test(genome, weights, test)
 

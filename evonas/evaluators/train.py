@@ -24,7 +24,7 @@ from evonas.core import (
     Metric,
     Params,
     Status,
-    training_id,
+    weights_name,
 )
 from evonas.data.dataset import Images
 from evonas.metrics import FLOPS, PARAMS, TRAINED, VALIDATED
@@ -47,8 +47,8 @@ class TrainParams(Params):
 class TrainEvaluator:
     """Decodes a genome, trains the network under the candidate's budget, measures it on val.
 
-    The weights of each network trained are left in `scratch/` of the run folder, for the driver to
-    keep or throw away.
+    The weights of each network trained are left in `scratch/` of the run folder, under the name
+    that the answer gives, for the driver to keep or throw away; without a run folder, nowhere.
     """
 
     Params = TrainParams
@@ -138,12 +138,6 @@ class TrainEvaluator:
             },
         }
 
-    def weights_file(self, candidate: Candidate, seed: int) -> Path | None:
-        """Where a training leaves its weights; nowhere without a run folder."""
-        if self.scratch is None or candidate.budget is None:
-            return None
-        return self.scratch / f"{training_id(seed, candidate.budget.text)}.safetensors"
-
     def test(self, genome: Genome, weights: Path, test: Images) -> dict[str, float]:
         """Error, top-5 error and loss of saved weights on images that no search has seen."""
         torch.set_num_threads(self.hardware.threads)
@@ -191,10 +185,14 @@ class TrainEvaluator:
             return Evaluation(candidate, values, Status.DIVERGED, cost, message, deterministic)
         values |= {VALIDATED[name].name: value for name, value in measured.items()}
         values |= self.own_values(candidate.genome, network, data)
-        file = self.weights_file(candidate, seed)
-        if file is not None:
+        weights = ""
+        if self.scratch is not None:
+            weights = weights_name(seed, budget.text)
+            file = self.scratch / weights
             save_weights(network, candidate.genome, self.training.network, self.data, file)
-        return Evaluation(candidate, values, cost=cost, deterministic=deterministic)
+        return Evaluation(
+            candidate, values, cost=cost, deterministic=deterministic, weights=weights
+        )
 
     def profiled(self, genome: Genome, network: nn.Module) -> dict[str, float]:
         """Params and FLOPs of a genome's network, counted once."""

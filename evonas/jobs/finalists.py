@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from evonas.config import Experiment
-from evonas.core import Budget, Evaluation, Question, Status
+from evonas.core import Budget, Evaluation, Question, SearchFailed, Status
 from evonas.loop import Asked, Desk
 from evonas.pareto import losses
 from evonas.records import tables
 from evonas.records.archive import Entry
+from evonas.records.files import weights_left
 from evonas.records.run import RunFolder
 from genomes import Genome
 
@@ -46,6 +47,9 @@ def run_finals(folder: RunFolder, experiment: Experiment, desk: Desk, test: Test
 
     Args:
         test: the error of saved weights on the test images, and how many those are.
+
+    Raises:
+        SearchFailed: the winner's weights have gone, and its training does not end well again.
     """
     path = folder.path / "finalists.csv"
     if experiment.finalists.top == 0:
@@ -61,10 +65,17 @@ def run_finals(folder: RunFolder, experiment: Experiment, desk: Desk, test: Test
             key=lambda pair: losses([pair[1]], experiment.objectives).tolist(),
         )
         genome = best.candidate.genome
-        if not folder.scratch(question).exists():  # finals held again: the weights have gone
-            desk.evaluate_anew(best.candidate, question.seed)
+        weights = weights_left(folder.path, best)
+        if weights is None or not weights.exists():  # finals held again: they have gone
+            again = desk.evaluate_anew(best.candidate, question.seed)
+            weights = weights_left(folder.path, again)
+            if weights is None:
+                raise SearchFailed(
+                    f"{genome.text}, the winner, has no weights; its training ended again, "
+                    f"{again.status}: {again.message or 'none were left'}"
+                )
         winner = folder.weights("winner")
-        shutil.copyfile(folder.scratch(question), winner)
+        shutil.copyfile(weights, winner)
         error, images = test(genome, winner)
         rows[0] |= {
             "winner": True,

@@ -36,6 +36,7 @@ from evonas.jobs.search import build
 from evonas.loop import Desk
 from evonas.pareto import Array
 from evonas.records import tables
+from evonas.records.files import weights_left
 from evonas.records.folder import Hold, check_run_folder, note_data
 from evonas.records.journal import Journal
 from genomes import Genome, SearchSpace
@@ -149,8 +150,7 @@ class Ranking:
         for question, candidate in asked:
             desk.put(question, candidate)
         for question, candidate in asked:
-            desk.wait(question, candidate)
-            weights = self.evaluator.weights_file(candidate, question.seed)
+            weights = weights_left(self.run_dir, desk.wait(question, candidate))
             if weights is not None:
                 weights.unlink(missing_ok=True)
             yield known + self.journal.added

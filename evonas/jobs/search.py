@@ -100,7 +100,7 @@ class Run:
         """Where candidates are evaluated: in workers, if the evaluator needs them."""
         experiment, evaluator = self.experiment, self.parts.evaluator
         if experiment.cache is not None and isinstance(evaluator, Identified):
-            evaluator = Cached(evaluator, Path(experiment.cache))
+            evaluator = Cached(evaluator, Path(experiment.cache), self.path)
         needs = config.evaluator_of(experiment)[0].needs
         timeout = experiment.parallel.timeout
         return Desk(

@@ -84,7 +84,7 @@ def test_a_full_training_resumed_on_the_gpu_has_the_same_curve(
 
 def test_a_cache_gives_what_the_gpu_has_trained(tmp_path: Path) -> None:
     inner = evaluator("bfloat16")
-    cached = Cached(inner, tmp_path / "cache.sqlite")
+    cached = Cached(inner, tmp_path / "cache")
     cached.prepare(tmp_path)
     candidate = Candidate(SPACE.parse("3-3-3-1-3-2"), budget=Budget(steps=5))
     first, second = (cached.evaluate(candidate, 5) for _ in range(2))

@@ -6,7 +6,8 @@ import hashlib
 import json
 import math
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evonas.core import (
+    Budget,
     Candidate,
     Cost,
     Evaluation,
@@ -29,6 +31,7 @@ from evonas.core import (
 from evonas.loop import evolve
 from evonas.records import checkpoint, tables
 from evonas.records.archive import Archive, known_references
+from evonas.records.files import weights_left
 from evonas.records.journal import Journal
 from evonas.records.run import RunFolder
 from evonas.strategies.genetic import Genetic, GeneticParams
@@ -44,7 +47,8 @@ class Free:
 
     metrics = ("val_error", "params")
 
-    def __init__(self) -> None:
+    def __init__(self, budget: Budget | None = None) -> None:
+        self.budget = budget
         self.asked: list[Genome] = []
 
     def cheap(self, genome: Genome) -> Mapping[str, float]:
@@ -57,6 +61,25 @@ class Free:
         self.asked.append(candidate.genome)
         values = {"val_error": (seed % 997) / 997, **self.cheap(candidate.genome)}
         return Evaluation(candidate, values)
+
+
+class Trained(Free):
+    """Leaves weights in `scratch/`: the text of the genome, under a name of its own choice."""
+
+    def __init__(
+        self,
+        run_dir: Path,
+        name: Callable[[int], str] = "{}.weights".format,
+        budget: Budget | None = None,
+    ) -> None:
+        super().__init__(budget)
+        self.scratch = run_dir / "scratch"
+        self.name = name
+
+    def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
+        found = super().evaluate(candidate, seed)
+        (self.scratch / self.name(seed)).write_text(candidate.genome.text)
+        return replace(found, weights=self.name(seed))
 
 
 def evaluation(error: float, size: float, status: Status = Status.OK) -> Evaluation:
@@ -85,6 +108,7 @@ def search(folder: Path, generations: int, evaluator: Free | None = None) -> Fre
         space=SPACE,
         seed=9,
         generations=generations,
+        budget=evaluator.budget,
         answers=run.journal,
         asked=run.archive.asked,
         done=(run.archive.generations, run.archive.evaluations),
@@ -108,6 +132,7 @@ def test_journal_gives_back_what_it_was_told(tmp_path: Path) -> None:
         cost,
         'with "quotes"\nand a new line',
         False,
+        "0f.safetensors",
     )
     journal = Journal(tmp_path / "journal")
     journal.add(question, told)
@@ -256,6 +281,74 @@ def test_a_journal_that_lost_trainings_costs_those_and_no_more(tmp_path: Path) -
     before, after = contents(tmp_path / "whole"), contents(tmp_path / "hurt")
     for name in TABLES[:4]:
         assert before[name] == after[name], name
+
+
+def front_weights(folder: Path) -> dict[str, str]:
+    return {path.stem: path.read_text() for path in (folder / "weights").iterdir()}
+
+
+def killed_before_weights_are_kept(evaluator: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three generations, the last of which has its checkpoint, its weights still in `scratch/`."""
+    folder = evaluator.scratch.parent
+
+    def killed(self: RunFolder) -> None:
+        if self.archive.generations == 3:
+            raise KeyboardInterrupt
+        keep(self)
+
+    keep = RunFolder._keep_weights
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "_keep_weights", killed)
+        with pytest.raises(KeyboardInterrupt):
+            search(folder, 3, evaluator)
+    assert list(evaluator.scratch.iterdir())
+
+
+def test_weights_are_those_that_the_answers_name(tmp_path: Path) -> None:
+    search(tmp_path, 4, Trained(tmp_path))
+    front = pd.read_csv(tmp_path / "front.csv")
+    assert front_weights(tmp_path) == {key: key[1:] for key in front["key"]}
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+@pytest.mark.parametrize("checkpoints", [True, False])
+def test_a_kill_costs_no_weights_of_the_front(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoints: bool
+) -> None:
+    killed_before_weights_are_kept(Trained(tmp_path), monkeypatch)
+    if not checkpoints:
+        damage_all_checkpoints(tmp_path)
+    assert search(tmp_path, 3).asked == []
+    front = pd.read_csv(tmp_path / "front.csv")
+    assert front_weights(tmp_path) == {key: key[1:] for key in front["key"]}
+
+
+@pytest.mark.parametrize("checkpoints", [True, False])
+def test_a_journal_that_names_no_weights_has_them_where_version_0_1_0_left_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoints: bool
+) -> None:
+    budget = Budget(epochs=3)
+
+    def name(seed: int) -> str:  # `scratch/ID.safetensors`, the ID as 0.1.0 made it
+        digest = hashlib.blake2b(f"{seed}/epochs=3".encode(), digest_size=8)
+        return f"{digest.hexdigest()}.safetensors"
+
+    killed_before_weights_are_kept(Trained(tmp_path, name, budget), monkeypatch)
+    journal = tmp_path / "journal"
+    records = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert all(record.pop("weights") for record in records)
+    journal.write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    if not checkpoints:
+        damage_all_checkpoints(tmp_path)
+    assert search(tmp_path, 3, Free(budget)).asked == []
+    front = pd.read_csv(tmp_path / "front.csv")
+    assert front_weights(tmp_path) == {key: key[1:] for key in front["key"]}
+
+
+def test_a_journal_names_no_file_outside_its_folder(tmp_path: Path) -> None:
+    found = replace(evaluation(0.5, 1), weights="../../theirs")
+    assert weights_left(tmp_path, found) == tmp_path / "scratch" / "theirs"
+    assert weights_left(tmp_path, evaluation(0.5, 1)) is None
 
 
 def test_only_the_last_checkpoints_are_kept_and_they_are_plain_data(tmp_path: Path) -> None:

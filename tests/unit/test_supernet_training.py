@@ -296,12 +296,11 @@ def test_a_candidate_is_scored_and_a_finalist_trained(
     alone.prepare(tmp_path)
     budget = Budget(steps=3)
     finalist = Candidate(genome, budget=budget)
-    assert ours.evaluate(finalist, 5).values == alone.evaluate(finalist, 5).values
+    trained = ours.evaluate(finalist, 5)
+    assert (tmp_path / "scratch" / trained.weights).is_file()
+    assert trained.values == alone.evaluate(finalist, 5).values
     assert ours.cheap(genome) == alone.cheap(genome)
-    file = ours.weights_file(finalist, 5)
-    assert file is not None
-    assert file.exists()
-    assert ours.weights_file(Candidate(genome), 5) is None
+    assert scored.weights == ""
 
 
 def test_latency_is_the_sum_of_the_live_ops_and_the_rest() -> None:

@@ -259,7 +259,7 @@ def test_infeasible_genomes_cost_nothing(experiment: Path, tmp_path: Path) -> No
         ("data={name: digits}", "trains nothing"),
         ("budget={epochs: 3}", "trains nothing"),
         ("finalists={top: 2}", "trains nothing"),
-        ("cache=cache.sqlite", "does not say what its answers depend on"),
+        ("cache=cache", "does not say what its answers depend on"),
         ("space.genes={}", "at least 1"),
     ],
 )
