@@ -8,6 +8,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from evonas.core import (
 from evonas.evaluators.parallel import Parallel
 from evonas.evaluators.pool import Workers
 from evonas.jobs import machine
-from evonas.jobs.search import build
+from evonas.jobs.search import Parts, build
 from evonas.loop import Desk
 from evonas.pareto import Array
 from evonas.records import tables
@@ -64,66 +65,51 @@ class Statistic:
     high: float
 
 
-class Ranking:
-    """One process's hold on `rank/` of a run folder, whose supernet is held against trainings.
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Networks that were drawn.
 
-    A context manager: leaving it frees the folder and ends the workers. Iterating answers what is
-    missing, and `finish` writes the tables. The run's own tables, and its supernet, stay as they
-    are.
+    Attributes:
+        wanted: how many there should be.
+        fewer: why there are fewer, where there are.
+    """
+
+    wanted: int
+    genomes: tuple[Genome, ...]
+    fewer: str
+
+
+class Ranking:
+    """A sample of a run's networks, with the answers so far; `opened` makes one.
+
+    Iterating answers what is missing, and `finish` writes the tables in `rank/`. The run's own
+    tables, and its supernet, stay as they are.
     """
 
     def __init__(
-        self, run_dir: Path, sample: int, *, epochs: int | None = None, workers: int | None = None
+        self,
+        folder: Path,
+        experiment: Experiment,
+        budget: Budget,
+        sample: Sample,
+        parts: Parts,
+        workers: Workers,
+        journal: Journal,
     ) -> None:
-        """Draws the networks.
+        """A ranking as far as its journal has the answers.
 
         Args:
-            sample: how many; a larger sample of the same run begins with a smaller.
-            epochs: of a training alone; as long as a finalist's, if not given.
-
-        Raises:
-            UserError: the run has no trained supernet, nothing says how long to train, there are
-                fewer than 3 networks, or another process has the folder.
+            folder: of its tables.
+            budget: of a training alone.
         """
-        if not LEAST <= sample <= MOST:
-            raise UserError(f"--sample: is {sample}; allowed: {LEAST} to {MOST:,}")
+        self.folder = folder
+        self.experiment = experiment
+        self.budget = budget
         self.sample = sample
-        self.run_dir = run_dir
-        self.folder = run_dir / "rank"
-        self.experiment = experiment = _experiment(run_dir, workers)
-        self.budget = _budget(experiment, epochs)
-        settings = experiment.parallel
-        self.folder.mkdir(exist_ok=True)
-        self._hold = Hold(self.folder)
-        with self._hold.released_on_error():
-            parts = build(experiment)
-            note_data(run_dir, parts.fingerprint)
-            self.space, self.evaluator = parts.space, parts.evaluator
-            self.evaluator.prepare(run_dir)  # it is trained: loads what it has measured
-            self.genomes, self._fewer = drawn(
-                self.space,
-                sample,
-                derive_seed(experiment.seed, "rank"),
-                experiment.constraints,
-                self.evaluator.cheap,
-            )
-            if len(self.genomes) < LEAST:
-                raise UserError(f"--sample {sample}: {self._fewer}; allowed: {LEAST} or more")
-            self._workers = Workers(
-                self.folder / "scratch",
-                int(settings.workers),
-                threads=settings.threads,
-                gpus=machine.visible(machine.gpus(settings.device)),
-            )
-            self.journal = Journal(self.folder / "journal")
-
-    def __enter__(self) -> Ranking:
-        return self
-
-    def __exit__(self, _: object = None, error: object = None, __: object = None) -> None:
-        self._workers.close()
-        self.journal.close()
-        self._hold.release(error)
+        self.genomes = sample.genomes
+        self.space, self.evaluator = parts.space, parts.evaluator
+        self.journal = journal
+        self._workers = workers
 
     @property
     def count(self) -> int:
@@ -191,8 +177,8 @@ class Ranking:
             f"{len(well)} networks, drawn at random; each scored with shared weights, "
             f"and trained alone ({self.budget.text})"
         ]
-        if len(rows) < self.sample:
-            lines.append(f"  --sample {self.sample}: {self._fewer}")
+        if len(rows) < self.sample.wanted:
+            lines.append(f"  --sample {self.sample.wanted}: {self.sample.fewer}")
         if failed:
             lines.append(f"  {failed.total()} more failed, and are left out: {told}")
         lines += [f"  {NAMES[s.name]}: {_interval(s)}" for s in found]
@@ -225,6 +211,47 @@ class Ranking:
         answer = self.journal.get(self._asked(genome, alone)[0])
         assert answer is not None, "iterate first"
         return answer
+
+
+@contextmanager
+def opened(
+    run_dir: Path, count: int, *, epochs: int | None = None, workers: int | None = None
+) -> Iterator[Ranking]:
+    """A ranking in `rank/` of a run folder, which is held meanwhile; the run's own is not.
+
+    Args:
+        count: how many networks to draw; a larger sample of the same run begins with a smaller.
+        epochs: of a training alone; as long as a finalist's, if not given.
+
+    Raises:
+        UserError: the run has no trained supernet, nothing says how long to train, there are
+            fewer than 3 networks, or another process has the folder.
+    """
+    if not LEAST <= count <= MOST:
+        raise UserError(f"--sample: is {count}; allowed: {LEAST} to {MOST:,}")
+    experiment = _experiment(run_dir, workers)
+    budget = _budget(experiment, epochs)
+    folder, settings = run_dir / "rank", experiment.parallel
+    folder.mkdir(exist_ok=True)
+    with Hold(folder):
+        parts = build(experiment)
+        note_data(run_dir, parts.fingerprint)
+        parts.evaluator.prepare(run_dir)  # it is trained: loads what it has measured
+        seed = derive_seed(experiment.seed, "rank")
+        genomes, fewer = drawn(
+            parts.space, count, seed, experiment.constraints, parts.evaluator.cheap
+        )
+        if len(genomes) < LEAST:
+            raise UserError(f"--sample {count}: {fewer}; allowed: {LEAST} or more")
+        sample = Sample(count, tuple(genomes), fewer)
+        pool = Workers(
+            folder / "scratch",
+            int(settings.workers),
+            threads=settings.threads,
+            gpus=machine.visible(machine.gpus(settings.device)),
+        )
+        with closing(Journal(folder / "journal")) as journal, closing(pool):
+            yield Ranking(folder, experiment, budget, sample, parts, pool, journal)
 
 
 def drawn(
