@@ -56,7 +56,9 @@ class _Left(rich.progress.ProgressColumn):
         fresh = task.completed - task.fields["before"]
         if task.remaining is None or task.elapsed is None or fresh <= 0:
             return Text("time left: -")
-        seconds = task.elapsed / fresh * max(task.remaining, 0)
+        if task.remaining <= 0:  # what comes now has a name in the text
+            return Text("")
+        seconds = task.elapsed / fresh * task.remaining
         return Text(f"{timedelta(seconds=round(seconds))} left")
 
 
