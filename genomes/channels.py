@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from genomes.genome import Genome
-from genomes.space import Gene, SearchSpace
+from genomes.space import Gene, OtherSpace, SearchSpace
 
 WIDTHS = (8, 16, 24, 32, 40, 48, 56, 64)
 
@@ -33,7 +33,7 @@ class Channels(SearchSpace):
         known = list(map(str, self.widths))
         if len(words) != self.stages or not set(words) <= set(known):
             allowed = f"{self.stages} of {', '.join(known)}, with : between them"
-            raise ValueError(f"{text!r} is no genome of {self.name}; allowed: {allowed}")
+            raise OtherSpace(f"{text!r} is no genome of {self.name}; allowed: {allowed}")
         return self.genome(known.index(word) for word in words)
 
     def largest(self) -> Genome:

@@ -44,7 +44,7 @@ class Macro(SearchSpace):
         return "|".join(texts)
 
     def parse(self, text: str) -> Genome:
-        if ":" not in text:
+        if ":" not in text or not set(text.strip()) <= set("01-:|"):
             return super().parse(text)
         genome = None
         bits = re.sub(r"[-:|]", "", text.strip())

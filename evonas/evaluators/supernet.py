@@ -58,6 +58,10 @@ class SupernetParams(SharedTraining):
     run, of which the median counts (20). `{}` has both as they are. Without it, there is no such
     metric."""
 
+    @property
+    def recipe_alone(self) -> Recipe:
+        return self.alone or self.recipe
+
 
 class SupernetEvaluator:
     """Trains a supernet once, before the search, and scores each candidate with its weights (SPOS,
@@ -74,7 +78,7 @@ class SupernetEvaluator:
     def __init__(self, params: SupernetParams, setting: Setting) -> None:
         self.params = params
         self.seed = setting.seed
-        self.alone = TrainEvaluator(TrainParams(recipe=params.alone or params.recipe), setting)
+        self.alone = TrainEvaluator(TrainParams(recipe=params.recipe_alone), setting)
         self.folder: Path | None = None
         self.table: LatencyTable | None = None
         self.metrics = (*self.alone.metrics, *([LATENCY] if params.latency is not None else []))

@@ -43,6 +43,10 @@ class TrainParams(Params):
     recipe: Recipe = Field(default_factory=Recipe)
     """How each network is trained; its keys are below."""
 
+    @property
+    def recipe_alone(self) -> Recipe:
+        return self.recipe
+
 
 class TrainEvaluator:
     """Decodes a genome, trains the network under the candidate's budget, measures it on val.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,14 @@ from evonas.loop import Desk, evolve
 from evonas.protocols import Identified, Need, Prepares, Strategy, Traced, Trains
 from evonas.records import files
 from evonas.records.archive import known_references
-from evonas.records.folder import Hold, begin, check_run_folder, note_data
+from evonas.records.folder import (
+    Hold,
+    begin,
+    check_run_folder,
+    note_data,
+    note_resume,
+    note_start,
+)
 from evonas.records.run import RunFolder
 from evonas.training.loop import warm_up
 from genomes import Genome
@@ -152,10 +159,7 @@ class Run:
         if self.experiment.finalists != before.finalists:
             self._drop_finals()
         files.write_atomic(self.path / "config.yaml", config.dump(self.experiment), sync=True)
-        path, now = self.path / "environment.json", _environment(self.experiment)
-        environment = {**now, **json.loads(path.read_text())}
-        environment["resumed"] = [*environment.get("resumed", []), now]
-        files.write_atomic(path, json.dumps(environment, indent=2) + "\n")
+        note_resume(self.path, _environment(self.experiment))
 
     def _note_references(self) -> None:
         """Writes the hypervolume's references into `config.yaml` once they are known."""
@@ -191,9 +195,7 @@ def start(experiment: Experiment, path: Path) -> Iterator[Run]:
         "genes": [{"name": gene.name, "choices": list(gene.choices)} for gene in space.genes],
     }
     files.write_atomic(path / "space.json", json.dumps(described, indent=2) + "\n")
-    environment = _environment(resolved)
-    environment |= {"plugins": plugin_digests} if plugin_digests else {}
-    files.write_atomic(path / "environment.json", json.dumps(environment, indent=2) + "\n")
+    note_start(path, _environment(resolved), plugin_digests)
     # Last: with it, the folder can be resumed.
     files.write_atomic(path / "config.yaml", config.dump(resolved), sync=True)
     with _opened(hold, resolved, undo=True) as run:  # some mistakes show only with the data read
@@ -235,19 +237,11 @@ def _opened(hold: Hold, experiment: Experiment, *, undo: bool = False) -> Iterat
     Args:
         undo: take away what was written if the run cannot be made, by a mistake of the user's.
     """
-    with hold.released(), closing(_workers(hold, experiment)) as workers:
-        try:
+    with hold, closing(machine.workers(hold.path / "scratch", experiment.parallel)) as workers:
+        with hold.undone_on_mistake() if undo else nullcontext():
             run = _made(hold.path, experiment, workers)
-        except UserError:
-            if undo:
-                hold.undo()
-            raise
         with closing(run.folder):
             yield run
-
-
-def _workers(hold: Hold, experiment: Experiment) -> Workers:
-    return machine.workers(hold.path / "scratch", experiment.parallel)
 
 
 def _made(path: Path, experiment: Experiment, workers: Workers) -> Run:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol, runtime_checkable
 
 from pydantic import Field
 
@@ -47,6 +47,14 @@ class Recipe(Params):
 
 
 WARM_UP = 0.25  # of a one-cycle schedule
+
+
+@runtime_checkable
+class TrainsAlone(Protocol):
+    """Settings that say how a network is trained on its own."""
+
+    @property
+    def recipe_alone(self) -> Recipe: ...
 
 
 def lr_factor(schedule: str, progress: float) -> float:

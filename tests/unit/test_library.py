@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 from evonas import registry
 from evonas.cli import app
 from evonas.core import Objective, UserError
+from evonas.jobs.choice import read
 from evonas.networks.decode import decode
 from evonas.networks.profile import profile
 from evonas.testing.strategies import by_genes
@@ -103,6 +104,40 @@ def test_a_cell_is_shown_and_listed_by_its_name() -> None:
     assert "darts/v1" in shown.output
     listed = command("list", "genomes").output
     assert all(name in listed and "(20" in listed for name in library.library())
+
+
+def test_a_published_genotype_is_taken_as_it_is_written(tmp_path: Path) -> None:
+    """It is too long for the name of a file, which it might be."""
+    space, genome = library.load("pc_darts")
+    text = space.describe(genome)
+    shown = command("show", text)
+    assert shown.exit_code == 0, shown.output
+    assert space.key(genome) in shown.output
+    path = tmp_path / "seeded.yaml"
+    path.write_text(yaml.safe_dump(SEARCH))
+    refused = command("train", text, "--experiment", path, "--set", "recipe.lr=-1")
+    assert (refused.exit_code, "recipe.lr: is -1" in refused.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("darts_v3", "no space with its default settings can read it"),
+        ("1-2-3", "no space with its default settings can read it"),
+        ("16:7:9", "no space with its default settings can read it"),
+        ("9-1-0-1-0-1", "gene 0>1 of nasbench201/v1 is 9; allowed: 0 to 4"),
+        ("|nor_conv_9x9~0|+|none~0|none~1|", "unknown op 'nor_conv_9x9'"),
+        ("k3e6,skip", "chain/v1 has 8 layers, got 2"),
+    ],
+)
+def test_a_space_that_knows_the_form_of_a_text_says_what_is_wrong_with_it(
+    text: str, reason: str
+) -> None:
+    with pytest.raises(UserError) as raised:
+        read(text)
+    [mistake] = raised.value.mistakes
+    assert mistake.problem.startswith(f"{text} is neither a folder nor a genome: {reason}")
+    assert "--experiment FILE" in mistake.hint
 
 
 @pytest.mark.parametrize("strategy", ["aging", "genetic", "nsga2", "nsga3", "pso"])
