@@ -16,7 +16,7 @@ from evonas import config
 from evonas.cli import app
 from evonas.core import Status
 from evonas.evaluators.cached import Cached
-from evonas.evaluators.parallel import Parallel
+from evonas.evaluators.parallel import InWorkers
 from evonas.evaluators.pool import Workers
 from tests.caching import CANDIDATE, Kept
 
@@ -129,7 +129,7 @@ def test_a_wait_for_another_process_is_no_timeout(tmp_path: Path) -> None:
     theirs.mkdir()
     ours.mkdir()
     inner = Kept(ours)
-    parallel = Parallel(
+    parallel = InWorkers(
         Cached(inner, tmp_path / "cache"), Workers(ours / "scratch", 1), timeout=1.0
     )
     parallel.prepare(ours)

@@ -29,6 +29,7 @@ from evonas.evaluators import cached as cache
 from evonas.evaluators import train as train_evaluator
 from evonas.evaluators.cached import Cached
 from evonas.evaluators.train import TrainEvaluator, TrainParams
+from evonas.protocols import Setting, TrainingSetting
 from evonas.records.files import write_atomic
 from evonas.training.loop import Hardware
 from evonas.training.recipe import Recipe
@@ -172,10 +173,12 @@ def evaluator_for(
 ) -> TrainEvaluator:
     return TrainEvaluator(
         TrainParams(recipe=recipe or Recipe()),
-        space=SPACE,
-        network={"channels": 4, "cells": 1, **network},
-        data=data,
-        hardware=hardware or Hardware(),
+        Setting(
+            SPACE,
+            training=TrainingSetting(
+                {"channels": 4, "cells": 1, **network}, data, hardware or Hardware()
+            ),
+        ),
     )
 
 

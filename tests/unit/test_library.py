@@ -16,6 +16,7 @@ from evonas.core import Objective, UserError
 from evonas.jobs.choice import read
 from evonas.networks.decode import decode
 from evonas.networks.profile import profile
+from evonas.protocols import Setting
 from evonas.testing.strategies import by_genes
 from genomes import library
 
@@ -150,13 +151,13 @@ def test_a_population_begins_with_its_seeds(strategy: str, encoding: str) -> Non
         settings = {}
     seeds = ("darts_v2", space.describe(space.largest()))  # type: ignore[arg-type]  # it has one
     params = loaded.Params(seeds=seeds, **settings)
-    made = loaded(params, space=space, objectives=[Objective(name="a")], seed=0)
+    made = loaded(params, Setting(space, [Objective(name="a")], seed=0))
     asked = made.ask()
     while more := made.ask():
         asked += more
     assert [candidate.genome for candidate in asked[:2]] == [genome, space.largest()]
     assert [candidate.origin for candidate in asked[:3]] == ["seed", "seed", "sampled"]
-    again = loaded(loaded.Params(**settings), space=space, objectives=[Objective(name="a")], seed=0)
+    again = loaded(loaded.Params(**settings), Setting(space, [Objective(name="a")], seed=0))
     assert again.ask()[0].genome != genome
     if strategy != "aging":
         made.tell([by_genes(candidate) for candidate in asked])
@@ -167,14 +168,14 @@ def test_local_search_starts_from_its_seeds_one_after_the_other() -> None:
     loaded = registry.load("strategies", "local_search")
     space, genome = library.load("nasbench201_resnet")
     params = loaded.Params(seeds=("nasbench201_resnet", "0-0-0-0-0-0"))
-    made = loaded(params, space=space, objectives=[Objective(name="a")])
+    made = loaded(params, Setting(space, [Objective(name="a")]))
     starts = []
     for _ in range(40):
         asked = made.ask()
         starts += [c for c in asked if c.origin != "neighbour"]
         made.tell([by_genes(candidate) for candidate in asked])
         state = made.state_dict()
-        made = loaded(params, space=space, objectives=[Objective(name="a")])
+        made = loaded(params, Setting(space, [Objective(name="a")]))
         made.load_state_dict(state)
     assert [c.origin for c in starts[:3]] == ["seed", "seed", "sampled"]
     assert [c.genome for c in starts[:2]] == [genome, space.parse("0-0-0-0-0-0")]
@@ -188,9 +189,7 @@ def test_seeds_that_make_no_sense_are_refused(tmp_path: Path) -> None:
         ("0-1", "seeds.1: darts/v1 has 36 genes, got 2"),
     ):
         with pytest.raises(UserError, match=told):
-            loaded(
-                loaded.Params(seeds=("gdas", seed)), space=space, objectives=[Objective(name="a")]
-            )
+            loaded(loaded.Params(seeds=("gdas", seed)), Setting(space, [Objective(name="a")]))
     path = tmp_path / "seeded.yaml"
     strategy = {"name": "nsga2", "population": 2, "seeds": ["gdas", "snas", "darts_v1"]}
     path.write_text(yaml.safe_dump({**SEARCH, "strategy": strategy}))

@@ -23,12 +23,15 @@ from evonas.core import (
     Cost,
     Evaluation,
     Generation,
+    Metric,
     Objective,
     Question,
     SearchFailed,
     Status,
+    Stop,
 )
-from evonas.loop import evolve
+from evonas.loop import Desk, evolve
+from evonas.protocols import Setting
 from evonas.records import checkpoint, tables
 from evonas.records.archive import Archive, known_references
 from evonas.records.files import weights_left
@@ -45,7 +48,8 @@ TABLES = ("evaluations.csv", "generations.csv", "fronts.csv", "front.csv", "timi
 class Free:
     """Values from genes and seed; notes what it was asked."""
 
-    metrics = ("val_error", "params")
+    metrics = (Metric("val_error"), Metric("params"))
+    fingerprint = ""
 
     def __init__(self, budget: Budget | None = None) -> None:
         self.budget = budget
@@ -53,9 +57,6 @@ class Free:
 
     def cheap(self, genome: Genome) -> Mapping[str, float]:
         return {"params": 1 + sum(genome.genes)}
-
-    def prepare(self, run_dir: Path) -> None:
-        pass
 
     def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
         self.asked.append(candidate.genome)
@@ -96,22 +97,21 @@ def search(folder: Path, generations: int, evaluator: Free | None = None) -> Fre
     """Runs, or goes on with, a free search; gives the evaluator back."""
     folder.mkdir(exist_ok=True)
     run = RunFolder(
-        folder, space=SPACE, metrics=Free.metrics, objectives=(ERROR, SIZE), references=(1.0, 25.0)
+        folder,
+        space=SPACE,
+        metrics=("val_error", "params"),
+        objectives=(ERROR, SIZE),
+        references=(1.0, 25.0),
     )
-    strategy = Genetic(GeneticParams(population=8), space=SPACE, objectives=(ERROR, SIZE), seed=4)
+    strategy = Genetic(GeneticParams(population=8), Setting(SPACE, (ERROR, SIZE), seed=4))
     if run.strategy is not None:
         strategy.load_state_dict(run.strategy)
     evaluator = evaluator or Free()
     for found in evolve(
         strategy,
-        evaluator,
-        space=SPACE,
-        seed=9,
-        generations=generations,
-        budget=evaluator.budget,
-        answers=run.journal,
-        asked=run.archive.asked,
-        done=(run.archive.generations, run.archive.evaluations),
+        Desk(evaluator, SPACE, answers=run.journal, budget=evaluator.budget, seed=9),
+        stop=Stop(generations=generations),
+        since=run.archive.position,
     ):
         run.record(found, strategy.state_dict())
     run.close()
@@ -378,7 +378,9 @@ def test_a_checkpoint_that_would_run_code_is_not_loaded(tmp_path: Path) -> None:
 
 def test_a_network_asked_again_is_a_hit_and_stands_once_on_the_front(tmp_path: Path) -> None:
     folder = tmp_path
-    run = RunFolder(folder, space=SPACE, metrics=Free.metrics, objectives=(ERROR,), references=(1,))
+    run = RunFolder(
+        folder, space=SPACE, metrics=("val_error", "params"), objectives=(ERROR,), references=(1,)
+    )
     twice = [Candidate(SPACE.parse(text)) for text in ("1-2-0-1-2-1", "1-1-0-2-2-1")]
     assert SPACE.key(twice[0].genome) == SPACE.key(twice[1].genome)
 
@@ -394,7 +396,9 @@ def test_a_network_asked_again_is_a_hit_and_stands_once_on_the_front(tmp_path: P
         def load_state_dict(self, state: object) -> None: ...
 
     evaluator = Free()
-    for found in evolve(Asks(), evaluator, space=SPACE, seed=0, generations=2, answers=run.journal):
+    for found in evolve(
+        Asks(), Desk(evaluator, SPACE, answers=run.journal), stop=Stop(generations=2)
+    ):
         run.record(found, {})
     assert len(evaluator.asked) == 1
     rows = pd.read_csv(folder / "evaluations.csv")

@@ -17,7 +17,7 @@ from torch import nn
 
 import evonas
 from evonas import registry
-from evonas.core import Budget, Candidate, Constraint, Pick, SearchFailed, Status, UserError
+from evonas.core import Budget, Candidate, Constraint, SearchFailed, Status, UserError
 from evonas.data.dataset import DataSet, split
 from evonas.data.digits import Digits
 from evonas.evaluators.supernet import SupernetEvaluator, SupernetParams
@@ -32,6 +32,7 @@ from evonas.oneshot.latency import Latency, LatencyTable
 from evonas.oneshot.supernet import Supernet
 from evonas.oneshot.training import SharedTraining, SupernetTraining, recalibrate
 from evonas.own import OwnSpace
+from evonas.protocols import Pick
 from evonas.training.batches import resident
 from evonas.training.loop import Hardware
 from evonas.training.recipe import Recipe

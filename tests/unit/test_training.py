@@ -24,6 +24,7 @@ from evonas.data.digits import Digits, DigitsParams
 from evonas.evaluators import train as train_evaluator
 from evonas.evaluators.train import TrainEvaluator, TrainParams
 from evonas.loop import guarded
+from evonas.protocols import Setting, TrainingSetting
 from evonas.training.batches import Resident, ResidentData, augmented, resident
 from evonas.training.loop import CHECK_EVERY, Hardware, Training, measure, train
 from evonas.training.recipe import Recipe, lr_factor
@@ -57,10 +58,7 @@ def evaluator(digits: DataSet, tmp_path: Path) -> TrainEvaluator:
 def evaluator_for(digits: DataSet, run_dir: Path, **recipe: Any) -> TrainEvaluator:
     evaluator = TrainEvaluator(
         TrainParams(recipe=Recipe(**recipe)),
-        space=SPACE,
-        network={"channels": 4, "cells": 1},
-        data=digits,
-        hardware=Hardware(),
+        Setting(SPACE, training=TrainingSetting({"channels": 4, "cells": 1}, digits, Hardware())),
     )
     evaluator.prepare(run_dir)
     return evaluator
