@@ -12,7 +12,7 @@ from itertools import chain, count
 from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -32,8 +32,8 @@ from evonas.oneshot.mixture import Alphas, Mixture
 from evonas.oneshot.supernet import Supernet, supernet
 from evonas.strategies.generational import Generational
 from evonas.training.batches import Batches, Resident, ResidentData, resident
-from evonas.training.loop import Hardware, Trainer, out_of_memory, seeded, threads, training_loss
-from evonas.training.recipe import Recipe
+from evonas.training.loop import Hardware, Trainer, memory_guard, seeded, threads, training_loss
+from evonas.training.recipe import Recipe, filled_from
 from genomes import Genome, SearchSpace
 
 SHORT = (2, 8)  # steps
@@ -51,7 +51,7 @@ class BilevelParams(Params):
     made for so many, and the search ends after them."""
     warm_up: Annotated[int, Field(ge=0, le=100_000)] = 0
     """In how many epochs, from the first, the weights alone are trained, and not the choices."""
-    recipe: Recipe = RECIPE
+    recipe: Annotated[Recipe, filled_from(RECIPE)] = RECIPE
     """How the weights of the supernet are trained; its keys are below, but with `lr` 0.025,
     `weight_decay` 0.0003 and `clip` 5 where they are not given."""
     alpha_lr: Annotated[float, Field(gt=0, le=10)] = 3e-3
@@ -68,12 +68,6 @@ class BilevelParams(Params):
     proxy: dict[str, int] = Field(default_factory=dict)
     """Settings of the space that the supernet has instead of the networks': `{channels: 8}` makes
     it cheaper than what it is to find."""
-
-    @field_validator("recipe", mode="before")
-    @classmethod
-    def _of_ours(cls, given: Any) -> Any:
-        """What is given of it, and our defaults for the rest."""
-        return RECIPE.model_dump(exclude_none=True) | given if isinstance(given, dict) else given
 
     def model_post_init(self, context: object) -> None:
         if self.warm_up >= self.epochs:
@@ -117,26 +111,24 @@ class Bilevel:
         self._seed = derive_seed(seed, "relaxation", "epoch")
         device = torch.device(hardware.device)
         seeds = [derive_seed(seed, "relaxation", i) for i in range(3)]
-        ends = {"in_channels": data.image_shape[0], "classes": data.classes}
+        interface = {"in_channels": data.image_shape[0], "classes": data.classes}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeds[0])
-            made = supernet(space, **ends, **_smaller(space, network, params.proxy))
-            if not isinstance(made, Supernet):
+            shared = supernet(space, **interface, **_smaller(space, network, params.proxy))
+            if not isinstance(shared, Supernet):
                 raise UserError(
                     f"strategy.name: {params.name} needs genes that choose ops, which those of "
                     f"{space.name} do not; allowed: nasbench201, darts, chain, or a space of yours"
                 )
-            _check_places(space, made)
-            self.supernet = made.to(device)
+            _check_places(space, shared)
+            self.supernet = hardware.place(shared)
             self.alphas = {
                 gene: (SMALL * torch.randn(len(choices))).to(device).requires_grad_()
-                for gene, choices in made.ops.items()
+                for gene, choices in shared.ops.items()
             }
-        if hardware.channels_last:
-            self.supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
         _freeze_scales(self.supernet)
         self.generator = torch.Generator().manual_seed(seeds[1])
-        of_weights, of_alphas = _halves(resident(data, device), params.alpha_share, seeds[2])
+        of_weights, of_alphas = _split_images(resident(data, device), params.alpha_share, seeds[2])
         self.trainer = Trainer(self.supernet, of_weights, params.recipe, seeds[1], hardware)
         self.batches = Batches(of_alphas, params.recipe, self.generator, hardware.channels_last)
         self.optimizer = torch.optim.Adam(
@@ -155,17 +147,13 @@ class Bilevel:
         Raises:
             SearchFailed: a loss became NaN or infinite, or memory ran out.
         """
-        try:
-            drawn = seeded(derive_seed(self._seed, self.epochs), self.hardware.device)
-            with threads(self.hardware.threads), drawn:
-                losses = self._epoch()
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
-                raise
-            raise SearchFailed(
-                f"the supernet ran out of memory at {self.trainer.batch_size} images a batch; "
-                f"allowed: a new run with a smaller {self.section}.recipe.batch_size"
-            ) from None
+        drawn = seeded(derive_seed(self._seed, self.epochs), self.hardware.device)
+        full = (
+            f"the supernet ran out of memory at {self.trainer.batch_size} images a batch; "
+            f"allowed: a new run with a smaller {self.section}.recipe.batch_size"
+        )
+        with memory_guard(full), threads(self.hardware.threads), drawn:
+            losses = self._epoch()
         self.epochs += 1
         return losses
 
@@ -294,7 +282,7 @@ class Relaxed(Generational):
             seed=run.get("seed", 0),
         )
         self.epochs = 0
-        self._told: dict[str, float] = {}
+        self._losses: dict[str, float] = {}
 
     def foreseen(self) -> float:
         """Seconds that an epoch will take; the search cannot go on after that."""
@@ -303,7 +291,7 @@ class Relaxed(Generational):
     def _propose(self) -> list[Candidate]:
         if self.epochs >= self.params.epochs:
             return []
-        self._told = dict(self.relaxation.train_epoch())
+        self._losses = dict(self.relaxation.train_epoch())
         self.epochs += 1
         genome = self.relaxation.derive()
         most = self.params.max_skips
@@ -329,7 +317,7 @@ class Relaxed(Generational):
             "relaxation": [
                 {
                     "epoch": self.epochs,
-                    **{name: round(value, 6) for name, value in self._told.items()},
+                    **{name: round(value, 6) for name, value in self._losses.items()},
                     "entropy": round(entropy(probabilities), 6),
                     "skips": skips,
                     "skip_share": round(skips / ops, 6) if ops else 0.0,
@@ -385,22 +373,22 @@ def gradient(loss: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
     """Of a loss with respect to tensors, zeros where it does not depend on one."""
     if not loss.requires_grad:
         return [torch.zeros_like(tensor) for tensor in tensors]
-    found = torch.autograd.grad(loss, tensors, allow_unused=True)
+    slopes = torch.autograd.grad(loss, tensors, allow_unused=True)
     return [
         torch.zeros_like(tensor) if slope is None else slope
-        for slope, tensor in zip(found, tensors, strict=True)
+        for slope, tensor in zip(slopes, tensors, strict=True)
     ]
 
 
-def _check_places(space: SearchSpace, made: Supernet) -> None:
+def _check_places(space: SearchSpace, shared: Supernet) -> None:
     """Whether the supernet has the genes of the space, all of them and no others.
 
     Raises:
         UserError: a proxy has changed the genes, or so few cells have no place for some.
     """
-    there = {gene: len(choices) for gene, choices in made.ops.items()}
-    wanted = {gene.name: len(gene.choices) for gene in space.genes if gene.name not in made.wires}
-    differing = sorted(set(there.items()) ^ set(wanted.items()))
+    ours = {gene: len(choices) for gene, choices in shared.ops.items()}
+    theirs = {gene.name: len(gene.choices) for gene in space.genes if gene.name not in shared.wires}
+    differing = sorted(set(ours.items()) ^ set(theirs.items()))
     if differing:
         raise UserError(
             f"space: the supernet and the space differ in the gene {differing[0][0]}; allowed: a "
@@ -441,7 +429,7 @@ def _freeze_scales(network: Supernet) -> None:
                     parameter.requires_grad_(False)
 
 
-def _halves(data: ResidentData, share: float, seed: int) -> tuple[ResidentData, ResidentData]:
+def _split_images(data: ResidentData, share: float, seed: int) -> tuple[ResidentData, ResidentData]:
     """The training images in two parts, the second with `share` of them."""
     n = len(data.train)
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed % 2**32))
