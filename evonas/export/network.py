@@ -305,9 +305,7 @@ def _knee(folder: Path) -> str:
         raise UserError("--genome knee: one objective has no front; allowed: best")
     try:
         front = tables.read(folder / "front.csv", text=("key",))
-        losses = np.column_stack(
-            [front[o.name] * (1.0 if o.goal == "min" else -1.0) for o in objectives[:2]]
-        )
+        losses = np.column_stack([o.sign * front[o.name] for o in objectives[:2]])
         keys = front["key"].tolist()
     except (OSError, ValueError, KeyError):
         raise UserError(f"{folder / 'front.csv'} is missing or damaged") from None
