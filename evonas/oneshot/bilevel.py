@@ -128,9 +128,11 @@ class Bilevel:
             }
         _freeze_scales(self.supernet)
         self.generator = torch.Generator().manual_seed(seeds[1])
-        of_weights, of_alphas = _split_images(resident(data, device), params.alpha_share, seeds[2])
-        self.trainer = Trainer(self.supernet, of_weights, params.recipe, seeds[1], hardware)
-        self.batches = Batches(of_alphas, params.recipe, self.generator, hardware.channels_last)
+        for_weights, for_alphas = _split_images(
+            resident(data, device), params.alpha_share, seeds[2]
+        )
+        self.trainer = Trainer(self.supernet, for_weights, params.recipe, seeds[1], hardware)
+        self.batches = Batches(for_alphas, params.recipe, self.generator, hardware.channels_last)
         self.optimizer = torch.optim.Adam(
             list(self.alphas.values()),
             lr=params.alpha_lr,
@@ -218,7 +220,8 @@ class Bilevel:
         searching = self.epochs >= params.warm_up
         steps = min(trainer.epoch_steps, limit or trainer.epoch_steps)
         device = trainer.data.train.labels.device
-        total, of_alphas = torch.zeros((), device=device), torch.zeros((), device=device)
+        weight_total = torch.zeros((), device=device)
+        alpha_total = torch.zeros((), device=device)
         alpha_rows: Iterator[Tensor] = chain.from_iterable(self.batches.epoch() for _ in count())
         self.supernet.train()
         for rows in trainer.epoch()[:steps]:
@@ -231,13 +234,13 @@ class Bilevel:
                 for alpha, slope in zip(self.alphas.values(), gradients, strict=True):
                     alpha.grad = slope
                 self.optimizer.step()
-                of_alphas += loss
+                alpha_total += loss
             fixed = {gene: alpha.detach() for gene, alpha in self.alphas.items()}
             self.supernet.mix(self._mixture(fixed))
-            total += trainer.backward(images, labels)
+            weight_total += trainer.backward(images, labels)
             trainer.end()
-        losses = {"train_loss": total.item() / steps}
-        losses["alpha_loss"] = of_alphas.item() / steps if searching else math.nan
+        losses = {"train_loss": weight_total.item() / steps}
+        losses["alpha_loss"] = alpha_total.item() / steps if searching else math.nan
         if not math.isfinite(losses["train_loss"]) or (
             searching and not math.isfinite(losses["alpha_loss"])
         ):
@@ -294,9 +297,9 @@ class Relaxed(Generational):
         self._losses = dict(self.relaxation.train_epoch())
         self.epochs += 1
         genome = self.relaxation.derive()
-        most = self.params.max_skips
-        begun = self.epochs > max(self.params.warm_up, 1)  # before, alphas are noise
-        if most is not None and begun and self._skips(genome)[0] > most:
+        limit = self.params.max_skips
+        settled = self.epochs > max(self.params.warm_up, 1)  # before, alphas are noise
+        if limit is not None and settled and self._skips(genome)[0] > limit:
             self.epochs = self.params.epochs
             return []
         return [Candidate(genome, origin="derived")]
@@ -353,14 +356,14 @@ def seconds_of_epoch(run: Callable[[int], object], steps: int) -> float:
     """
     run(1)  # which takes longer than those after it
     few, more = (min(number, steps) for number in SHORT)
-    taken = []
+    times = []
     for number in (few, more):
         started = time.perf_counter()
         run(number)
-        taken.append(time.perf_counter() - started)
+        times.append(time.perf_counter() - started)
     if few == more:  # all there are
-        return taken[1]
-    return steps * max(taken[1] - taken[0], 0.0) / (more - few)
+        return times[1]
+    return steps * max(times[1] - times[0], 0.0) / (more - few)
 
 
 def entropy(probabilities: Mapping[str, Sequence[float]]) -> float:

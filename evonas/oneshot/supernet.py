@@ -86,7 +86,7 @@ class Supernet(nn.Module):
     """
 
     def __init__(
-        self, space: SearchSpace, builder: Builder, settings: Mapping[str, Any], **interface: int
+        self, space: SearchSpace, builder: Builder, settings: Mapping[str, Any], **ends: int
     ) -> None:
         super().__init__()
         self.space = space
@@ -104,7 +104,7 @@ class Supernet(nn.Module):
             self.ops[gene] = tuple(candidates)
             return MixedOp(gene, candidates, self.current)
 
-        self.network: nn.Module = builder.build(pick, **interface, **settings)
+        self.network: nn.Module = builder.build(pick, **ends, **settings)
         self._places = {
             f"{name}." if name else "": module
             for name, module in self.network.named_modules(remove_duplicate=False)
@@ -145,10 +145,10 @@ class SlicedSupernet(nn.Module):
     (Yu et al., 2019, slimmable networks).
     """
 
-    def __init__(self, space: SearchSpace, settings: Mapping[str, Any], **interface: int) -> None:
+    def __init__(self, space: SearchSpace, settings: Mapping[str, Any], **ends: int) -> None:
         super().__init__()
         self.space = space
-        self._settings = {**settings, **interface}
+        self._settings = {**settings, **ends}
         self.tensors = nn.ParameterDict()
         widest = [max(range(count), key=lambda i: _width(space, i)) for count in space.choices]
         narrow = [min(range(count), key=lambda i: _width(space, i)) for count in space.choices]
@@ -206,10 +206,10 @@ def supernet(
     known = {key: getattr(space, key) for key in builder.space_keys}
     given = {**getattr(space, "settings", {}), **settings}
     checked = builder.params(**{**given, **known}).model_dump(exclude={"name"})
-    interface = {"in_channels": in_channels, "classes": classes}
+    ends = {"in_channels": in_channels, "classes": classes}
     if builder.shares == "slices":
-        return SlicedSupernet(space, checked, **interface)
-    return Supernet(space, builder, checked, **interface)
+        return SlicedSupernet(space, checked, **ends)
+    return Supernet(space, builder, checked, **ends)
 
 
 def _refuse(space: SearchSpace, why: str) -> NoReturn:
