@@ -24,7 +24,7 @@ TABLES: dict[str, dict[str, str]] = {
     "strategies": {
         "aging": "evonas.strategies.aging:Aging",
         "controller": "evonas.strategies.controller:Controller",
-        "darts": "evonas.oneshot.darts:Darts",
+        "darts": "evonas.oneshot.darts:DartsSearch",
         "exhaustive": "evonas.strategies.exhaustive:Exhaustive",
         "gdas": "evonas.oneshot.gdas:Gdas",
         "genetic": "evonas.strategies.genetic:Genetic",

@@ -10,14 +10,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
 from evonas.bench.spec import Bench
-from evonas.bench.summary import Curve
+from evonas.bench.summary import MeanCurve
 from evonas.plots.style import CATEGORIES, DASHES, SMALL, WIDTH, Drawing, Measure
 
 ROW = 0.15  # inches, of the legend
 SHOWN_FROM = 0.1  # of the protocol: before, all are much the same, and far from the rest
 
 
-def best_so_far(bench: Bench, curves: Mapping[str, Curve]) -> Drawing:
+def best_so_far(bench: Bench, curves: Mapping[str, MeanCurve]) -> Drawing:
     """A line a strategy, the mean over its runs; the band is the 95 % interval of that mean."""
     several, seconds = len(bench.objectives) > 1, bench.protocol.simulated_seconds
     rows = -(-len(curves) // 2)

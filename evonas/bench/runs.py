@@ -21,7 +21,7 @@ from evonas.records.files import write_atomic
 from genomes import SearchSpace, Verbatim
 
 CHUNK = 5  # seeds a task, whose rows are written together
-LEAST = 100  # queries that a run of so many seconds may ask for, many times each
+MIN_QUERIES = 100  # queries that a run of so many seconds may ask for, many times each
 TEXT = ("strategy", "trace")
 _tables: dict[str, Table] = {}  # that this process has read, by benchmark
 
@@ -126,7 +126,7 @@ def read_table(bench: Bench) -> Table:
     """
     space = registry.make_space(bench.space)
     evaluator = Tabular(bench.table, Setting(space))
-    signs = tuple(1.0 if objective.goal == "min" else -1.0 for objective in bench.objectives)
+    signs = tuple(objective.sign for objective in bench.objectives)
     columns = [evaluator.rows.values[objective.name] for objective in bench.objectives]
     losses = np.column_stack(columns) * signs
     if bench.distinct == "networks":  # each is answered by its canonical spelling
@@ -188,7 +188,9 @@ class Watch:
         """
         protocol = self.bench.protocol
         best = self.hit is not None and len(self.names) == 1
-        stuck = self.asks >= protocol.asks_a_query * (protocol.queries or max(self.queries, LEAST))
+        stuck = self.asks >= protocol.asks_a_query * (
+            protocol.queries or max(self.queries, MIN_QUERIES)
+        )
         return best or stuck or self.queries == protocol.queries
 
     def see(self, evaluation: Evaluation, *, cached: bool) -> None:

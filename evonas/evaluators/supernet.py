@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import math
 import os
@@ -33,10 +32,9 @@ from evonas.metrics import LATENCY, TRAINED, VALIDATED
 from evonas.oneshot.latency import COLUMNS as LATENCY_COLUMNS
 from evonas.oneshot.latency import Latency, LatencyTable, measured
 from evonas.oneshot.supernet import SlicedSupernet, Supernet, supernet
-from evonas.oneshot.training import CURVE, POOL, SharedTraining, SupernetTraining, heir, score
+from evonas.oneshot.training import CURVE, POOL, SharedTraining, SupernetTraining, score, subnet
 from evonas.protocols import Need, Setting
-from evonas.records import tables
-from evonas.records.files import write_atomic
+from evonas.records import checkpoint, tables
 from evonas.training.batches import resident
 from evonas.training.loop import out_of_memory, threads
 from evonas.training.recipe import Recipe
@@ -144,7 +142,7 @@ class SupernetEvaluator:
         values = {}
         genome, data = candidate.genome, resident(alone.data, torch.device(hardware.device))
         try:
-            network = heir(self.space, self._shared(), genome, self._arguments)
+            network = subnet(self.space, self._shared(), genome, self._arguments)
             values |= alone.profiled(genome, network)
             values |= self.cheap(genome)
             found = score(network, data, self.params, hardware)
@@ -199,9 +197,7 @@ class SupernetEvaluator:
             log.info("the supernet goes on after epoch %d", training.epochs)
         while not training.done:
             row = training.epoch()
-            buffer = io.BytesIO()
-            torch.save(training.state_dict(), buffer)
-            write_atomic(kept, buffer.getvalue(), sync=True)
+            checkpoint.write(kept, training.state_dict())
             self._write_tables(folder, training)
             log.info("supernet, epoch %(epoch)d: train loss %(train_loss).4f", row)
             yield training.epochs, self.params.epochs
@@ -232,8 +228,8 @@ class SupernetEvaluator:
 
     def _write_tables(self, folder: Path, training: SupernetTraining) -> None:
         """From the state alone, so that a kill leaves nothing that differs."""
-        tables.write_table(folder / "curve.csv", training.told.curve, CURVE)
-        tables.write_table(folder / "pool.csv", training.told.pool, POOL)
+        tables.write_table(folder / "curve.csv", training.history.curve, CURVE)
+        tables.write_table(folder / "pool.csv", training.history.pool, POOL)
 
     def _latency_table(self, path: Path) -> LatencyTable:
         """Measured once a run; a resume reads what was measured."""

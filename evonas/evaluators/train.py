@@ -162,9 +162,7 @@ class TrainEvaluator:
                 network = self.build(candidate.genome)
                 values |= self.profiled(candidate.genome, network)
                 data = resident(self.data, device)
-                network.to(device)
-                if self.hardware.channels_last:
-                    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
+                self.hardware.place(network)
                 done = train(
                     network,
                     data,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import math
 import time
@@ -23,10 +22,10 @@ from evonas.jobs import machine
 from evonas.jobs.choice import Choice, read
 from evonas.networks.decode import decode
 from evonas.networks.profile import profile
-from evonas.records import files, tables
+from evonas.records import checkpoint, files, tables
 from evonas.records.folder import Hold, begin, note_data, note_resume, note_start
 from evonas.training.batches import Resident, resident
-from evonas.training.loop import Trainer, measure, out_of_memory, seeded
+from evonas.training.loop import Trainer, measure, memory_guard, seeded
 from evonas.training.recipe import TrainsAlone
 from evonas.training.weights import save_weights
 
@@ -92,17 +91,13 @@ class FullTraining:
         device = self.trainer.hardware.device
         for number in range(len(self.curve), self.settings.epochs):
             started = time.perf_counter()
-            try:
-                with seeded(derive_seed(self.settings.seed, "epoch", number), device):
-                    epoch = self._epoch(number)
-            except (MemoryError, RuntimeError) as error:  # torch's own is one of the latter
-                if not out_of_memory(error):
-                    raise
-                batch = self.settings.recipe.batch_size
-                raise SearchFailed(
-                    f"out of memory at {batch} images a batch; "
-                    "allowed: a new training, with --out and a smaller --set recipe.batch_size=N"
-                ) from None
+            drawn = seeded(derive_seed(self.settings.seed, "epoch", number), device)
+            full = (
+                f"out of memory at {self.settings.recipe.batch_size} images a batch; "
+                "allowed: a new training, with --out and a smaller --set recipe.batch_size=N"
+            )
+            with memory_guard(full), drawn:
+                epoch = self._epoch(number)
             self.curve.append(epoch)
             self.seconds.append(round(time.perf_counter() - started, 3))
             self._save()
@@ -165,9 +160,7 @@ class FullTraining:
             "curve": [asdict(epoch) for epoch in self.curve],
             "seconds": self.seconds,
         }
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        files.write_atomic(self.path / "checkpoint.pt", buffer.getvalue(), sync=True)
+        checkpoint.write(self.path / "checkpoint.pt", state)
         self._write_tables()
 
     def restore(self) -> None:
@@ -254,9 +247,7 @@ def _built(path: Path, settings: TrainingRun) -> FullTraining:
             classes=data.classes,
             **settings.space.model_dump(exclude={"name"}),
         )
-    network.to(device)
-    if hardware.channels_last:
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
+    hardware.place(network)
     trainer = Trainer(network, resident(data, device), settings.recipe, seed, hardware)
     training = FullTraining(path, settings, choice, trainer, data, Resident.of(test, device))
     training.restore()

@@ -135,7 +135,7 @@ def _close_in(
     Returns:
         Which values are outside; none that was ever on the front.
     """
-    sign = 1 if objective.goal == "min" else -1
+    sign = objective.sign
     losses, kept = sign * values.to_numpy(), sign * found.to_numpy()
     best, worst = losses.min(), max(np.quantile(losses, 0.95), kept.max())
     measure = Measure(objective.name, values)

@@ -142,7 +142,7 @@ class Archive:
 
     def _signed(self, references: Sequence[float | None]) -> list[float]:
         return [
-            reference if objective.goal == "min" else -reference
+            objective.sign * reference
             for objective, reference in zip(self.objectives, references, strict=True)
             if reference is not None
         ]

@@ -36,25 +36,27 @@ class Individual(list[float]):
 
 
 @contextmanager
-def numpy_random(rng: np.random.Generator) -> Iterator[None]:
-    """The same for what draws from NumPy's global generator, as the niching of NSGA-III does."""
-    before = np.random.get_state()  # noqa: NPY002  # the one that DEAP draws from
-    np.random.seed(int(rng.integers(2**32)))  # noqa: NPY002
-    try:
-        yield
-    finally:
-        np.random.set_state(before)  # noqa: NPY002
-
-
-@contextmanager
 def stdlib_random(rng: np.random.Generator) -> Iterator[None]:
-    """Lends DEAP our randomness: it draws from the global `random`, whose state is put back."""
+    """Seeds the global `random` from ours, as DEAP draws from it, and puts its state back."""
     before = random.getstate()
     random.seed(int(rng.integers(2**63)))
     try:
         yield
     finally:
         random.setstate(before)
+
+
+@contextmanager
+def numpy_random(rng: np.random.Generator) -> Iterator[None]:
+    """Seeds NumPy's global generator from ours, as the niching of NSGA-III draws from it, and puts
+    its state back.
+    """
+    before = np.random.get_state()  # noqa: NPY002  # the one that DEAP draws from
+    np.random.seed(int(rng.integers(2**32)))  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(before)  # noqa: NPY002
 
 
 def shaped(ranks: NDArray[np.int64], pressure: float) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from pydantic import Field
 from evonas import pareto
 from evonas.core import Candidate, Evaluation, Params, Requirement, State
 from evonas.protocols import Need, Setting
-from evonas.strategies.generational import plain, restored, seeded
+from evonas.strategies.generational import parse_seeds, plain, restored
 from genomes import Genome
 from genomes.operators import change_one
 
@@ -61,22 +61,22 @@ class Aging:
         self.constraints = setting.constraints
         self.rng = np.random.default_rng(setting.seed)
         self.lag = params.lag or params.population
-        self.seeds = seeded(self.space, params.seeds)
+        self.seeds = parse_seeds(self.space, params.seeds)
         self.asked = 0
-        self.told = 0
+        self.answers = 0
         self.population: deque[Evaluation] = deque()  # as the next candidate may know it
         self.waiting: deque[Evaluation] = deque()  # told, and not for the next candidate to know
         self.out: deque[Candidate] = deque()  # asked and not told yet
-        self.again: list[Candidate] = []  # of `out`, after a resume: to be asked again
+        self.replay: list[Candidate] = []  # of `out`, after a resume: to be asked again
 
     @property
     def generation_size(self) -> int:
         return int(self.params.population)
 
     def ask(self) -> list[Candidate]:
-        if self.again:
-            return [self.again.pop(0)]
-        if self.asked - self.told >= self.lag:
+        if self.replay:
+            return [self.replay.pop(0)]
+        if self.asked - self.answers >= self.lag:
             return []
         candidate = self._founder() if self.asked < self.params.population else self._child()
         self.asked += 1
@@ -84,18 +84,18 @@ class Aging:
         return [candidate]
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        if len(evaluations) != 1 or len(self.out) == len(self.again):
-            out = len(self.out) - len(self.again)
+        if len(evaluations) != 1 or len(self.out) == len(self.replay):
+            out = len(self.out) - len(self.replay)
             raise ValueError(f"asked for {out}, one at a time; told {len(evaluations)}")
         self.out.popleft()
-        self.told += 1
+        self.answers += 1
         self.waiting.append(evaluations[0])
 
     def state_dict(self) -> State:
         return {
             "rng": self.rng.bit_generator.state,
             "asked": self.asked,
-            "told": self.told,
+            "told": self.answers,
             "population": plain(self.population),
             "waiting": plain(self.waiting),
             "out": [
@@ -110,14 +110,14 @@ class Aging:
 
     def load_state_dict(self, state: State) -> None:
         self.rng.bit_generator.state = state["rng"]
-        self.asked, self.told = state["asked"], state["told"]
+        self.asked, self.answers = state["asked"], state["told"]
         self.population = deque(restored(state["population"]))
         self.waiting = deque(restored(state["waiting"]))
         self.out = deque(
             Candidate(Genome.from_json(out["genome"]), tuple(out["parents"]), out["origin"])
             for out in state["out"]
         )
-        self.again = list(self.out)
+        self.replay = list(self.out)
 
     def _founder(self) -> Candidate:
         if self.asked < len(self.seeds):
@@ -126,13 +126,13 @@ class Aging:
 
     def _child(self) -> Candidate:
         """A child of the members that the candidate in turn may know."""
-        known = self.asked - self.lag + 1
-        while self.told - len(self.waiting) < known:
+        visible = self.asked - self.lag + 1
+        while self.answers - len(self.waiting) < visible:
             self.population.append(self.waiting.popleft())
             if len(self.population) > self.params.population:
                 self.population.popleft()
-        drawn = self.rng.integers(len(self.population), size=self.params.tournament_size)
-        members = [self.population[i] for i in drawn.tolist()]
+        numbers = self.rng.integers(len(self.population), size=self.params.tournament_size)
+        members = [self.population[i] for i in numbers.tolist()]
         ranks = pareto.preference(members, self.objectives, self.constraints)
         parent = members[int(ranks.argmin())].candidate.genome
         genes = change_one(parent.genes, self.space.choices, self.rng)

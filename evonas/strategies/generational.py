@@ -95,19 +95,19 @@ class Generational:
         return new
 
 
-def seeded(space: SearchSpace, texts: Sequence[str]) -> list[Genome]:
+def parse_seeds(space: SearchSpace, texts: Sequence[str]) -> list[Genome]:
     """The genomes that a search begins with, as the space writes them or by the library's names.
 
     Raises:
         UserError: one is no genome of the space.
     """
-    found = []
+    genomes = []
     for i, text in enumerate(texts):
         try:
-            found.append(library.read(space, text))
+            genomes.append(library.read(space, text))
         except ValueError as error:
             raise UserError(f"strategy.seeds.{i}: {error}") from None
-    return found
+    return genomes
 
 
 def plain(evaluations: Sequence[Evaluation]) -> list[State]:

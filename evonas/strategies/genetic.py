@@ -10,7 +10,6 @@ from pydantic import Field
 from evonas import pareto
 from evonas.core import Candidate, Evaluation, Requirement, State
 from evonas.protocols import Setting
-from evonas.strategies import _deap
 from evonas.strategies._breeding import Breeding, BreedingParams
 from evonas.strategies.generational import Generational
 
@@ -60,11 +59,12 @@ class Genetic(Generational):
             return self.breeding.founders()
         params = self.params
         ranks = pareto.preference(self.population, self.objectives, self.constraints)
-        fitness = _deap.shaped(ranks, params.pressure)
-        count = params.population + params.population % 2  # parents come in pairs
-        with _deap.stdlib_random(self.rng):
-            parents = _deap.select(fitness, count, params.selection, params.tournament_size)
-            return self.breeding.offspring(parents)
+        return self.breeding.offspring(
+            ranks,
+            tournament_size=params.tournament_size,
+            selection=params.selection,
+            pressure=params.pressure,
+        )
 
     def _learn(self, evaluations: list[Evaluation]) -> None:
         self.breeding.tell(evaluations, self._survivors)
@@ -80,8 +80,8 @@ class Genetic(Generational):
         some = everyone[among.start : among.stop]
         ranks = pareto.preference(some, self.objectives, self.constraints)
         order = np.argsort(ranks, kind="stable").tolist()
-        once, again = self.breeding.firsts(order, some)
-        return [among[i] for i in (once + again)[:k]]
+        firsts, repeats = self.breeding.split_repeats(order, some)
+        return [among[i] for i in (firsts + repeats)[:k]]
 
     def _state(self) -> State:
         return self.breeding.state()

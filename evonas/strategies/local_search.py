@@ -10,7 +10,7 @@ from pydantic import Field
 from evonas import pareto
 from evonas.core import Candidate, Evaluation, Params, State
 from evonas.protocols import Setting
-from evonas.strategies.generational import Generational, seeded
+from evonas.strategies.generational import Generational, parse_seeds
 from genomes import Genome
 from genomes.operators import neighbours
 
@@ -43,7 +43,7 @@ class LocalSearch(Generational):
 
     def __init__(self, params: LocalSearchParams, setting: Setting) -> None:
         super().__init__(params, setting)
-        self.seeds = seeded(self.space, params.seeds)
+        self.seeds = parse_seeds(self.space, params.seeds)
 
     def _propose(self) -> list[Candidate]:
         if self.current is None:

@@ -10,11 +10,8 @@ from pydantic import Field
 from evonas import pareto
 from evonas.core import Candidate, Evaluation, State
 from evonas.protocols import Setting
-from evonas.strategies import _deap
 from evonas.strategies._breeding import Breeding, BreedingParams
 from evonas.strategies.generational import Generational
-
-PRESSURE = 1.5  # a tournament looks at the order alone
 
 
 class NSGA2Params(BreedingParams):
@@ -40,15 +37,11 @@ class NSGA2(Generational):
         self.breeding = Breeding(params, space=self.space, rng=self.rng, is_new=self._is_new)
 
     def _propose(self) -> list[Candidate]:
-        population, params = self.breeding.population, self.params
+        population = self.breeding.population
         if not population:
             return self.breeding.founders()
         ranks = pareto.preference(population, self.objectives, self.constraints)
-        count = params.population + params.population % 2  # parents come in pairs
-        with _deap.stdlib_random(self.rng):
-            fitness = _deap.shaped(ranks, PRESSURE)
-            parents = _deap.select(fitness, count, "tournament", params.tournament_size)
-            return self.breeding.offspring(parents)
+        return self.breeding.offspring(ranks, tournament_size=self.params.tournament_size)
 
     def _learn(self, evaluations: list[Evaluation]) -> None:
         self.breeding.tell(evaluations, self._survivors)
@@ -56,8 +49,8 @@ class NSGA2(Generational):
     def _survivors(self, everyone: list[Evaluation]) -> list[int]:
         ranks = pareto.preference(everyone, self.objectives, self.constraints)
         order = np.argsort(ranks, kind="stable").tolist()
-        once, again = self.breeding.firsts(order, everyone)
-        return (once + again)[: self.params.population]
+        firsts, repeats = self.breeding.split_repeats(order, everyone)
+        return (firsts + repeats)[: self.params.population]
 
     def _state(self) -> State:
         return self.breeding.state()

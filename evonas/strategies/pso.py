@@ -13,7 +13,7 @@ from evonas.core import Candidate, Evaluation, Params, Requirement, State
 from evonas.pareto import Array
 from evonas.protocols import Setting
 from evonas.strategies import _deap
-from evonas.strategies.generational import Generational, plain, restored, seeded
+from evonas.strategies.generational import Generational, parse_seeds, plain, restored
 from genomes import Genome
 from genomes.continuous import Logits, Scaled
 
@@ -84,7 +84,7 @@ class PSO(Generational):
         several = len(self.objectives) > 1
         shaken = params.turbulence
         self.turbulence: float = (0.15 if several else 0.0) if shaken is None else shaken
-        self.seeds = seeded(self.space, params.seeds)
+        self.seeds = parse_seeds(self.space, params.seeds)
         self.generation = 0
         self.stalled = 0  # generations without a new network
         self.positions: Array = np.zeros((0, self.encoding.dimensions))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, Protocol, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from evonas.core import Params
 
@@ -44,6 +44,15 @@ class Recipe(Params):
     cutout: Annotated[int, Field(ge=0, le=512)] = 0
     """The side, in pixels, of a square that is blanked out at a random place of each training
     image; 0 turns it off."""
+
+
+def filled_from(recipe: Recipe) -> BeforeValidator:
+    """Lets a field's file name some keys of a recipe, and take the others from this one."""
+
+    def fill(data: Any) -> Any:
+        return recipe.model_dump(exclude_none=True) | data if isinstance(data, dict) else data
+
+    return BeforeValidator(fill)
 
 
 WARM_UP = 0.25  # of a one-cycle schedule

@@ -213,14 +213,14 @@ class Forgetting(Aging):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self.again = []
+        self.replay = []
 
 
 class Unlagged(Aging):
     """Chooses with all answers there are, so that when they come defines the search."""
 
     def _child(self) -> Candidate:
-        lag, self.lag = self.lag, self.asked - self.told + 1
+        lag, self.lag = self.lag, self.asked - self.answers + 1
         child = super()._child()
         self.lag = lag
         return child

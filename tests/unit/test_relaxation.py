@@ -20,7 +20,7 @@ from evonas.data.dataset import DataSet, split
 from evonas.data.digits import Digits
 from evonas.loop import Desk, Memory, evolve
 from evonas.oneshot.bilevel import Relaxed
-from evonas.oneshot.darts import Darts, DartsParams, unrolled
+from evonas.oneshot.darts import DartsSearch, DartsSearchParams, unrolled
 from evonas.oneshot.gdas import Gdas, GdasParams
 from evonas.protocols import Setting, TrainingSetting
 from evonas.training.loop import Hardware
@@ -28,10 +28,10 @@ from evonas.training.recipe import Recipe
 
 RECIPE = Recipe(lr=0.05, batch_size=16, clip=5.0)
 METHODS: dict[str, tuple[type[Relaxed], dict[str, Any]]] = {
-    "darts, first order": (Darts, {"params": DartsParams(epochs=3, recipe=RECIPE)}),
+    "darts, first order": (DartsSearch, {"params": DartsSearchParams(epochs=3, recipe=RECIPE)}),
     "darts, second order": (
-        Darts,
-        {"params": DartsParams(epochs=3, recipe=RECIPE, order="second")},
+        DartsSearch,
+        {"params": DartsSearchParams(epochs=3, recipe=RECIPE, order="second")},
     ),
     "gdas": (Gdas, {"params": GdasParams(epochs=3, recipe=RECIPE, alpha_lr=0.1)}),
 }
