@@ -18,7 +18,7 @@ import torch
 from evonas import config, plugins, registry, yamlfile
 from evonas.config import Experiment, TrainingRun, component_name
 from evonas.core import SearchFailed, UserError, derive_seed
-from evonas.data.dataset import whole
+from evonas.data.dataset import split_without_val
 from evonas.jobs import machine
 from evonas.networks.decode import decode
 from evonas.networks.profile import profile
@@ -127,7 +127,7 @@ class FullTraining:
         self._device = hardware.device
         device = torch.device(hardware.device)
         source = registry.load("data", component_name(settings.data))(settings.data)
-        self.data, test = whole(source, settings.data)
+        self.data, test = split_without_val(source, settings.data)
         note_data(self.path, self.data.fingerprint)
         self.space = registry.make_space(settings.space)
         self.genome = self.space.canonical(_parsed(self.space, settings.genome))

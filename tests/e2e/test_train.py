@@ -226,7 +226,7 @@ def test_mistakes_are_told_in_a_line(experiment: Path, tmp_path: Path) -> None:
     (there / "file").touch()
     base = ("--experiment", experiment, "--out", out)
     cases: dict[tuple[str | Path, ...], str] = {
-        ("nonsense", *base): "genome: 'nonsense' is no genome",
+        ("nonsense", *base): "genome: 'nonsense' is not a genome",
         ("9-1-0-1-0-1", *base): "gene 0>1 of nasbench201/v1 is 9; allowed: 0 to 4",
         (GENOME,): "is no run folder; allowed: a run folder, or a genome with --experiment",
         (GENOME, *base, "--set", "recipe.lr=-1"): "recipe.lr: is -1; allowed: more than 0",

@@ -267,7 +267,7 @@ WRONG = {
     ),
     "pictures that are away": (
         changed("data:       {name: digits}", "data: {name: image_folder, path: away}"),
-        ["data: no folder ", "away; allowed: a folder with a sub-folder of images"],
+        ["data: ", "away is not a folder; give a folder with a sub-folder of images"],
     ),
     "CIFAR-10 without a path": (
         changed("data:       {name: digits}", "data: {name: cifar10}"),
