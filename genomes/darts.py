@@ -267,7 +267,7 @@ def _canonical(half: Genes, reduction: bool) -> Genes:
 def _smallest(
     values: tuple[Sum, ...], targets: tuple[Sum, ...], used: frozenset[object], reduction: bool
 ) -> Genes | None:
-    """Return the smallest genes that reach the targets from these values, in any order, if any do."""
+    """Return the smallest genes that reach the targets from these values in any order, or None."""
     if not targets:
         return ()
     node = len(values)

@@ -188,8 +188,8 @@ def test_the_knee_is_the_point_nearest_to_the_corner(folder: Path) -> None:
     ("words", "told"),
     [
         (("--format", "pickle"), "unknown format 'pickle'; known: python, torch, onnx"),
-        (("--out", "winner.pt"), "--out winner.pt: allowed for python: a name that ends in .py"),
-        (("--genome", "g9-9"), "a search keeps the weights of its front and of its winner"),
+        (("--out", "winner.pt"), "--out winner.pt: does not end in .py, which python needs"),
+        (("--genome", "g9-9"), "a search keeps the weights of its front and its winner"),
     ],
 )
 def test_mistakes_are_told(folder: Path, words: tuple[str, ...], told: str) -> None:
@@ -207,7 +207,7 @@ def test_what_has_nothing_to_take_away_is_told(
     monkeypatch.setattr(export, "ONNX", ("onnx", "no_such_runtime"))
     refused = command("export", out, "--format", "onnx", "--out", folder / "x.onnx")
     assert refused.exit_code == 2
-    assert "no_such_runtime not installed; allowed: pip install evonas[onnx]" in refused.stderr
+    assert "no_such_runtime not installed; run `pip install evonas[onnx]`" in refused.stderr
 
 
 def test_a_space_of_ones_own_is_exported_with_its_file_named(

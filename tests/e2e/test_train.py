@@ -256,7 +256,7 @@ def test_other_data_than_it_began_with_are_refused(experiment: Path, tmp_path: P
         next(iter(training))
     path = out / "training.yaml"
     path.write_text(path.read_text().replace("split_seed: 0", "split_seed: 1"))
-    with pytest.raises(UserError, match="the data are not those that it began with"):
+    with pytest.raises(UserError, match="the data changed since this run started"):
         resume(out)
 
 

@@ -330,5 +330,5 @@ def test_the_stages_of_channels_are_as_wide_as_it_says() -> None:
     network = decode(space, space.parse("4:6:4"), in_channels=1, block="inverted", blocks=2)
     blocks = [m for m in network.body if type(m).__name__ == "InvertedResidual"]
     assert [m.layers[-1].num_features for m in blocks] == [4, 4, 6, 6, 4, 4]
-    with pytest.raises(ValueError, match="allowed: 3 of 4, 6"):
+    with pytest.raises(ValueError, match="write 3 of 4, 6"):
         space.parse("4:8:4")
