@@ -61,7 +61,7 @@ def test_a_formula_is_arithmetic_on_columns(text: str, value: float) -> None:
     ],
 )
 def test_a_formula_is_nothing_else(text: str) -> None:
-    with pytest.raises(UserError, match="; (use columns, numbers|allowed: x, y)"):
+    with pytest.raises(UserError, match=r"; (use columns, numbers|allowed: x, y)"):
         formula.compute(text, {"x": 3.0, "y": 4.0})
 
 
