@@ -373,7 +373,7 @@ def test_two_processes_do_not_rank_in_one_folder(run_dir: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["away"], "does not exist; allowed: a run folder"),
+        (["away"], "does not exist; give a run folder"),
         (["run", "--sample", "2"], "greater than or equal to 3"),
         (["run", "--epochs", "0"], "greater than or equal to 1"),
     ],

@@ -165,7 +165,7 @@ def test_a_killed_benchmark_goes_on_and_ends_the_same(file: Path, tmp_path: Path
     table.write_text(before.replace("0000,20.0", "0000,21.0"))
     changed = evonas("bench", file, "--out", cut)
     assert changed.exit_code == 2
-    assert "not those that it began with" in changed.stderr
+    assert "the data changed since this run started" in changed.stderr
     table.write_text(before)
     (cut / "runs.csv").write_text("")
     assert evonas("bench", file, "--out", cut).exit_code == 0
