@@ -204,3 +204,17 @@ def test_a_medians_interval_holds_it_as_often_as_it_says() -> None:
         _, low, high = _median(rng.exponential(size=40))
         held += low <= math.log(2) <= high
     assert held >= 940
+
+
+def test_a_medians_interval_of_few_runs_goes_from_the_least_to_the_most() -> None:
+    assert _median(np.array([3.0, 1.0, 2.0, 5.0, math.inf])) == (3, 1, math.inf)
+    assert _median(np.array([3.0])) == (3, 3, 3)
+    six = np.array([3.0, 1.0, 2.0, 5.0, 4.0, math.inf])  # holds it with 1 - 2 / 2^6 = 97 %
+    assert _median(six) == (3.5, 1, math.inf)
+
+
+def test_a_median_of_runs_that_never_found_it_is_infinite_and_so_may_be_an_end() -> None:
+    assert _median(np.full(40, math.inf)) == (math.inf, math.inf, math.inf)
+    half = np.array([*range(1, 13), *[math.inf] * 8], float)
+    assert _median(half) == (10.5, 6, math.inf)
+    assert _median(np.array([*range(1, 16), *[math.inf] * 5], float)) == (10.5, 6, 15)
