@@ -10,7 +10,7 @@ from typing import Any
 import joblib
 import pandas as pd
 
-from evonas import plugins, yamlfile
+from evonas import markdown, plugins, yamlfile
 from evonas.bench import runs
 from evonas.bench.figures import best_so_far
 from evonas.bench.spec import Bench
@@ -96,14 +96,14 @@ class Benching:
         made = runs.read(self.folder / "runs.csv")
         found = summary(self.bench, self.table, made)
         write_atomic(self.folder / "summary.csv", found.to_csv(index=False, lineterminator="\n"))
-        text = markdown(self.bench, found)
+        text = summary_text(self.bench, found)
         write_atomic(self.folder / "summary.md", text)
         with styled():
             save(best_so_far(self.bench, curves(self.bench, made)), self.folder, "best")
         return text
 
 
-def markdown(bench: Bench, found: pd.DataFrame) -> str:
+def summary_text(bench: Bench, found: pd.DataFrame) -> str:
     """The summary for people: a table, and what its columns are."""
     several = len(bench.objectives) > 1
     first = "hypervolume" if several else bench.objectives[0].name
@@ -115,7 +115,7 @@ def markdown(bench: Bench, found: pd.DataFrame) -> str:
         header += [f"{first} after {last if point is None else f'{point:,}'}", "p against random"]
     header += bench.tell
     header += [] if several else ["median queries to the optimum", "found"]
-    lines = [header, ["---", *["--:"] * (len(header) - 1)]]
+    rows = []
     for row in found.to_dict("records"):
         cells = [str(row["strategy"]), f"{row['queries']:.0f}"]
         for after in ("" if point is None else f"_at_{point}" for point in points):
@@ -126,8 +126,7 @@ def markdown(bench: Bench, found: pd.DataFrame) -> str:
             ends = (row["median_queries"], row["median_low"], row["median_high"])
             median, low, high = (f"{x:g}" if x != float("inf") else "never" for x in ends)
             cells += [f"{median} ({low} to {high})", f"{row['found']:.1%}"]
-        lines.append(cells)
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        rows.append(cells)
     notes = [
         f"- {bench.seeds} runs each, seeds 0 to {bench.seeds - 1}; mean ± standard error of the "
         f"mean; a query is a distinct {bench.distinct.removesuffix('s')}.",
@@ -140,7 +139,7 @@ def markdown(bench: Bench, found: pd.DataFrame) -> str:
             "- A run ends when it has found the optimum of the table. A median's interval holds it "
             f"with {held(bench.seeds):.0%} at least; runs that never found it come last."
         )
-    return f"# {bench.name}\n\n{table}\n\n" + "\n".join(notes) + "\n"
+    return f"# {bench.name}\n\n{markdown.table(header, rows)}\n\n" + "\n".join(notes) + "\n"
 
 
 def _told(row: Mapping[Any, Any], name: str, several: bool) -> str:

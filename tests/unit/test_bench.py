@@ -73,7 +73,7 @@ def test_every_strategy_runs_with_every_seed_random_search_among_them(
         assert row["found"] == np.isfinite(needed).mean()
         assert row["median_queries"] == np.median(needed)
     assert math.isnan(found.loc["random", "p_random"])
-    assert "| aging |" in result.output
+    assert "| aging    |" in result.output
     assert (tmp_path / "out" / "best.png").stat().st_size > 10_000
 
 
