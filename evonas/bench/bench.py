@@ -13,7 +13,7 @@ import pandas as pd
 from evonas import markdown, plugins, yamlfile
 from evonas.bench import runs
 from evonas.bench.figures import best_so_far
-from evonas.bench.spec import Bench
+from evonas.bench.spec import Bench, load
 from evonas.bench.summary import curves, held, summary
 from evonas.core import UserError
 from evonas.jobs import machine
@@ -39,9 +39,9 @@ class Benching:
             file for params in bench.strategies.values() for file in params.own_files()
         )
         self.table = runs.read_table(bench)
-        text = yamlfile.dump(bench.model_dump(mode="json", exclude_none=True))
+        text = _dumped(bench)
         if (folder / FILE).exists():
-            if (folder / FILE).read_text() != text:
+            if _dumped(load(folder / FILE)) != text:  # which may have keys by old names
                 raise UserError(
                     f"{folder} holds another benchmark; allowed: --out with a new folder"
                 )
@@ -113,7 +113,7 @@ def summary_text(bench: Bench, found: pd.DataFrame) -> str:
     header = ["strategy", "queries"]
     for point in points:
         header += [f"{first} after {last if point is None else f'{point:,}'}", "p against random"]
-    header += bench.tell
+    header += bench.report
     header += [] if several else ["median queries to the optimum", "found"]
     rows = []
     for row in found.to_dict("records"):
@@ -121,7 +121,7 @@ def summary_text(bench: Bench, found: pd.DataFrame) -> str:
         for after in ("" if point is None else f"_at_{point}" for point in points):
             p = row.get(f"p_random{after}")
             cells += [_told(row, f"value{after}", several), "" if pd.isna(p) else f"{p:.2g}"]
-        cells += [_told(row, name, several) for name in bench.tell]
+        cells += [_told(row, name, several) for name in bench.report]
         if not several:
             ends = (row["median_queries"], row["median_low"], row["median_high"])
             median, low, high = (f"{x:g}" if x != float("inf") else "never" for x in ends)
@@ -140,6 +140,10 @@ def summary_text(bench: Bench, found: pd.DataFrame) -> str:
             f"with {held(bench.seeds):.0%} at least; runs that never found it come last."
         )
     return f"# {bench.name}\n\n{markdown.table(header, rows)}\n\n" + "\n".join(notes) + "\n"
+
+
+def _dumped(bench: Bench) -> str:
+    return yamlfile.dump(bench.model_dump(mode="json", exclude_none=True))
 
 
 def _told(row: Mapping[Any, Any], name: str, several: bool) -> str:

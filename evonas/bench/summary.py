@@ -87,7 +87,7 @@ def summary(bench: Bench, table: Table, runs: pd.DataFrame) -> pd.DataFrame:
             if label != base:
                 against = traces[base].at(math.inf if point is None else point)
                 row[f"p_random{after}"] = float(mannwhitneyu(values, against).pvalue)
-        for name in bench.tell:
+        for name in bench.report:
             row |= _spread(name, group[name].to_numpy(dtype=float))
         if not several:
             needed = group["queries_to_optimum"].fillna(math.inf).to_numpy(dtype=float)

@@ -26,7 +26,7 @@ BENCH = {
         "simulated_seconds": "size + 10",
     },
     "objectives": [{"name": "loss"}],
-    "tell": ["test"],
+    "report": ["test"],
     "protocol": {"queries": 40, "at": [10]},
     "seeds": 6,
     "strategies": {
@@ -180,7 +180,7 @@ def test_a_killed_benchmark_goes_on_and_ends_the_same(file: Path, tmp_path: Path
     [
         ("table.path=away.csv", "No such file"),
         ("objectives=[{name: error}]", "unknown metric 'error'"),
-        ("tell=[accuracy]", "unknown metric 'accuracy'"),
+        ("report=[accuracy]", "unknown metric 'accuracy'"),
         ("strategies={a: {name: agin}}", "did you mean 'aging'"),
         ("strategies={a: {name: aging, popultion: 3}}", "did you mean 'population'"),
         ("strategies={random: {name: aging}}", "the label of random search"),
