@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, SerializeAsAny
 
@@ -20,13 +20,15 @@ RANDOM = "random"
 class Protocol(Params):
     """When a run ends, and when it is looked at."""
 
+    RENAMED: ClassVar = {"asks_a_query": "max_asks_per_query"}
+
     queries: Count | None = None
     """So many distinct genomes, or networks; asking again costs nothing."""
     simulated_seconds: Annotated[float, Field(gt=0)] | None = None
     """So many; the evaluation that would overspend is not made."""
     at: Annotated[tuple[Count, ...], Field(max_length=20, strict=False)] = ()
     """Queries after which the best so far is told, besides at the end."""
-    asks_a_query: Count = 20
+    max_asks_per_query: Count = 20
     """A run ends after this many candidates for each query: it asks for the same again and again.
     With simulated seconds, for each query that it has made, or for 100."""
 
@@ -40,6 +42,8 @@ class Protocol(Params):
 class Bench(Params):
     """Strategies times seeds on one table."""
 
+    RENAMED: ClassVar = {"tell": "report"}
+
     name: config.Name
     """Of the benchmark."""
     space: SerializeAsAny[Params]
@@ -50,8 +54,8 @@ class Bench(Params):
     """What a query is: a genome, or a network, whose canonical spelling is looked up for all."""
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=20, strict=False)]
     """What is searched for, the first first."""
-    tell: Annotated[tuple[str, ...], Field(max_length=20, strict=False)] = ()
-    """Metrics of the network that is best by the first objective, to be told beside it."""
+    report: Annotated[tuple[str, ...], Field(max_length=20, strict=False)] = ()
+    """Metrics of the network that is best by the first objective, reported beside it."""
     protocol: Protocol
     """When a run ends."""
     seeds: Count
@@ -101,7 +105,7 @@ def _check_together(bench: Bench) -> None:
     known = list(bench.table.metrics)
     named: Mapping[str, tuple[str, ...]] = {
         "objectives": tuple(objective.name for objective in bench.objectives),
-        "tell": bench.tell,
+        "report": bench.report,
     }
     for section, names in named.items():
         for i, name in enumerate(names):
