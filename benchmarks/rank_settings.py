@@ -22,7 +22,7 @@ import pandas as pd
 
 from evonas import config
 from evonas.core import Candidate, derive_seed
-from evonas.jobs import search
+from evonas.jobs.parts import build
 from evonas.jobs.rank import agreement
 
 FEW = 40  # epochs, where many settings are tried
@@ -48,12 +48,12 @@ def tries() -> Iterator[tuple[str, bool, list[str]]]:
 def scored(run_dir: Path, overrides: list[str], folder: Path, genes: list[str]) -> pd.DataFrame:
     """Error and loss of each network with the supernet in a folder, which is trained first."""
     settings = config.load(run_dir / "config.yaml", [*overrides, "evaluator.pool=0"])
-    parts = search.build(settings)
-    parts.evaluator.prepare(folder)
+    parts = build(settings)
+    list(parts.evaluator.prepare(folder))
     evaluator = pickle.loads(pickle.dumps(parts.evaluator))  # as a worker has it
     values = []
     for text in genes:
-        found = evaluator.evaluate(Candidate(parts.space.parse(text)), 1)
+        found = evaluator.evaluate(Candidate(parts.setting.space.parse(text)), 1)
         values.append((found.values.get("val_error"), found.values.get("val_loss")))
     return pd.DataFrame(values, columns=["error", "loss"], dtype=float)
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from evonas import config
 from evonas.core import Candidate, violation
-from evonas.jobs import search
+from evonas.jobs.parts import build
 
 
 def main() -> None:
@@ -30,14 +30,14 @@ def main() -> None:
     given = parser.parse_args()
     settings = config.load(given.run_dir / "config.yaml")
     budget = settings.finalists.budget
-    parts = search.build(settings)
-    parts.evaluator.prepare(given.run_dir)
+    parts = build(settings)
+    list(parts.evaluator.prepare(given.run_dir))
     rng = np.random.default_rng(0)
     scoring, training = [], []
     with tempfile.TemporaryDirectory() as scratch:
         pickled = pickle.dumps(parts.evaluator)
         while len(scoring) < given.sample:
-            genome = parts.space.canonical(parts.space.sample(rng))
+            genome = parts.setting.space.canonical(parts.setting.space.sample(rng))
             if violation(parts.evaluator.cheap(genome), settings.constraints):
                 continue
             for seconds, length in ((scoring, None), (training, budget)):

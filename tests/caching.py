@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evonas.core import Candidate, Evaluation, Status
-from evonas.evaluators.cached import Cached
+from evonas.evaluators.cached import Cached, create
 from genomes import NASBench201
 from tests.faults import Counting, misbehave
 
@@ -27,6 +27,7 @@ class Kept(Counting):
     ) -> None:
         super().__init__(seconds=seconds)
         self.folder = folder
+        (folder / "scratch").mkdir(exist_ok=True)
         self.fault = fault
         self.more = identity
         self.after: Callable[[], None] = lambda: None  # at the end of each training
@@ -38,9 +39,6 @@ class Kept(Counting):
 
     def identity(self, candidate: Candidate, seed: int) -> Mapping[str, Any]:
         return {"genes": candidate.genome.text, "seed": seed, **self.more}
-
-    def prepare(self, run_dir: Path) -> None:
-        (run_dir / "scratch").mkdir(exist_ok=True)
 
     def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
         with (self.folder / "trained").open("a") as file:
@@ -61,8 +59,8 @@ def content(seed: int) -> bytes:
 
 
 def main(path: str, folder: str, count: str, seconds: str) -> None:
-    cached = Cached(Kept(Path(folder), seconds=float(seconds)), Path(path))
-    cached.prepare(Path(folder))
+    create(Path(path))
+    cached = Cached(Kept(Path(folder), seconds=float(seconds)), Path(path), Path(folder))
     for seed in range(int(count)):
         evaluation = cached.evaluate(CANDIDATE, seed)
         assert evaluation.status is Status.OK

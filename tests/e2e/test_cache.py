@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from evonas import config
 from evonas.cli import app
 from evonas.core import Status
-from evonas.evaluators.cached import Cached
+from evonas.evaluators.cached import Cached, create
 from evonas.evaluators.parallel import InWorkers
 from evonas.evaluators.pool import Workers
 from tests.caching import CANDIDATE, Kept
@@ -129,16 +129,17 @@ def test_a_wait_for_another_process_is_no_timeout(tmp_path: Path) -> None:
     theirs.mkdir()
     ours.mkdir()
     inner = Kept(ours)
-    parallel = InWorkers(
-        Cached(inner, tmp_path / "cache"), Workers(ours / "scratch", 1), timeout=1.0
-    )
-    parallel.prepare(ours)
+    create(tmp_path / "cache")
+    cached = Cached(inner, tmp_path / "cache", ours)
+    workers = Workers(ours / "scratch", 1)
+    dispatcher = InWorkers(cached, workers, timeout=1.0)
     command = [sys.executable, "-m", "tests.caching", str(tmp_path / "cache"), str(theirs)]
     with subprocess.Popen([*command, "1", "5"], cwd=ROOT) as other:
         while not Kept(theirs).trained:
             assert other.poll() is None
-        found = parallel.evaluate(CANDIDATE, 0)
-        parallel.workers.close()
+        dispatcher.submit(CANDIDATE, 0)
+        found = dispatcher.next_done().result()
+        workers.close()
     assert other.returncode == 0
     assert found.status is Status.OK
     assert found.cost.from_cache

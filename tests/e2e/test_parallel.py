@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -37,8 +37,15 @@ def answers(
 ) -> dict[str, Evaluation]:
     workers = Workers(folder / "scratch", count)
     made.append(workers)
-    parallel = InWorkers(evaluator, workers, timeout=timeout)
-    return {GENOMES[i]: evaluation for i, evaluation in parallel.evaluate_all(TASKS)}
+    dispatcher = InWorkers(evaluator, workers, timeout=timeout)
+    return dict(zip(GENOMES, all_answers(dispatcher, TASKS), strict=True))
+
+
+def all_answers(dispatcher: InWorkers, tasks: Sequence[tuple[Candidate, int]]) -> list[Evaluation]:
+    futures = [dispatcher.submit(*task) for task in tasks]
+    done = {dispatcher.next_done() for _ in futures}
+    assert done == set(futures)
+    return [future.result() for future in futures]
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -122,7 +129,7 @@ def test_one_evaluation_after_the_other_uses_the_same_workers(
 ) -> None:
     workers.append(Workers(tmp_path / "scratch", 1))
     parallel = InWorkers(Counting(), workers[0])
-    used = {parallel.evaluate(*task).cost.worker for task in TASKS[:4]}
+    used = {all_answers(parallel, [task])[0].cost.worker for task in TASKS[:4]}
     assert len(used) == 1
 
 
@@ -164,7 +171,10 @@ space = NASBench201()
 texts = ["1-1-1-1-1-1", "2-2-2-2-2-2", "3-3-3-3-3-3", "4-4-4-4-4-4"]
 evaluator = Counting(dict.fromkeys(texts, fault), notes=folder / "notes")
 tasks = [(Candidate(space.parse(text)), 1) for text in texts]
-list(InWorkers(evaluator, Workers(folder / "scratch", 2)).evaluate_all(tasks))
+dispatcher = InWorkers(evaluator, Workers(folder / "scratch", 2))
+for task in tasks:
+    dispatcher.submit(*task)
+dispatcher.next_done()
 """
 
 

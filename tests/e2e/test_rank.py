@@ -87,7 +87,8 @@ def answer_all(
     """
     for alone in (False, True):
         for i, genome in enumerate(ranking.genomes):
-            question, candidate = ranking._asked(genome, alone)
+            asked = ranking._asked(genome, alone)
+            question, candidate = asked.question, asked.candidate
             found = answer(i, alone)
             if isinstance(found, tuple):
                 values = {"val_error": found[0], "params": found[1], "flops": 2 * found[1]}
@@ -228,7 +229,7 @@ def test_failed_trainings_are_left_out_and_told(run_dir: Path) -> None:
     def answer(i: int, alone: bool) -> Evaluation | tuple[float, float]:
         if alone and i in (1, 2):
             failed = Status.DIVERGED if i == 1 else Status.CRASHED
-            return Evaluation(ranking._asked(ranking.genomes[i], alone)[1], {}, failed)
+            return Evaluation(ranking._asked(ranking.genomes[i], alone).candidate, {}, failed)
         return (0.1 * (i + 1), 10)
 
     with opened(run_dir, 6) as ranking:
@@ -248,7 +249,7 @@ def test_failed_trainings_are_left_out_and_told(run_dir: Path) -> None:
 def test_too_few_that_ended_well_fail_and_leave_no_summary(run_dir: Path) -> None:
     def answer(i: int, alone: bool) -> Evaluation | tuple[float, float]:
         if i >= 2:
-            candidate = ranking._asked(ranking.genomes[i], alone)[1]
+            candidate = ranking._asked(ranking.genomes[i], alone).candidate
             return Evaluation(candidate, {}, Status.DIVERGED)
         return (0.1, 10)
 

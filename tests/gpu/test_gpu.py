@@ -14,7 +14,7 @@ from evonas.cli import app
 from evonas.core import Budget, Candidate, Status
 from evonas.data.dataset import split
 from evonas.data.digits import Digits, DigitsParams
-from evonas.evaluators.cached import Cached
+from evonas.evaluators.cached import Cached, create
 from evonas.evaluators.train import TrainEvaluator, TrainParams
 from evonas.jobs.full_training import resume, settings_for, start
 from evonas.protocols import Setting, TrainingSetting
@@ -89,8 +89,9 @@ def test_a_full_training_resumed_on_the_gpu_has_the_same_curve(
 
 def test_a_cache_gives_what_the_gpu_has_trained(tmp_path: Path) -> None:
     inner = evaluator("bfloat16")
-    cached = Cached(inner, tmp_path / "cache")
-    cached.prepare(tmp_path)
+    create(tmp_path / "cache")
+    list(inner.prepare(tmp_path))
+    cached = Cached(inner, tmp_path / "cache", tmp_path)
     candidate = Candidate(SPACE.parse("3-3-3-1-3-2"), budget=Budget(steps=5))
     first, second = (cached.evaluate(candidate, 5) for _ in range(2))
     assert (first.cost.from_cache, second.cost.from_cache) == (False, True)

@@ -27,7 +27,7 @@ from evonas.data.dataset import DataSet, split
 from evonas.data.digits import Digits, DigitsParams
 from evonas.evaluators import cached as cache
 from evonas.evaluators import train as train_evaluator
-from evonas.evaluators.cached import Cached
+from evonas.evaluators.cached import Cached, create
 from evonas.evaluators.train import TrainEvaluator, TrainParams
 from evonas.protocols import Setting, TrainingSetting
 from evonas.records.files import write_atomic
@@ -50,8 +50,8 @@ def folder_of(tmp_path: Path, name: str) -> Path:
 def run_of(tmp_path: Path, name: str, **settings: Any) -> tuple[Cached, Kept]:
     """One run's view of the cache that a test shares: the wrapper, and what is inside."""
     inner = Kept(folder_of(tmp_path, name), **settings)
-    wrapped = Cached(inner, tmp_path / "cache")
-    wrapped.prepare(inner.folder)
+    create(tmp_path / "cache")
+    wrapped = Cached(inner, tmp_path / "cache", inner.folder)
     return wrapped, inner
 
 
@@ -124,8 +124,8 @@ def test_an_evaluator_that_leaves_no_weights_is_found_without_any(tmp_path: Path
             return replace(super().evaluate(candidate, seed), weights="")
 
     inner = Weightless(folder_of(tmp_path, "one"))
-    wrapped = Cached(inner, tmp_path / "cache")
-    wrapped.prepare(inner.folder)
+    create(tmp_path / "cache")
+    wrapped = Cached(inner, tmp_path / "cache", inner.folder)
     found = [wrapped.evaluate(CANDIDATE, 7) for _ in range(2)]
     assert [(e.cost.from_cache, e.weights) for e in found] == [(False, ""), (True, "")]
 
@@ -148,9 +148,9 @@ def test_a_real_training_is_found_with_the_same_values_and_weights(
     evaluations, weights = [], []
     for name in ("one", "other"):
         inner = evaluator_for(digits)
-        wrapped = Cached(inner, tmp_path / "cache")
-        folder = folder_of(tmp_path, name)
-        wrapped.prepare(folder)
+        wrapped = folder = folder_of(tmp_path, name)
+        create(tmp_path / "cache")
+        wrapped = Cached(inner, tmp_path / "cache", folder)
         evaluations.append(wrapped.evaluate(SMALL, 3))
         weights.append((folder / "scratch" / evaluations[-1].weights).read_bytes())
     trained, found = evaluations
@@ -267,8 +267,8 @@ def test_what_clock_or_memory_had_a_say_in_is_not_kept(tmp_path: Path) -> None:
             return replace(super().evaluate(candidate, seed), deterministic=False)
 
     inner = Halved(folder_of(tmp_path, "one"))
-    wrapped = Cached(inner, tmp_path / "cache")
-    wrapped.prepare(inner.folder)
+    create(tmp_path / "cache")
+    wrapped = Cached(inner, tmp_path / "cache", inner.folder)
     wrapped.evaluate(CANDIDATE, 7)
     timed, clock = run_of(tmp_path, "two")
     for _ in range(2):
@@ -381,7 +381,7 @@ def test_what_is_no_cache_is_the_users_mistake_told_in_a_line(
     spoil(path)
     before = contents(path.parent)
     with pytest.raises(UserError) as caught:
-        Cached(Kept(tmp_path), path).prepare(tmp_path)
+        create(path)
     [line] = str(caught.value).splitlines()
     assert line.startswith(f"cache: {path} {says}")
     assert "; name a new folder" in line

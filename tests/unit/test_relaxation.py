@@ -55,7 +55,7 @@ def made(
     kind, given = METHODS[method]
     params = given["params"].model_copy(update=changes)
     sizes = {"nasbench201": {"channels": 4, "cells": 1}, "darts": {"channels": 2, "cells": 3}}
-    settings = registry.load("networks", space).params(**(network or sizes.get(space, {})))
+    settings = registry.space(space).Params(**(network or sizes.get(space, {})))
     return kind(
         params,
         Setting(

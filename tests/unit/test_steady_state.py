@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from evonas.core import Candidate, Evaluation, Metric, Objective, Stop
 from evonas.evaluators.parallel import InWorkers
 from evonas.evaluators.pool import Workers
 from evonas.loop import Desk, Memory, evolve
-from evonas.protocols import Setting, SteadyState
+from evonas.protocols import Dispatcher, Setting, SteadyState
 from evonas.strategies.aging import Aging, AgingParams
 from evonas.testing.strategies import Answers, by_genes
 from genomes import Gene, Genome, SearchSpace
@@ -28,8 +29,9 @@ def aging(seed: int = 0, **params: int) -> Aging:
     return Aging(AgingParams(**params), Setting(SPACE, GOAL, seed=seed))
 
 
-def asked(strategy: Aging, evaluator: object, count: int) -> list[str]:
-    loop = evolve(strategy, Desk(evaluator, SPACE), stop=Stop(evaluations=count))  # type: ignore[arg-type]
+def asked(strategy: Aging, count: int, dispatcher: Dispatcher | None = None) -> list[str]:
+    desk = Desk(Answers(), SPACE, dispatcher=dispatcher)
+    loop = evolve(strategy, desk, stop=Stop(evaluations=count))
     return [e.candidate.genome.text for generation in loop for e in generation.evaluations]
 
 
@@ -51,33 +53,37 @@ def test_with_a_lag_of_one_it_is_the_algorithm_of_the_paper() -> None:
         history.append(child.text)
         members.popleft()
     strategy = aging(5, population=population, tournament_size=sample, lag=1)
-    assert asked(strategy, Answers(), cycles) == history
+    assert asked(strategy, cycles) == history
 
 
-class Shuffled(Answers):
+class Shuffled:
     """Answers several at once, the last first, as slow and quick trainings come in."""
 
-    def evaluate_all(
-        self, tasks: Sequence[tuple[Candidate, int]]
-    ) -> Iterator[tuple[int, Evaluation]]:
-        done = 0
-        while done < len(tasks):
-            batch = range(done, min(done + self.workers, len(tasks)))
-            done = batch.stop
-            for i in reversed(batch):
-                yield i, self.evaluate(*tasks[i])
-
     def __init__(self, workers: int) -> None:
-        super().__init__()
         self.workers = workers
+        self.waiting: deque[tuple[Future[Evaluation], Candidate]] = deque()
+        self.batch: list[tuple[Future[Evaluation], Candidate]] = []
+
+    def submit(self, candidate: Candidate, seed: int) -> Future[Evaluation]:
+        future: Future[Evaluation] = Future()
+        self.waiting.append((future, candidate))
+        return future
+
+    def next_done(self) -> Future[Evaluation]:
+        while self.waiting and not self.batch:
+            count = min(self.workers, len(self.waiting))
+            self.batch = [self.waiting.popleft() for _ in range(count)]
+        future, candidate = self.batch.pop()
+        future.set_result(by_genes(candidate))
+        return future
 
 
 @pytest.mark.parametrize("lag", [1, 3, 8])
 def test_the_lag_defines_the_search_and_not_how_many_work_at_it(lag: int) -> None:
-    alone = asked(aging(population=8, lag=lag), Answers(), 80)
+    alone = asked(aging(population=8, lag=lag), 80)
     for workers in (1, 2, 5, 20):
-        assert asked(aging(population=8, lag=lag), Shuffled(workers), 80) == alone
-    assert asked(aging(population=8, lag=lag % 8 + 1), Answers(), 80) != alone
+        assert asked(aging(population=8, lag=lag), 80, Shuffled(workers)) == alone
+    assert asked(aging(population=8, lag=lag % 8 + 1), 80) != alone
 
 
 def test_so_do_real_processes(tmp_path: Path) -> None:
@@ -85,10 +91,11 @@ def test_so_do_real_processes(tmp_path: Path) -> None:
     for count in (1, 2):
         workers = Workers(tmp_path / f"{count}", count)
         try:
-            evaluator = InWorkers(Counting(seconds=0.01), workers)
+            evaluator = Counting(seconds=0.01)
+            desk = Desk(evaluator, SPACE, dispatcher=InWorkers(evaluator, workers))
             loop = evolve(
                 Aging(AgingParams(population=4, lag=3), Setting(SPACE, [Objective(name="value")])),
-                Desk(evaluator, SPACE),
+                desk,
                 stop=Stop(evaluations=20),
             )
             found.append([e.candidate.genome.text for g in loop for e in g.evaluations])
@@ -121,7 +128,7 @@ def test_a_candidate_knows_the_answers_up_to_the_lag_and_no_later() -> None:
 
     seen: list[str] = []
     lag = 4
-    honest = asked(aging(2, population=6, lag=lag), Answers(), 40)
+    honest = asked(aging(2, population=6, lag=lag), 40)
     other = asked(aging(2, population=6, lag=lag), Answers(turned), 40)
     same = next(i for i, (a, b) in enumerate(zip(honest, other, strict=True)) if a != b)
     assert same >= 12 + lag - 1
@@ -145,8 +152,8 @@ def test_generations_are_so_many_in_a_row_and_a_limit_asks_no_more() -> None:
 
 
 def test_the_limit_changes_nothing_before_it() -> None:
-    long = asked(aging(population=6, lag=4), Answers(), 60)
-    assert asked(aging(population=6, lag=4), Answers(), 30) == long[:30]
+    long = asked(aging(population=6, lag=4), 60)
+    assert asked(aging(population=6, lag=4), 30) == long[:30]
 
 
 class Simulated(Answers):

@@ -55,7 +55,7 @@ def tiny(pick: Pick, *, in_channels: int, classes: int, channels: int = 4) -> nn
 def space_of(name: str) -> SearchSpace:
     if name == "own":
         return OwnSpace(tiny, {})
-    return registry.make_space(registry.load("networks", name).params(**SETTINGS.get(name, {})))
+    return registry.make_space(registry.space(name).Params(**SETTINGS.get(name, {})))
 
 
 def genomes(space: SearchSpace, count: int) -> Iterator[Genome]:

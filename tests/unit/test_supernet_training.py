@@ -22,7 +22,8 @@ from evonas.data.dataset import DataSet, split
 from evonas.data.digits import Digits
 from evonas.evaluators.supernet import SupernetEvaluator, SupernetParams
 from evonas.evaluators.train import TrainEvaluator, TrainParams
-from evonas.loop import Desk, Memory, question_of
+from evonas.loop import Desk
+from evonas.metrics import LATENCY
 from evonas.networks.decode import decode
 from evonas.networks.ops import conv_bn_relu
 from evonas.oneshot import bilevel
@@ -33,7 +34,7 @@ from evonas.oneshot.sampling import Fair
 from evonas.oneshot.supernet import Supernet
 from evonas.oneshot.training import SharedTraining, SupernetTraining, recalibrate
 from evonas.own import OwnSpace
-from evonas.protocols import Pick
+from evonas.protocols import Pick, Setting, TrainingSetting
 from evonas.training.batches import resident
 from evonas.training.loop import Hardware
 from evonas.training.recipe import Recipe
@@ -55,7 +56,7 @@ def data() -> DataSet:
 
 
 def arguments(data: DataSet, space: str) -> dict[str, Any]:
-    settings = registry.load("networks", space).params(**SIZES[space])
+    settings = registry.space(space).Params(**SIZES[space])
     return {
         "space": registry.make_space(settings),
         "network": settings.model_dump(exclude={"name"}),
@@ -63,6 +64,10 @@ def arguments(data: DataSet, space: str) -> dict[str, Any]:
         "hardware": Hardware(),
         "seed": 3,
     }
+
+
+def setting(*, space: Any, network: Any, data: DataSet, hardware: Hardware, seed: int) -> Setting:
+    return Setting(space, seed=seed, training=TrainingSetting(network, data, hardware))
 
 
 def training(
@@ -75,7 +80,7 @@ def training(
 
 def evaluator(data: DataSet, space: str = "nasbench201", **changes: Any) -> SupernetEvaluator:
     given = {"epochs": 2, "recipe": RECIPE, "pool": 1, "recalibrate": 2, **changes}
-    return SupernetEvaluator(SupernetParams(**given), **arguments(data, space))
+    return SupernetEvaluator(SupernetParams(**given), setting(**arguments(data, space)))
 
 
 def state_of(trained: SupernetTraining) -> dict[str, torch.Tensor]:
@@ -169,7 +174,7 @@ def test_a_score_leaves_the_supernet_as_it_is_and_is_always_the_same(
 
 def test_recalibrated_statistics_are_those_of_the_training_images(data: DataSet) -> None:
     images = resident(data, torch.device("cpu"))
-    space = registry.make_space(registry.load("networks", "nasbench201").params())
+    space = registry.make_space(registry.space("nasbench201").Params())
     network = decode(space, space.parse("1-1-1-1-1-1"), in_channels=1, channels=4, cells=1)
     stem: Any = network.stem  # a convolution, then a batch norm
     n = len(images.train)
@@ -241,7 +246,7 @@ def test_a_lack_of_memory_ends_the_run(
 
 def test_prepared_once_it_is_not_trained_again(data: DataSet, tmp_path: Path) -> None:
     first = evaluator(data)
-    assert list(first.prepare_epochs(tmp_path)) == [(1, 2), (2, 2)]
+    assert list(first.prepare(tmp_path)) == [(1, 2), (2, 2)]
     folder = tmp_path / "supernet"
     assert {file.name for file in folder.iterdir()} == {
         "weights.safetensors",
@@ -250,7 +255,7 @@ def test_prepared_once_it_is_not_trained_again(data: DataSet, tmp_path: Path) ->
     }
     written = (folder / "weights.safetensors").stat().st_mtime_ns
     again = evaluator(data)
-    assert list(again.prepare_epochs(tmp_path)) == []
+    assert list(again.prepare(tmp_path)) == []
     assert (folder / "weights.safetensors").stat().st_mtime_ns == written
     candidate = Candidate(again.space.parse("3-0-3-1-0-1"))
     assert first.evaluate(candidate, 1).values == again.evaluate(candidate, 2).values
@@ -260,12 +265,12 @@ def test_a_supernet_that_was_cut_short_ends_as_the_whole(data: DataSet, tmp_path
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     for folder in (whole, cut):
         folder.mkdir()
-    evaluator(data, epochs=4).prepare(whole)
+    list(evaluator(data, epochs=4).prepare(whole))
     for _ in range(3):
-        steps = evaluator(data, epochs=4).prepare_epochs(cut)
+        steps = evaluator(data, epochs=4).prepare(cut)
         next(steps, None)
         steps.close()
-    evaluator(data, epochs=4).prepare(cut)
+    list(evaluator(data, epochs=4).prepare(cut))
     for name in ("weights.safetensors", "curve.csv", "pool.csv"):
         assert (cut / "supernet" / name).read_bytes() == (whole / "supernet" / name).read_bytes()
 
@@ -274,13 +279,13 @@ def test_a_damaged_checkpoint_is_begun_anew(data: DataSet, tmp_path: Path) -> No
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     for folder in (whole, cut):
         folder.mkdir()
-    evaluator(data).prepare(whole)
-    steps = evaluator(data).prepare_epochs(cut)
+    list(evaluator(data).prepare(whole))
+    steps = evaluator(data).prepare(cut)
     next(steps)
     steps.close()
     kept = cut / "supernet" / "checkpoint.pt"
     kept.write_bytes(kept.read_bytes()[:100])
-    evaluator(data).prepare(cut)
+    list(evaluator(data).prepare(cut))
     name = "supernet/weights.safetensors"
     assert (cut / name).read_bytes() == (whole / name).read_bytes()
 
@@ -290,15 +295,14 @@ def test_a_candidate_is_scored_and_a_finalist_trained(
     data: DataSet, tmp_path: Path, space: str
 ) -> None:
     ours = evaluator(data, space, alone=Recipe(lr=0.1, batch_size=32))
-    ours.prepare(tmp_path)
+    list(ours.prepare(tmp_path))
     genome = ours.space.canonical(ours.space.sample(np.random.default_rng(2)))
     scored = ours.evaluate(Candidate(genome), 5)
     assert scored.status is Status.OK
-    assert set(scored.values) == set(ours.metrics)
+    assert set(scored.values) == {metric.name for metric in ours.metrics}
     given = arguments(data, space)
-    del given["seed"]
-    alone = TrainEvaluator(TrainParams(recipe=Recipe(lr=0.1, batch_size=32)), **given)
-    alone.prepare(tmp_path)
+    alone = TrainEvaluator(TrainParams(recipe=Recipe(lr=0.1, batch_size=32)), setting(**given))
+    list(alone.prepare(tmp_path))
     budget = Budget(steps=3)
     finalist = Candidate(genome, budget=budget)
     trained = ours.evaluate(finalist, 5)
@@ -309,7 +313,7 @@ def test_a_candidate_is_scored_and_a_finalist_trained(
 
 
 def test_latency_is_the_sum_of_the_live_ops_and_the_rest() -> None:
-    space = registry.make_space(registry.load("networks", "nasbench201").params())
+    space = registry.make_space(registry.space("nasbench201").Params())
     rows = [
         {"place": p, "gene": "0>3", "choice": "nor_conv_3x3", "milliseconds": 2.0} for p in "ab"
     ]
@@ -327,8 +331,8 @@ def test_latency_is_measured_once_a_run_and_known_without_scoring(
     clock = itertools.count(0.0, 0.001)  # each op takes a millisecond
     monkeypatch.setattr(latencies.time, "perf_counter", lambda: next(clock))
     ours = evaluator(data, latency=Latency(repeats=2))
-    assert ours.metrics[-1] == "latency_ms"
-    ours.prepare(tmp_path)
+    assert ours.metrics[-1] == LATENCY
+    list(ours.prepare(tmp_path))
     genome = ours.space.parse("3-0-0-0-1-0")  # two live ops in each of three cells
     assert ours.cheap(genome)["latency_ms"] == pytest.approx(6.0 + 0.0, abs=1e-6)
     frame = pd.read_csv(tmp_path / "supernet" / "latency.csv")
@@ -336,7 +340,7 @@ def test_latency_is_measured_once_a_run_and_known_without_scoring(
     assert frame["milliseconds"].iloc[:-1].to_numpy() == pytest.approx(1.0)
     written = (tmp_path / "supernet" / "latency.csv").read_bytes()
     again = evaluator(data, latency=Latency(repeats=2))
-    again.prepare(tmp_path)
+    list(again.prepare(tmp_path))
     assert (tmp_path / "supernet" / "latency.csv").read_bytes() == written
     assert again.cheap(genome) == ours.cheap(genome)
     scored = again.evaluate(Candidate(genome), 0)
@@ -346,14 +350,14 @@ def test_latency_is_measured_once_a_run_and_known_without_scoring(
 def test_latency_grows_with_what_is_computed(data: DataSet, tmp_path: Path) -> None:
     """By the clock, but with a wide margin: six 3x3 convolutions a cell, and six skips."""
     ours = evaluator(data, latency=Latency(batch=16, repeats=5))
-    ours.prepare(tmp_path)
+    list(ours.prepare(tmp_path))
     slow, fast = (ours.space.parse("-".join([op] * 6)) for op in "31")
     assert ours.cheap(slow)["latency_ms"] > 1.5 * ours.cheap(fast)["latency_ms"]
 
 
 def test_a_finalist_has_a_latency_too(data: DataSet, tmp_path: Path) -> None:
     ours = evaluator(data, latency=Latency(repeats=1))
-    ours.prepare(tmp_path)
+    list(ours.prepare(tmp_path))
     genome = ours.space.parse("3-0-3-1-0-1")
     trained = ours.evaluate(Candidate(genome, budget=Budget(steps=2)), 0)
     assert trained.values["latency_ms"] == ours.cheap(genome)["latency_ms"]
@@ -363,7 +367,7 @@ def test_a_finalist_has_a_latency_too(data: DataSet, tmp_path: Path) -> None:
 def test_a_lack_of_memory_at_a_resume_leaves_the_checkpoint(
     data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    steps = evaluator(data).prepare_epochs(tmp_path)
+    steps = evaluator(data).prepare(tmp_path)
     next(steps)
     steps.close()
     kept = tmp_path / "supernet" / "checkpoint.pt"
@@ -374,7 +378,7 @@ def test_a_lack_of_memory_at_a_resume_leaves_the_checkpoint(
 
     monkeypatch.setattr(SupernetTraining, "load_state_dict", full)
     with pytest.raises(SearchFailed, match="cannot be read now"):
-        evaluator(data).prepare(tmp_path)
+        list(evaluator(data).prepare(tmp_path))
     assert kept.read_bytes() == before
 
 
@@ -458,12 +462,9 @@ def test_what_latency_turns_down_is_told_to_depend_on_the_clock(
     data: DataSet, tmp_path: Path
 ) -> None:
     ours = evaluator(data, latency=Latency(repeats=1))
-    ours.prepare(tmp_path)
-    answers = Memory()
-    desk = Desk(ours, ours.space, [Constraint(name="latency_ms", max=0.0)], answers)
+    list(ours.prepare(tmp_path))
+    desk = Desk(ours, ours.space, constraints=[Constraint(name="latency_ms", max=0.0)])
     candidate = Candidate(ours.space.parse("3-0-3-1-0-1"))
-    question = question_of(candidate, ours.space, 0)
-    desk.put(question, candidate)
-    found = desk.wait(question, candidate)
+    [found] = desk.answer_all([desk.question(candidate)])
     assert found.status is Status.INFEASIBLE
     assert not found.deterministic

@@ -60,7 +60,7 @@ def evaluator_for(digits: DataSet, run_dir: Path, **recipe: Any) -> TrainEvaluat
         TrainParams(recipe=Recipe(**recipe)),
         Setting(SPACE, training=TrainingSetting({"channels": 4, "cells": 1}, digits, Hardware())),
     )
-    evaluator.prepare(run_dir)
+    list(evaluator.prepare(run_dir))
     return evaluator
 
 
