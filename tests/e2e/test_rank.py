@@ -35,8 +35,6 @@ parallel: {workers: 1, timeout: 120}
 """
 TABLES = ("networks.csv", "summary.csv")
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -104,7 +104,6 @@ def test_what_is_kept_can_be_read_with_sqlite_alone(tmp_path: Path) -> None:
     assert created.startswith("20")
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_a_real_training_is_found_with_the_same_values_and_weights(
     digits: DataSet, tmp_path: Path
 ) -> None:
