@@ -271,7 +271,7 @@ def constraints_push_back(make: Make) -> None:
     free, bounded, less, more = (
         [
             _pulled(make, seed, objectives=goal, constraints=[Constraint(name="c", **bound)])
-            for seed in SEEDS
+            for seed in SEEDS[:2]
         ]
         for bound in ({"max": 99.0}, {"max": 12.0}, {"max": -1.0}, {"min": 99.0})
     )
