@@ -321,7 +321,7 @@ def a_space_that_is_used_up_does_not_stop_it(make: Make) -> None:
     """It lets networks through that it has asked for, or ends; it does not hang."""
     for space in (TINY, LONE):
         for objectives in (ONE, THREE):
-            _run(make(space=space, objectives=objectives), space, objectives, generations=30)
+            _run(make(space=space, objectives=objectives), space, objectives, generations=12)
 
 
 @_contract
