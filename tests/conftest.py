@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
+
+# One thread, here and in the processes that tests start: small networks gain nothing by more, and
+# threads that wait for a busy core can make them twenty times slower. Read when torch loads.
+os.environ.update(
+    OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", GOMP_SPINCOUNT="10000"
+)
+
 import torch
 
 from evonas import cli
@@ -17,11 +25,8 @@ def without_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(cli, "_draw", lambda run_dir, only=(): None)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """One torch thread: small networks gain nothing by more, and threads that wait for a busy
-    core can make them twenty times slower."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """Takes back what a test, or a full training within it, has set."""
     yield
-    torch.set_num_threads(before)
+    torch.set_num_threads(1)

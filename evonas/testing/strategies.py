@@ -262,7 +262,7 @@ def constraints_push_back(make: Make) -> None:
     free, bounded, less, more = (
         [
             _pulled(make, seed, objectives=goal, constraints=[Constraint(name="c", **bound)])
-            for seed in SEEDS
+            for seed in SEEDS[:2]
         ]
         for bound in ({"max": 99.0}, {"max": 12.0}, {"max": -1.0}, {"min": 99.0})
     )
@@ -312,7 +312,7 @@ def a_space_that_is_used_up_does_not_stop_it(make: Make) -> None:
     """It lets networks through that it has asked for, or ends; it does not hang."""
     for space in (TINY, LONE):
         for objectives in (ONE, THREE):
-            _run(make(space=space, objectives=objectives), space, objectives, generations=30)
+            _run(make(space=space, objectives=objectives), space, objectives, generations=12)
 
 
 @_contract

@@ -31,12 +31,14 @@ contract = pytest.mark.parametrize("contract", CONTRACTS, ids=lambda each: each.
 OF_GENOMES = [
     name for name in registry.names("strategies") if Need.DATA not in registry.strategy(name).needs
 ]
+# A strategy that trains a model of its own has a small one.
+SMALL: dict[str, dict[str, Any]] = {"controller": {"units": 8}}
 VARIANTS: dict[str, Make] = {
     "controller, within a tanh": maker(
-        Controller, ControllerParams(population=4, tanh_constant=2.5, temperature=2.0)
+        Controller, ControllerParams(population=4, units=8, tanh_constant=2.5, temperature=2.0)
     ),
     "controller that repeats itself": maker(
-        Controller, ControllerParams(population=6, unseen=False, baseline_decay=0.0)
+        Controller, ControllerParams(population=6, units=8, unseen=False, baseline_decay=0.0)
     ),
     "genetic, rank, two_point": maker(
         Genetic, GeneticParams(population=5, selection="rank", crossover="two_point")
@@ -83,12 +85,14 @@ VARIANTS: dict[str, Make] = {
 @pytest.mark.parametrize("name", OF_GENOMES)
 def test_every_strategy_keeps_every_contract(name: str, contract: Contract) -> None:
     strategy = registry.load("strategies", name)
-    contract(maker(strategy, strategy.Params()))
+    contract(maker(strategy, strategy.Params(**SMALL.get(name, {}))))
 
 
 @contract
 @pytest.mark.parametrize("name", OF_GENOMES)
-def test_so_does_each_with_the_smallest_batch_that_it_takes(name: str, contract: Contract) -> None:
+def test_every_strategy_of_the_smallest_batch_keeps_every_contract(
+    name: str, contract: Contract
+) -> None:
     """Of one candidate, or as few as it allows: the least of what its settings call a batch."""
     strategy = registry.load("strategies", name)
     least = {}
@@ -96,7 +100,8 @@ def test_so_does_each_with_the_smallest_batch_that_it_takes(name: str, contract:
         bounds = strategy.Params.model_fields[key].metadata
         least[key] = next(bound.ge for bound in bounds if hasattr(bound, "ge"))
     assert least, "no setting of that name: say here what its batch is called"
-    params = strategy.Params(**least, **{"elites": 1} if name == "genetic" else {})
+    few = {"elites": 1} if name == "genetic" else {}
+    params = strategy.Params(**least, **few, **SMALL.get(name, {}))
     contract(maker(strategy, params))
 
 
@@ -110,7 +115,7 @@ def weighted(
     """A controller whose reward is the product of whatever objectives a contract has."""
     powers = {goal.name: 1.0 if goal.goal == "max" else -0.5 for goal in objectives}
     return Controller(
-        ControllerParams(population=5, reward=powers),
+        ControllerParams(population=5, units=8, reward=powers),
         Setting(space, objectives, constraints=constraints, seed=seed),
     )
 
@@ -121,13 +126,15 @@ def weighted(
     [each for each in CONTRACTS if each is not contracts.less_of_a_loss_is_more_of_its_negative],
     ids=lambda each: each.__name__,
 )
-def test_so_does_a_controller_that_goes_by_a_product(contract: Contract) -> None:
+def test_a_controller_that_goes_by_a_product_keeps_every_contract(contract: Contract) -> None:
     contract(weighted)
 
 
 @contract
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_so_does_each_with_other_settings(variant: str, contract: Contract) -> None:
+def test_every_strategy_of_other_settings_keeps_every_contract(
+    variant: str, contract: Contract
+) -> None:
     contract(VARIANTS[variant])
 
 

@@ -64,11 +64,18 @@ def held(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in TABLES if (folder / name).exists()}
 
 
-@pytest.mark.parametrize("name", ON_TABLES)
+# One of each kind, for what no strategy has a say in: whole generations, one at a time, any size.
+KINDS = ("genetic", "aging", "local_search")
+BY_EVALUATIONS = ("evaluations=13", "evaluations=31")
+BY_SECONDS = ("simulated_seconds=250", "simulated_seconds=477.5")
+
+
 @pytest.mark.parametrize(
-    "cuts",
-    [("evaluations=13", "evaluations=31"), ("simulated_seconds=250", "simulated_seconds=477.5")],
-    ids=["evaluations", "simulated-seconds"],
+    ("name", "cuts"),
+    [
+        *(pytest.param(name, BY_EVALUATIONS, id=f"{name}, evaluations") for name in ON_TABLES),
+        *(pytest.param(name, BY_SECONDS, id=f"{name}, simulated seconds") for name in KINDS),
+    ],
 )
 def test_a_run_resumed_twice_is_the_one_that_was_not(
     name: str, cuts: tuple[str, str], table: Path, tmp_path: Path
@@ -88,7 +95,7 @@ def test_a_run_resumed_twice_is_the_one_that_was_not(
     assert held(cut) == held(whole)
 
 
-@pytest.mark.parametrize("name", ON_TABLES)
+@pytest.mark.parametrize("name", [*KINDS, "pso", "controller"])  # the last two have a trace
 def test_what_a_kill_has_left_behind_a_checkpoint_is_written_again(
     name: str, table: Path, tmp_path: Path
 ) -> None:

@@ -88,7 +88,6 @@ def searched(folder: Path, space: str, **changes: Any) -> tuple[Path, Path]:
     return path, out
 
 
-@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("space", SPACES)
 def test_an_exported_network_gives_the_same_logits_with_torch_alone(
     folder: Path, space: str

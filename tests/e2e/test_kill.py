@@ -11,9 +11,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
+from evonas.data.digits import Digits, DigitsParams
 from tests.killed import PLACES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,7 +24,7 @@ EXPERIMENT = """
 name: killed
 seed: 3
 space: {name: nasbench201, channels: 4, cells: 1}
-data: {name: digits}
+data: {name: npz, path: digits.npz}
 strategy: {name: genetic, population: 6, elites: 2}
 evaluator: {name: train, recipe: {lr: 0.1, batch_size: 64}}
 budget: {epochs: 1}
@@ -41,6 +43,9 @@ class Search:
         self.workers = workers
         self.notes = folder / "submissions"
         (folder / "killed.yaml").write_text(experiment)
+        # In a file, since to import scikit-learn would be half of what a process costs.
+        images, _ = Digits(DigitsParams()).load()
+        np.savez(folder / "digits.npz", images=images.images[:400, 0], labels=images.labels[:400])
 
     def start(self, moment: str = "none") -> subprocess.Popen[bytes]:
         if (self.run_dir / "config.yaml").exists():
@@ -107,28 +112,28 @@ def kill_at_random(search: Search, rng: random.Random) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("workers", "places"),
+    ("workers", "places", "at_random"),
     [
-        pytest.param(1, PLACES[::2], id="one worker"),
-        pytest.param(2, PLACES[1::2], id="two workers"),
-        pytest.param(1, PLACES, id="one worker, every place", marks=pytest.mark.slow),
-        pytest.param(2, PLACES, id="two workers, every place", marks=pytest.mark.slow),
+        pytest.param(1, PLACES[::2], 2, id="one worker"),
+        pytest.param(2, PLACES[1::2], 2, id="two workers"),
+        pytest.param(1, PLACES, 5, id="one worker, every place", marks=pytest.mark.slow),
+        pytest.param(2, PLACES, 5, id="two workers, every place", marks=pytest.mark.slow),
     ],
 )
-def test_a_killed_search_ends_with_the_tables_of_an_undisturbed_one(
-    undisturbed: Search, tmp_path: Path, workers: int, places: tuple[str, ...]
+def test_a_killed_search_ends_with_the_tables_of_one_of_two_workers_that_was_not(
+    undisturbed: Search, tmp_path: Path, workers: int, places: tuple[str, ...], at_random: int
 ) -> None:
-    """Five kills at random, and between them one at each place between two writes."""
+    """Some kills at random, and between them one at each place between two writes."""
     rng = random.Random(workers)
     search = Search(tmp_path, workers)
     random_kills = 0
     for i, place in enumerate(places):
-        if i < 4:
+        if i < at_random - 1:
             random_kills += kill_at_random(search, rng)
         driver = search.start(f"{place}:1")
         assert driver.wait(timeout=120) == -9, (search.folder / "stderr").read_text()
     random_kills += kill_at_random(search, rng)
-    assert random_kills == 5
+    assert random_kills == at_random
     assert search.start().wait(timeout=300) == 0, (search.folder / "stderr").read_text()
 
     assert search.hashes() == undisturbed.hashes()
@@ -140,11 +145,8 @@ def test_a_killed_search_ends_with_the_tables_of_an_undisturbed_one(
     assert lost <= in_flight * workers, "more was trained again than was in flight"
 
 
-def test_one_worker_and_two_give_the_same_tables(undisturbed: Search, tmp_path: Path) -> None:
-    search = Search(tmp_path, workers=1)
-    assert search.start().wait(timeout=300) == 0, (search.folder / "stderr").read_text()
-    assert search.hashes() == undisturbed.hashes()
-    assert search.submissions() == len(search.questions())
+def test_an_undisturbed_search_hands_out_each_training_once(undisturbed: Search) -> None:
+    assert undisturbed.submissions() == len(undisturbed.questions())
 
 
 def test_a_finished_search_resumed_changes_nothing(undisturbed: Search) -> None:

@@ -220,7 +220,6 @@ def test_genes_are_found_by_calling_the_function_and_settings_by_its_defaults() 
     assert found.front["skips"].tolist() == [4]
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_a_clone_of_nas_bench_201_gives_the_same_logits() -> None:
     module: dict[str, Any] = {}
     exec(CLONE, module)

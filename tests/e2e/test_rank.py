@@ -33,8 +33,6 @@ parallel: {workers: 1, timeout: 120}
 """
 TABLES = ("networks.csv", "summary.csv")
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(scope="module", autouse=True)
 def few_resamples() -> Iterator[None]:

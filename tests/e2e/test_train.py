@@ -42,8 +42,6 @@ training: {epochs: 4, seed: 5}
 """
 ONE_THREAD = ("--set", "parallel.threads=1")
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture
 def experiment(tmp_path: Path) -> Path:

@@ -141,7 +141,6 @@ def test_two_identities_that_share_a_key_are_told_apart(
     assert [e.message for e in found] == [""] * 4
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_a_real_training_is_found_with_the_same_values_and_weights(
     digits: DataSet, tmp_path: Path
 ) -> None:

@@ -20,8 +20,6 @@ from genomes import Genome, NASBench201
 from genomes.nasbench201 import CONV_1X1, CONV_3X3, NONE, POOL, SKIP
 from tests.tables import genes_of, nasbench201, needs_table
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 SPACE = NASBench201()
 CIFAR = (3, 32, 32)
 COUNTS = [(n3, n1) for n3 in range(7) for n1 in range(7 - n3)]

@@ -15,8 +15,6 @@ from evonas.networks.decode import decode
 from evonas.networks.nasbench201 import Cell
 from genomes import Genome, NASBench201
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 SPACE = NASBench201()
 IMAGES = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 CONVOLUTIONS = ("nor_conv_1x1", "nor_conv_3x3")

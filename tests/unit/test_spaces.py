@@ -91,7 +91,6 @@ def test_a_dead_gene_does_not_change_the_key_and_a_live_op_does(
 @pytest.mark.parametrize("shape", SHAPES)
 @settings(deadline=None, derandomize=True, max_examples=8)
 @given(data=st.data())
-@pytest.mark.usefixtures("one_thread")
 def test_every_genome_trains_on_images_of_every_shape(
     name: str, shape: tuple[int, int, int], data: st.DataObject
 ) -> None:
@@ -102,7 +101,6 @@ def test_every_genome_trains_on_images_of_every_shape(
 
 @spaces
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.usefixtures("one_thread")
 def test_the_first_and_the_largest_genome_train_on_images_of_every_shape(
     name: str, shape: tuple[int, int, int]
 ) -> None:

@@ -86,7 +86,9 @@ def test_the_lag_defines_the_search_and_not_how_many_work_at_it(lag: int) -> Non
     assert asked(aging(population=8, lag=lag % 8 + 1), 80) != alone
 
 
-def test_so_do_real_processes(tmp_path: Path) -> None:
+def test_a_search_with_a_lag_asks_for_the_same_of_one_worker_process_and_two(
+    tmp_path: Path,
+) -> None:
     found = []
     for count in (1, 2):
         workers = Workers(tmp_path / f"{count}", count)

@@ -113,6 +113,30 @@ def test_a_resume_at_an_epoch_is_exact(data: DataSet, sampling: str) -> None:
     ("sampling", "space"),
     [*((way, "nasbench201") for way in WAYS), ("uniform", "channels"), ("fair", "chain")],
 )
+def test_some_steps_lower_the_loss_of_a_path(sampling: str, space: str) -> None:
+    """On other images; without a step it would be what it was, to the last bit."""
+    params = Digits.Params(subset=300)
+    data = split(Digits(params), params)[0]
+    changes = {"epochs": 2 if sampling == "fair" else 6, "pool": 0, "recalibrate": 8}
+    recipe = RECIPE.model_copy(update={"lr": 0.1})
+    trained = training(data, sampling, space, recipe=recipe, **changes)
+    cells = space == "nasbench201"
+    genes = trained.space.sample(np.random.default_rng(0))
+    genome = trained.space.parse("3-3-3-1-3-3") if cells else genes
+    before = trained.score(genome)["loss"]
+    while not trained.done:
+        trained.epoch()
+    assert trained.score(genome)["loss"] < 0.97 * before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sampling", "space"),
+    [
+        *(("uniform", "channels"), ("fair", "chain")),
+        *(("dropout", "nasbench201"), ("learned", "nasbench201")),
+    ],
+)
 def test_a_supernet_learns(sampling: str, space: str) -> None:
     params = Digits.Params(subset=900)
     data = split(Digits(params), params)[0]

@@ -35,7 +35,6 @@ SPACE = NASBench201()
 GOOD = SPACE.parse("3-3-3-1-3-2")
 SMALL = SPACE.parse("2-1-0-1-0-1")
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 Weights = dict[str, Tensor]
 
