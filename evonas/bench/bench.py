@@ -1,4 +1,4 @@
-"""A benchmark from its file to its folder: runs, a table of what they came to, a figure."""
+"""A benchmark from its file to its folder: runs, a table of their results, a figure."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Benching:
 
 
 def markdown(bench: Bench, found: pd.DataFrame) -> str:
-    """The summary for people: a table, and what its columns are."""
+    """The summary as Markdown: a table, and notes on its columns."""
     several = len(bench.objectives) > 1
     first = "hypervolume" if several else bench.objectives[0].name
     points = [*bench.protocol.at, None]
@@ -134,7 +134,7 @@ def markdown(bench: Bench, found: pd.DataFrame) -> str:
         "- p: two-sided Mann-Whitney test of the values to its left against random search's.",
     ]
     if several:
-        notes.append("- Hypervolume as a share of that of the table's exact front.")
+        notes.append("- Hypervolume is given as a share of that of the table's exact front.")
     else:
         notes.append(
             "- A run ends when it has found the optimum of the table. A median's interval holds it "

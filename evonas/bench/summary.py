@@ -1,4 +1,4 @@
-"""What a benchmark's runs came to: a row a strategy, and curves over queries."""
+"""The results of a benchmark: a row for each strategy, and curves over queries."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from evonas.bench.spec import RANDOM, Bench
 from evonas.config import component_name
 
 LEVEL = 0.95  # of the interval of a median
-POINTS = 200  # of a curve
+POINTS = 200  # in a curve
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Over the runs of a strategy: the mean, and its interval of 95 % (normal approximation).
+    """The mean over the runs of a strategy, and its interval of 95 % (normal approximation).
 
     Attributes:
         x: (k,), queries, or simulated seconds.
@@ -36,7 +36,7 @@ class Curve:
 
 
 class Traces:
-    """The best so far of each run of a strategy, as it changed."""
+    """The changes of the best so far, for each run of a strategy."""
 
     def __init__(self, texts: pd.Series[str], column: int) -> None:
         steps = [
@@ -46,7 +46,7 @@ class Traces:
         self.values = [np.array([step[2] for step in run]) for run in steps]
 
     def at(self, x: float) -> Array:
-        """(n,) values after x queries or seconds; NaN where there was none."""
+        """The values after x queries or seconds, (n,); NaN for runs that have none yet."""
         found = []
         for places, values in zip(self.x, self.values, strict=True):
             i = int(np.searchsorted(places, x, side="right")) - 1
@@ -55,7 +55,7 @@ class Traces:
 
     def curve(self, x: Array) -> Curve:
         values = np.stack([self.at(place) for place in x])
-        values[np.isnan(values).any(axis=1)] = np.nan  # until every run has one
+        values[np.isnan(values).any(axis=1)] = np.nan  # until every run has a value
         mean, n = values.mean(axis=1), values.shape[1]
         half = 1.96 * values.std(axis=1, ddof=1) / n**0.5 if n > 1 else np.zeros(len(x))
         return Curve(x, mean, mean - half, mean + half)
@@ -100,7 +100,7 @@ def summary(bench: Bench, table: Table, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def curves(bench: Bench, runs: pd.DataFrame) -> Mapping[str, Curve]:
-    """By queries, or by simulated seconds where the protocol counts them."""
+    """A curve for each strategy, by queries, or by simulated seconds if the protocol has them."""
     seconds = bench.protocol.simulated_seconds
     most = seconds if seconds is not None else float(bench.protocol.queries or 1)
     least = most / 100 if seconds is not None else 1.0
@@ -122,7 +122,7 @@ def _random(bench: Bench) -> str:
 
 
 def _spread(name: str, values: Array) -> dict[str, float]:
-    """Mean, standard deviation of the sample, and standard error of the mean."""
+    """The mean, the standard deviation of the sample, and the standard error of the mean."""
     std = float(values.std(ddof=1)) if len(values) > 1 else math.nan
     return {name: float(values.mean()), f"{name}_std": std, f"{name}_se": std / len(values) ** 0.5}
 

@@ -187,10 +187,10 @@ def test_the_same_seed_twice_in_an_arm_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"objectives__0__goal": "max"}, "allowed: runs with the same objectives"),
-        ({"objectives__1__name": "flops"}, "allowed: runs with the same objectives"),
+        ({"objectives__0__goal": "max"}, "give runs with the same objectives"),
+        ({"objectives__1__name": "flops"}, "give runs with the same objectives"),
         ({"space__channels": 16}, "name nasbench201) and"),
-        ({"space__name": "other"}, "allowed: runs with the same space"),
+        ({"space__name": "other"}, "give runs with the same space"),
     ],
 )
 def test_runs_of_other_goals_or_spaces_are_refused(
@@ -204,7 +204,7 @@ def test_runs_of_other_goals_or_spaces_are_refused(
 def test_runs_on_other_data_are_refused_wherever_the_data_lie(tmp_path: Path) -> None:
     paths = [folder(tmp_path / "a"), folder(tmp_path / "b", seed=1)]
     (paths[1] / "environment.json").write_text('{"data": "d2"}')
-    assert "allowed: runs with the same data" in refusal(paths, tmp_path / "out")
+    assert "give runs with the same data" in refusal(paths, tmp_path / "out")
 
 
 def test_what_is_no_finished_generation_of_a_run_is_refused(tmp_path: Path) -> None:
