@@ -50,7 +50,7 @@ def numpy_random(rng: np.random.Generator) -> Iterator[None]:
 
 @contextmanager
 def stdlib_random(rng: np.random.Generator) -> Iterator[None]:
-    """Lends our randomness to the global `random`, from which DEAP draws; restores it afterwards."""
+    """Lends our randomness to the global `random`, which DEAP draws from, and then restores it."""
     before = random.getstate()
     random.seed(int(rng.integers(2**63)))
     try:
