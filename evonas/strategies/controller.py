@@ -33,7 +33,7 @@ class ControllerParams(Params):
     population: Annotated[int, Field(ge=1, le=100_000)] = 5
     """How many genomes the controller writes in each generation, and then learns from."""
     units: Annotated[int, Field(ge=1, le=10_000)] = 64
-    """The number of units of its LSTM, and of numbers that represent a choice which it reads."""
+    """The number of units of its LSTM, and the size of the vectors that stand for choices."""
     lr: Annotated[float, Field(gt=0, le=10)] = 0.02
     """The learning rate of Adam."""
     entropy: Annotated[float, Field(ge=0, le=100)] = 0.05

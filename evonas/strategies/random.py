@@ -17,7 +17,7 @@ class RandomParams(Params):
 
 
 class Random(Generational):
-    """Draws genomes uniformly, each network once (Li and Talwalkar, 2019, say why to compare)."""
+    """Draws genomes uniformly, each network once (Li and Talwalkar, 2019, say why to do this)."""
 
     Params = RandomParams
 

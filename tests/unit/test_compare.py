@@ -178,7 +178,7 @@ def test_arms_are_named_by_the_experiment_else_by_what_differs(tmp_path: Path) -
 
 def test_the_same_seed_twice_in_an_arm_is_refused(tmp_path: Path) -> None:
     paths = [folder(tmp_path / "a"), folder(tmp_path / "b", name="other")]
-    assert "same seed, 0; allowed: one of them" in refusal(paths, tmp_path / "out")
+    assert "same seed, 0); give only one of them" in refusal(paths, tmp_path / "out")
 
 
 # What cannot be compared
@@ -229,7 +229,7 @@ def test_a_folder_that_compare_has_not_made_is_left_alone(tmp_path: Path) -> Non
     out = tmp_path / "out"
     compare(paths, out)
     (out / "mine.txt").write_text("precious")
-    assert "--out with a new or empty one" in refusal(paths, out)
+    assert "name a new or empty folder with --out" in refusal(paths, out)
     (out / "mine.txt").unlink()
     (out / "compare.md").write_text("my own notes")
     assert "not a folder that compare has made" in refusal(paths, out)
@@ -503,7 +503,7 @@ def test_the_table_has_a_row_an_arm(tmp_path: Path) -> None:
     assert equal["tiny"]["val_error, 1 evaluations"] == f"0.4000 ± {spread:.4f}"
     assert equal["tiny"]["val_error, 3 epochs"] == f"0.4000 ± {spread:.4f}"
     assert "n=1 in big: one seed proves nothing" in text
-    assert "Evaluations differ between seeds (tiny 2 to 6)" in text
+    assert "number of evaluations differs between seeds (tiny 2 to 6)" in text
 
 
 def test_notes_say_what_makes_a_comparison_unfair(tmp_path: Path) -> None:
