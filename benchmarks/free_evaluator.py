@@ -16,8 +16,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from evonas.core import Candidate, Evaluation, Objective
-from evonas.loop import evolve
+from evonas.core import Candidate, Evaluation, Metric, Objective, Stop
+from evonas.loop import Desk, evolve
+from evonas.protocols import Setting
 from evonas.records.run import RunFolder
 from evonas.strategies.genetic import Genetic, GeneticParams
 from genomes import Genome, NASBench201
@@ -26,13 +27,11 @@ from genomes import Genome, NASBench201
 class Free:
     """Gives two objectives that are computed from the genes and the seed."""
 
-    metrics = ("val_error", "params")
+    metrics = (Metric("val_error"), Metric("params"))
+    fingerprint = ""
 
     def cheap(self, genome: Genome) -> Mapping[str, float]:
         return {"params": 1 + sum(gene == 3 for gene in genome.genes)}
-
-    def prepare(self, run_dir: Path) -> None:
-        pass
 
     def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
         values = {"val_error": (seed % 9973) / 9973, **self.cheap(candidate.genome)}
@@ -52,10 +51,10 @@ def measure(evaluations: int, population: int, folder: Path) -> float:
         objectives=objectives,
         references=(1.0, 7.0),
     )
-    strategy = Genetic(GeneticParams(population=population), space=space, objectives=objectives)
+    strategy = Genetic(GeneticParams(population=population), Setting(space, objectives))
     started = time.perf_counter()
     for generation in evolve(
-        strategy, evaluator, space=space, seed=0, evaluations=evaluations, answers=run.journal
+        strategy, Desk(evaluator, space, answers=run.journal), stop=Stop(evaluations=evaluations)
     ):
         run.record(generation, strategy.state_dict())
     seconds = time.perf_counter() - started

@@ -27,6 +27,7 @@ from pymoo.operators.repair.rounding import RoundingRepair
 from pymoo.operators.sampling.rnd import IntegerRandomSampling
 
 from evonas.core import Candidate, Evaluation, Objective
+from evonas.protocols import Setting
 from evonas.strategies.nsga2 import NSGA2, NSGA2Params
 from genomes import Gene, SearchSpace
 
@@ -48,8 +49,7 @@ class Ours:
     def __init__(self, population: int) -> None:
         self.strategy = NSGA2(
             NSGA2Params(population=population, mutation_rate=1 / GENES),
-            space=SPACE,
-            objectives=[Objective(name="a"), Objective(name="b")],
+            Setting(SPACE, [Objective(name="a"), Objective(name="b")]),
         )
 
     def generation(self) -> float:

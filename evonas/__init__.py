@@ -2,8 +2,18 @@
 
 from typing import TYPE_CHECKING, Any
 
-from evonas.core import Budget, Candidate, Constraint, Evaluation, Objective, Status
-from evonas.loop import evolve
+from evonas.core import (
+    Budget,
+    Candidate,
+    Constraint,
+    Evaluation,
+    Metric,
+    Objective,
+    Status,
+    Stop,
+)
+from evonas.loop import Desk, evolve
+from evonas.own_classes import metric
 from evonas.provenance import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -14,11 +24,15 @@ __all__ = [
     "Budget",
     "Candidate",
     "Constraint",
+    "Desk",
     "Evaluation",
+    "Metric",
     "Objective",
     "SearchResult",
     "Status",
+    "Stop",
     "evolve",
+    "metric",
     "search",
     "space",
 ]

@@ -10,9 +10,19 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from evonas import config, plugins, registry
-from evonas.core import Candidate, Constraint, Evaluation, Objective, Strategy, UserError
-from evonas.loop import evolve
+from evonas.core import (
+    Candidate,
+    Constraint,
+    Evaluation,
+    Metric,
+    Objective,
+    Stop,
+    UserError,
+)
+from evonas.loop import Desk, evolve
+from evonas.metrics import named
 from evonas.own import Build, OwnSpace
+from evonas.protocols import Setting, Strategy
 from evonas.records import tables
 from evonas.records.archive import Archive, known_references
 from genomes import Genome, SearchSpace
@@ -79,25 +89,21 @@ def search(
         SearchFailed: the last evaluations all failed; the message says how.
     """
     if generations is None and evaluations is None:
-        raise UserError("a search needs an end; allowed: generations, evaluations, or both")
+        raise UserError("a search needs an end", hint="give generations, evaluations, or both")
+    limits = {"generations": generations, "evaluations": evaluations}
+    stop = config.validated(limits, Stop)
     searched = _space(space)
     goals = _each("objectives", [_objective(wanted) for wanted in objectives], Objective)
     bounds = _each("constraints", constraints, Constraint)
     if not goals:
         raise UserError("objectives: there is none; allowed: one or more")
     chooser = _strategy(strategy, searched, goals, bounds, seed)
-    archive = Archive(goals, known_references(goals, {}))
+    evaluator = _Function(evaluate, cheap, tuple(named(goal.name) for goal in goals))
+    archive = Archive(goals, known_references(goals, evaluator))
     told: list[tuple[int, Any]] = []
     rows: list[tables.Row] = []
-    for generation in evolve(
-        chooser,
-        _Function(evaluate, cheap, tuple(goal.name for goal in goals)),
-        space=searched,
-        seed=seed,
-        generations=generations,
-        evaluations=evaluations,
-        constraints=bounds,
-    ):
+    desk = Desk(evaluator, searched, seed=seed, constraints=bounds)
+    for generation in evolve(chooser, desk, stop=stop):
         told.append((archive.evaluations, generation))
         archive.add(generation)
         rows.append(tables.generation_row(generation, archive))
@@ -129,21 +135,20 @@ class _Function:
     """A function as an evaluator."""
 
     def __init__(
-        self, evaluate: Evaluate, cheap: Evaluate | None, metrics: tuple[str, ...]
+        self, evaluate: Evaluate, cheap: Evaluate | None, metrics: tuple[Metric, ...]
     ) -> None:
         self.metrics = metrics
+        self.fingerprint = ""
         self._evaluate = evaluate
         self._cheap = cheap
 
     def cheap(self, genome: Genome) -> Mapping[str, float]:
         return {} if self._cheap is None else self._cheap(genome)
 
-    def prepare(self, run_dir: Path) -> None: ...
-
     def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
         genome = candidate.genome
         values = {**self.cheap(genome), **self._evaluate(genome)}
-        missing = [name for name in self.metrics if name not in values]
+        missing = [metric.name for metric in self.metrics if metric.name not in values]
         if missing:
             raise KeyError(f"evaluate gave no {', '.join(missing)}, but {', '.join(values)}")
         return Evaluation(candidate, values)
@@ -154,15 +159,9 @@ def _space(space: SearchSpace | Build | str) -> SearchSpace:
         return space
     if not isinstance(space, str):
         return OwnSpace(space, {})
-    if registry.is_own("spaces", space):
-        params = config.component("space", "networks", {"name": space}).anchored(Path.cwd())
-        plugins.allow(params.own_files())
-        return registry.make_space(params)
-    loaded = registry.load("spaces", space)
-    if registry.load("networks", space).space_keys:
-        raise UserError(f"the space {space} needs settings; allowed: the space itself")
-    made: SearchSpace = loaded()
-    return made
+    params = config.component("space", "spaces", {"name": space}).anchored(Path.cwd())
+    plugins.allow(params.own_files())
+    return registry.make_space(params)
 
 
 def _objective(wanted: Wanted) -> Mapping[str, Any] | Objective:
@@ -182,7 +181,8 @@ def _each(section: str, wanted: Sequence[Any], model: type[P]) -> tuple[P, ...]:
     names = [each.name for each in checked]
     for i, name in enumerate(names):
         if name in names[:i]:
-            raise UserError(f"{section}.{i}.name: {name} stands twice; allowed: once")
+            key = f"{section}.{i}.name"
+            raise UserError(f"{name} is listed twice", hint="list it once", key=key)
     return checked
 
 
@@ -199,10 +199,6 @@ def _strategy(
         return wanted
     params = config.component("strategy", "strategies", dict(wanted)).anchored(Path.cwd())
     plugins.allow(params.own_files())  # the caller's own program names them
-    loaded = registry.load("strategies", config.component_name(params))
-    if getattr(loaded, "TRAINS", False):
-        raise UserError(f"strategy.name: {config.on_images(config.component_name(params))}")
-    made: Strategy = loaded(
-        params, space=space, objectives=objectives, constraints=constraints, seed=seed
-    )
-    return made
+    config.refuse_training(params, "strategy.name")
+    kind, params = config.strategy_of(params)
+    return kind(params, Setting(space, tuple(objectives), tuple(constraints), seed))

@@ -15,6 +15,7 @@ import typer
 
 from evonas import __version__, config, plugins, registry
 from evonas.core import SearchFailed, UserError
+from evonas.records.folder import check_run_folder
 from genomes import library
 
 if TYPE_CHECKING:
@@ -51,6 +52,15 @@ Workers = Annotated[
 # Threads of torch that wait for each other burn a core meanwhile: on a busy machine that cost more
 # than twice the time a step, on an idle one the shorter wait costs little. Read when torch loads.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+Which = Annotated[
+    str | None,
+    typer.Option(
+        metavar="winner|best|knee|KEY",
+        help="Which network of the run folder, its winner if not given; also genes, a genome as "
+        "the space writes it, or a name of `evonas list genomes`.",
+    ),
+]
 
 KINDS = ("spaces", "strategies", "evaluators", "data", "genomes", "metrics")
 
@@ -130,12 +140,7 @@ def train(
         str,
         typer.Argument(metavar="RUN_DIR|GENOME", help="A run folder, or a genome."),
     ],
-    genome: Annotated[
-        str | None,
-        typer.Option(
-            metavar="winner|best|KEY", help="Which network of the run folder; its winner."
-        ),
-    ] = None,
+    genome: Which = None,
     experiment: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="For a GENOME: the experiment with data and sizes."),
@@ -165,27 +170,30 @@ def train(
         overrides += ["parallel.channels_last=null"]
     overrides += set_ or []
     with _reported():
+        from evonas.jobs import choice
+
         folder = Path(what)
-        if (folder / "training.yaml").exists():
+        of_run = choice.is_folder(what)
+        if of_run and (folder / "training.yaml").exists():
             raise UserError(f"{what} is a full training; allowed: `evonas resume {what}`")
-        of_run = (folder / "config.yaml").exists()
         if of_run == (experiment is not None):
             raise UserError(
                 f"{what} is {'a' if of_run else 'no'} run folder; "
                 "allowed: a run folder, or a genome with --experiment FILE"
             )
-        if genome is not None and not of_run:
-            raise UserError(f"--genome {genome}: {what} is one; allowed for a run folder")
         settings_file = experiment or folder / "config.yaml"
         if of_run:
+            check_run_folder(folder)
             plugins.allow_recorded(folder, plugin or ())
         searched = _loaded(settings_file) if experiment else config.load(settings_file)
-        from evonas.jobs import full_training
+        from evonas.jobs import full_training  # torch takes seconds; not for a mistake so far
 
         full_training.check_trains(searched)
-        which = full_training.chosen(folder, genome or "winner") if of_run else what
-        settings = full_training.settings_for(searched, which, overrides, settings_file.parent)
-        key = full_training.key_of(settings)
+        chosen = choice.choose(what, genome, searched)
+        settings = full_training.settings_for(
+            searched, chosen.genome.text, overrides, settings_file.parent
+        )
+        key = choice.read(settings.genome, settings).key
         stem = folder if of_run else Path("results") / settings.name
         stem = stem if stem.name not in ("", "..") else stem.resolve()
         path = out or stem.with_name(f"{stem.name}-{key}")
@@ -217,6 +225,13 @@ def show(
     what: Annotated[
         str, typer.Argument(metavar="RUN_DIR|GENOME", help="A run folder, or a genome.")
     ],
+    genome: Annotated[
+        str | None,
+        typer.Option(
+            metavar="winner|best|knee|KEY",
+            help="Shows a network of the run folder, named as in `evonas train`.",
+        ),
+    ] = None,
     draw: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Draws a genome into a PNG, SVG or PDF file."),
@@ -225,27 +240,39 @@ def show(
         Path | None,
         typer.Option(metavar="FILE", help="For a genome: counts it with this experiment's sizes."),
     ] = None,
+    plugin: Plugin = None,
 ) -> None:
     """Shows a run's front, best, cost and faults, or what a genome is."""
     from evonas import display
 
     with _reported():
-        is_run = Path(what).is_dir()
-        if is_run and experiment is not None:
-            raise UserError("--experiment: sizes a genome; allowed for a run: evonas show RUN_DIR")
-        if is_run and draw is not None:
-            raise UserError("--draw: draws a genome; allowed for a run: evonas plot RUN_DIR")
-        if (Path(what) / "training.yaml").exists():
-            display.show_training(Path(what))
-        elif is_run:
-            display.show_run(Path(what))
-        else:
-            sizes = None if experiment is None else _loaded(experiment)
-            display.show_genome(what, sizes)
-            if draw is not None:
-                from evonas import plots
+        from evonas.jobs.choice import choose, is_folder, settings_of
 
-                plots.draw_cell(*display.parse_genome(what, sizes), draw)
+        of_run = is_folder(what)
+        if of_run and experiment is not None:
+            raise UserError("--experiment: sizes a genome; allowed for a run: evonas show RUN_DIR")
+        if of_run and genome is None:
+            if draw is not None:
+                raise UserError(
+                    "--draw: draws a genome; allowed for a run: --genome, or evonas plot RUN_DIR"
+                )
+            is_training = (Path(what) / "training.yaml").exists()
+            (display.show_training if is_training else display.show_run)(Path(what))
+            return
+        from evonas.jobs.facts import facts
+
+        settings: config.Experiment | config.TrainingRun | None = None
+        if of_run:
+            plugins.allow_recorded(Path(what), plugin or ())
+            settings = settings_of(Path(what))
+        elif experiment is not None:
+            settings = _loaded(experiment)
+        choice = choose(what, genome, settings)
+        display.show_genome(choice, facts(choice, settings))
+        if draw is not None:
+            from evonas import plots
+
+            plots.draw_cell(choice.space, choice.genome, draw)
 
 
 @app.command()
@@ -300,18 +327,18 @@ def rank(
     with _reported():
         plugins.allow_recorded(run_dir, plugin or ())
         from evonas.display import counter
-        from evonas.jobs.rank import Ranking
+        from evonas.jobs.rank import opened
 
         folder = run_dir / "rank"
         with (
             _interruptible(folder, again="the same command"),
-            Ranking(run_dir, sample, epochs=epochs, workers=workers) as ranking,
+            opened(run_dir, sample, epochs=epochs, workers=workers) as ranking,
         ):
-            told_as = f"{ranking.experiment.name}: {len(ranking.genomes)} networks"
-            typer.echo(f"{told_as}, {ranking.budget.text}, in {folder}", err=True)
-            with counter(told_as) as told:
+            name = f"{ranking.experiment.name}: {len(ranking.genomes)} networks"
+            typer.echo(f"{name}, {ranking.budget.text}, in {folder}", err=True)
+            with counter(name, "answers") as tell:
                 for count in ranking:
-                    told(count, ranking.count)
+                    tell(count, ranking.count)
             typer.echo(ranking.finish())
         _draw_if_possible(run_dir, only=("rank",))
 
@@ -322,9 +349,7 @@ def export(
     format_: Annotated[
         str, typer.Option("--format", metavar="python|torch|onnx", help="What to write.")
     ] = "python",
-    genome: Annotated[
-        str, typer.Option(metavar="winner|best|knee|KEY", help="Which network of the run folder.")
-    ] = "winner",
+    genome: Which = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="The file; its key, and .py or the like, if not given."),
@@ -355,18 +380,18 @@ def bench(
 ) -> None:
     """Runs strategies against a table of trained networks, over many seeds; goes on if killed."""
     with _reported():
-        from evonas.bench.bench import Benching
+        from evonas.bench.bench import opened
         from evonas.bench.spec import load
         from evonas.display import counter
 
         settings = load(table, set_ or [])
         folder = out or Path("results") / f"bench-{settings.name}"
-        with Benching(settings, folder, workers=workers) as benching:
+        with opened(settings, folder, workers=workers) as benching:
             runs = f"{benching.count} run{'' if benching.count == 1 else 's'}"
             typer.echo(f"{settings.name}: {runs}, in {folder}", err=True)
-            with counter(settings.name) as told:
+            with counter(settings.name, "runs") as tell:
                 for count in benching:
-                    told(count, benching.count)
+                    tell(count, benching.count)
             typer.echo(benching.finish())
             typer.echo(f"table and figure are in {folder}", err=True)
 
@@ -450,12 +475,13 @@ def _search(going: Run) -> None:
     """Searches to the end, with progress on screen, and shows what came out."""
     from evonas import display
 
-    with display.counter(f"{going.experiment.name}: shared weights") as told:
+    name = going.experiment.name
+    with display.counter(f"{name}: shared weights", "epochs") as tell:
         for done, of in going.prepare():
-            told(done, of)
-    with display.progress(display.Progress(going)) as tell:
+            tell(done, of)
+    with display.progress(name, "evaluations", display.of_search(going)) as show_now:
         for _ in going:
-            tell()
+            show_now()
         going.finish()
     display.show_run(going.path)
     _draw_if_possible(going.path)
@@ -476,9 +502,10 @@ def _train(training: FullTraining) -> None:
     """Trains to the end, with progress on screen, and shows what came out."""
     from evonas import display
 
-    with display.progress(display.TrainingProgress(training)) as tell:
+    reader = display.of_training(training)
+    with display.progress(training.settings.name, "epochs", reader) as show_now:
         for _ in training:
-            tell()
+            show_now()
         training.finish()
     display.show_training(training.path)
     _draw_if_possible(training.path)

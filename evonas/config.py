@@ -1,44 +1,37 @@
-"""The experiment file: what may stand in it, and how a mistake in it is told."""
+"""The experiment file: what may stand in it, and what has to fit together."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, SerializeAsAny, ValidationError
 
-from evonas import plugins, registry, yamlfile
-from evonas.core import SIMULATED, Budget, Constraint, Objective, Params, UserError
+from evonas import own_classes, plugins, registry, yamlfile
+from evonas.core import (
+    Budget,
+    Constraint,
+    Metric,
+    Mistake,
+    Objective,
+    Params,
+    Stop,
+    UserError,
+)
 from evonas.data.dataset import DataParams
+from evonas.metrics import SIMULATED_SECONDS, named
+from evonas.mistakes import explained, listed, name_rule, shown
+from evonas.protocols import EvaluatorClass, Identified, Need, StrategyClass, Trains
 from evonas.training.recipe import Recipe
 
 COMPONENTS = {
-    "space": "networks",
+    "space": "spaces",
     "data": "data",
     "strategy": "strategies",
     "evaluator": "evaluators",
 }
-MAX_LINES = 3
-
-
-class Stop(Params):
-    """When a search ends; with several limits, at the first. A generation begun is finished."""
-
-    generations: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
-    """How many generations the search has. Give this, `evaluations`, or both."""
-    evaluations: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
-    """No new generation begins once this many candidates have been evaluated. One that has begun
-    is finished, so there may be some more."""
-    simulated_seconds: Annotated[float, Field(gt=0)] | None = None
-    """How many seconds of simulated training may be spent, as the evaluator `tabular` counts them.
-    The evaluation that would overspend is not made, and the search ends before it."""
-
-    def model_post_init(self, context: object) -> None:
-        if self.generations is None and self.evaluations is None and self.simulated_seconds is None:
-            raise ValueError("generations, evaluations, simulated_seconds, or several of them")
 
 
 class Finalists(Params):
@@ -106,6 +99,9 @@ class Experiment(Params):
     """How a candidate is measured."""
     budget: Budget | None = None
     """How long each candidate of the search is trained. The evaluator `train` requires it."""
+    metrics: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)] = ()
+    """Metrics of your own beside the evaluator's: functions in Python files, `FILE.py:NAME`, each a
+    column of the tables that objectives and constraints may name."""
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=20, strict=False)]
     """What is searched for. The first objective ranks the finalists and names the winner."""
     constraints: Annotated[tuple[Constraint, ...], Field(max_length=20, strict=False)] = ()
@@ -120,7 +116,7 @@ class Experiment(Params):
     parallel: ParallelParams = ParallelParams()
     """What hardware the run uses, and how long one evaluation may take."""
     cache: Annotated[str, Field(min_length=1)] | None = None
-    """A file that keeps finished trainings, so that no other run that names it trains them again.
+    """A folder that keeps finished trainings, so that no other run that names it trains them again.
     It is made if it does not exist. Without it, trainings are not shared."""
 
 
@@ -149,27 +145,6 @@ T = TypeVar("T", Experiment, TrainingRun)
 P = TypeVar("P", bound=Params)
 NO_FINALS = Finalists(top=0)
 
-DEVICES = "auto, cpu, cuda, cuda:0 or cuda:0,1"
-ALLOWED_NAME = "up to 64 letters, digits, '.', '_', '-', the first a letter or digit"
-KINDS = {
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "bool_type": "true or false",
-    "string_type": "text",
-    "string_too_short": "text that is not empty",
-    "model_type": "a mapping of keys to values",
-    "tuple_type": "a list",
-    "finite_number": "a finite number",
-}
-WORDS = {type(None): "nothing", str: "text", list: "a list", bool: "true or false"}
-LIMITS = {
-    "greater_than_equal": "at least {ge}",
-    "greater_than": "more than {gt}",
-    "less_than_equal": "at most {le}",
-    "less_than": "less than {lt}",
-}
-
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     """Reads, checks and completes an experiment file; runs no code of the user's.
@@ -178,12 +153,12 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         overrides: `key.of.it=value` each, put in before checking.
 
     Raises:
-        UserError: one to three lines, each naming the file, the key and what is allowed.
+        UserError: its mistakes, each with the file, the key and the remedy.
     """
     with naming(path):
         document = yamlfile.overridden(yamlfile.read(path), overrides)
         experiment = check(document, path.parent, Experiment)
-        _check_together(experiment)
+        check_together(experiment)
     return experiment
 
 
@@ -199,27 +174,23 @@ def load_training(path: Path) -> TrainingRun:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Puts the file's name before each line of a mistake, and keeps to a few lines."""
+    """Adds the file's name to mistakes that are found in it."""
     try:
         yield
     except UserError as error:
-        lines = str(error).splitlines()
-        if len(lines) > MAX_LINES:
-            lines = [*lines[: MAX_LINES - 1], f"and {len(lines) - MAX_LINES + 1} mistakes more"]
-        raise UserError("\n".join(f"{path}: {line}" for line in lines)) from None
+        raise error.within(str(path)) from None
 
 
 def check(document: Any, folder: Path, model: type[T]) -> T:
-    """The experiment, or full training, of a document; paths in it are as seen from `folder`.
+    """The experiment, or full training, of a document, whose paths are relative to `folder`.
 
     Raises:
-        UserError: a line a mistake, each naming the key and what is allowed.
+        UserError: its mistakes, each with the key and the remedy.
     """
     if not isinstance(document, dict):
-        what = WORDS.get(type(document), f"a {type(document).__name__}")
         keys = ", ".join(model.model_fields)
-        raise UserError(f"holds {what}; allowed: a mapping with the keys {keys}")
-    mistakes: list[str] = []
+        raise UserError(f"holds {listed(document)}", hint=f"must be a mapping with the keys {keys}")
+    mistakes: list[Mistake] = []
     sections = dict(document)
     for section, kind in COMPONENTS.items():
         if section not in document:
@@ -227,28 +198,25 @@ def check(document: Any, folder: Path, model: type[T]) -> T:
         try:
             sections[section] = component(section, kind, document[section])
         except UserError as error:
-            mistakes += str(error).splitlines()
+            mistakes += error.mistakes
             del sections[section]
     try:
         checked = validated(sections, model)
     except UserError as error:
-        told = {mistake.partition(".")[0].partition(":")[0] for mistake in mistakes}
-        lines = str(error).splitlines()
-        mistakes += [line for line in lines if line.split(":")[0] not in told]
+        # A section with mistakes of its own is missing from the rest only because it was left out.
+        reported = {mistake.key.partition(".")[0] for mistake in mistakes}
+        mistakes += [mistake for mistake in error.mistakes if mistake.key not in reported]
     if mistakes:
-        raise UserError("\n".join(mistakes))
+        raise UserError(*mistakes)
     update: dict[str, Any] = {}
-    for section in COMPONENTS:
-        params: Params | None = getattr(checked, section, None)
-        try:
-            update |= {} if params is None else {section: params.anchored(folder)}
-        except (OSError, ValueError, RuntimeError) as error:
-            raise UserError(f"{section}.path: {error}; allowed: the path of a file") from None
-    if isinstance(checked, Experiment) and checked.cache is not None:
-        try:
-            update["cache"] = str((folder / Path(checked.cache).expanduser()).resolve())
-        except (OSError, ValueError, RuntimeError) as error:
-            raise UserError(f"cache: {error}; allowed: the path of a file") from None
+    for section, params in components(checked).items():
+        with _readable_path(f"{section}.path"):
+            update[section] = params.anchored(folder)
+    if isinstance(checked, Experiment):
+        update["metrics"] = tuple(plugins.anchored(name, folder) for name in checked.metrics)
+        if checked.cache is not None:
+            with _readable_path("cache"):
+                update["cache"] = str((folder / Path(checked.cache).expanduser()).resolve())
     return checked.model_copy(update=update)
 
 
@@ -264,245 +232,252 @@ def validated(document: Any, model: type[P], section: str = "") -> P:
     """A model of a document whose components are models already; `section` is where it stands.
 
     Raises:
-        UserError: a line a mistake.
+        UserError: its mistakes.
     """
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise UserError("\n".join(_explained(error, model, section))) from None
+        raise UserError(*explained(error, model, section, _example)) from None
 
 
 def component(section: str, kind: str, value: Any) -> Params:
     """The settings of a component; `section` is where they stand.
 
     Raises:
-        UserError: a line a mistake.
+        UserError: its mistakes.
     """
-    known = registry.names(kind)
+    names = registry.names(kind)
     if not isinstance(value, dict):
-        allowed = f"{{name: ..., ...}} with a name of: {', '.join(known)}"
-        raise UserError(f"{section}: is {_shown(value)}; allowed: {allowed}")
+        raise UserError(f"is {shown(value)}", hint=f"must be {_example(section)}", key=section)
+    key = f"{section}.name"
     name = value.get("name")
     if name is None:
-        raise UserError(f"{section}.name: is missing; allowed: {', '.join(known)}")
-    own = isinstance(name, str) and registry.is_own(kind, name)
-    if not isinstance(name, str) or (name not in known and not own):
-        text = registry.unknown(registry.SINGULAR[kind], name, known)
-        raise UserError(f"{section}.name: {text}")
-    loaded = registry.load(kind, name)
-    model: type[Params] = loaded.params if kind == "networks" else loaded.Params
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        raise UserError("\n".join(_explained(error, model, section))) from None
+        raise UserError("is missing", hint=f"allowed: {', '.join(names)}", key=key)
+    if not isinstance(name, str) or (name not in names and not registry.is_own(name)):
+        raise UserError(registry.unknown(registry.SINGULAR[kind], name, names), key=key)
+    model: type[Params] = registry.load(kind, name).Params
+    return validated(value, model, section)
 
 
-def _check_together(experiment: Experiment) -> None:
-    """What no section can check alone."""
-    evaluator = registry.load("evaluators", component_name(experiment.evaluator))
-    metrics = list(evaluator.metrics_of(experiment.evaluator))
-    for section in ("objectives", "constraints"):
-        entries: tuple[Objective | Constraint, ...] = getattr(experiment, section)
-        names = [entry.name for entry in entries]
-        for i, name in enumerate(names):
-            if name not in metrics:
-                text = registry.unknown("metric", name, metrics)
-                raise UserError(f"{section}.{i}.name: {text}")
-            if name in names[:i]:
-                raise UserError(f"{section}.{i}.name: {name} stands twice; allowed: once")
-    for i, constraint in enumerate(experiment.constraints):
-        low, high = constraint.min, constraint.max
-        if low is None and high is None:
-            raise UserError(f"constraints.{i}: no bound; allowed: min, max, or both")
-        if low is not None and high is not None and low > high:
-            raise UserError(f"constraints.{i}: min {low:g} is above max {high:g}; allowed: below")
-    if evaluator.NEEDS_BUDGET and experiment.budget is None:
-        allowed = "epochs, steps or seconds, such as {epochs: 3}"
-        raise UserError(f"budget: is missing; allowed: {allowed}")
-    if getattr(evaluator, "OWN_BUDGET", False):
-        _check_budgets(experiment)
-    strategy = registry.load("strategies", component_name(experiment.strategy))
-    if getattr(strategy, "TRAINS", False) and experiment.data is None:
-        raise UserError(f"strategy.name: {on_images(component_name(experiment.strategy))}")
-    _check_shared(experiment, evaluator, strategy)
-    if experiment.cache is not None and not hasattr(evaluator, "identity"):
-        name = component_name(experiment.evaluator)
-        raise UserError(
-            f"cache: the evaluator {name} does not say what its answers depend on; "
-            "allowed: null, or an evaluator with `identity`"
-        )
-    if experiment.stop.simulated_seconds is not None and SIMULATED not in metrics:
-        name = component_name(experiment.evaluator)
-        raise UserError(
-            f"stop.simulated_seconds: the evaluator {name} gives no {SIMULATED}; "
-            "allowed: generations, evaluations, or `evaluator.simulated_seconds` of a table"
-        )
-    if not evaluator.TRAINS:
-        _refuse_trainings(experiment)
-        return
-    if registry.load("networks", component_name(experiment.space)).build is None:
-        raise UserError(
-            f"space.name: {component_name(experiment.space)} has no networks to train; "
-            "allowed: another space, or the evaluator tabular"
-        )
-    if experiment.data is None:
-        raise UserError(f"data: is missing; allowed: {_example('data')}")
-    source = registry.load("data", component_name(experiment.data))(experiment.data)
-    try:
-        source.check()
-    except UserError as error:
-        raise UserError(f"data: {error}") from None
-    except OSError as error:  # a name too long, a folder that may not be read
-        raise UserError(f"data.path: {error}; allowed: a path that can be read") from None
-
-
-def on_images(strategy: str) -> str:
-    """That a strategy trains on images, where there are none."""
-    return f"{strategy} trains on images; allowed: in an experiment that has `data`"
-
-
-def _check_shared(experiment: Experiment, evaluator: Any, strategy: Any) -> None:
-    """Whether the space has the supernet that an evaluator or a strategy needs."""
-    shares = registry.load("networks", component_name(experiment.space)).shares
-    name = component_name(experiment.space)
-    spaces = "allowed: nasbench201, darts, chain, or a space of yours"
-    if getattr(strategy, "TRAINS", False) and shares != "ops":
-        method = component_name(experiment.strategy)
-        raise UserError(f"space.name: {name} has no ops that {method} can choose from; {spaces}")
-    if getattr(evaluator, "OWN_BUDGET", False) and shares is None:
-        raise UserError(f"space.name: {name} has no supernet; {spaces}, or channels")
-
-
-def _check_budgets(experiment: Experiment) -> None:
-    """Of an evaluator that trains once for all, and trains no candidate but finalists."""
-    name = component_name(experiment.evaluator)
-    if experiment.budget is not None:
-        raise UserError(
-            f"budget: the evaluator {name} does not train candidates; "
-            "allowed: `evaluator.epochs`, and `finalists.budget`"
-        )
-    if experiment.finalists.top and experiment.finalists.budget is None:
-        raise UserError(
-            "finalists.budget: is missing; allowed: epochs, steps or seconds, such as {epochs: 3}, "
-            "or finalists: {top: 0}"
-        )
-
-
-def _refuse_trainings(experiment: Experiment) -> None:
-    """What a search that trains nothing cannot have."""
-    name = component_name(experiment.evaluator)
-    for key in ("data", "budget", "finalists", "training", "cache"):
-        default = Experiment.model_fields[key].default
-        if getattr(experiment, key) not in (default, NO_FINALS):
-            raise UserError(f"{key}: the evaluator {name} trains nothing; allowed: no such key")
+def components(settings: Experiment | TrainingRun) -> dict[str, Params]:
+    """The settings of each component, by section."""
+    values = dict(settings)
+    return {name: values[name] for name in COMPONENTS if values.get(name) is not None}
 
 
 def own_files(settings: Experiment | TrainingRun) -> list[str]:
     """The user's Python files that an experiment, or a full training, names."""
-    sections = (getattr(settings, section, None) for section in COMPONENTS)
-    return [file for params in sections if params is not None for file in params.own_files()]
+    files = [file for params in components(settings).values() for file in params.own_files()]
+    if isinstance(settings, Experiment):
+        files += filter(None, map(plugins.file_of, settings.metrics))
+    return files
 
 
-def component_name(params: Any) -> str:
-    """What the YAML calls the component with these settings; all of them have a `name`."""
-    return str(params.name)
+def evaluator_of(experiment: Experiment) -> tuple[EvaluatorClass, Params]:
+    """The evaluator's class and settings; a file of the user's own is imported if it may be."""
+    params = experiment.evaluator
+    return own_classes.imported(params) or (registry.evaluator(registry.name_of(params)), params)
 
 
-def _explained(error: ValidationError, model: type[Params], section: str = "") -> list[str]:
-    """A line a mistake: `strategy.population: is 1; allowed: at least 2`."""
-    lines: dict[str, str] = {}
-    for mistake in error.errors(include_url=False):
-        where = [part for part in mistake["loc"] if not _is_branch(part)]
-        key = ".".join(filter(None, [section, *map(str, where)])) or "experiment"
-        before, after = _told(mistake, model, key, where).split("; allowed: ", 1)
-        field, _, rest = after.partition(": ")
-        if mistake["type"] == "value_error" and field in mistake["input"] | model.model_fields:
-            default = model.model_fields[field].default if field in model.model_fields else None
-            shown = _shown(mistake["input"].get(field, default))
-            key, before, after = f"{key}.{field}", f"is {shown}", rest
-        if key in lines:  # what each branch of a union allows
-            lines[key] += f", or {after}"
-        elif mistake["type"] != "too_short" or not any(k.startswith(f"{key}.") for k in lines):
-            lines[key] = f"{before}; allowed: {after}"
-    return [_printable(f"{key}: {line}") for key, line in lines.items()]
+def strategy_of(params: Params) -> tuple[StrategyClass, Params]:
+    """The strategy's class and settings; a file of the user's own is imported if it may be."""
+    return own_classes.imported(params) or (registry.strategy(registry.name_of(params)), params)
 
 
-def _told(mistake: Any, model: type[Params], key: str, where: Sequence[int | str]) -> str:
-    """What is wrong, and what is allowed."""
-    kind, context = mistake["type"], mistake.get("ctx", {})
-    shown = f"is {_shown(mistake['input'])}"
-    if kind == "extra_forbidden":
-        allowed = sorted(_fields(model, where[:-1]))
-        close = difflib.get_close_matches(str(where[-1]), allowed, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        return f"unknown key{hint}; allowed: {', '.join(allowed)}"
-    if kind == "missing":
-        return f"is missing; allowed: {_example(key)}"
-    if kind == "literal_error":
-        return f"{shown}; allowed: {context['expected']}"
-    if kind in LIMITS:
-        return f"{shown}; allowed: {LIMITS[kind].format(**context)}"
-    if kind in KINDS:
-        return f"{shown}; allowed: {KINDS[kind]}"
-    if kind == "string_pattern_mismatch":
-        if context.get("pattern") == plugins.PATTERN:
-            return f"{shown}; allowed: FILE.py:NAME"
-        return f"{shown}; allowed: {DEVICES if key == 'parallel.device' else ALLOWED_NAME}"
-    if kind == "invalid_key":
-        return (
-            f"is a key that YAML reads as {_shown(where[-1])}; "
-            "allowed: text, in quotes if it is on, off, yes or no"
+def check_together(experiment: Experiment) -> None:
+    """Checks what no section can check alone.
+
+    What a file of the user's own defines is checked once the file may be imported.
+
+    Raises:
+        UserError: the first mistake.
+    """
+    evaluator, evaluator_params = evaluator_of(experiment)
+    strategy, _ = strategy_of(experiment.strategy)
+    _check_bounds(experiment.constraints)
+    if own_classes.is_known(evaluator):
+        metrics = (*evaluator.metrics_of(evaluator_params), *own_metrics(experiment, evaluator))
+        names = [metric.name for metric in metrics]
+        _check_names("objectives", [entry.name for entry in experiment.objectives], names)
+        _check_names("constraints", [entry.name for entry in experiment.constraints], names)
+        if experiment.stop.simulated_seconds is not None and SIMULATED_SECONDS.name not in names:
+            raise UserError(
+                f"the evaluator {registry.name_of(experiment.evaluator)} does not count them",
+                hint="give generations or evaluations, or a table's evaluator.simulated_seconds",
+                key="stop.simulated_seconds",
+            )
+        _check_uses(experiment, evaluator)
+    for section, needs in (("evaluator", evaluator.needs), ("strategy", strategy.needs)):
+        for need in Need:  # in their order, the first mistake alone
+            if need in needs and need in DEMANDS:
+                DEMANDS[need](experiment, section)
+
+
+def own_metrics(experiment: Experiment, evaluator: EvaluatorClass) -> tuple[Metric, ...]:
+    """What is known of the user's own metrics before their files are imported: their names."""
+    if experiment.metrics and Need.DATA not in evaluator.needs:
+        name = registry.name_of(experiment.evaluator)
+        raise UserError(
+            f"the evaluator {name} builds no networks", hint="remove the key", key="metrics"
         )
-    if kind == "too_short":
-        return f"is empty; allowed: at least {context['min_length']}"
-    text: str = mistake["msg"].removeprefix("Value error, ")
-    return text if "; allowed: " in text else f"{shown}; allowed: {text}"
+    names = [metric.rpartition(":")[2] for metric in experiment.metrics]
+    ours = {metric.name for metric in evaluator.metrics_of(experiment.evaluator)}
+    for i, (metric, name) in enumerate(zip(experiment.metrics, names, strict=True)):
+        key = f"metrics.{i}"
+        if not registry.is_own(metric) and metric not in registry.names("metrics"):
+            known = [*registry.names("metrics"), "FILE.py:NAME"]
+            raise UserError(registry.unknown("metric", metric, known), key=key)
+        if name in ours or name in names[:i]:
+            raise UserError(f"there is another metric {name}", hint="rename it", key=key)
+    return tuple(map(named, names))
 
 
-def _is_branch(part: int | str) -> bool:
-    """Whether a part of a location is pydantic's name for a branch of a union, not a key."""
-    return isinstance(part, str) and (
-        part in {"int", "float", "str", "bool"} or "[" in part or part.startswith("constrained-")
-    )
+def _check_names(section: str, names: Sequence[str], metrics: Sequence[str]) -> None:
+    for i, name in enumerate(names):
+        key = f"{section}.{i}.name"
+        if name not in metrics:
+            raise UserError(registry.unknown("metric", name, list(metrics)), key=key)
+        if name in names[:i]:
+            raise UserError(f"{name} is listed twice", hint="list it once", key=key)
 
 
-def _fields(model: type[Params], where: Sequence[int | str]) -> Sequence[str]:
-    """The keys allowed at a place below a model."""
-    found: Any = model
-    for part in where:
-        if isinstance(part, str):
-            found = _inner_model(found.model_fields[part].annotation)
-    return list(found.model_fields)
+def _check_bounds(constraints: Sequence[Constraint]) -> None:
+    for i, constraint in enumerate(constraints):
+        low, high = constraint.min, constraint.max
+        key = f"constraints.{i}"
+        if low is None and high is None:
+            raise UserError("has no bound", hint="give min, max, or both", key=key)
+        if low is not None and high is not None and low > high:
+            raise UserError(f"min ({low:g}) exceeds max ({high:g})", key=key)
 
 
-def _inner_model(annotation: Any) -> Any:
-    """The one model inside an annotation such as `tuple[Objective, ...]` or `Budget | None`."""
-    if isinstance(annotation, type) and issubclass(annotation, Params):
-        return annotation
-    inner = [_inner_model(argument) for argument in getattr(annotation, "__args__", ())]
-    return next((model for model in inner if model is not None), None)
+def _check_uses(experiment: Experiment, evaluator: EvaluatorClass) -> None:
+    """Checks that nothing is given that the evaluator has no use for."""
+    name = registry.name_of(experiment.evaluator)
+    used = {
+        "data": Need.DATA in evaluator.needs,
+        "budget": bool({Need.BUDGET, Need.FINAL_BUDGET} & evaluator.needs),
+        "finalists": is_trainer(evaluator),
+        "training": Need.DATA in evaluator.needs,
+        "cache": is_identified(evaluator),
+    }
+    values = dict(experiment)
+    for key, is_used in used.items():
+        default = Experiment.model_fields[key].default
+        if not is_used and values[key] not in (default, NO_FINALS):
+            does = "does not say what results depend on" if key == "cache" else "does not train"
+            raise UserError(
+                f"cannot be used with evaluator {name}, which {does}",
+                hint="remove the key",
+                key=key,
+            )
+
+
+def has_finalists(experiment: Experiment) -> bool:
+    """Whether the evaluator's networks can be finalists; the user's own is asked once imported."""
+    evaluator, _ = evaluator_of(experiment)
+    return experiment.data is not None and is_trainer(evaluator)
+
+
+def is_trainer(evaluator: EvaluatorClass) -> bool:
+    """Whether an evaluator's networks can be finalists, trained and tested."""
+    return isinstance(evaluator, type) and issubclass(evaluator, Trains)
+
+
+def is_identified(evaluator: EvaluatorClass) -> bool:
+    """Whether a cache can find an evaluator's answers again."""
+    return isinstance(evaluator, type) and issubclass(evaluator, Identified)
+
+
+def _needs_data(experiment: Experiment, section: str) -> None:
+    name = registry.name_of(experiment.space)
+    if experiment.data is None:
+        raise UserError("is missing", hint=f"must be {_example('data')}", key="data")
+    if not registry.space(name).has_networks:
+        raise UserError(
+            f"{name} has no networks to train",
+            hint="choose another space, or the evaluator tabular",
+            key="space.name",
+        )
+    source = registry.load("data", registry.name_of(experiment.data))(experiment.data)
+    try:
+        source.check()
+    except UserError as error:
+        raise error.within("data") from None
+    except OSError as error:  # a name too long, a folder that may not be read
+        raise UserError(str(error), hint="give a path that can be read", key="data.path") from None
+
+
+def _needs_budget(experiment: Experiment, section: str) -> None:
+    if experiment.budget is None:
+        raise UserError("is missing", hint=A_BUDGET, key="budget")
+
+
+def _needs_final_budget(experiment: Experiment, section: str) -> None:
+    if experiment.budget is not None:
+        name = registry.name_of(experiment.evaluator)
+        raise UserError(
+            f"the evaluator {name} does not train candidates",
+            hint="give evaluator.epochs and finalists.budget",
+            key="budget",
+        )
+    if experiment.finalists.top and experiment.finalists.budget is None:
+        raise UserError(
+            "is missing", hint=f"{A_BUDGET}, or set finalists.top to 0", key="finalists.budget"
+        )
+
+
+def _needs_supernet(experiment: Experiment, section: str) -> None:
+    name = registry.name_of(experiment.space)
+    if registry.space(name).shares is None:
+        raise UserError(f"{name} has no supernet", hint=f"{SHARING}, or channels", key="space.name")
+
+
+def _needs_ops(experiment: Experiment, section: str) -> None:
+    name = registry.name_of(experiment.space)
+    if registry.space(name).shares != "ops":
+        part = registry.name_of(components(experiment)[section])
+        raise UserError(
+            f"{name} has no ops that {part} can choose from", hint=SHARING, key="space.name"
+        )
+
+
+A_BUDGET = "give epochs, steps or seconds, such as {epochs: 3}"
+SHARING = "allowed: nasbench201, darts, chain, or a space of yours"
+DEMANDS: Mapping[Need, Callable[[Experiment, str], None]] = {
+    Need.DATA: _needs_data,
+    Need.BUDGET: _needs_budget,
+    Need.FINAL_BUDGET: _needs_final_budget,
+    Need.SUPERNET: _needs_supernet,
+    Need.OPS: _needs_ops,
+}
+
+
+def refuse_training(params: Params, section: str) -> None:
+    """Raises UserError for a strategy that trains on images, where there are none."""
+    name = registry.name_of(params)
+    if Need.DATA in strategy_of(params)[0].needs:
+        raise UserError(
+            f"{name} trains on images", hint="use it in an experiment that has data", key=section
+        )
+
+
+@contextmanager
+def _readable_path(key: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(str(error), hint="give the path of a file", key=key) from None
 
 
 def _example(key: str) -> str:
-    examples: Mapping[str, str] = {
-        "name": "the run's name, " + ALLOWED_NAME,
+    """What may stand at a key that is missing."""
+    if key in COMPONENTS:
+        names = ", ".join(registry.names(COMPONENTS[key]))
+        return f"{{name: ..., ...}} with a name of: {names}"
+    examples = {
+        "name": f"the run's name, {name_rule}",
         "objectives": "a list such as [{name: val_error, goal: min}]",
         "stop": "generations, evaluations or simulated_seconds, such as {generations: 8}",
-        **{
-            section: f"{{name: ..., ...}} with a name of: {', '.join(registry.names(kind))}"
-            for section, kind in COMPONENTS.items()
-        },
     }
     return examples.get(key, "a path" if key.endswith(".path") else "a value")
-
-
-def _shown(value: Any) -> str:
-    """A value as YAML has it, cut short."""
-    text = {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value)
-    text = "null" if value is None else text
-    return text if len(text) <= 50 else f"{text[:47]}..."
-
-
-def _printable(line: str) -> str:
-    """Line breaks and terminal escapes, which keys and values may hold, spelt out."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)

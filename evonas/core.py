@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, Self, runtime_checkable
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from genomes import Genome
+from genomes import Genome, SearchSpace
 
 State = dict[str, Any]  # plain data: numbers, strings, lists, dicts, tensors
 
@@ -43,11 +43,40 @@ class UserError(Exception):
     `UserError(*mistakes)` has several.
     """
 
+    MAX_LINES = 3
+
     def __init__(self, *mistakes: Mistake | str, hint: str = "", key: str = "") -> None:
         self.mistakes = tuple(
             each if isinstance(each, Mistake) else Mistake(each, hint, key) for each in mistakes
         )
-        super().__init__("\n".join(map(str, self.mistakes)))
+        lines = [str(mistake) for mistake in self.mistakes]
+        if len(lines) > self.MAX_LINES:
+            shown = lines[: self.MAX_LINES - 1]
+            lines = [*shown, f"and {len(lines) - len(shown)} more errors"]
+        super().__init__("\n".join(lines))
+
+    def within(self, place: str) -> UserError:
+        """The same mistakes, each with the place that all of them are in, such as a file."""
+        return UserError(
+            *(
+                replace(mistake, key=f"{place}: {mistake.key}" if mistake.key else place)
+                for mistake in self.mistakes
+            )
+        )
+
+
+class Requirement(ValueError):
+    """What a settings model demands of a field beyond its type, raised while it is checked.
+
+    Args:
+        hint: the demand, such as "must be fewer than the population", or `allowed: ` and values.
+        field: the name of the field; "" for the model as a whole.
+        problem: what is wrong, if the field's value does not say it.
+    """
+
+    def __init__(self, hint: str, field: str = "", problem: str = "") -> None:
+        self.hint, self.field, self.problem = hint, field, problem
+        super().__init__(f"{field}: {hint}" if field else hint)
 
 
 class SearchFailed(Exception):
@@ -141,9 +170,9 @@ class Budget(Params):
 
     def model_post_init(self, context: Any) -> None:
         if sum(amount is not None for amount in (self.epochs, self.steps, self.seconds)) != 1:
-            raise ValueError("exactly one of epochs, steps, seconds")
+            raise Requirement("must have exactly one of epochs, steps and seconds")
         if self.horizon is not None and self.horizon < self.amount:
-            raise ValueError("a horizon no shorter than the budget")
+            raise Requirement("must be no shorter than the budget", "horizon")
 
     @property
     def unit(self) -> Literal["epochs", "steps", "seconds"]:
@@ -164,6 +193,52 @@ class Budget(Params):
         return self.seconds is None
 
 
+class Stop(Params):
+    """When a search ends; with several limits, at the first one reached. A generation that has
+    begun is finished."""
+
+    generations: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    """How many generations the search has. Give this, `evaluations`, or both."""
+    evaluations: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
+    """No new generation begins once this many candidates have been evaluated. One that has begun
+    is finished, so there may be some more."""
+    simulated_seconds: Annotated[float, Field(gt=0)] | None = None
+    """How many seconds of simulated training may be spent, as the evaluator `tabular` counts them.
+    The evaluation that would overspend is not made, and the search ends before it."""
+
+    def model_post_init(self, context: object) -> None:
+        if not (self.generations or self.evaluations or self.simulated_seconds):
+            raise Requirement(
+                "must have generations, evaluations, simulated_seconds, or several of them"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A number that an evaluator measures of a network.
+
+    Attributes:
+        name: its column in the tables, and its name in the experiment file.
+        label: what figures call it; the name if it is empty.
+        unit: "" for a share or a count.
+        goal: which way is better; "" where that depends on what it is used for.
+        cheap: whether it is known without training.
+        timed: whether the clock measures it, so that a repetition gives another value.
+        reference: where the hypervolume is measured from if less is better; None where the values
+            of the search decide.
+        source: what it is computed from, in a few words.
+    """
+
+    name: str
+    label: str = ""
+    unit: str = ""
+    goal: Literal["min", "max", ""] = ""
+    cheap: bool = False
+    timed: bool = False
+    reference: float | None = None
+    source: str = ""
+
+
 class Status(StrEnum):
     """How an evaluation ended."""
 
@@ -179,7 +254,6 @@ class Status(StrEnum):
         return self not in (Status.OK, Status.INFEASIBLE)
 
 
-SIMULATED = "simulated_seconds"  # the metric that `stop.simulated_seconds` counts
 FAILURES = tuple(str(status) for status in Status if status.failed)
 
 
@@ -255,7 +329,7 @@ class Evaluation:
             Cost(**data["cost"]),
             data["message"],
             data["deterministic"],
-            data.get("weights", ""),  # which 0.1.0 did not write
+            data.get("weights", ""),  # a checkpoint of 0.1.0 has none
         )
 
 
@@ -266,10 +340,6 @@ class Question:
     key: str
     seed: int
     budget: str = ""
-
-    @property
-    def id(self) -> str:
-        return training_id(self.seed, self.budget)
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,131 +360,52 @@ class Generation:
     complete: bool = True
 
 
-class Strategy(Protocol):
-    """Chooses what to evaluate next. Never prints, plots or touches the disk."""
-
-    def ask(self) -> list[Candidate]:
-        """What to evaluate next; empty while answers are owed, or, with none owed, at the end."""
-
-    def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        """The answers to one `ask`, in its order."""
-
-    def state_dict(self) -> State:
-        """All it needs to go on exactly as it would have."""
-
-    def load_state_dict(self, state: State) -> None:
-        """Goes on from a state. What was out then is asked again, first and in its order."""
-
-
-@runtime_checkable
-class SteadyState(Strategy, Protocol):
-    """A strategy that may be asked again before it is told, one candidate after the other.
-
-    Each answer is told alone, in ask order. What it asks depends on how many answers are told,
-    never on when.
-    """
-
-    @property
-    def generation_size(self) -> int:
-        """How many consecutive candidates make a generation in the tables."""
-
-
-@runtime_checkable
-class Traced(Protocol):
-    """A strategy that shows more than its candidates, in tables of its own.
-
-    Attributes:
-        TRACES: for each table its columns, behind `generation`.
-    """
-
-    TRACES: Mapping[str, Sequence[str]]
-
-    def trace(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        """For each table the rows about the generation that it was told of last."""
-
-
-class Relaxation(Protocol):
-    """A search by gradient, over choices made continuous; `oneshot` adapts it to a strategy."""
-
-    def train_epoch(self) -> Mapping[str, float]:
-        """Weights and choices, one epoch; what is to be told of it."""
-
-    def derive(self) -> Genome:
-        """The genome that it would settle on now."""
-
-    def probabilities(self) -> Mapping[str, Sequence[float]]:
-        """For each gene how likely each of its choices is."""
-
-    def seconds(self) -> float:
-        """What an epoch takes, foreseen from a few steps; it is of no use after that."""
-
-    def state_dict(self) -> State: ...
-
-    def load_state_dict(self, state: State) -> None: ...
-
-
-class Evaluator(Protocol):
-    """Measures a candidate. Knows no strategy."""
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """The names of all values it can give."""
-
-    def cheap(self, genome: Genome) -> Mapping[str, float]:
-        """What is known without training: params, flops."""
-
-    def prepare(self, run_dir: Path) -> None:
-        """Called once before the first evaluation; resumable."""
-
-    def evaluate(self, candidate: Candidate, seed: int) -> Evaluation: ...
-
-
-@runtime_checkable
-class Preparing(Protocol):
-    """An evaluator whose `prepare` takes long enough to be watched."""
-
-    def prepare_epochs(self, run_dir: Path) -> Iterator[tuple[int, int]]:
-        """Prepares; yields how many epochs are done and how many there are. Resumable."""
-
-
-@runtime_checkable
-class BatchEvaluator(Evaluator, Protocol):
-    """An evaluator that answers many at once, in whatever order they are done."""
-
-    def evaluate_all(
-        self, tasks: Sequence[tuple[Candidate, int]]
-    ) -> Iterator[tuple[int, Evaluation]]:
-        """Each task's number and answer; `tasks` may grow until the last has been given."""
-
-
-Pick = Callable[[str, Mapping[str, Any]], Any]
-
-
 @dataclass(frozen=True, slots=True)
-class Builder:
-    """How the networks of a space are built.
+class Blueprint:
+    """What a space's name stands for: its genes, its networks, and the settings of both.
 
     Attributes:
-        build: `build(pick, *, in_channels, classes, **params)`, which calls
+        Params: the settings, `channels` and the like, with a `name`.
+        space: makes the search space, called with those settings that `space_keys` names.
+        build: `build(pick, *, in_channels, classes, **settings)`, which calls
             `pick(gene, candidates)` at each decision; None where there is nothing to train.
-        params: the settings it takes, `channels` and the like.
-        space_keys: those of them that the space itself is made with.
+        space_keys: the settings that the space is made with, attributes of the space.
         shares: what a supernet of the space shares: `ops`, one for all that choose it; `slices`,
             the first channels of the largest tensors; None where there is no supernet.
-        wired: genes that choose no op only say which ops are live (`SearchSpace.live`), so that a
-            supernet does without them.
+        wired: whether genes that choose no op only say which ops are live (`SearchSpace.live`), so
+            that a supernet does without them.
     """
 
+    Params: type[Params]
+    space: Callable[..., SearchSpace]
     build: Callable[..., Any] | None
-    params: type[Params]
     space_keys: tuple[str, ...] = ()
     shares: Literal["ops", "slices"] | None = "ops"
     wired: bool = False
 
+    @property
+    def has_networks(self) -> bool:
+        return self.build is not None
 
-def training_id(seed: int, budget: str) -> str:
-    """A name for a training's files, 16 hexadecimal digits; the seed derives from the key."""
-    return hashlib.blake2b(f"{seed}/{budget}".encode(), digest_size=8).hexdigest()
+    def make_space(self, params: BaseModel) -> SearchSpace:
+        """Makes the search space of these settings, an instance of `Params`."""
+        values = dict(params)
+        return self.space(**{key: values[key] for key in self.space_keys})
+
+    def settings(self, space: SearchSpace, network: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings that `build` takes: those of the space, then those given, then defaults.
+
+        Raises:
+            ValueError: one is unknown or out of range (pydantic's error, which is a ValueError).
+        """
+        of_space = {key: getattr(space, key) for key in self.space_keys}
+        return self.Params(**{**network, **of_space}).model_dump(exclude={"name"})
+
+
+def weights_name(seed: int, budget: str) -> str:
+    """A file name for a training's weights, its own within a run: the seed derives from the key."""
+    digest = hashlib.blake2b(f"{seed}/{budget}".encode(), digest_size=8)
+    return f"{digest.hexdigest()}.safetensors"
 
 
 def _exact(number: float) -> str:

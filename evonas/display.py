@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -14,24 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import rich.progress
-from pydantic import ValidationError
-from rich.console import Console
-from rich.live import Live
-from rich.table import Table
+from rich.console import Console, RenderableType
+from rich.progress import ProgressColumn
+from rich.table import Column, Table
 from rich.text import Text
 
-from evonas import registry, yamlfile
-from evonas.core import FAILURES, Candidate, UserError
-from evonas.loop import guarded
+from evonas import yamlfile
+from evonas.core import FAILURES
 from evonas.records import tables as recorded
 from evonas.records.files import is_locked
-from evonas.records.folder import check_run_folder
+from evonas.records.folder import check_run_folder, environment
 from evonas.records.tables import read
-from genomes import Genome, SearchSpace, library
 
 if TYPE_CHECKING:
-    from evonas.config import Experiment
+    from evonas.jobs.choice import Choice
     from evonas.jobs.estimate import Estimate
+    from evonas.jobs.facts import Facts
     from evonas.jobs.full_training import FullTraining
     from evonas.jobs.search import Run
 
@@ -39,102 +35,156 @@ SHOWN = 20  # rows of a front on screen
 DEAD = 6  # genes
 
 
-class Progress:
-    """A run's counters as one line; it reads them when drawn, the run does not know of it."""
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How far something is.
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self.started = time.monotonic()
-        self.before = run.folder.archive.evaluations
-        self.journaled = 0  # answers at the end of the last generation
-        self.generations = run.folder.archive.generations
+    Attributes:
+        total: how many there will be, as far as that can be known.
+        text: what else there is to say.
+    """
 
-    def __rich__(self) -> Text:
-        return Text(self.line(), no_wrap=True, overflow="ellipsis")
+    done: int
+    total: int | None = None
+    text: str = ""
 
-    def line(self) -> str:
-        run, archive = self.run, self.run.folder.archive
-        if archive.generations != self.generations:
-            self.generations, self.journaled = archive.generations, run.folder.journal.added
-        done = archive.evaluations + run.folder.journal.added - self.journaled
-        objective = run.experiment.objectives[0]
+
+class _Left(rich.progress.ProgressColumn):
+    """The time left, from the mean of all since the start: a total may change on the way."""
+
+    def render(self, task: rich.progress.Task) -> Text:
+        fresh = task.completed - task.fields["before"]
+        if task.remaining is None or task.elapsed is None or fresh <= 0:
+            return Text("time left: -")
+        if task.remaining <= 0:  # what comes now has a name in the text
+            return Text("")
+        seconds = task.elapsed / fresh * task.remaining
+        return Text(f"{timedelta(seconds=round(seconds))} left")
+
+
+class _Line(rich.progress.Progress):
+    """A line of name, counts, time left and text; it looks at the counters when it is drawn."""
+
+    def __init__(self, name: str, unit: str, look: Callable[[], Reading | None]) -> None:
+        self._unit, self._look = unit, look
+        console = Console(stderr=True)
+        super().__init__(
+            rich.progress.TextColumn("{task.description}", markup=False),
+            _Left(),
+            rich.progress.TextColumn("{task.fields[counts]}", markup=False),
+            rich.progress.TextColumn(
+                "{task.fields[text]}",
+                markup=False,
+                table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
+            ),
+            console=console,
+            transient=True,
+            expand=True,
+            refresh_per_second=4,
+            disable=not console.is_terminal,
+        )
+        first = look()
+        before = first.done if first else 0
+        self.add_task(
+            name, total=None, completed=before, before=before, counts="", text="", visible=False
+        )
+
+    def read(self) -> rich.progress.Task | None:
+        """The line's state, from the counters as they are now; None before there are any."""
+        now = self._look()
+        if now is None or not self.tasks:  # it is drawn once while it is made
+            return None
+        [task] = self.tasks
+        of = "" if now.total is None else f"/{now.total}"
+        self.update(
+            task.id,
+            completed=now.done,
+            total=now.total,
+            counts=f"{now.done}{of} {self._unit}",
+            text=now.text,
+            visible=True,
+        )
+        return task
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        self.read()
+        yield from super().get_renderables()
+
+    def print_plain(self) -> None:
+        """The same as a line of its own, where there is no terminal."""
+        task = self.read()
+        if self.disable and task is not None:
+            parts = [column(task) for column in self.columns if isinstance(column, ProgressColumn)]
+            text = " · ".join(part.plain for part in parts if isinstance(part, Text) and part.plain)
+            self.console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+@contextmanager
+def progress(
+    name: str, unit: str, look: Callable[[], Reading | None]
+) -> Iterator[Callable[[], None]]:
+    """A live line on a terminal; elsewhere a plain line each time the function given is called.
+
+    Args:
+        unit: what is counted, in the plural.
+        look: how far it is now; None where there is nothing to show yet.
+    """
+    with _Line(name, unit, look) as line:
+        yield line.print_plain
+
+
+@contextmanager
+def counter(name: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """A live line on a terminal, from the first time that it is told how many are done of how
+    many; nothing elsewhere.
+    """
+    readings: list[Reading] = []
+    with _Line(name, unit, lambda: readings[-1] if readings else None):
+        yield lambda done, of: readings.append(Reading(done, of))
+
+
+def of_search(run: Run) -> Callable[[], Reading]:
+    """Reads a run's counters, which change within a generation too; the run does not know."""
+    archive, journal = run.folder.archive, run.folder.journal
+    objective, stop = run.experiment.objectives[0], run.experiment.stop
+    generations, journaled = archive.generations, journal.added  # at the end of a generation
+
+    def look() -> Reading:
+        nonlocal generations, journaled
+        if archive.generations != generations:
+            generations, journaled = archive.generations, journal.added
+        ends = [stop.evaluations] if stop.evaluations else []
+        if stop.generations and archive.generations:
+            ends.append(round(archive.evaluations / archive.generations * stop.generations))
+        total = min(ends, default=None)
         best = archive.best(objective)
         shown = "-" if best is None else f"{best.evaluation.values[objective.name]:.4g}"
-        limit = run.experiment.stop.generations
-        generation = f"generation {archive.generations}" + (f"/{limit}" if limit else "")
         faults = sum(archive.faults.values())
-        # The end is cut off where a terminal is narrow.
+        limit = f"/{stop.generations}" if stop.generations else ""
         parts = [
-            run.experiment.name,
-            self._left(done),
-            generation,
-            f"{done} evaluations",
+            *(["finalists"] if total is not None and total <= archive.evaluations else []),
+            f"generation {archive.generations}{limit}",
             f"best {objective.name} {shown}",
             *([f"{faults} faults"] if faults else []),
             *([f"{archive.hits} hits"] if archive.hits else []),
         ]
-        return " · ".join(parts)
+        done = archive.evaluations + journal.added - journaled
+        return Reading(done, total, " · ".join(parts))
 
-    def _left(self, done: int) -> str:
-        """From the mean time of an evaluation so far; in the finals there is nothing to go by."""
-        archive, stop = self.run.folder.archive, self.run.experiment.stop
-        ends = [stop.evaluations] if stop.evaluations else []
-        if stop.generations and archive.generations:
-            ends.append(round(archive.evaluations / archive.generations * stop.generations))
-        fresh = done - self.before
-        if not ends or fresh <= 0:
-            return "time left: -"
-        if min(ends) <= archive.evaluations:
-            return "finalists"
-        seconds = (time.monotonic() - self.started) / fresh * max(min(ends) - done, 0)
-        return f"{timedelta(seconds=round(seconds))} left"
+    return look
 
 
-class TrainingProgress:
-    """A full training's last epoch as one line."""
+def of_training(training: FullTraining) -> Callable[[], Reading]:
+    """Reads a full training's last epoch."""
 
-    def __init__(self, training: FullTraining) -> None:
-        self.training = training
-        self.started = time.monotonic()
-        self.before = len(training.curve)
-
-    def __rich__(self) -> Text:
-        return Text(self.line(), no_wrap=True, overflow="ellipsis")
-
-    def line(self) -> str:
-        training = self.training
-        done, epochs = len(training.curve), training.settings.epochs
-        parts = [training.settings.name, f"epoch {done}/{epochs}"]
+    def look() -> Reading:
+        text = ""
         if training.curve:
             last = training.curve[-1]
-            parts += [f"train loss {last.train_loss:.4f}", f"test error {last.test_error:.4f}"]
-        left = "-"
-        if done > self.before:
-            seconds = (time.monotonic() - self.started) / (done - self.before) * (epochs - done)
-            left = str(timedelta(seconds=round(seconds)))
-        return " · ".join([*parts, f"{left} left"])
+            text = f"train loss {last.train_loss:.4f} · test error {last.test_error:.4f}"
+        return Reading(len(training.curve), training.settings.epochs, text)
 
-
-@contextmanager
-def progress(shown: Progress | TrainingProgress) -> Iterator[Callable[[], None]]:
-    """A live line on a terminal; elsewhere a plain line each time the function given is called."""
-    console = Console(stderr=True)
-    if console.is_terminal:
-        with Live(shown, console=console, refresh_per_second=4, transient=True):
-            yield lambda: None
-    else:
-        yield lambda: console.print(shown.line(), soft_wrap=True, highlight=False)
-
-
-@contextmanager
-def counter(name: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, from the first time that it is told how many are done of how many;
-    elsewhere nothing but the end is told.
-    """
-    console = Console(stderr=True)
-    with rich.progress.Progress(console=console, transient=True) as bar:
-        task = bar.add_task(name, visible=False)
-        yield lambda done, of: bar.update(task, completed=done, total=of, visible=True)
+    return look
 
 
 def show_run(path: Path) -> None:
@@ -159,8 +209,8 @@ def show_run(path: Path) -> None:
     timings = read(path / "timings.csv")
     found = timings.get("from_cache", pd.Series(False, timings.index)).astype(bool)
     trained = timings[~found]
-    shared = settings["evaluator"]["name"] == "supernet"
-    scored = int((trained["phase"].eq("search") & shared).sum())
+    shared = (path / "supernet").exists()  # whose weights score, instead of a training
+    scored = int(trained["phase"].eq("search").sum()) if shared else 0
     seconds = timedelta(seconds=round(trained["seconds"].sum()))
     taken = f"; {found.sum()} more taken from the cache" if found.any() else ""
     say(
@@ -246,101 +296,40 @@ def show_estimate(name: str, foreseen: Estimate) -> None:
         say(f"GPU memory: about {gigabytes[2]:.1f} GB a worker")
 
 
-def show_genome(text: str, experiment: Experiment | None = None) -> None:
-    """What a genome is: its space, spelling, key, and size, or what a table says of it.
-
-    Args:
-        experiment: whose space, sizes and data to count with, or whose table to look it up in;
-            none: the first space that can read it, with its default settings.
-    """
-    space, genome = parse_genome(text, experiment)
+def show_genome(choice: Choice, facts: Facts) -> None:
+    """What a genome is: its space, spelling, key, and size, or what a table says of it."""
+    space, genome = choice.space, choice.genome
     console = Console()
-    canonical = space.canonical(genome)
-    measured: dict[str, str] = {}
-    if experiment is None:
-        from evonas.networks.decode import decode
-        from evonas.networks.profile import profile
-
-        found = profile(decode(space, canonical), (3, 32, 32))
-        measured = {"params": f"{found.params:,}", "flops": f"{found.flops:,}"}
-        measured["counted at"] = "the space's default size, 3x32x32 images, 10 classes"
-    else:
-        from evonas.jobs import machine
-        from evonas.jobs.search import build
-
-        parallel = machine.resolve(experiment.parallel)
-        parts = build(experiment.model_copy(update={"parallel": parallel}))
-        if parts.data is None:
-            answer = guarded(parts.evaluator, Candidate(genome), 0)
-            measured = {name: f"{value:.7g}" for name, value in answer.values.items()}
-            measured["looked up in"] = answer.message or f"the table of {experiment.name}"
-        else:
-            cheap = parts.evaluator.cheap(canonical)
-            shape = "x".join(map(str, parts.data.image_shape))
-            measured = {name: f"{cheap[name]:,}" for name in ("params", "flops")}
-            measured["counted at"] = (
-                f"the sizes of {experiment.name}, {shape} images, {parts.data.classes} classes"
-            )
     dead = [
-        f"{gene.name} {choice}"
-        for gene, live, choice in zip(
+        f"{gene.name} {option}"
+        for gene, live, option in zip(
             space.genes,
             space.live(genome),
             (space.choice(genome, i) for i in range(len(space.genes))),
             strict=True,
         )
-        if not live and choice != "none"
+        if not live and option != "none"
     ]
     more = len(dead) - DEAD
+    how, where = facts.source
     rows = {
         "space": space.name,
         "genome": space.describe(genome),
         "genes": genome.text,
-        "key": space.key(genome),
-        "canonical": space.describe(canonical),
+        "key": choice.key,
+        "canonical": space.describe(space.canonical(genome)),
         "dead": ", ".join(dead[:DEAD]) + (f" and {more} more" if more > 0 else "") or "nothing",
-        **measured,
+        **{
+            name: f"{value:,}" if isinstance(value, int) else f"{value:.7g}"
+            for name, value in facts.values.items()
+        },
+        how: where,
     }
     width = max(map(len, rows)) + 2
     for name, value in rows.items():
         console.print(
             f"{name + ':':<{width}}{value}", markup=False, highlight=False, soft_wrap=True
         )
-
-
-def parse_genome(text: str, experiment: Experiment | None = None) -> tuple[SearchSpace, Genome]:
-    """A genome by its text, genes or key, in an experiment's space, or the first that can read it;
-    or a cell of the library by its name.
-
-    Raises:
-        UserError: it cannot, or none can.
-    """
-    if experiment is not None:
-        space = registry.make_space(experiment.space)
-        try:
-            return space, library.read(space, text)
-        except ValueError as error:
-            raise UserError(f"{text} is no genome of {experiment.name}: {error}") from None
-    if text in library.library():
-        return library.load(text)
-    reasons = []
-    for name in registry.names("spaces"):
-        try:
-            space = registry.make_space(registry.load("networks", name).params())
-        except ValidationError:
-            continue  # not known without its settings
-        try:
-            return space, space.parse(text)
-        except ValueError as error:
-            reasons.append(str(error))
-    # A space that knows the form of the text says what is wrong with it; the others, that it is
-    # not theirs.
-    known = [reason for reason in reasons if "no genome of" not in reason]
-    if re.fullmatch(r"g?\d+(-\d+)*", text.strip()) or not known:
-        known = [
-            "not in any space with its default settings; allowed: --experiment FILE with others"
-        ]
-    raise UserError(f"{text} is neither a folder nor a genome: {known[0]}")
 
 
 def _front_table(front: pd.DataFrame, path: Path) -> Table:
@@ -386,8 +375,7 @@ def _print_winner(say: Callable[[str], None], path: Path) -> None:
 
 
 def _planned_deterministic(path: Path) -> bool:
-    noted = path / "environment.json"
-    return bool(not noted.exists() or json.loads(noted.read_text()).get("deterministic", True))
+    return bool(environment(path).get("deterministic", True))
 
 
 def _number(value: Any) -> str:

@@ -6,7 +6,8 @@ import inspect
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, Self
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -14,39 +15,21 @@ from pydantic import ConfigDict, Field, ValidationError, create_model
 from torch import nn
 
 from evonas import plugins
-from evonas.core import Builder, Params, UserError
+from evonas.core import Blueprint, Params, UserError
 from evonas.data.dataset import DataParams, Images, as_images, check_parts
+from evonas.own_classes import OwnParams
 from genomes import Gene, SearchSpace
 
 Build = Callable[..., nn.Module]
-Name = Annotated[str, Field(pattern=plugins.PATTERN)]
 ENDS = ("pick", "in_channels", "classes")  # what every space's function takes
 FORM = "def NAME(pick, *, in_channels, classes, ...)"
 
 
-class _Own(Params):
-    """Settings that only the function knows, checked when it is imported."""
-
-    model_config = ConfigDict(extra="allow")
-    name: Name
-    """`FILE.py:NAME`, the file as seen from the experiment file."""
-
-    def anchored(self, folder: Path) -> Self:
-        return self.model_copy(update={"name": plugins.anchored(self.name, folder)})
-
-    def own_files(self) -> tuple[str, ...]:
-        return tuple(filter(None, [plugins.file_of(self.name)]))
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})
-
-
-class OwnSpaceParams(_Own):
+class OwnSpaceParams(OwnParams):
     """Of a space of one's own: what its function takes besides `pick` and the data's ends."""
 
 
-class OwnDataParams(_Own, DataParams):
+class OwnDataParams(OwnParams, DataParams):
     """Of a data set of one's own: what its function takes, and how it is split."""
 
     model_config = ConfigDict(extra="allow")
@@ -89,7 +72,7 @@ class OwnSpace(SearchSpace):
         path: Path = Path(),
         digest: str = "",
     ) -> None:
-        self.title = reference or build.__name__
+        self._title = reference or build.__name__
         self.settings = _checked(build, settings, self.title)
         self._reference, self._path, self._digest = reference, path, digest
         self._build: Build | None = build
@@ -101,29 +84,35 @@ class OwnSpace(SearchSpace):
         return {**self.__dict__, "_build": None if self._reference else self._build}
 
     @property
-    def builder(self) -> Builder:
+    def title(self) -> str:
+        return self._title
+
+    @property
+    def blueprint(self) -> Blueprint:
         if self._build is None:
             plugins.allow_again({self._reference.rpartition(":")[0]: self._digest}, [self._path])
             self._build = plugins.load(self._reference)
-        return Builder(self._build, _model(self._build, self.title))
+        model = _model(self._build, self.title, self.settings)
+        return Blueprint(model, lambda: self, self._build)
 
 
-def load_space(params: OwnSpaceParams) -> OwnSpace:
-    """The space that a reference names, whose file may be imported.
+class OwnSpaces:
+    """Spaces that functions in Python files of the user's span: `space: {name: FILE.py:NAME}`."""
 
-    Raises:
-        UserError: it may not, or it makes no sense.
-    """
-    build = plugins.load(params.name)
-    path, digest = plugins.allowed(str(plugins.file_of(params.name)))
-    return OwnSpace(build, params.settings, reference=params.name, path=path, digest=digest)
+    Params = OwnSpaceParams
+    shares: Literal["ops"] = "ops"
+    has_networks = True
 
+    @staticmethod
+    def make_space(params: OwnSpaceParams) -> OwnSpace:
+        """Imports the file and records the genes.
 
-def _never(*_: Any, **__: Any) -> NoReturn:
-    raise AssertionError("built by its own space")
-
-
-NETWORK = Builder(_never, OwnSpaceParams)
+        Raises:
+            UserError: the file may not be imported, or the function makes no sense.
+        """
+        build = plugins.load(params.name)
+        path, digest = plugins.allowed(str(plugins.file_of(params.name)))
+        return OwnSpace(build, params.settings, reference=params.name, path=path, digest=digest)
 
 
 class OwnData:
@@ -184,8 +173,14 @@ def _checked(build: Build, settings: Mapping[str, Any], title: str) -> dict[str,
         raise UserError(f"space.{key}: {told}; keys of {title}: {allowed}") from None
 
 
-def _model(build: Build, title: str) -> type[Params]:
-    """What a function takes besides the ends, each of the type of its default."""
+def _model(
+    build: Build, title: str, settings: Mapping[str, Any] = MappingProxyType({})
+) -> type[Params]:
+    """What a function takes besides the ends, each of the type of its default.
+
+    Args:
+        settings: the model's defaults, in place of the function's.
+    """
     if not callable(build):
         raise UserError(f"{title} is no function; allowed: {FORM}")
     parameters = inspect.signature(build).parameters
@@ -201,7 +196,8 @@ def _model(build: Build, title: str) -> type[Params]:
         kind: Any = Any if required or parameter.default is None else type(parameter.default)
         if kind in (list, tuple):
             kind = Annotated[kind, Field(strict=False)]
-        fields[name] = (kind, ... if required else parameter.default)
+        default = settings.get(name, ... if required else parameter.default)
+        fields[name] = (kind, default)
     return create_model(f"{build.__name__}Params", __base__=Params, name=(str, title), **fields)
 
 

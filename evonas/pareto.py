@@ -21,11 +21,7 @@ def losses(evaluations: Sequence[Evaluation], objectives: Sequence[Objective]) -
     Returns:
         (n, m); NaN where an evaluation has no such value.
     """
-    signs = [1.0 if objective.goal == "min" else -1.0 for objective in objectives]
-    rows = [
-        [sign * e.values.get(o.name, np.nan) for o, sign in zip(objectives, signs, strict=True)]
-        for e in evaluations
-    ]
+    rows = [[o.sign * e.values.get(o.name, np.nan) for o in objectives] for e in evaluations]
     return np.asarray(rows, dtype=np.float64).reshape(len(evaluations), len(objectives))
 
 

@@ -75,6 +75,11 @@ def allow_recorded(folder: Path, given: Iterable[Path]) -> None:
     allow_again(recorded, given)
 
 
+def is_allowed(file: str) -> bool:
+    """Whether a file may be imported."""
+    return file in _allowed
+
+
 def place(file: str) -> Path:
     """Where a file is: it may have moved since it was named."""
     return _allowed[file][0] if file in _allowed else Path(file)

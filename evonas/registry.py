@@ -6,32 +6,25 @@ import difflib
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-from evonas.core import Builder, UserError
+from evonas.core import Blueprint, Params, UserError
+from evonas.protocols import EvaluatorClass, SpaceClass, StrategyClass
 from genomes import SearchSpace
 
 TABLES: dict[str, dict[str, str]] = {
     "spaces": {
-        "chain": "genomes.chain:Chain",
-        "channels": "genomes.channels:Channels",
-        "darts": "genomes.darts:Darts",
-        "macro": "genomes.macro:Macro",
-        "nasbench201": "genomes.nasbench201:NASBench201",
-        "table": "genomes.table:TableSpace",
-    },
-    "networks": {
-        "chain": "evonas.networks.chain:NETWORK",
-        "channels": "evonas.networks.channels:NETWORK",
-        "darts": "evonas.networks.darts:NETWORK",
-        "macro": "evonas.networks.macro:NETWORK",
-        "nasbench201": "evonas.networks.nasbench201:NETWORK",
-        "table": "evonas.networks.table:NETWORK",
+        "chain": "evonas.networks.chain:CHAIN",
+        "channels": "evonas.networks.channels:CHANNELS",
+        "darts": "evonas.networks.darts:DARTS",
+        "macro": "evonas.networks.macro:MACRO",
+        "nasbench201": "evonas.networks.nasbench201:NASBENCH201",
+        "table": "evonas.networks.table:TABLE",
     },
     "strategies": {
         "aging": "evonas.strategies.aging:Aging",
         "controller": "evonas.strategies.controller:Controller",
-        "darts": "evonas.oneshot.darts:Darts",
+        "darts": "evonas.oneshot.darts:DartsSearch",
         "exhaustive": "evonas.strategies.exhaustive:Exhaustive",
         "gdas": "evonas.oneshot.gdas:Gdas",
         "genetic": "evonas.strategies.genetic:Genetic",
@@ -55,21 +48,23 @@ TABLES: dict[str, dict[str, str]] = {
         "mnist": "evonas.data.idx:Mnist",
         "npz": "evonas.data.npz:Npz",
     },
+    "metrics": {},
 }
 
-# What stands for a Python file of the user's own, `FILE.py:NAME`; none is imported by that.
+# What stands for `FILE.py:NAME`, a definition in a Python file of the user's; it imports no file.
 OWN = {
-    "spaces": "evonas.own:load_space",
-    "networks": "evonas.own:NETWORK",
+    "spaces": "evonas.own:OwnSpaces",
+    "strategies": "evonas.own_classes:OwnStrategy",
+    "evaluators": "evonas.own_classes:OwnEvaluator",
     "data": "evonas.own:OwnData",
 }
 
 SINGULAR = {
     "spaces": "space",
-    "networks": "space",
     "strategies": "strategy",
     "evaluators": "evaluator",
     "data": "data set",
+    "metrics": "metric",
 }
 
 
@@ -85,38 +80,69 @@ def names(kind: str) -> list[str]:
 
 
 def load(kind: str, name: str) -> Any:
-    """The class or object behind a name.
+    """The class or object that a name stands for.
 
     Raises:
-        UserError: no such name.
+        UserError: there is no such name.
     """
-    target = OWN[kind] if is_own(kind, name) else table(kind).get(name)
+    target = OWN[kind] if is_own(name) else table(kind).get(name)
     if target is None:
         raise UserError(unknown(SINGULAR[kind], name, names(kind)))
     module, _, attribute = target.partition(":")
     return getattr(import_module(module), attribute)
 
 
-def make_space(params: Any) -> SearchSpace:
+def space(name: str) -> SpaceClass:
+    """The space of a name.
+
+    Raises:
+        UserError: there is no such name.
+    """
+    loaded: SpaceClass = load("spaces", name)
+    return loaded
+
+
+def strategy(name: str) -> StrategyClass:
+    """The strategy of a name; errors as `space`."""
+    loaded: StrategyClass = load("strategies", name)
+    return loaded
+
+
+def evaluator(name: str) -> EvaluatorClass:
+    """The evaluator of a name; errors as `space`."""
+    loaded: EvaluatorClass = load("evaluators", name)
+    return loaded
+
+
+def make_space(params: Params) -> SearchSpace:
     """The search space that the settings in an experiment's `space` stand for."""
-    loaded = load("spaces", params.name)
-    if is_own("spaces", params.name):
-        own: SearchSpace = loaded(params)
-        return own
-    builder: Builder = load("networks", params.name)
-    space: SearchSpace = loaded(**{key: getattr(params, key) for key in builder.space_keys})
-    return space
+    return space(name_of(params)).make_space(params)
 
 
-def builder_of(space: SearchSpace) -> Builder:
-    """How the networks of a space are built."""
-    own: Builder | None = getattr(space, "builder", None)
-    return own or load("networks", space.name.partition("/")[0])
+def blueprint_of(space: SearchSpace) -> Blueprint:
+    """The blueprint that a space was made by: its own, or the one of its name."""
+    if isinstance(space, Drawn):
+        return space.blueprint
+    loaded: Blueprint = load("spaces", space.name.partition("/")[0])
+    return loaded
 
 
-def is_own(kind: str, name: str) -> bool:
-    """Whether a name is `FILE.py:NAME`, where that can stand for a component."""
-    return kind in OWN and ".py:" in name
+def name_of(params: Params) -> str:
+    """What the experiment file calls the component with these settings."""
+    return str(dict(params)["name"])
+
+
+def is_own(name: str) -> bool:
+    """Whether a name is `FILE.py:NAME`."""
+    return ".py:" in name
+
+
+@runtime_checkable
+class Drawn(Protocol):
+    """A search space that carries its own blueprint, such as one that a function spans."""
+
+    @property
+    def blueprint(self) -> Blueprint: ...
 
 
 def unknown(what: str, name: object, known: list[str]) -> str:

@@ -81,7 +81,7 @@ parallel:
   workers: auto               # processes: a core each, or a GPU each
   device: auto                # cpu, cuda, or cuda:0,1
   timeout: 3600               # seconds, after which a training is ended
-# cache: trainings.sqlite     # found again by every run that names the same file
+# cache: trainings            # found again by every run that names the same folder
 """
 
 

@@ -6,7 +6,7 @@ from genomes.darts import Darts
 from genomes.genome import Genome
 from genomes.macro import Macro
 from genomes.nasbench201 import NASBench201
-from genomes.space import Edge, Gene, Graph, SearchSpace, Verbatim
+from genomes.space import Edge, Gene, Graph, OtherSpace, SearchSpace, Verbatim
 from genomes.table import TableSpace
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Graph",
     "Macro",
     "NASBench201",
+    "OtherSpace",
     "SearchSpace",
     "TableSpace",
     "Verbatim",

@@ -80,6 +80,6 @@ class Chain(SearchSpace):
         return Genome(self.name, tuple(genes))
 
     def largest(self) -> Genome:
-        most = self.kernels.index(max(self.kernels)) * len(self.expansions)
-        most += self.expansions.index(max(self.expansions))
-        return self.genome([most] * len(self.genes))
+        op = self.kernels.index(max(self.kernels)) * len(self.expansions)
+        op += self.expansions.index(max(self.expansions))
+        return self.genome([op] * len(self.genes))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from genomes.genome import Genome
-from genomes.space import Gene, SearchSpace
+from genomes.space import Gene, OtherSpace, SearchSpace
 
 WIDTHS = (8, 16, 24, 32, 40, 48, 56, 64)
 
@@ -30,11 +30,11 @@ class Channels(SearchSpace):
         words = text.strip().split(":")
         if len(words) == 1:
             return super().parse(text)
-        known = list(map(str, self.widths))
-        if len(words) != self.stages or not set(words) <= set(known):
-            allowed = f"{self.stages} of {', '.join(known)}, with : between them"
-            raise ValueError(f"{text!r} is no genome of {self.name}; allowed: {allowed}")
-        return self.genome(known.index(word) for word in words)
+        widths = list(map(str, self.widths))
+        if len(words) != self.stages or not set(words) <= set(widths):
+            allowed = f"{self.stages} of {', '.join(widths)}, with : between them"
+            raise OtherSpace(f"{text!r} is no genome of {self.name}; allowed: {allowed}")
+        return self.genome(widths.index(word) for word in words)
 
     def largest(self) -> Genome:
         return self.genome([self.widths.index(max(self.widths))] * self.stages)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Vector = NDArray[np.float64]
+Point = NDArray[np.float64]  # in the unit cube
 
 
 class Scaled:
@@ -22,9 +22,9 @@ class Scaled:
         unit = np.clip(np.nan_to_num(np.asarray(vector, dtype=np.float64)), 0.0, 1.0)
         return tuple(np.minimum(unit * self.choices, self.choices - 1).astype(int).tolist())
 
-    def encode(self, genes: Sequence[int]) -> Vector:
+    def encode(self, genes: Sequence[int]) -> Point:
         """The middle of the part that decodes to these genes, (dimensions,)."""
-        middle: Vector = (np.asarray(genes, dtype=np.float64) + 0.5) / self.choices
+        middle: Point = (np.asarray(genes, dtype=np.float64) + 0.5) / self.choices
         return middle
 
 
@@ -41,7 +41,7 @@ class Logits:
         parts = np.split(np.asarray(vector, dtype=np.float64), self._ends)
         return tuple(int(part.argmax()) for part in parts)
 
-    def encode(self, genes: Sequence[int]) -> Vector:
+    def encode(self, genes: Sequence[int]) -> Point:
         """One-hot for these genes, (dimensions,)."""
         parts = [np.eye(count)[gene] for gene, count in zip(genes, self.choices, strict=True)]
         return np.concatenate(parts)

@@ -52,7 +52,7 @@ class Darts(SearchSpace):
         cells = ", ".join(
             f"{cell}={[(OPS[op], source) for node in NODES for source, op in edges[node]]}, "
             f"{cell}_concat={CONCAT}"
-            for cell, edges in zip(CELLS, map(_edges, _halves(genome.genes)), strict=True)
+            for cell, edges in zip(CELLS, map(_edges, _split_cells(genome.genes)), strict=True)
         )
         dead = [
             gene for gene, live in zip(genome.genes, self.live(genome), strict=True) if not live
@@ -69,13 +69,12 @@ class Darts(SearchSpace):
         if "Genotype" not in text:
             return super().parse(text)
         cells = _genotype(text)
-        halves = [_genes(_checked(cell, cells[cell])) for cell in CELLS]
-        genes = list(itertools.chain(*halves))
-        found = re.search(r"# dead: ([\d-]+)\s*$", text)
-        if found:
+        genes = [gene for cell in CELLS for gene in _genes(_checked(cell, cells[cell]))]
+        comment = re.search(r"# dead: ([\d-]+)\s*$", text)
+        if comment:
             live = self.live(self.genome(genes))
             places = [i for i, alive in enumerate(live) if not alive]
-            values = [int(value) for value in found.group(1).split("-") if value]
+            values = [int(value) for value in comment.group(1).split("-") if value]
             if len(values) != len(places):
                 raise ValueError(f"{len(values)} dead ops; allowed: {len(places)}, or none")
             for place, value in zip(places, values, strict=True):
@@ -84,11 +83,11 @@ class Darts(SearchSpace):
 
     def live(self, genome: Genome) -> tuple[bool, ...]:
         """A pair always is; an op is where its edge is one of a pair: all nodes are put out."""
-        found: list[bool] = []
-        for half in _halves(genome.genes):
-            for node, pair, _ in _nodes(half):
-                found += [True, *(source in PAIRS[node][pair] for source in range(node))]
-        return tuple(found)
+        live: list[bool] = []
+        for genes in _split_cells(genome.genes):
+            for node, pair, _ in _nodes(genes):
+                live += [True, *(source in PAIRS[node][pair] for source in range(node))]
+        return tuple(live)
 
     def canonical(self, genome: Genome) -> Genome:
         """Of all genomes with the same graphs of live ops, the smallest.
@@ -96,7 +95,7 @@ class Darts(SearchSpace):
         Nodes may stand in another order, which permutes the channels of what is put out, and
         weightless ops that read the same are the same; so may be whole nodes of them.
         """
-        normal, reduction = _halves(genome.genes)
+        normal, reduction = _split_cells(genome.genes)
         genes = (*_canonical(normal, False), *_canonical(reduction, True))
         return Genome(self.name, genes)
 
@@ -121,9 +120,9 @@ class Darts(SearchSpace):
         """Both cells beside each other, with the edges chosen; all nodes are put out together."""
         nodes: list[str] = []
         edges: list[Edge] = []
-        for cell, half in zip(CELLS, _halves(genome.genes), strict=True):
+        for cell, genes in zip(CELLS, _split_cells(genome.genes), strict=True):
             nodes += [f"{cell} {node}" for node in (0, 1, *NODES, "output")]
-            for node, pair in _edges(half).items():
+            for node, pair in _edges(genes).items():
                 edges += [Edge(f"{cell} {s}", f"{cell} {node}", OPS[op], True) for s, op in pair]
             edges += [Edge(f"{cell} {node}", f"{cell} output", "", True) for node in NODES]
         inputs = tuple(f"{cell} {node}" for cell in CELLS for node in (0, 1))
@@ -131,28 +130,28 @@ class Darts(SearchSpace):
         return Graph(tuple(nodes), tuple(edges), inputs, outputs)
 
 
-def _halves(genes: Sequence[int]) -> tuple[Genes, Genes]:
+def _split_cells(genes: Sequence[int]) -> tuple[Genes, Genes]:
     """The genes of the normal and of the reduction cell."""
     half = len(genes) // 2
     return tuple(genes[:half]), tuple(genes[half:])
 
 
-def _nodes(half: Genes) -> list[tuple[int, int, Genes]]:
+def _nodes(genes: Genes) -> list[tuple[int, int, Genes]]:
     """Each node of a cell, the number of its pair, and the op numbers of its edges."""
-    found, at = [], 0
+    nodes, at = [], 0
     for node in NODES:
-        found.append((node, half[at], half[at + 1 : at + 1 + node]))
+        nodes.append((node, genes[at], genes[at + 1 : at + 1 + node]))
         at += 1 + node
-    return found
+    return nodes
 
 
-def _edges(half: Genes) -> Edges:
+def _edges(genes: Genes) -> Edges:
     """The two live edges of each node."""
-    found = {}
-    for node, number, ops in _nodes(half):
+    edges = {}
+    for node, number, ops in _nodes(genes):
         first, second = PAIRS[node][number]
-        found[node] = ((first, ops[first]), (second, ops[second]))
-    return found
+        edges[node] = ((first, ops[first]), (second, ops[second]))
+    return edges
 
 
 def _genes(edges: Edges) -> Genes:
@@ -174,9 +173,9 @@ def _genotype(text: str) -> dict[str, list[tuple[str, int]]]:
     """The two cells of a `Genotype(...)`, of which nothing is run."""
     try:
         call: Any = ast.parse(text.strip(), mode="eval").body
-        given = {keyword.arg: _literal(keyword.value) for keyword in call.keywords}
-        cells = {name: [(str(op), int(at)) for op, at in given[name]] for name in CELLS}
-        concats = {name: [int(node) for node in given[f"{name}_concat"]] for name in CELLS}
+        arguments = {keyword.arg: _literal(keyword.value) for keyword in call.keywords}
+        cells = {name: [(str(op), int(at)) for op, at in arguments[name]] for name in CELLS}
+        concats = {name: [int(node) for node in arguments[f"{name}_concat"]] for name in CELLS}
         whole = call.func.id == "Genotype" and not call.args
     except (SyntaxError, TypeError, ValueError, KeyError, AttributeError):
         whole = False
@@ -201,15 +200,15 @@ def _literal(node: ast.expr) -> list[Any]:
     return list(ast.literal_eval(node))
 
 
-def _checked(cell: str, edges: list[tuple[str, int]]) -> Edges:
-    found: Edges = {}
-    for node, pair in zip(NODES, zip(edges[::2], edges[1::2], strict=True), strict=True):
+def _checked(cell: str, terms: list[tuple[str, int]]) -> Edges:
+    edges: Edges = {}
+    for node, pair in zip(NODES, zip(terms[::2], terms[1::2], strict=True), strict=True):
         for op, source in pair:
             if op == "none":
                 raise ValueError(f"node {node} of the {cell} cell has a none; this space has none")
             if op not in OPS:
-                known = ", ".join(OPS)
-                raise ValueError(f"unknown op {op!r} in the {cell} cell; known: {known}")
+                ops = ", ".join(OPS)
+                raise ValueError(f"unknown op {op!r} in the {cell} cell; known: {ops}")
             if not 0 <= source < node:
                 raise ValueError(
                     f"node {node} of the {cell} cell reads {source}, which is not before"
@@ -220,19 +219,19 @@ def _checked(cell: str, edges: list[tuple[str, int]]) -> Edges:
                 f"node {node} of the {cell} cell has two inputs from node {first[0]}; "
                 "in this space they differ"
             )
-        found[node] = (first, second)
-    return found
+        edges[node] = (first, second)
+    return edges
 
 
-def sums(half: Genes, *, reduction: bool) -> list[Sum]:
+def sums(genes: Genes, *, reduction: bool) -> list[Sum]:
     """What each of the nodes 0 to 5 of a cell is."""
-    found: list[Sum] = [frozenset({(-1, 1)}), frozenset({(-2, 1)})]
-    for node, edges in _edges(half).items():
+    nodes: list[Sum] = [frozenset({(-1, 1)}), frozenset({(-2, 1)})]
+    for node, edges in _edges(genes).items():
         terms: Counter[object] = Counter()
         for source, op in edges:
-            _add(terms, found[source], op, _weighted(op, source, reduction), (source, node))
-        found.append(frozenset(terms.items()))
-    return found
+            _add(terms, nodes[source], op, _weighted(op, source, reduction), (source, node))
+        nodes.append(frozenset(terms.items()))
+    return nodes
 
 
 def _weighted(op: int, source: int, reduction: bool) -> bool:
@@ -249,41 +248,41 @@ def _add(terms: Counter[object], read: Sum, op: int, weighted: bool, name: objec
 
 
 @lru_cache(maxsize=100_000)
-def _canonical(half: Genes, reduction: bool) -> Genes:
+def _canonical(genes: Genes, reduction: bool) -> Genes:
     """The smallest genes of a cell with these sums, found node by node."""
-    targets = tuple(sums(half, reduction=reduction)[2:])
+    targets = tuple(sums(genes, reduction=reduction)[2:])
     start = (frozenset({(-1, 1)}), frozenset({(-2, 1)}))
-    found = _smallest(start, targets, frozenset(), reduction)
-    assert found is not None  # the cell itself is one
-    return found
+    smallest = _smallest(start, targets, frozenset(), reduction)
+    assert smallest is not None  # the cell itself is one
+    return smallest
 
 
 def _smallest(
-    known: tuple[Sum, ...], targets: tuple[Sum, ...], used: frozenset[object], reduction: bool
+    nodes: tuple[Sum, ...], targets: tuple[Sum, ...], used: frozenset[object], reduction: bool
 ) -> Genes | None:
-    """The smallest genes that make the targets, in any order, of the nodes known; None: none do."""
+    """The smallest genes that make the targets, in any order, out of `nodes`; None if none do."""
     if not targets:
         return ()
-    node = len(known)
+    node = len(nodes)
     options: list[tuple[Genes, int, frozenset[object]]] = []
     for number, target in enumerate(targets):
-        wanted = Counter(dict(target))
+        goal = Counter(dict(target))
         edges = [
-            (source, op, terms, made)
+            (source, op, terms, term)
             for source in range(node)
             for op in range(len(OPS))
-            for terms, made in _contributions(known[source], op, source, wanted, used, reduction)
+            for terms, term in _contributions(nodes[source], op, source, goal, used, reduction)
         ]
         for one, two in itertools.combinations(edges, 2):
             distinct = one[0] != two[0] and (one[3] is None or one[3] != two[3])
-            if distinct and one[2] + two[2] == wanted:
-                made = frozenset(term for term in (one[3], two[3]) if term is not None)
-                options.append((_node_genes(node, one[:2], two[:2]), number, used | made))
+            if distinct and one[2] + two[2] == goal:
+                ops = frozenset(term for term in (one[3], two[3]) if term is not None)
+                options.append((_node_genes(node, one[:2], two[:2]), number, used | ops))
     options.sort(key=lambda option: option[:2])
     for genes, same in itertools.groupby(options, key=lambda option: option[0]):
         rests = [
             _smallest(
-                (*known, targets[number]),
+                (*nodes, targets[number]),
                 targets[:number] + targets[number + 1 :],
                 now_used,
                 reduction,
@@ -300,18 +299,18 @@ def _contributions(
     read: Sum,
     op: int,
     source: int,
-    wanted: Counter[object],
+    goal: Counter[object],
     used: frozenset[object],
     reduction: bool,
 ) -> list[tuple[Counter[object], object]]:
-    """What an edge may add to a sum that is wanted, and the weighted op that it then is, if one."""
+    """What an edge may add to a sum on its way to the goal, and the weighted op that it then is."""
     if not _weighted(op, source, reduction):
         terms: Counter[object] = Counter()
         _add(terms, read, op, False, None)
-        return [(terms, None)] if terms <= wanted else []
+        return [(terms, None)] if terms <= goal else []
     return [
         (Counter({term: 1}), term)
-        for term in wanted
+        for term in goal
         if isinstance(term, tuple)
         and term[:2] == (op, read)
         and term[2] is not None

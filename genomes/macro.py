@@ -44,7 +44,7 @@ class Macro(SearchSpace):
         return "|".join(texts)
 
     def parse(self, text: str) -> Genome:
-        if ":" not in text:
+        if ":" not in text or not set(text.strip()) <= set("01-:|"):
             return super().parse(text)
         genome = None
         bits = re.sub(r"[-:|]", "", text.strip())
@@ -57,15 +57,15 @@ class Macro(SearchSpace):
 
     def live(self, genome: Genome) -> tuple[bool, ...]:
         """All, but for a skip around a phase without nodes, which passes its input on anyway."""
-        found: list[bool] = []
+        live: list[bool] = []
         for bits in self._phases(genome):
-            found += [True] * len(self.pairs) + [any(bits[:-1])]
-        return tuple(found)
+            live += [True] * len(self.pairs) + [any(bits[:-1])]
+        return tuple(live)
 
     def canonical(self, genome: Genome) -> Genome:
         """Of the genomes whose nodes are only numbered differently, the smallest."""
-        found = [_canonical(bits, self.nodes) for bits in self._phases(genome)]
-        return Genome(self.name, tuple(itertools.chain(*found)))
+        phases = [_canonical(bits, self.nodes) for bits in self._phases(genome)]
+        return Genome(self.name, tuple(itertools.chain(*phases)))
 
     def largest(self) -> Genome:
         return self.genome([1] * len(self.genes))
@@ -99,7 +99,7 @@ def _canonical(bits: Bits, nodes: int) -> Bits:
     for places in itertools.permutations(range(nodes)):
         moved = {(places[i], places[j]) for i, j in on}
         if all(i < j for i, j in moved):
-            found = tuple(int(pair in moved) for pair in pairs)
-            best = found if best is None else min(best, found)
+            spelling = tuple(int(pair in moved) for pair in pairs)
+            best = spelling if best is None else min(best, spelling)
     assert best is not None  # the order as it stands is one
     return (*best, bits[-1] if on else 0)

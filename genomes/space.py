@@ -44,6 +44,10 @@ class Graph:
     outputs: tuple[str, ...] = ()
 
 
+class OtherSpace(ValueError):
+    """A text that may be a genome of another space: it has no form, or number of genes, of this."""
+
+
 class SearchSpace:
     """All genomes of one encoding.
 
@@ -57,6 +61,11 @@ class SearchSpace:
         self.choices = tuple(len(gene.choices) for gene in self.genes)  # how many each gene has
 
     @property
+    def title(self) -> str:
+        """What people call the space: its name without the version."""
+        return self.name.partition("/")[0]
+
+    @property
     def size(self) -> int:
         """The number of genomes, equal networks counted each time they are spelt."""
         return math.prod(self.choices)
@@ -65,11 +74,12 @@ class SearchSpace:
         """The genome with these genes.
 
         Raises:
-            ValueError: a gene too many or too few, or one outside its choices.
+            OtherSpace: a gene too many or too few.
+            ValueError: one outside its choices.
         """
         values = tuple(int(gene) for gene in genes)
         if len(values) != len(self.genes):
-            raise ValueError(f"{self.name} has {len(self.genes)} genes, got {len(values)}")
+            raise OtherSpace(f"{self.name} has {len(self.genes)} genes, got {len(values)}")
         for gene, value in zip(self.genes, values, strict=True):
             if not 0 <= value < len(gene.choices):
                 allowed = f"0 to {len(gene.choices) - 1}"
@@ -93,13 +103,14 @@ class SearchSpace:
         """The genome written as `describe` writes it, as genes, `0-3-1`, or as key, `g0-3-1`.
 
         Raises:
-            ValueError: the text is neither.
+            OtherSpace: the text is neither.
+            ValueError: it is one of them, but with a mistake in it.
         """
         parts = text.strip().removeprefix("g").split("-")
         if not all(part.isascii() and part.isdigit() for part in parts):
             example = "-".join(str(i % count) for i, count in enumerate(self.choices))
             count = len(self.genes)
-            raise ValueError(
+            raise OtherSpace(
                 f"{text!r} is no genome of {self.name}; write {count} genes: {example}"
             )
         return self.genome(int(part) for part in parts)

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ class Kept(Counting):
         self.folder = folder
         self.fault = fault
         self.more = identity
+        self.after: Callable[[], None] = lambda: None  # at the end of each training
 
     @property
     def trained(self) -> list[int]:
@@ -37,8 +39,8 @@ class Kept(Counting):
     def identity(self, candidate: Candidate, seed: int) -> Mapping[str, Any]:
         return {"genes": candidate.genome.text, "seed": seed, **self.more}
 
-    def weights_file(self, candidate: Candidate, seed: int) -> Path | None:
-        return self.folder / f"{seed}.safetensors"
+    def prepare(self, run_dir: Path) -> None:
+        (run_dir / "scratch").mkdir(exist_ok=True)
 
     def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
         with (self.folder / "trained").open("a") as file:
@@ -47,10 +49,15 @@ class Kept(Counting):
         found = super().evaluate(candidate, seed)
         if self.fault == "nan":
             return Evaluation(candidate, {}, Status.DIVERGED, message="the loss was NaN")
-        file_ = self.weights_file(candidate, seed)
-        assert file_ is not None
-        file_.write_bytes(seed.to_bytes(8) * 1000)
-        return found
+        name = f"{seed}.weights"
+        (self.folder / "scratch" / name).write_bytes(content(seed))
+        self.after()
+        return replace(found, weights=name)
+
+
+def content(seed: int) -> bytes:
+    """The weights of a training."""
+    return seed.to_bytes(8) * 1000
 
 
 def main(path: str, folder: str, count: str, seconds: str) -> None:
@@ -61,7 +68,7 @@ def main(path: str, folder: str, count: str, seconds: str) -> None:
         assert evaluation.status is Status.OK
         assert not evaluation.message, evaluation.message
         assert evaluation.values["value"] == (seed % 1000) / 1000
-        assert (Path(folder) / f"{seed}.safetensors").read_bytes() == seed.to_bytes(8) * 1000
+        assert (Path(folder) / "scratch" / evaluation.weights).read_bytes() == content(seed)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from evonas.core import Candidate, Evaluation, SearchFailed
+from evonas.core import Candidate, Evaluation, Metric, SearchFailed
 from evonas.evaluators.worker import claim_slot, start
 from genomes import Genome
 
@@ -20,7 +20,8 @@ from genomes import Genome
 class Counting:
     """Costs nothing, answers with the genome's own digits, and notes each call in a file."""
 
-    metrics = ("value", "size")
+    metrics = (Metric("value"), Metric("size"))
+    fingerprint = ""
 
     def __init__(
         self,
@@ -36,9 +37,6 @@ class Counting:
 
     def cheap(self, genome: Genome) -> Mapping[str, float]:
         return {"size": sum(genome.genes)}
-
-    def prepare(self, run_dir: Path) -> None:
-        pass
 
     def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
         text = candidate.genome.text

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,83 +13,53 @@ import pandas as pd
 from evonas import plugins, yamlfile
 from evonas.bench import runs
 from evonas.bench.figures import best_so_far
+from evonas.bench.runs import Table
 from evonas.bench.spec import Bench
 from evonas.bench.summary import curves, held, summary
 from evonas.core import UserError
 from evonas.jobs import machine
 from evonas.plots.style import save, styled
 from evonas.records.files import write_atomic
-from evonas.records.folder import Hold, begin, note_data
+from evonas.records.folder import (
+    Hold,
+    begin,
+    environment,
+    note_data,
+    note_resume,
+    note_start,
+)
 
 FILE = "bench.yaml"
 
 
 class Benching:
-    """One process's hold on a benchmark's folder; going on where it stands.
+    """A benchmark and the runs that it has so far; `opened` makes one and holds its folder.
 
     Iterating makes the runs that are missing; `finish` writes `summary.csv`, `summary.md` and the
-    figure. Python files of the user's own that the benchmark names are imported from here on.
+    figure.
     """
 
-    def __init__(self, bench: Bench, folder: Path, *, workers: int | None = None) -> None:
+    def __init__(
+        self, bench: Bench, table: Table, folder: Path, workers: int, own: Mapping[str, str]
+    ) -> None:
+        """A benchmark as far as its folder has the runs.
+
+        Args:
+            own: the user's Python files that it names, and each one's SHA-256.
+        """
         self.bench = bench
+        self.table = table
         self.folder = folder
-        self.workers = workers or joblib.cpu_count()
-        self.own = plugins.allow(
-            file for params in bench.strategies.values() for file in params.own_files()
-        )
-        self.table = runs.read_table(bench)
-        text = yamlfile.dump(bench.model_dump(mode="json", exclude_none=True))
-        if (folder / FILE).exists():
-            if (folder / FILE).read_text() != text:
-                raise UserError(
-                    f"{folder} holds another benchmark; allowed: --out with a new folder"
-                )
-            self._hold = Hold(folder)
-            with self._hold.released_on_error():
-                note_data(folder, self.table.evaluator.rows.fingerprint)
-                self._note_resume()
-            return
-        self._hold = begin(folder, FILE)
-        with self._hold.released_on_error(undo=True):
-            told = machine.environment(deterministic=True)
-            told["data"] = self.table.evaluator.rows.fingerprint
-            told |= {"plugins": self.own} if self.own else {}
-            write_atomic(folder / "environment.json", json.dumps(told, indent=2) + "\n")
-            write_atomic(folder / FILE, text, sync=True)
+        self.workers = workers
+        self.own = own
 
     @property
     def count(self) -> int:
         """Of all runs."""
         return len(self.bench.strategies) * self.bench.seeds
 
-    def __enter__(self) -> Benching:
-        return self
-
-    def __exit__(self, _: object, error: object, __: object) -> None:
-        self._hold.release(error)
-
     def __iter__(self) -> Iterator[int]:
         return runs.run_all(self.bench, self.folder, self.workers, self.own)
-
-    def _note_resume(self) -> None:
-        """Writes down what it goes on with.
-
-        Raises:
-            UserError: a file of the user's own is not what it was.
-        """
-        path = self.folder / "environment.json"
-        told = json.loads(path.read_text())
-        for file, digest in self.own.items():
-            if told.get("plugins", {}).get(file) != digest:
-                raise UserError(
-                    f"{file} is not what {self.folder} began with; "
-                    "allowed: the file as it was, or --out with a new folder"
-                )
-        now = machine.environment(deterministic=True)
-        write_atomic(
-            path, json.dumps({**told, "resumed": [*told.get("resumed", []), now]}, indent=2) + "\n"
-        )
 
     def finish(self) -> str:
         """Writes what came out, and says it in Markdown."""
@@ -101,6 +71,53 @@ class Benching:
         with styled():
             save(best_so_far(self.bench, curves(self.bench, made)), self.folder, "best")
         return text
+
+
+@contextmanager
+def opened(bench: Bench, folder: Path, *, workers: int | None = None) -> Iterator[Benching]:
+    """A benchmark in a new folder, or as far as it is in its own, which is held meanwhile.
+
+    Python files of the user's own that the benchmark names are imported from here on.
+
+    Args:
+        workers: how many processes; one a core if not given.
+
+    Raises:
+        UserError: the table cannot be read, the folder holds something else, or table or files are
+            not those that it began with.
+    """
+    own = plugins.allow(file for params in bench.strategies.values() for file in params.own_files())
+    table = runs.read_table(bench)
+    text = yamlfile.dump(bench.model_dump(mode="json", exclude_none=True))
+    now = machine.environment(deterministic=True)
+    fingerprint = table.evaluator.rows.fingerprint
+    benching = Benching(bench, table, folder, workers or joblib.cpu_count(), own)
+    if not (folder / FILE).exists():
+        with begin(folder, FILE) as hold:
+            with hold.undone_on_mistake():
+                note_start(folder, now, own)
+                note_data(folder, fingerprint)
+                write_atomic(folder / FILE, text, sync=True)
+            yield benching
+        return
+    if (folder / FILE).read_text() != text:
+        raise UserError(f"{folder} holds another benchmark; allowed: --out with a new folder")
+    with Hold(folder):
+        note_data(folder, fingerprint)
+        _check_files(folder, own)
+        note_resume(folder, now)
+        yield benching
+
+
+def _check_files(folder: Path, own: Mapping[str, str]) -> None:
+    """Raises UserError if a file of the user's own is not what a benchmark began with."""
+    began_with = environment(folder).get("plugins", {})
+    for file, digest in own.items():
+        if began_with.get(file) != digest:
+            raise UserError(
+                f"{file} is not what {folder} began with; "
+                "allowed: the file as it was, or --out with a new folder"
+            )
 
 
 def markdown(bench: Bench, found: pd.DataFrame) -> str:

@@ -10,14 +10,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
 from evonas.bench.spec import Bench
-from evonas.bench.summary import Curve
+from evonas.bench.summary import MeanCurve
 from evonas.plots.style import CATEGORIES, DASHES, SMALL, WIDTH, Drawing, Measure
 
 ROW = 0.15  # inches: the height of a row of the legend
 SHOWN_FROM = 0.1  # of the protocol: earlier values are much alike, and far from the later ones
 
 
-def best_so_far(bench: Bench, curves: Mapping[str, Curve]) -> Drawing:
+def best_so_far(bench: Bench, curves: Mapping[str, MeanCurve]) -> Drawing:
     """Draws a line for each strategy, the mean over its runs, with a 95 % interval of that mean."""
     several, seconds = len(bench.objectives) > 1, bench.protocol.simulated_seconds
     rows = -(-len(curves) // 2)

@@ -10,18 +10,18 @@ import joblib
 import numpy as np
 import pandas as pd
 
-from evonas import pareto, plugins, registry
+from evonas import config, pareto, plugins, registry
 from evonas.bench.spec import Bench
-from evonas.config import component_name
-from evonas.core import Evaluation, Status, finite
+from evonas.core import Evaluation, Status, Stop, finite
 from evonas.evaluators.tabular import Tabular
-from evonas.loop import evolve
+from evonas.loop import Desk, evolve
 from evonas.pareto import Losses
+from evonas.protocols import Setting
 from evonas.records.files import write_atomic
 from genomes import SearchSpace, Verbatim
 
 CHUNK = 5  # seeds of a task, whose rows are written together
-LEAST = 100  # queries that a run of so many seconds may ask for, many times each
+MIN_QUERIES = 100  # queries that a run of so many seconds may ask for, many times each
 TEXT = ("strategy", "trace")
 _tables: dict[str, Table] = {}  # those that this process has read, by benchmark
 
@@ -125,8 +125,8 @@ def read_table(bench: Bench) -> Table:
         UserError: it cannot be read.
     """
     space = registry.make_space(bench.space)
-    evaluator = Tabular(bench.table, space=space)
-    signs = tuple(1.0 if objective.goal == "min" else -1.0 for objective in bench.objectives)
+    evaluator = Tabular(bench.table, Setting(space))
+    signs = tuple(objective.sign for objective in bench.objectives)
     columns = [evaluator.rows.values[objective.name] for objective in bench.objectives]
     losses = np.column_stack(columns) * signs
     if bench.distinct == "networks":  # each is answered by its canonical spelling
@@ -152,17 +152,13 @@ def read_table(bench: Bench) -> Table:
 def run(bench: Bench, table: Table, label: str, seed: int) -> Run:
     """Runs one strategy with one seed, until the protocol ends it."""
     params, protocol = bench.strategies[label], bench.protocol
-    strategy = registry.load("strategies", component_name(params))(
-        params, space=table.space, objectives=bench.objectives, seed=seed
-    )
+    kind, params = config.strategy_of(params)
+    strategy = kind(params, Setting(table.space, bench.objectives, seed=seed))
     watch = Watch(bench, table)
-    for generation in evolve(
-        strategy,
-        table.evaluator,
-        space=table.space,
-        seed=seed,
-        simulated_seconds=protocol.simulated_seconds,
-    ):
+    desk = Desk(table.evaluator, table.space, seed=seed)
+    seconds = protocol.simulated_seconds
+    stop = None if seconds is None else Stop(simulated_seconds=seconds)
+    for generation in evolve(strategy, desk, stop=stop):
         for cached, evaluation in zip(generation.cached, generation.evaluations, strict=True):
             watch.see(evaluation, cached=cached)
             if watch.done:
@@ -192,7 +188,9 @@ class Watch:
         """
         protocol = self.bench.protocol
         best = self.hit is not None and len(self.names) == 1
-        stuck = self.asks >= protocol.asks_a_query * (protocol.queries or max(self.queries, LEAST))
+        stuck = self.asks >= protocol.asks_a_query * (
+            protocol.queries or max(self.queries, MIN_QUERIES)
+        )
         return best or stuck or self.queries == protocol.queries
 
     def see(self, evaluation: Evaluation, *, cached: bool) -> None:

@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializeAsAny
 
 from evonas import config, registry, yamlfile
-from evonas.core import SIMULATED, Objective, Params, UserError
+from evonas.core import Objective, Params, Requirement, UserError
 from evonas.evaluators.tabular import TabularParams
+from evonas.metrics import SIMULATED_SECONDS
 
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 RANDOM = "random"
@@ -31,9 +32,9 @@ class Protocol(Params):
 
     def model_post_init(self, context: object) -> None:
         if (self.queries is None) == (self.simulated_seconds is None):
-            raise ValueError("queries or simulated_seconds")
+            raise Requirement("must have queries or simulated_seconds")
         if self.queries is not None and any(at > self.queries for at in self.at):
-            raise ValueError(f"at: up to queries, {self.queries}")
+            raise Requirement(f"must be at most queries, {self.queries}", "at")
 
 
 class Bench(Params):
@@ -76,7 +77,7 @@ def _checked(document: Any, folder: Path) -> Bench:
         raise UserError("is not a mapping", hint=f"allowed: the keys {keys}")
     sections = dict(document)
     if "space" in sections:
-        sections["space"] = config.component("space", "networks", sections["space"])
+        sections["space"] = config.component("space", "spaces", sections["space"])
     arms = sections.get("strategies")
     if isinstance(arms, dict):
         checked = {
@@ -84,10 +85,8 @@ def _checked(document: Any, folder: Path) -> Bench:
             for label, arm in arms.items()
         }
         for label, arm in checked.items():
-            name = config.component_name(arm)
-            if getattr(registry.load("strategies", name), "TRAINS", False):
-                raise UserError(config.on_images(name), key=f"strategies.{label}")
-        if not any(config.component_name(arm) == RANDOM for arm in checked.values()):
+            config.refuse_training(arm, f"strategies.{label}")
+        if not any(registry.name_of(arm) == RANDOM for arm in checked.values()):
             if RANDOM in checked:
                 problem = "is the label of random search"
                 raise UserError(problem, hint="choose another label", key=f"strategies.{RANDOM}")
@@ -116,7 +115,7 @@ def _check_together(bench: Bench) -> None:
                 raise UserError(f"{name} is listed twice", hint="list it once", key=key)
     if bench.protocol.simulated_seconds is not None and bench.table.simulated_seconds is None:
         raise UserError(
-            f"the table has no {SIMULATED}",
+            f"the table has no {SIMULATED_SECONDS.name}",
             hint="give queries instead, or table.simulated_seconds",
             key="protocol.simulated_seconds",
         )

@@ -11,9 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import binom, mannwhitneyu
 
+from evonas import registry
 from evonas.bench.runs import Table
 from evonas.bench.spec import RANDOM, Bench
-from evonas.config import component_name
 
 LEVEL = 0.95  # of the interval of a median
 POINTS = 200  # in a curve
@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
+class MeanCurve:
     """The mean over the runs of a strategy, and its interval of 95 % (normal approximation).
 
     Attributes:
@@ -53,12 +53,12 @@ class Traces:
             found.append(values[i] if i >= 0 else math.nan)
         return np.array(found)
 
-    def curve(self, x: Array) -> Curve:
+    def curve(self, x: Array) -> MeanCurve:
         values = np.stack([self.at(place) for place in x])
         values[np.isnan(values).any(axis=1)] = np.nan  # until every run has a value
         mean, n = values.mean(axis=1), values.shape[1]
         half = 1.96 * values.std(axis=1, ddof=1) / n**0.5 if n > 1 else np.zeros(len(x))
-        return Curve(x, mean, mean - half, mean + half)
+        return MeanCurve(x, mean, mean - half, mean + half)
 
 
 def summary(bench: Bench, table: Table, runs: pd.DataFrame) -> pd.DataFrame:
@@ -83,12 +83,12 @@ def summary(bench: Bench, table: Table, runs: pd.DataFrame) -> pd.DataFrame:
         for point in points:
             after = "" if point is None else f"_at_{point}"
             values = traces[label].at(math.inf if point is None else point)
-            row |= _spread(f"value{after}", values)
+            row |= _mean_columns(f"value{after}", values)
             if label != base:
                 against = traces[base].at(math.inf if point is None else point)
                 row[f"p_random{after}"] = float(mannwhitneyu(values, against).pvalue)
         for name in bench.tell:
-            row |= _spread(name, group[name].to_numpy(dtype=float))
+            row |= _mean_columns(name, group[name].to_numpy(dtype=float))
         if not several:
             needed = group["queries_to_optimum"].fillna(math.inf).to_numpy(dtype=float)
             row |= dict(
@@ -99,7 +99,7 @@ def summary(bench: Bench, table: Table, runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def curves(bench: Bench, runs: pd.DataFrame) -> Mapping[str, Curve]:
+def curves(bench: Bench, runs: pd.DataFrame) -> Mapping[str, MeanCurve]:
     """A curve for each strategy, by queries, or by simulated seconds if the protocol has them."""
     seconds = bench.protocol.simulated_seconds
     most = seconds if seconds is not None else float(bench.protocol.queries or 1)
@@ -118,10 +118,10 @@ def held(runs: int) -> float:
 
 
 def _random(bench: Bench) -> str:
-    return next(label for label, arm in bench.strategies.items() if component_name(arm) == RANDOM)
+    return next(label for label, arm in bench.strategies.items() if registry.name_of(arm) == RANDOM)
 
 
-def _spread(name: str, values: Array) -> dict[str, float]:
+def _mean_columns(name: str, values: Array) -> dict[str, float]:
     """The mean, the standard deviation of the sample, and the standard error of the mean."""
     std = float(values.std(ddof=1)) if len(values) > 1 else math.nan
     return {name: float(values.mean()), f"{name}_std": std, f"{name}_se": std / len(values) ** 0.5}

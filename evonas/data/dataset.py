@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from evonas.core import Params, UserError
+from evonas.core import Params, Requirement, UserError
 
 
 class DataParams(Params):
@@ -33,7 +33,9 @@ class DataParams(Params):
 
     def model_post_init(self, context: object) -> None:
         if self.val + self.test >= 1:
-            raise ValueError("val + test below 1, so that some is left to train on")
+            raise Requirement(
+                "val + test must be below 1, so that some images are left to train on"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,215 +1,184 @@
-"""Trainings found again across runs, in one SQLite file that runs share."""
+"""Trainings found again across runs, in one folder that runs share."""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
-import sqlite3
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
-from functools import cache
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any, Protocol
-from urllib.parse import quote
+from typing import Any, Protocol
 
-from evonas.core import Candidate, Cost, Evaluation, Evaluator, SearchFailed, Status, UserError
+from filelock import FileLock, Timeout
+
+from evonas.core import (
+    Candidate,
+    Cost,
+    Evaluation,
+    Metric,
+    SearchFailed,
+    Status,
+    UserError,
+    weights_name,
+)
 from evonas.evaluators import worker
-from evonas.loop import describe
-from evonas.records.files import write_atomic
+from evonas.loop import error_text
+from evonas.protocols import Evaluator, Identified
+from evonas.records.files import weights_left, write_atomic
 from genomes import Genome
 
-PATIENCE = 60.0  # seconds, with SQLite's locks, each of which is held for milliseconds
 WAIT = 600.0  # seconds, for a training that another process has in hand
-LARGEST = 900_000_000  # bytes of weights; a row of SQLite's ends at 1e9
-FORMAT = (0x65766E61, 1)  # the file's application_id and user_version
-TABLE = """
-CREATE TABLE trainings (
-    key TEXT PRIMARY KEY, identity TEXT, answer TEXT, created TEXT, digest TEXT, weights BLOB
-)"""
-ALLOWED = "a cache that evonas has made, or a new file in a folder that it may write in"
+MARKER = "evonas-cache-v1"  # an empty file, which says that a folder is a cache, and its format
+
+_troubles: dict[Path, str] = {}  # caches that this process leaves alone, and what is to be told
 
 
-class Identified(Evaluator, Protocol):
-    """An evaluator that says what its answers depend on, so that they can be found again."""
-
-    def identity(self, candidate: Candidate, seed: int) -> Mapping[str, Any]:
-        """All that has a say in the answer, as plain data: equal identities, equal answers."""
-
-    def weights_file(self, candidate: Candidate, seed: int) -> Path | None:
-        """The file that an evaluation which ends well leaves for the driver, if it leaves one."""
+class IdentifiedEvaluator(Evaluator, Identified, Protocol):
+    """An evaluator whose answers can be found again."""
 
 
 class Cached:
-    """Looks a training up before it begins, and keeps it when it has ended well.
+    """Looks each training up before it begins, and stores it afterwards.
 
-    It stands inside the worker, so that a look-up is made when a training would begin, and of
-    several runs at once each finds what another has just trained. What another process has in
-    hand is waited for, ten minutes at most: a wait is not the candidate's, and no timeout counts
-    it. Kept is what ended well and would end so again; faults, and what clock or memory had a
-    say in, never are. Weights are kept too, 4 bytes a parameter.
+    It runs inside the worker, so of several runs at once each finds what another has just trained.
+    If another process is training the same, it waits, `WAIT` seconds at most; no timeout counts
+    the wait. It stores what ended well and would end so again, with the weights: never a fault,
+    nor what depended on time or memory.
 
-    A cache never ends a run: one that cannot be read or written is told of in the `message` of
-    the evaluation at hand, and left alone by this process from then on.
+    A cache never ends a run. If it cannot be read or written, the `message` of the evaluation at
+    hand says so once, and this process leaves it alone from then on.
     """
 
-    def __init__(self, evaluator: Identified, path: Path) -> None:
+    def __init__(self, evaluator: IdentifiedEvaluator, path: Path, run_dir: Path) -> None:
         self.evaluator = evaluator
         self.path = path
+        self.run_dir = run_dir
 
     @property
-    def metrics(self) -> tuple[str, ...]:
+    def metrics(self) -> tuple[Metric, ...]:
         return self.evaluator.metrics
+
+    @property
+    def fingerprint(self) -> str:
+        return self.evaluator.fingerprint
 
     def cheap(self, genome: Genome) -> Mapping[str, float]:
         return self.evaluator.cheap(genome)
 
-    def prepare(self, run_dir: Path) -> None:
-        """Makes the cache, if it is not there.
-
-        Raises:
-            UserError: it cannot be used.
-        """
-        create(self.path)
-        self.evaluator.prepare(run_dir)
-
     def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
-        if candidate.budget is not None and not candidate.budget.deterministic:
-            return self.evaluator.evaluate(candidate, seed)
-        identity = json.dumps(self.evaluator.identity(candidate, seed), sort_keys=True)
-        file = self.evaluator.weights_file(candidate, seed)
-        store = store_of(self.path, os.getpid())
-        try:
-            with worker.unwatched():
-                known = store.get(identity)
-                if known is None:
-                    store.claim(identity)
-                    known = store.get(identity)  # trained while we waited
-            if known is not None and (file is None or known.weights is not None):
-                evaluation = _restored(candidate, known, file)
-            else:
-                evaluation = self.evaluator.evaluate(candidate, seed)
-                if evaluation.status is Status.OK and evaluation.deterministic:
-                    with worker.unwatched():
-                        store.put(identity, evaluation, file)
-        finally:
-            store.release()
-        if store.trouble and evaluation.status is Status.OK:
-            evaluation = replace(evaluation, message=store.trouble)
-            store.trouble = ""
+        timed = candidate.budget is not None and not candidate.budget.deterministic
+        if timed or self.path in _troubles:
+            evaluation = self.evaluator.evaluate(candidate, seed)
+        else:
+            evaluation = self._found_or_trained(candidate, seed)
+        if _troubles.get(self.path) and evaluation.status is Status.OK:
+            evaluation = replace(evaluation, message=_troubles[self.path])
+            _troubles[self.path] = ""
         return evaluation
 
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What a cache has of a training."""
-
-    values: dict[str, float]
-    epochs: float
-    steps: int
-    weights: bytes | None
-
-
-class Store:
-    """One process's hold on a cache; after a first error it finds and keeps nothing.
-
-    Write-ahead logging lets processes read while one writes, and outlives a kill of any of them.
-    It needs memory shared between them: all on one machine, the file not on a network file system.
-
-    Attributes:
-        trouble: what went wrong, until someone has been told.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.trouble = ""
-        self._db: sqlite3.Connection | None = None
-        self._claims: IO[bytes] | None = None
-        with self._or_without():
-            # A file of its own: to open SQLite's and close it would let go of SQLite's locks.
-            self._claims = lock_file(path).open("ab")
-            self._db = _connect(path, "rw")
-
-    def get(self, identity: str) -> Kept | None:
-        """What is kept under an identity; what is damaged is not there."""
-        with self._or_without():
-            if self._db is None:
-                return None
-            row = self._db.execute(
-                "SELECT answer, digest, weights FROM trainings WHERE key = ? AND identity = ?",
-                (_key(identity), identity),
-            ).fetchone()
-            if row is None:
-                return None
-            answer, digest, weights = row
-            plain = isinstance(answer, str) and isinstance(weights, bytes | None)
-            if plain and digest == _digest(identity, answer, weights):
-                return Kept(**json.loads(answer), weights=weights)
-        return None
-
-    def put(self, identity: str, evaluation: Evaluation, file: Path | None) -> None:
-        """Keeps an evaluation and the weights it has left, in one transaction.
-
-        A row that is there already is the same, or damaged; it is written again. Weights too big
-        for SQLite are left out, and their training with them.
-        """
-        with self._or_without():
-            if self._db is None or (file is not None and file.stat().st_size > LARGEST):
-                return
-            weights = None if file is None else file.read_bytes()
-            answer = json.dumps(
-                {
-                    "values": dict(evaluation.values),
-                    "epochs": evaluation.cost.epochs,
-                    "steps": evaluation.cost.steps,
-                },
-                default=float,
-            )
-            self._db.execute(
-                "INSERT OR REPLACE INTO trainings VALUES (?, ?, ?, datetime('now'), ?, ?)",
-                (_key(identity), identity, answer, _digest(identity, answer, weights), weights),
-            )
-
-    def claim(self, identity: str) -> None:
-        """Takes a training in hand, if need be after the process that has it, or after `WAIT`.
-
-        A claim is a lock on one byte of a file, which the kernel frees when a process dies.
-        """
-        end = time.monotonic() + WAIT
-        while self._claims is not None:
+    def _found_or_trained(self, candidate: Candidate, seed: int) -> Evaluation:
+        place = Place(self.path, self.evaluator.identity(candidate, seed))
+        budget = candidate.budget.text if candidate.budget else ""
+        file = self.run_dir / "scratch" / weights_name(seed, budget)
+        hit = None
+        try:
+            with self._or_without(), worker.unwatched():
+                hit = place.read(candidate, file)
+                if hit is None:
+                    place.claim()
+                    hit = place.read(candidate, file)  # trained while we waited
+            if hit is not None:
+                return hit
+            evaluation = self.evaluator.evaluate(candidate, seed)
+            reproducible = evaluation.status is Status.OK and evaluation.deterministic
+            if reproducible and place.lock.is_locked:  # its holder alone writes
+                with self._or_without(), worker.unwatched():
+                    place.write(evaluation, weights_left(self.run_dir, evaluation))
+            return evaluation
+        finally:
             with self._or_without():
-                try:
-                    fcntl.lockf(self._claims, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _byte(identity))
-                except (BlockingIOError, PermissionError):  # either, by POSIX
-                    if time.monotonic() < end:
-                        time.sleep(0.05)
-                        continue
-                return
-
-    def release(self) -> None:
-        """Lets go of what this process has claimed."""
-        if self._claims is not None:
-            with self._or_without():
-                fcntl.lockf(self._claims, fcntl.LOCK_UN)
+                place.lock.release()
 
     @contextmanager
     def _or_without(self) -> Iterator[None]:
+        """Lets the evaluation go on without the cache after an error in it."""
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
-            self.trouble = f"the cache is left alone from here on: {describe(error)}"
-            for each in (self._db, self._claims):
-                if each is not None:
-                    each.close()  # and with it, what was claimed is free
-            self._db = self._claims = None
+        except (OSError, NotImplementedError) as error:  # the latter: no locks on this disk
+            _troubles[self.path] = f"the cache is left alone from here on: {error_text(error)}"
 
 
-@cache
-def store_of(path: Path, process: int) -> Store:
-    """A process's hold on a cache, taken when it is first needed."""
-    return Store(path)
+class Place:
+    """A training's place in a cache: `KEY.json`, `KEY.safetensors`, and a lock for who trains it.
+
+    The record is written after the weights, and its digest covers both, so a kill in between, or
+    damage to either, leaves a place that is as good as empty. The kernel frees the lock of a
+    process that dies.
+    """
+
+    def __init__(self, cache: Path, identity: Mapping[str, Any]) -> None:
+        self.marker = cache / MARKER
+        self.identity = json.loads(json.dumps(identity, sort_keys=True))
+        key = _key(json.dumps(self.identity))
+        self.record = cache / f"{key}.json"
+        self.weights = cache / f"{key}.safetensors"
+        self.lock = FileLock(cache / f"{key}.lock")
+
+    def read(self, candidate: Candidate, file: Path) -> Evaluation | None:
+        """What is kept, its weights in a file, as a training would leave them.
+
+        Returns:
+            None if there is nothing, or it is damaged or another training's.
+
+        Raises:
+            SearchFailed: the file cannot be written.
+        """
+        try:
+            record = json.loads(self.record.read_bytes())
+            weights = self.weights.read_bytes() if record["weights"] else None
+            digest = record.pop("digest")
+        except (FileNotFoundError, ValueError, LookupError, TypeError):
+            return None
+        if digest != _digest(record, weights) or record["identity"] != self.identity:
+            return None
+        if weights is not None:
+            try:
+                write_atomic(file, weights)
+            except OSError as error:  # a full disk is no fault of the network's or the cache's
+                raise SearchFailed(f"weights cannot be written: {error}") from None
+        return Evaluation(
+            candidate,
+            record["values"],
+            cost=Cost(epochs=record["epochs"], steps=record["steps"], from_cache=True),
+            weights="" if weights is None else file.name,
+        )
+
+    def claim(self) -> None:
+        """Takes the lock, if need be after the process that has it; goes without after `WAIT`."""
+        self.marker.stat()  # a cache that was deleted is not made again in part
+        with suppress(Timeout):
+            self.lock.acquire(timeout=WAIT)
+
+    def write(self, evaluation: Evaluation, file: Path | None) -> None:
+        """Stores an evaluation and the file of its weights, over what is there."""
+        weights = None if file is None else file.read_bytes()
+        if weights is not None:
+            write_atomic(self.weights, weights)
+        text = json.dumps(
+            {
+                "identity": self.identity,
+                "values": dict(evaluation.values),
+                "epochs": evaluation.cost.epochs,
+                "steps": evaluation.cost.steps,
+                "weights": weights is not None,
+            },
+            default=float,
+        )
+        record = json.loads(text)
+        whole = {**record, "digest": _digest(record, weights)}
+        write_atomic(self.record, json.dumps(whole, indent=2) + "\n")
 
 
 def create(path: Path) -> None:
@@ -219,71 +188,32 @@ def create(path: Path) -> None:
         UserError: it is something else, or cannot be opened and written.
     """
     try:
-        with closing(_connect(path, "rwc")) as db:
-            db.execute("BEGIN IMMEDIATE")
-            pragmas = ("application_id", "user_version")
-            found = tuple(db.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas)
-            if found == (0, 0) and not db.execute("SELECT 1 FROM sqlite_master").fetchone():
-                db.execute(TABLE)
-                for name, value in zip(pragmas, FORMAT, strict=True):
-                    db.execute(f"PRAGMA {name} = {value}")
-            elif found != FORMAT:
-                raise UserError(f"cache: {path} is another program's; allowed: {ALLOWED}")
-            db.execute("COMMIT")
-            _log_ahead(db)
-        lock_file(path).touch()
-    except (sqlite3.Error, OSError, ValueError) as error:
-        raise UserError(f"cache: {path} cannot be used: {error}; allowed: {ALLOWED}") from None
+        if path.is_file():
+            with path.open("rb") as file:
+                sqlite = file.read(15) == b"SQLite format 3"
+            what = "an SQLite file, as the caches of evonas 0.1.0 were" if sqlite else "a file"
+            raise _refused(f"{path} is {what}, not a folder")
+        path.mkdir(exist_ok=True)
+        if any(path.iterdir()) and not (path / MARKER).exists():
+            raise _refused(f"{path} holds other files, and no {MARKER}")
+        if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+            raise _refused(f"{path} cannot be read and written")
+        if not (path / MARKER).exists():
+            (path / MARKER).touch()
+    except (OSError, ValueError) as error:
+        raise _refused(f"{path} cannot be used: {error_text(error)}") from None
 
 
-def lock_file(path: Path) -> Path:
-    """The file whose bytes are locked while trainings are in hand; it holds nothing."""
-    return path.with_name(f"{path.name}-lock")
-
-
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    uri = f"file:{quote(str(path))}?mode={mode}"
-    db = sqlite3.connect(uri, uri=True, timeout=PATIENCE, isolation_level=None)
-    db.text_factory = lambda text: text.decode(errors="replace")  # damage shows in the digest
-    db.execute("PRAGMA synchronous = NORMAL")
-    return db
-
-
-def _log_ahead(db: sqlite3.Connection) -> None:
-    """The one lock that SQLite does not wait for by itself."""
-    end = time.monotonic() + PATIENCE
-    while True:
-        try:
-            db.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
-                raise
-            time.sleep(0.05)
-        else:
-            return
-
-
-def _restored(candidate: Candidate, known: Kept, file: Path | None) -> Evaluation:
-    """The evaluation of a training that was found, its weights where the driver looks for them."""
-    if file is not None and known.weights is not None:
-        try:
-            write_atomic(file, known.weights)
-        except OSError as error:  # a full disk is no fault of the network's, nor of the cache's
-            raise SearchFailed(f"weights cannot be written: {error}") from None
-    cost = Cost(epochs=known.epochs, steps=known.steps, from_cache=True)
-    return Evaluation(candidate, known.values, cost=cost)
+def _refused(problem: str) -> UserError:
+    hint = "name a new folder, or one that is a cache (in a resume: --set cache=FOLDER)"
+    return UserError(problem, hint=hint, key="cache")
 
 
 def _key(identity: str) -> str:
     return hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
 
 
-def _byte(identity: str) -> int:
-    """A place of its own in a file, among 2**60."""
-    return int(_key(identity)[:15], 16)
-
-
-def _digest(identity: str, answer: str, weights: bytes | None) -> str:
-    digest = hashlib.blake2b(json.dumps([identity, answer]).encode(), digest_size=16)
+def _digest(record: Mapping[str, Any], weights: bytes | None) -> str:
+    digest = hashlib.blake2b(json.dumps(record, sort_keys=True).encode(), digest_size=16)
     digest.update(b"" if weights is None else b"weights" + weights)
     return digest.hexdigest()

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections import Counter, defaultdict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from itertools import count
 
-from evonas.core import Candidate, Cost, Evaluation, Evaluator, SearchFailed, Status
+from evonas.core import Candidate, Cost, Evaluation, SearchFailed, Status
 from evonas.evaluators import worker
-from evonas.evaluators.pool import Workers
-from evonas.loop import describe
-from genomes import Genome
-
-Task = tuple[Candidate, int]
+from evonas.evaluators.pool import exit_codes
+from evonas.loop import error_text
+from evonas.protocols import Evaluator, Executor
 
 TRIES_ALONE = 2  # of a candidate that crashed, before it is given up
 BARREN_ROUNDS = 3  # in which workers die before they begin anything, before the run is given up
 
 
-class Parallel:
-    """Answers with worker processes, so that no candidate can end the run.
+@dataclass(eq=False, slots=True)
+class _Task:
+    """A candidate on its way, and how often and how long it has been tried."""
+
+    number: int
+    candidate: Candidate
+    seed: int
+    answer: Future[Evaluation] = field(default_factory=Future)
+    tries_alone: int = 0
+    seconds: float = 0.0  # over all attempts
+    begun: float = 0.0  # of the last attempt, since 1970
+
+
+class InWorkers:
+    """Has candidates evaluated by worker processes, so that no candidate can end the run.
 
     The fault policy is here and nowhere else. A candidate that outlives `timeout` is ended and
     stays so. One that crashed (an exception, `os._exit`, a segmentation fault, a SIGKILL) is tried
@@ -34,135 +43,106 @@ class Parallel:
     """
 
     def __init__(
-        self, evaluator: Evaluator, workers: Workers, *, timeout: float | None = None
+        self, evaluator: Evaluator, executor: Executor, *, timeout: float | None = None
     ) -> None:
         self.evaluator = evaluator
-        self.workers = workers
+        self.executor = executor
         self.timeout = timeout
-        self._last_death = ""
+        self._numbers = count()
+        self._waiting: deque[_Task] = deque()
+        self._suspects: deque[_Task] = deque()
+        self._flying: dict[Future[Evaluation], _Task] = {}
+        self._alone = False  # whether a suspect flies, with nothing beside it
+        self._done: deque[Future[Evaluation]] = deque()
+        self._barren = 0
 
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        return self.evaluator.metrics
+    def submit(self, candidate: Candidate, seed: int) -> Future[Evaluation]:
+        task = _Task(next(self._numbers), candidate, seed)
+        self._waiting.append(task)
+        return task.answer
 
-    @property
-    def clocked(self) -> bool:
-        return bool(getattr(self.evaluator, "clocked", False))
-
-    def cheap(self, genome: Genome) -> Mapping[str, float]:
-        return self.evaluator.cheap(genome)
-
-    def prepare(self, run_dir: Path) -> None:
-        self.evaluator.prepare(run_dir)
-
-    def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
-        [(_, evaluation)] = self.evaluate_all([(candidate, seed)])
-        return evaluation
-
-    def evaluate_all(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Evaluation]]:
-        """Each task's number and answer, in the order they are done; `tasks` may grow meanwhile.
+    def next_done(self) -> Future[Evaluation]:
+        """Waits until an answer is there that has not been given out yet, and gives it out.
 
         Raises:
             SearchFailed: no worker lives long enough to begin anything.
         """
         try:
-            yield from self._answered(tasks)
-        except BaseException:  # Ctrl-C, or the caller has had enough
-            self.workers.close()
+            while not self._done:
+                self._advance()
+        except BaseException:  # Ctrl-C, or the search has failed
+            self.executor.close()
             raise
+        return self._done.popleft()
 
-    def _answered(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Evaluation]]:
-        waiting = _Numbers(of=tasks)
-        suspects: deque[int] = deque()
-        tries: Counter[int] = Counter()  # alone
-        spent: dict[int, float] = defaultdict(float)  # seconds, over all attempts
-        barren = 0
-        while waiting.left() or suspects:
-            alone = bool(suspects)
-            numbers = _Numbers([suspects.popleft()]) if alone else waiting
-            barren += 1
-            for i, evaluation in self._round(tasks, numbers, 1 if alone else self.workers.count):
-                barren = 0
-                tries[i] += alone
-                spent[i] += evaluation.cost.seconds
-                if evaluation.status is Status.CRASHED and tries[i] < TRIES_ALONE:
-                    suspects.append(i)
-                    continue
-                cost = replace(evaluation.cost, attempts=1 + tries[i], seconds=spent[i])
-                yield i, replace(evaluation, cost=cost)
-            if alone:
-                suspects.extendleft(numbers)  # not begun
-            if barren == BARREN_ROUNDS:
-                raise SearchFailed(f"workers die before they begin anything: {self._last_death}")
+    def _advance(self) -> None:
+        """Keeps all workers busy, and settles what is done next."""
+        if not self._flying:
+            self._alone = bool(self._suspects)
+        queue = self._suspects if self._alone else self._waiting
+        try:
+            while queue and len(self._flying) < (1 if self._alone else self.executor.count):
+                self._launch(queue)
+            done, _ = wait(self._flying, return_when=FIRST_COMPLETED)
+            for future in done:
+                evaluation = _result(future, self._flying[future].candidate)
+                self._settle(self._flying.pop(future), evaluation)
+        except BrokenProcessPool as error:
+            self.executor.renew()
+            self._after_death(queue, error)
 
-    def _round(
-        self, tasks: Sequence[Task], numbers: _Numbers, at_once: int
-    ) -> Iterator[tuple[int, Evaluation]]:
-        """Takes numbers off the queue until it is empty or a worker has died."""
-        flying: dict[Future[Evaluation], int] = {}
-        begun: dict[int, float] = {}
-        while numbers.left() or flying:
-            try:
-                while numbers.left() and len(flying) < at_once:
-                    candidate, seed = tasks[numbers[0]]
-                    trace = self.workers.trace(numbers[0])
-                    future = self.workers.submit(
-                        worker.work, self.evaluator, candidate, seed, trace, self.timeout
-                    )
-                    begun[numbers[0]] = time.time()
-                    flying[future] = numbers.popleft()
-                done, _ = wait(flying, return_when=FIRST_COMPLETED)
-                for future in done:
-                    evaluation = _result(future, tasks[flying[future]][0])
-                    yield flying.pop(future), evaluation
-            except BrokenProcessPool as error:
-                self.workers.renew()
-                self._last_death = describe(error.__cause__ or error)
-                yield from self._after_death(tasks, numbers, flying, begun, str(error))
-                return
+    def _launch(self, queue: deque[_Task]) -> None:
+        task = queue[0]
+        trace = self.executor.trace(task.number)
+        future = self.executor.submit(
+            worker.work, self.evaluator, task.candidate, task.seed, trace, self.timeout
+        )
+        task.begun = time.time()
+        self._flying[future] = queue.popleft()
 
-    def _after_death(
-        self,
-        tasks: Sequence[Task],
-        numbers: deque[int],
-        flying: Mapping[Future[Evaluation], int],
-        begun: Mapping[int, float],
-        message: str,
-    ) -> Iterator[tuple[int, Evaluation]]:
-        """What became of those in flight: done after all, timed out, crashed, or not begun."""
+    def _settle(self, task: _Task, evaluation: Evaluation) -> None:
+        """Gives an answer out, or has a crash tried again alone."""
+        self._barren = 0
+        task.tries_alone += self._alone
+        task.seconds += evaluation.cost.seconds
+        if evaluation.status is Status.CRASHED and task.tries_alone < TRIES_ALONE:
+            self._suspects.append(task)
+            return
+        cost = replace(evaluation.cost, attempts=1 + task.tries_alone, seconds=task.seconds)
+        task.answer.set_result(replace(evaluation, cost=cost))
+        self._done.append(task.answer)
+
+    def _after_death(self, queue: deque[_Task], error: BrokenProcessPool) -> None:
+        """Finds out of each task in flight whether it is done after all, timed out, crashed, or
+        had not begun; the last goes back into its queue.
+        """
         ended = time.time()
-        wait(flying)
-        codes = re.search(r"exit codes of the workers are \{(.*?)\}", message)
-        died = f"its worker died: {codes[1] if codes else 'exit code unknown'}"
-        for future, i in flying.items():
-            trace = self.workers.trace(i)
-            if not isinstance(future.exception(), BrokenProcessPool):
-                yield i, _result(future, tasks[i][0])
-                continue
-            try:
-                timed_out = trace.read_text(errors="replace").startswith(worker.TIMED_OUT)
-            except FileNotFoundError:
-                numbers.appendleft(i)
+        self._barren += 1
+        wait(self._flying)
+        for future, task in self._flying.items():
+            if isinstance(future.exception(), BrokenProcessPool):
+                self._after_its_worker(task, queue, ended, exit_codes(error))
             else:
-                trace.unlink(missing_ok=True)
-                status = Status.TIMEOUT if timed_out else Status.CRASHED
-                text = f"took longer than {self.timeout:g} s" if timed_out else died
-                cost = Cost(seconds=ended - begun[i], started=begun[i])
-                yield i, Evaluation(tasks[i][0], {}, status, cost, text, deterministic=False)
+                self._settle(task, _result(future, task.candidate))
+        self._flying = {}
+        if self._barren == BARREN_ROUNDS:
+            reason = error_text(error.__cause__ or error)
+            raise SearchFailed(f"workers die before they begin anything: {reason}")
 
-
-class _Numbers(deque[int]):
-    """The numbers of tasks not begun, those included that have come since the last look."""
-
-    def __init__(self, numbers: Sequence[int] = (), of: Sequence[Task] = ()) -> None:
-        super().__init__(numbers)
-        self._tasks = of
-        self._known = 0
-
-    def left(self) -> bool:
-        known, self._known = self._known, len(self._tasks)
-        self.extend(range(known, self._known))
-        return bool(self)
+    def _after_its_worker(self, task: _Task, queue: deque[_Task], ended: float, codes: str) -> None:
+        """A task whose worker has died: its trace tells what it was doing."""
+        trace = self.executor.trace(task.number)
+        try:
+            timed_out = trace.read_text(errors="replace").startswith(worker.TIMED_OUT)
+        except FileNotFoundError:
+            queue.appendleft(task)
+            return
+        trace.unlink(missing_ok=True)
+        status = Status.TIMEOUT if timed_out else Status.CRASHED
+        text = f"took longer than {self.timeout:g} s" if timed_out else f"its worker died: {codes}"
+        cost = Cost(seconds=ended - task.begun, started=task.begun)
+        evaluation = Evaluation(task.candidate, {}, status, cost, text, deterministic=False)
+        self._settle(task, evaluation)
 
 
 def _result(future: Future[Evaluation], candidate: Candidate) -> Evaluation:
@@ -172,4 +152,4 @@ def _result(future: Future[Evaluation], candidate: Candidate) -> Evaluation:
     except (BrokenProcessPool, SearchFailed):
         raise
     except Exception as error:  # pickling, or the evaluator's module, raises what it likes
-        return Evaluation(candidate, {}, Status.CRASHED, message=describe(error))
+        return Evaluation(candidate, {}, Status.CRASHED, message=error_text(error))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -83,6 +85,12 @@ class Workers:
                 "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # deterministic matrix products on CUDA
             },
         )
+
+
+def exit_codes(error: BrokenProcessPool) -> str:
+    """The exit codes of the workers that died, as far as loky's message has them."""
+    codes = re.search(r"exit codes of the workers are \{(.*?)\}", str(error))
+    return codes[1] if codes else "exit code unknown"
 
 
 @contextmanager

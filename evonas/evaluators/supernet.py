@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pandas as pd
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from evonas.core import Candidate, Cost, Evaluation, SearchFailed, Status, UserError, derive_seed
-from evonas.data.dataset import DataSet, Images
-from evonas.evaluators.train import METRICS, TrainEvaluator, TrainParams
-from evonas.loop import describe
+from evonas.core import (
+    Candidate,
+    Cost,
+    Evaluation,
+    Metric,
+    SearchFailed,
+    Status,
+    UserError,
+    derive_seed,
+)
+from evonas.data.dataset import Images
+from evonas.evaluators.train import TrainEvaluator, TrainParams
+from evonas.loop import error_text
+from evonas.metrics import LATENCY, TRAINED, VALIDATED
 from evonas.oneshot.latency import COLUMNS as LATENCY_COLUMNS
 from evonas.oneshot.latency import Latency, LatencyTable, measured
 from evonas.oneshot.supernet import SlicedSupernet, Supernet, supernet
-from evonas.oneshot.training import CURVE, POOL, SharedTraining, SupernetTraining, heir, score
-from evonas.records import tables
-from evonas.records.files import write_atomic
+from evonas.oneshot.training import CURVE, POOL, SharedTraining, SupernetTraining, score, subnet
+from evonas.protocols import Need, Setting
+from evonas.records import checkpoint, tables
 from evonas.training.batches import resident
-from evonas.training.loop import Hardware, out_of_memory, threads
+from evonas.training.loop import out_of_memory, threads
 from evonas.training.recipe import Recipe
 from genomes import Genome, SearchSpace
 
-LATENCY = "latency_ms"
 FOLDER = "supernet"
 
 log = logging.getLogger("evonas")
@@ -48,6 +56,10 @@ class SupernetParams(SharedTraining):
     run, of which the median counts (20). `{}` has both as they are. Without it, there is no such
     metric."""
 
+    @property
+    def recipe_alone(self) -> Recipe:
+        return self.alone or self.recipe
+
 
 class SupernetEvaluator:
     """Trains a supernet once, before the search, and scores each candidate with its weights (SPOS,
@@ -57,72 +69,49 @@ class SupernetEvaluator:
     """
 
     Params = SupernetParams
-    METRICS = (*METRICS, LATENCY)
-    TRAINS = True
-    NEEDS_BUDGET = False
-    OWN_BUDGET = True  # the supernet's, so that a candidate's has no meaning
-    SEEDED = True  # is given the run's seed
+    needs: ClassVar[frozenset[Need]] = frozenset(
+        {Need.DATA, Need.FINAL_BUDGET, Need.SUPERNET, Need.WORKERS}
+    )
 
-    def __init__(
-        self,
-        params: SupernetParams,
-        *,
-        space: SearchSpace,
-        network: Mapping[str, Any],
-        data: DataSet,
-        hardware: Hardware,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, params: SupernetParams, setting: Setting) -> None:
         self.params = params
-        self.seed = seed
-        self.recipe = params.alone or params.recipe
-        alone = TrainParams(recipe=self.recipe)
-        self.alone = TrainEvaluator(
-            alone, space=space, network=network, data=data, hardware=hardware
-        )
+        self.seed = setting.seed
+        self.alone = TrainEvaluator(TrainParams(recipe=params.recipe_alone), setting)
         self.folder: Path | None = None
         self.table: LatencyTable | None = None
-        self.metrics = self.metrics_of(params)
-        with torch.device("meta"):  # without weights: a space that has none is told of at once
-            self._check(supernet(space, **self._arguments))
+        self.metrics = (*self.alone.metrics, *([LATENCY] if params.latency is not None else []))
+        with torch.device("meta"):  # without weights: a space that has none is refused at once
+            self._check(supernet(self.space, **self._arguments))
 
     @staticmethod
-    def metrics_of(params: SupernetParams) -> tuple[str, ...]:
-        return METRICS if params.latency is None else (*METRICS, LATENCY)
-
-    @staticmethod
-    def warm_up() -> None:
-        TrainEvaluator.warm_up()
+    def metrics_of(params: SupernetParams) -> tuple[Metric, ...]:
+        return TRAINED if params.latency is None else (*TRAINED, LATENCY)
 
     @property
     def space(self) -> SearchSpace:
         return self.alone.space
 
     @property
+    def fingerprint(self) -> str:
+        return self.alone.fingerprint
+
+    @property
     def _arguments(self) -> dict[str, Any]:
-        """Of the network's builder."""
-        return {**self.alone.ends(), **self.alone.network}
-
-    @property
-    def clocked(self) -> bool:
-        """Whether the clock has a say in what is known without scoring."""
-        return self.table is not None
-
-    @property
-    def batch_size(self) -> int:
-        return self.alone.batch_size
+        """What the networks are built with."""
+        return self.alone.training.arguments
 
     def cheap(self, genome: Genome) -> dict[str, float]:
-        known = self.alone.cheap(genome)
-        return known if self.table is None else {**known, LATENCY: self.table.latency(genome)}
+        return {**self.alone.cheap(genome), **self._latency(genome)}
 
-    def prepare(self, run_dir: Path) -> None:
-        """Trains the supernet, or what is left of it to train; see `prepare_epochs`."""
-        for _ in self.prepare_epochs(run_dir):
-            pass
+    def _latency(self, genome: Genome) -> dict[str, float]:
+        return {} if self.table is None else {LATENCY.name: self.table.latency(genome)}
 
-    def prepare_epochs(self, run_dir: Path) -> Iterator[tuple[int, int]]:
-        """Prepares, an epoch of the supernet at a time; a kill costs an epoch at most.
+    def most(self) -> dict[str, float]:
+        largest = self.space.largest()
+        return {} if largest is None else self.cheap(largest)
+
+    def prepare(self, run_dir: Path) -> Iterator[tuple[int, int]]:
+        """Trains the supernet, an epoch at a time; a kill costs an epoch at most.
 
         Yields:
             How many epochs are done, and how many there are.
@@ -130,7 +119,7 @@ class SupernetEvaluator:
         Raises:
             SearchFailed: the training failed.
         """
-        self.alone.prepare(run_dir)
+        yield from self.alone.prepare(run_dir)
         self.folder = run_dir / FOLDER
         self.folder.mkdir(exist_ok=True)
         if not (self.folder / "weights.safetensors").exists():
@@ -144,7 +133,7 @@ class SupernetEvaluator:
             trained = self.alone.evaluate(candidate, seed)
             if self.table is None:
                 return trained
-            values = {**trained.values, LATENCY: self.table.latency(candidate.genome)}
+            values = {**trained.values, **self._latency(candidate.genome)}
             return replace(trained, values=values, deterministic=False)
         alone, hardware = self.alone, self.alone.hardware
         torch.set_num_threads(hardware.threads)
@@ -153,7 +142,7 @@ class SupernetEvaluator:
         values = {}
         genome, data = candidate.genome, resident(alone.data, torch.device(hardware.device))
         try:
-            network = heir(self.space, self._shared(), genome, self._arguments)
+            network = subnet(self.space, self._shared(), genome, self._arguments)
             values |= alone.profiled(genome, network)
             values |= self.cheap(genome)
             found = score(network, data, self.params, hardware)
@@ -168,15 +157,12 @@ class SupernetEvaluator:
         if not math.isfinite(found["loss"]):
             message = "the loss with inherited weights is NaN or infinite"
             return Evaluation(candidate, values, Status.DIVERGED, Cost(), message, fixed)
-        values |= {f"val_{name}": value for name, value in found.items()}
+        values |= {VALIDATED[name].name: value for name, value in found.items()}
+        values |= alone.own_values(genome, network, data)
         return Evaluation(candidate, values, deterministic=fixed)
 
-    def foreseen(self) -> tuple[float, float]:
-        """Seconds that the supernet's training will take, and scoring a candidate with it."""
+    def seconds(self) -> tuple[float, float]:
         return self._training().foreseen()
-
-    def weights_file(self, candidate: Candidate, seed: int) -> Path | None:
-        return self.alone.weights_file(candidate, seed)
 
     def test(self, genome: Genome, weights: Path, test: Images) -> dict[str, float]:
         return self.alone.test(genome, weights, test)
@@ -202,7 +188,7 @@ class SupernetEvaluator:
                 training.load_state_dict(state)
             except Exception as error:  # a damaged file raises whatever zip, pickle and torch do
                 if isinstance(error, OSError) or out_of_memory(error):
-                    raise SearchFailed(f"{kept} cannot be read now: {describe(error)}") from None
+                    raise SearchFailed(f"{kept} cannot be read now: {error_text(error)}") from None
                 aside = kept.with_suffix(".damaged")
                 log.warning("%s is damaged; the supernet is trained anew", kept)
                 kept.replace(aside)
@@ -211,9 +197,7 @@ class SupernetEvaluator:
             log.info("the supernet goes on after epoch %d", training.epochs)
         while not training.done:
             row = training.epoch()
-            buffer = io.BytesIO()
-            torch.save(training.state_dict(), buffer)
-            write_atomic(kept, buffer.getvalue(), sync=True)
+            checkpoint.write(kept, training.state_dict())
             self._write_tables(folder, training)
             log.info("supernet, epoch %(epoch)d: train loss %(train_loss).4f", row)
             yield training.epochs, self.params.epochs
@@ -236,7 +220,7 @@ class SupernetEvaluator:
         return SupernetTraining(
             self.params,
             space=self.space,
-            network=alone.network,
+            network=alone.training.network,
             data=alone.data,
             hardware=alone.hardware,
             seed=self.seed,
@@ -244,8 +228,8 @@ class SupernetEvaluator:
 
     def _write_tables(self, folder: Path, training: SupernetTraining) -> None:
         """From the state alone, so that a kill leaves nothing that differs."""
-        tables.write_table(folder / "curve.csv", training.told.curve, CURVE)
-        tables.write_table(folder / "pool.csv", training.told.pool, POOL)
+        tables.write_table(folder / "curve.csv", training.history.curve, CURVE)
+        tables.write_table(folder / "pool.csv", training.history.pool, POOL)
 
     def _latency_table(self, path: Path) -> LatencyTable:
         """Measured once a run; a resume reads what was measured."""

@@ -5,26 +5,22 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from evonas.core import (
-    SIMULATED,
-    Candidate,
-    Evaluation,
-    Params,
-    Status,
-    UserError,
-)
+from evonas.core import Candidate, Evaluation, Metric, Params, Requirement, Status, UserError
 from evonas.evaluators import formula
+from evonas.metrics import SIMULATED_SECONDS, named
+from evonas.protocols import Need, Setting
 from genomes import Genome, SearchSpace
 
+SIMULATED = SIMULATED_SECONDS.name
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -48,9 +44,9 @@ class TabularParams(Params):
         for name in self.cheap:
             if name not in self.metrics:
                 allowed = ", ".join(self.metrics)
-                raise ValueError(f"cheap: {name!r} is no metric; allowed: {allowed}")
+                raise Requirement(f"allowed: {allowed}", "cheap", f"{name!r} is not a metric")
         if SIMULATED in self.metrics:
-            raise ValueError(f"metrics: {SIMULATED} has a key of its own; allowed: other names")
+            raise Requirement("choose another name", "metrics", f"{SIMULATED} has a key of its own")
 
     def anchored(self, folder: Path) -> Self:
         path = (folder / Path(self.path).expanduser()).resolve()
@@ -74,21 +70,26 @@ class Tabular:
     """
 
     Params = TabularParams
-    METRICS = (SIMULATED,)  # and those that `metrics` names
-    TRAINS = False
-    NEEDS_BUDGET = False
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.GENOMES})
 
     @staticmethod
-    def metrics_of(params: TabularParams) -> tuple[str, ...]:
-        return (*params.metrics, *([SIMULATED] if params.simulated_seconds else []))
+    def metrics_of(params: TabularParams) -> tuple[Metric, ...]:
+        seconds = [SIMULATED_SECONDS] if params.simulated_seconds else []
+        return (
+            *(replace(named(name), cheap=name in params.cheap) for name in params.metrics),
+            *seconds,
+        )
 
-    def __init__(self, params: TabularParams, *, space: SearchSpace) -> None:
+    def __init__(self, params: TabularParams, setting: Setting) -> None:
         self.params = params
-        self.space = space
         self.metrics = self.metrics_of(params)
-        self.rows = load(params, space)
-        known = (*params.cheap, *([SIMULATED] if params.simulated_seconds else []))
-        self._cheap = {name: self.rows.values[name] for name in known}
+        self.rows = load(params, setting.space)
+        cheap = [metric.name for metric in self.metrics if metric.cheap]
+        self._cheap = {name: self.rows.values[name] for name in cheap}
+
+    @property
+    def fingerprint(self) -> str:
+        return self.rows.fingerprint
 
     def cheap(self, genome: Genome) -> dict[str, float]:
         place = self.rows.places.get(genome.genes)
@@ -100,8 +101,6 @@ class Tabular:
         """The table's most of each metric."""
         finite = {name: column[np.isfinite(column)] for name, column in self.rows.values.items()}
         return {name: float(column.max()) for name, column in finite.items() if len(column)}
-
-    def prepare(self, run_dir: Path) -> None: ...
 
     def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
         place = self.rows.places.get(candidate.genome.genes)

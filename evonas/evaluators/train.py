@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -21,20 +21,21 @@ from evonas.core import (
     Candidate,
     Cost,
     Evaluation,
+    Metric,
     Params,
     Status,
-    training_id,
+    weights_name,
 )
-from evonas.data.dataset import DataSet, Images
+from evonas.data.dataset import Images
+from evonas.metrics import FLOPS, PARAMS, TRAINED, VALIDATED
 from evonas.networks.decode import decode
 from evonas.networks.profile import profile
-from evonas.training.batches import Resident, resident
-from evonas.training.loop import Hardware, measure, out_of_memory, seeded, train
+from evonas.protocols import Need, Setting
+from evonas.training.batches import Resident, ResidentData, resident
+from evonas.training.loop import measure, out_of_memory, seeded, train
 from evonas.training.recipe import Recipe
 from evonas.training.weights import save_weights
-from genomes import Genome, SearchSpace
-
-METRICS = ("val_error", "val_top5_error", "val_loss", "params", "flops")
+from genomes import Genome
 
 
 class TrainParams(Params):
@@ -42,34 +43,30 @@ class TrainParams(Params):
     recipe: Recipe = Field(default_factory=Recipe)
     """How each network is trained; its keys are below."""
 
+    @property
+    def recipe_alone(self) -> Recipe:
+        return self.recipe
+
 
 class TrainEvaluator:
     """Decodes a genome, trains the network under the candidate's budget, measures it on val.
 
-    The weights of each network trained are left in `scratch/` of the run folder, for the driver to
-    keep or throw away.
+    The weights of each network trained are left in `scratch/` of the run folder, under the name
+    that the answer gives, for the driver to keep or throw away; without a run folder, nowhere.
     """
 
     Params = TrainParams
-    METRICS = METRICS
-    TRAINS = True
-    NEEDS_BUDGET = True
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.DATA, Need.BUDGET, Need.WORKERS})
 
-    def __init__(
-        self,
-        params: TrainParams,
-        *,
-        space: SearchSpace,
-        network: Mapping[str, Any],
-        data: DataSet,
-        hardware: Hardware,
-    ) -> None:
+    def __init__(self, params: TrainParams, setting: Setting) -> None:
+        training = setting.trained()
         self.params = params
         self.recipe = params.recipe
-        self.space = space
-        self.network = dict(network)
-        self.data = data
-        self.hardware = hardware
+        self.space = setting.space
+        self.training = training
+        self.data = data = training.data
+        self.hardware = training.hardware
+        self.metrics = (*TRAINED, *(own.metric for own in training.metrics))
         self.scratch: Path | None = None
         self.batch_size = min(self.recipe.batch_size, len(data.train))
         self._profiles: dict[Genome, dict[str, float]] = {}
@@ -78,17 +75,12 @@ class TrainEvaluator:
         return {**self.__dict__, "_profiles": {}}  # sent along with every candidate
 
     @staticmethod
-    def warm_up() -> None:
-        """Loads what torch loads at the first optimizer, which takes seconds."""
-        torch.optim.SGD([nn.Parameter(torch.zeros(1))])
-
-    @staticmethod
-    def metrics_of(params: TrainParams) -> tuple[str, ...]:
-        return METRICS
+    def metrics_of(params: TrainParams) -> tuple[Metric, ...]:
+        return TRAINED
 
     @property
-    def metrics(self) -> tuple[str, ...]:
-        return METRICS
+    def fingerprint(self) -> str:
+        return self.data.fingerprint
 
     def cheap(self, genome: Genome) -> dict[str, float]:
         if genome not in self._profiles:
@@ -96,13 +88,18 @@ class TrainEvaluator:
                 self.profiled(genome, self.build(genome))
         return self._profiles[genome]
 
-    def prepare(self, run_dir: Path) -> None:
+    def most(self) -> dict[str, float]:
+        largest = self.space.largest()
+        return {} if largest is None else self.cheap(largest)
+
+    def prepare(self, run_dir: Path) -> Iterator[tuple[int, int]]:
         self.scratch = run_dir / "scratch"
         self.scratch.mkdir(exist_ok=True)
+        yield from ()
 
     def build(self, genome: Genome) -> nn.Module:
-        """The network, fresh, on the CPU."""
-        return decode(self.space, genome, **self.ends(), **self.network)
+        """The network, with fresh weights, on the CPU."""
+        return decode(self.space, genome, **self.training.arguments)
 
     def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
         if candidate.budget is None:
@@ -122,13 +119,15 @@ class TrainEvaluator:
     def identity(self, candidate: Candidate, seed: int) -> dict[str, Any]:
         """What an answer depends on. The genes are those trained, in the spelling given."""
         space, parts = self.space, (self, self.space)
-        builder = registry.builder_of(space).build
-        modules = {*(type(part).__module__ for part in parts), builder.__module__}
+        build = registry.blueprint_of(space).build
+        modules = {*(type(part).__module__ for part in parts), build.__module__}
+        modules |= {module for own in self.training.metrics for module in own.modules}
         return {
             "evaluator": self.params.model_dump(mode="json"),
             "space": space.name,
             "genes": candidate.genome.text,
-            "network": {**self.network, **self.ends()},
+            "network": self.training.arguments,
+            "metrics": [own.metric.name for own in self.training.metrics],
             "data": self.data.fingerprint,
             "flippable": self.data.flippable,
             "budget": candidate.budget.text if candidate.budget else "",
@@ -142,12 +141,6 @@ class TrainEvaluator:
                 "python": platform.python_version(),
             },
         }
-
-    def weights_file(self, candidate: Candidate, seed: int) -> Path | None:
-        """Where a training leaves its weights; nowhere without a run folder."""
-        if self.scratch is None or candidate.budget is None:
-            return None
-        return self.scratch / f"{training_id(seed, candidate.budget.text)}.safetensors"
 
     def test(self, genome: Genome, weights: Path, test: Images) -> dict[str, float]:
         """Error, top-5 error and loss of saved weights on images that no search has seen."""
@@ -169,9 +162,7 @@ class TrainEvaluator:
                 network = self.build(candidate.genome)
                 values |= self.profiled(candidate.genome, network)
                 data = resident(self.data, device)
-                network.to(device)
-                if self.hardware.channels_last:
-                    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
+                self.hardware.place(network)
                 done = train(
                     network,
                     data,
@@ -194,22 +185,53 @@ class TrainEvaluator:
         if done.diverged or not measured["loss"] < float("inf"):
             message = f"the loss was NaN or infinite after {done.steps} steps"
             return Evaluation(candidate, values, Status.DIVERGED, cost, message, deterministic)
-        values |= {f"val_{name}": value for name, value in measured.items()}
-        file = self.weights_file(candidate, seed)
-        if file is not None:
-            save_weights(network, candidate.genome, self.network, self.data, file)
-        return Evaluation(candidate, values, cost=cost, deterministic=deterministic)
+        values |= {VALIDATED[name].name: value for name, value in measured.items()}
+        values |= self.own_values(candidate.genome, network, data)
+        weights = ""
+        if self.scratch is not None:
+            weights = weights_name(seed, budget.text)
+            file = self.scratch / weights
+            save_weights(network, candidate.genome, self.training.network, self.data, file)
+        return Evaluation(
+            candidate, values, cost=cost, deterministic=deterministic, weights=weights
+        )
 
     def profiled(self, genome: Genome, network: nn.Module) -> dict[str, float]:
         """Params and FLOPs of a genome's network, counted once."""
         if genome not in self._profiles:
-            found = profile(network, self.data.image_shape)
-            self._profiles[genome] = {"params": found.params, "flops": found.flops}
+            size = profile(network, self.data.image_shape)
+            self._profiles[genome] = {PARAMS.name: size.params, FLOPS.name: size.flops}
+            self._profiles[genome] |= self._own_cheap_values(genome)
         return self._profiles[genome]
 
-    def ends(self) -> dict[str, Any]:
-        """What the data ask of a network."""
-        return {"in_channels": self.data.image_shape[0], "classes": self.data.classes}
+    def _own_cheap_values(self, genome: Genome) -> dict[str, float]:
+        """The user's own metrics that are known without training, of a network of their own: they
+        may do with it what they like, and its weights are always the same.
+        """
+        owns = [own for own in self.training.metrics if own.metric.cheap]
+        if not owns:
+            return {}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = self.build(genome)
+            return {own.metric.name: own.measure(network=network, genome=genome) for own in owns}
+
+    def own_values(
+        self, genome: Genome, network: nn.Module, data: ResidentData
+    ) -> dict[str, float]:
+        """The user's own metrics that are known after training."""
+        owns = [own for own in self.training.metrics if not own.metric.cheap]
+        if not owns:
+            return {}
+        images = data.normalised(data.val.images)
+        network.eval()
+        with torch.no_grad():
+            return {
+                own.metric.name: own.measure(
+                    network=network, genome=genome, images=images, labels=data.val.labels
+                )
+                for own in owns
+            }
 
 
 @cache

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
-import fcntl
 import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from evonas.core import Candidate, Evaluation, Evaluator
+from filelock import FileLock, Timeout
+
+from evonas.core import Candidate, Evaluation
 from evonas.loop import guarded
+from evonas.protocols import Evaluator
 
 PR_SET_PDEATHSIG = 1
 TIMED_OUT = "Timeout ("  # how faulthandler heads the dump of a process that it ends
 
-_slot: object = None  # the open file whose lock says which slot is ours; kept until the end
+_slot: FileLock | None = None  # says which slot is ours; held until the end
 _watch: tuple[float, IO[str]] | None = (
     None  # the timeout of the evaluation that runs, and its trace
 )
@@ -57,14 +59,11 @@ def claim_slot(folder: Path, workers: int) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     for _ in range(600):
         for slot in range(workers):
-            file = (folder / f"slot-{slot}").open("w")
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.close()
-                continue
-            _slot = file
-            return slot
+            lock = FileLock(folder / f"slot-{slot}")
+            with suppress(Timeout):
+                lock.acquire(blocking=False)
+                _slot = lock
+                return slot
         time.sleep(0.1)  # the one we replace is not quite gone
     raise TimeoutError(f"all {workers} slots in {folder} are held")
 

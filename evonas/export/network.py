@@ -19,15 +19,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from evonas import config, registry
+from evonas import registry
 from evonas.core import SearchFailed, UserError
-from evonas.display import parse_genome
 from evonas.export.source import Source
-from evonas.jobs.full_training import check_trains, chosen
+from evonas.jobs.choice import choose
 from evonas.networks.decode import decode
-from evonas.records import tables
 from evonas.records.files import write_atomic
-from evonas.records.folder import check_run_folder
 from genomes import Genome, SearchSpace
 
 ENDINGS = {"python": ".py", "torch": ".safetensors", "onnx": ".onnx"}
@@ -54,42 +51,30 @@ class Network:
         return self.space.key(self.genome)
 
 
-def trained(folder: Path, which: str) -> Network:
-    """The network of a run that a word or a key names, or that of a full training.
+def trained(folder: Path, which: str | None = None) -> Network:
+    """The network of a run, or of a full training, with its weights.
 
     Args:
-        which: `winner`; `best`, the first of the front; `knee`, of the front the farthest from the
-            line between its ends; or a key. Of a full training, `winner` alone.
+        which: as `jobs.choice.choose` takes it.
 
     Raises:
-        UserError: there is none, or its weights are not there.
+        UserError: there is no such network, or its weights are not there.
     """
-    full = (folder / "training.yaml").exists()
-    if not full:
-        check_run_folder(folder)
-        check_trains(config.load(folder / "config.yaml"))
-    if full and which != "winner":
-        raise UserError(f"--genome {which}: {folder} has one network; allowed: without")
-    weights = folder / "weights.safetensors" if full else _weights(folder, which)
-    if not weights.exists():
+    choice = choose(folder, which)
+    if choice.weights is None:
         raise UserError(
-            f"{weights} is not there; a search keeps the weights of its front and of its winner, "
-            "and one that scores with shared weights of its winner alone; "
-            "allowed: --genome of one of them, or a full training of another (evonas train)"
+            f"{folder} has no weights of {choice.key}; a search keeps the weights of its front and "
+            "of its winner, one that scores with shared weights of its winner alone, and one that "
+            "trains nothing has none; allowed: --genome of one of them, or a full training of "
+            "another (evonas train)"
         )
-    settings: Any = (
-        config.load_training(folder / "training.yaml")
-        if full
-        else config.load(folder / "config.yaml")
-    )
-    space = registry.make_space(settings.space)
     try:
-        with safe_open(weights, "pt") as file:
+        with safe_open(choice.weights, "pt") as file:
             about = json.loads(file.metadata()["evonas"])
-        genome = Genome.from_json(about["genome"])
+        genome = Genome.from_json(about["genome"])  # in the spelling that was trained
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{weights} is damaged: {error}") from None
-    return Network(space, genome, weights, about)
+        raise UserError(f"{choice.weights} is damaged: {error}") from None
+    return Network(choice.space, genome, choice.weights, about)
 
 
 def export(network: Network, form: str, out: Path | None = None) -> list[Path]:
@@ -135,7 +120,7 @@ def python(network: Network, weights: str) -> str:
         weights: the name of the file that its class loads if no other is given.
     """
     space, about = network.space, network.about
-    build = registry.builder_of(space).build
+    build = registry.blueprint_of(space).build
     assert build is not None  # it has been trained
     source = Source()
     source.imports |= dict.fromkeys(("import torch", "from pathlib import Path"))
@@ -281,41 +266,6 @@ def _onnx(network: Network, out: Path) -> None:
             worst = float(np.abs(found - expected).max())
             raise SearchFailed(f"the ONNX file's logits differ from torch's, by up to {worst:.2g}")
     aside.replace(out)
-
-
-def _weights(folder: Path, which: str) -> Path:
-    """The file of a run's network."""
-    if which in ("winner", "best"):
-        genes = chosen(folder, which)
-        if which == "winner":
-            return folder / "weights" / "winner.safetensors"
-        space, genome = parse_genome(genes, config.load(folder / "config.yaml"))
-        return folder / "weights" / f"{space.key(genome)}.safetensors"
-    key = _knee(folder) if which == "knee" else which
-    return folder / "weights" / f"{key}.safetensors"
-
-
-def _knee(folder: Path) -> str:
-    """Of the front, the network farthest from the line between the best of the first two goals.
-
-    Both objectives are scaled to the front's range (Das, 1999, of two objectives).
-    """
-    objectives = config.load(folder / "config.yaml").objectives
-    if len(objectives) < 2:
-        raise UserError("--genome knee: one objective has no front; allowed: best")
-    try:
-        front = tables.read(folder / "front.csv", text=("key",))
-        losses = np.column_stack(
-            [front[o.name] * (1.0 if o.goal == "min" else -1.0) for o in objectives[:2]]
-        )
-        keys = front["key"].tolist()
-    except (OSError, ValueError, KeyError):
-        raise UserError(f"{folder / 'front.csv'} is missing or damaged") from None
-    if not keys:
-        raise UserError(f"{folder} has no network on its front yet")
-    low, high = losses.min(axis=0), losses.max(axis=0)
-    unit = (losses - low) / np.where(high > low, high - low, 1.0)
-    return str(keys[int(unit.sum(axis=1).argmin())])
 
 
 def _state(network: Network) -> dict[str, Tensor]:

@@ -18,21 +18,23 @@ import numpy as np
 import torch
 
 from evonas import registry
-from evonas.config import Experiment, Stop, component_name
+from evonas.config import Experiment
 from evonas.core import (
     Budget,
     Candidate,
     Evaluation,
-    Evaluator,
     SearchFailed,
     Status,
+    Stop,
     UserError,
     violation,
 )
 from evonas.evaluators.pool import Workers
 from evonas.jobs import machine
-from evonas.jobs.search import Parts, build
-from evonas.loop import describe, evolve, guarded
+from evonas.jobs.parts import Parts, build, make_strategy
+from evonas.loop import Desk, error_text, evolve, guarded
+from evonas.protocols import Evaluator, Prepares, Shares, Strategy, TrainsByEpoch
+from evonas.training.loop import warm_up
 
 STEPS = (2, 12)  # of the two trainings whose difference tells what a step takes
 LEAST = 6  # networks measured
@@ -98,6 +100,7 @@ class Measured:
     seconds: float
     memory: int
     gpu_memory: int
+    epoch_steps: int
     message: str
 
 
@@ -105,124 +108,183 @@ def estimate(experiment: Experiment) -> Estimate:
     """Trains networks of the first generation for a few steps, as many at once as the run would.
 
     Raises:
+        UserError: nothing is trained.
         SearchFailed: no network could be trained.
     """
     parallel = machine.resolve(experiment.parallel)
     resolved = experiment.model_copy(update={"parallel": parallel})
-    workers = int(parallel.workers)
     parts = build(resolved)
-    if parts.data is None:
-        name = component_name(experiment.evaluator)
+    if parts.setting.training is None:
+        name = registry.name_of(experiment.evaluator)
         raise UserError(f"the evaluator {name} trains nothing, so there is nothing to estimate")
-    relaxed = getattr(parts.strategy, "TRAINS", False)
-    rehearsed = _drawn(parts) if relaxed else _rehearsed(experiment, parts)
-    population = max(map(len, rehearsed))
-    generations, asked_for = _foreseen(experiment.stop, rehearsed)
+    rehearsal = _rehearse(resolved, parts)
+    # Finalists are trained by another evaluator than the one that scores with shared weights.
+    trainer = parts.evaluator.alone if isinstance(parts.evaluator, Shares) else parts.evaluator
+    times = _time_steps(resolved, trainer, rehearsal.feasible)
+    return _estimated(resolved, rehearsal, times)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rehearsal:
+    """What the beginning of the search says about the rest of it.
+
+    Attributes:
+        generations, candidates: how many the whole search has at most.
+        feasible: candidates asked for that meet the constraints, as far as is known untrained.
+        share: how many of all do.
+        shared_seconds: for what the driver trains.
+        scoring_seconds: for scoring a candidate; None where candidates are trained.
+    """
+
+    generations: int | None
+    population: int
+    candidates: int
+    feasible: list[Candidate]
+    share: float
+    networks: int
+    shared_seconds: float
+    scoring_seconds: float | None
+
+
+def _rehearse(experiment: Experiment, parts: Parts) -> _Rehearsal:
+    """Asks for the first candidates, with random numbers for answers."""
+    strategy = make_strategy(experiment, parts.setting)
+    by_epoch = isinstance(strategy, TrainsByEpoch)
+    asked = _drawn(parts) if by_epoch else _first_generations(experiment, parts, strategy)
+    generations, candidates = _foreseen(experiment.stop, asked)
     shared_seconds, scoring = 0.0, None
-    if relaxed:
-        generations = asked_for = min(asked_for, parts.strategy.params.epochs)  # type: ignore[attr-defined]  # it has them
-        shared_seconds += generations * parts.strategy.foreseen()  # type: ignore[attr-defined]
-    if hasattr(parts.evaluator, "foreseen"):
-        of_supernet, scoring = parts.evaluator.foreseen()
+    if isinstance(strategy, TrainsByEpoch):
+        generations = candidates = min(candidates, strategy.max_generations)
+        shared_seconds += generations * strategy.seconds_per_epoch()
+    if isinstance(parts.evaluator, Shares):
+        of_supernet, scoring = parts.evaluator.seconds()
         shared_seconds += of_supernet
-    asked = [candidate for generation in rehearsed for candidate in generation]
+    everyone = [candidate for generation in asked for candidate in generation]
     feasible = [
         candidate
-        for candidate in asked
+        for candidate in everyone
         if not violation(parts.evaluator.cheap(candidate.genome), experiment.constraints)
     ]
     if not feasible:
-        raise SearchFailed(f"none of the first {len(asked)} candidates meets the constraints")
-    share = len(feasible) / len(asked)
-    trainings = min(round(asked_for * share), parts.space.size)
-    finals = min(experiment.finalists.top, trainings) * experiment.finalists.seeds
+        raise SearchFailed(f"none of the first {len(everyone)} candidates meets the constraints")
+    return _Rehearsal(
+        generations,
+        max(map(len, asked)),
+        candidates,
+        feasible,
+        len(feasible) / len(everyone),
+        parts.setting.space.size,
+        shared_seconds,
+        scoring,
+    )
 
-    # Of what scores candidates, what trains finalists is measured.
-    trainer: Evaluator = getattr(parts.evaluator, "alone", parts.evaluator)
-    sample = _spread(feasible, trainer, max(LEAST, 2 * workers))
+
+@dataclass(frozen=True, slots=True)
+class _StepTimes:
+    """Short and long trainings of the same networks, and what they show together."""
+
+    pairs: list[tuple[Measured, Measured]]
+    epoch_steps: int
+    worker_memory: int
+    gpu_memory: int
+
+    def seconds(self, budget: Budget | None) -> list[float]:
+        """What each training would take under a budget."""
+        return [_seconds(short, long, budget, self.epoch_steps) for short, long in self.pairs]
+
+
+def _time_steps(
+    experiment: Experiment, trainer: Evaluator, candidates: Sequence[Candidate]
+) -> _StepTimes:
+    """Trains some candidates in workers, for few steps and for more."""
+    workers = int(experiment.parallel.workers)
+    sample = _evenly(candidates, trainer, max(LEAST, 2 * workers))
     with tempfile.TemporaryDirectory(prefix="evonas-") as folder:
-        trainer.prepare(Path(folder))
-        pool = Workers(
-            Path(folder) / "traces",
-            workers,
-            threads=parallel.threads,
-            gpus=machine.visible(machine.gpus(parallel.device)),
-        )
+        if isinstance(trainer, Prepares):
+            for _ in trainer.prepare(Path(folder)):
+                pass
+        pool = machine.workers(Path(folder) / "traces", experiment.parallel)
         try:
-            warm_up = registry.load("evaluators", component_name(experiment.evaluator)).warm_up
             pool.warm(warm_up)
             _all_measured(pool, trainer, sample[:workers], STEPS[0])  # the data get there
             short, long = (_all_measured(pool, trainer, sample, n) for n in STEPS)
         except BrokenProcessPool as error:
-            cause = describe(error.__cause__ or error)
-            raise SearchFailed(f"a worker died, of a lack of memory perhaps: {cause}") from None
+            cause = error_text(error.__cause__ or error)
+            raise SearchFailed(f"a worker died, possibly out of memory: {cause}") from None
         finally:
             pool.close()
     pairs = [(a, b) for a, b in zip(short, long, strict=True) if a.ok and b.ok]
     if not pairs:
         raise SearchFailed(f"no network could be trained: {long[0].message}")
-    epoch_steps = len(parts.data.train) // parts.evaluator.batch_size
-    searched = [_seconds(a, b, experiment.budget, epoch_steps) for a, b in pairs]
-    if scoring is not None:
-        searched = [scoring]
-    final_budget = experiment.finalists.budget or experiment.budget
-    finalist = [_seconds(a, b, final_budget, epoch_steps) for a, b in pairs]
-    return Estimate(
-        generations=generations,
-        population=population,
-        trainings=trainings,
-        final_trainings=finals,
-        workers=workers,
-        seconds=(statistics.fmean(searched), min(searched), max(searched)),
-        final_seconds=statistics.fmean(finalist),
-        shared_seconds=shared_seconds,
-        scored=scoring is not None,
-        worker_memory=max(each.memory for each in long),
-        driver_memory=_memory(),
-        gpu_memory=max(each.gpu_memory for each in long),
-        measured=len(pairs),
+    return _StepTimes(
+        pairs,
+        pairs[0][1].epoch_steps,
+        max(each.memory for each in long),
+        max(each.gpu_memory for each in long),
     )
 
 
-class _Rehearsal:
-    """Random numbers for answers; what is known without training is true."""
+def _estimated(experiment: Experiment, rehearsal: _Rehearsal, times: _StepTimes) -> Estimate:
+    trainings = min(round(rehearsal.candidates * rehearsal.share), rehearsal.networks)
+    scoring = rehearsal.scoring_seconds
+    searched = times.seconds(experiment.budget) if scoring is None else [scoring]
+    finalists = experiment.finalists
+    return Estimate(
+        generations=rehearsal.generations,
+        population=rehearsal.population,
+        trainings=trainings,
+        final_trainings=min(finalists.top, trainings) * finalists.seeds,
+        workers=int(experiment.parallel.workers),
+        seconds=(statistics.fmean(searched), min(searched), max(searched)),
+        final_seconds=statistics.fmean(times.seconds(finalists.budget or experiment.budget)),
+        shared_seconds=rehearsal.shared_seconds,
+        scored=scoring is not None,
+        worker_memory=times.worker_memory,
+        driver_memory=_memory(),
+        gpu_memory=times.gpu_memory,
+        measured=len(times.pairs),
+    )
+
+
+class _Understudy:
+    """Answers with random numbers; what is known without training is true."""
 
     def __init__(self, evaluator: Evaluator) -> None:
         self.metrics = evaluator.metrics
+        self.fingerprint = evaluator.fingerprint
         self.cheap = evaluator.cheap
-
-    def prepare(self, run_dir: Path) -> None: ...
 
     def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
         drawn = np.random.default_rng(seed).random(len(self.metrics)).tolist()
-        values = dict(zip(self.metrics, drawn, strict=True))
+        names = [metric.name for metric in self.metrics]
+        values = dict(zip(names, drawn, strict=True))
         return Evaluation(candidate, values | dict(self.cheap(candidate.genome)))
 
 
 def _drawn(parts: Parts) -> list[list[Candidate]]:
-    """Some candidates, drawn at random, each of a generation of its own: a relaxation's are known
-    only once it is trained.
+    """Some candidates, drawn at random, each in a generation of its own: what a strategy that
+    trains asks for is known only once it is trained.
     """
-    rng = np.random.default_rng(0)
-    return [[Candidate(parts.space.canonical(parts.space.sample(rng)))] for _ in range(LEAST)]
+    rng, space = np.random.default_rng(0), parts.setting.space
+    return [[Candidate(space.canonical(space.sample(rng)))] for _ in range(LEAST)]
 
 
-def _rehearsed(experiment: Experiment, parts: Parts) -> list[list[Candidate]]:
+def _first_generations(
+    experiment: Experiment, parts: Parts, strategy: Strategy
+) -> list[list[Candidate]]:
     """The first generations of the search, were its answers random."""
-    found: list[list[Candidate]] = []
-    for generation in evolve(
-        parts.strategy,
-        _Rehearsal(parts.evaluator),
-        space=parts.space,
+    desk = Desk(
+        _Understudy(parts.evaluator),
+        parts.setting.space,
         seed=experiment.seed,
-        generations=experiment.stop.generations,
-        evaluations=experiment.stop.evaluations,
         constraints=experiment.constraints,
-    ):
-        found.append([evaluation.candidate for evaluation in generation.evaluations])
-        if len(found) >= REHEARSED[0] or sum(map(len, found)) >= REHEARSED[1]:
+    )
+    generations: list[list[Candidate]] = []
+    for generation in evolve(strategy, desk, stop=experiment.stop):
+        generations.append([evaluation.candidate for evaluation in generation.evaluations])
+        if len(generations) >= REHEARSED[0] or sum(map(len, generations)) >= REHEARSED[1]:
             break
-    return found
+    return generations
 
 
 def _foreseen(stop: Stop, rehearsed: Sequence[Sequence[Candidate]]) -> tuple[int | None, int]:
@@ -238,7 +300,7 @@ def _foreseen(stop: Stop, rehearsed: Sequence[Sequence[Candidate]]) -> tuple[int
     return None, min(limits)
 
 
-def _spread(candidates: Sequence[Candidate], evaluator: Evaluator, count: int) -> list[Candidate]:
+def _evenly(candidates: Sequence[Candidate], evaluator: Evaluator, count: int) -> list[Candidate]:
     """Some candidates, from the cheapest to the dearest, evenly."""
     by_cost = sorted(candidates, key=lambda c: evaluator.cheap(c.genome).get("flops", 0.0))
     places = np.linspace(0, len(by_cost) - 1, min(count, len(by_cost)))
@@ -263,7 +325,8 @@ def _measured(evaluator: Evaluator, candidate: Candidate, steps: int, seed: int)
     seconds = time.perf_counter() - started
     gpu = torch.cuda.max_memory_reserved() if torch.cuda.is_available() else 0
     ok = done.status in (Status.OK, Status.DIVERGED)  # at so few steps, it takes as long
-    return Measured(ok, seconds, _memory(), gpu, done.message)
+    epoch_steps = round(done.cost.steps / done.cost.epochs) if done.cost.epochs else 0
+    return Measured(ok, seconds, _memory(), gpu, epoch_steps, done.message)
 
 
 def _memory() -> int:

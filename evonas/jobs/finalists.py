@@ -7,15 +7,17 @@ import shutil
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from evonas.config import Experiment
-from evonas.core import Budget, Candidate, Evaluation, Evaluator, Question, Status, derive_seed
-from evonas.loop import answer
+from evonas.core import Budget, Evaluation, Question, SearchFailed, Status
+from evonas.loop import Asked, Desk
 from evonas.pareto import losses
 from evonas.records import tables
 from evonas.records.archive import Entry
+from evonas.records.files import weights_left
 from evonas.records.run import RunFolder
 from genomes import Genome
 
@@ -35,7 +37,7 @@ class Finalist:
         return [(question, e) for question, e in pairs if e.status is Status.OK]
 
 
-def run_finals(folder: RunFolder, experiment: Experiment, evaluator: Evaluator, test: Test) -> None:
+def run_finals(folder: RunFolder, experiment: Experiment, desk: Desk, test: Test) -> None:
     """Trains the finalists, tests the winner, and writes `finalists.csv`, all unless it is there.
 
     The finalists are the first of the front by the first objective. The winner has the best mean
@@ -45,11 +47,14 @@ def run_finals(folder: RunFolder, experiment: Experiment, evaluator: Evaluator, 
 
     Args:
         test: the error of saved weights on the test images, and how many those are.
+
+    Raises:
+        SearchFailed: the winner's weights have gone, and its training does not end well again.
     """
     path = folder.path / "finalists.csv"
     if experiment.finalists.top == 0:
         return
-    finalists = _trained(folder, experiment, evaluator)  # from the journal, if that is done
+    finalists = _trained(folder, experiment, desk)  # from the journal, if that is done
     if path.exists() and folder.weights("winner").exists():
         return
     ranked = sorted(finalists, key=lambda finalist: _rank(finalist, experiment))
@@ -60,11 +65,17 @@ def run_finals(folder: RunFolder, experiment: Experiment, evaluator: Evaluator, 
             key=lambda pair: losses([pair[1]], experiment.objectives).tolist(),
         )
         genome = best.candidate.genome
-        if not folder.scratch(question).exists():  # finals held again: the weights have gone
-            canonical = replace(best.candidate, genome=folder.space.canonical(genome))
-            evaluator.evaluate(canonical, question.seed)
+        weights = weights_left(folder.path, best)
+        if weights is None or not weights.exists():  # finals held again: they have gone
+            again = desk.evaluate_anew(best.candidate, question.seed)
+            weights = weights_left(folder.path, again)
+            if weights is None:
+                raise SearchFailed(
+                    f"{genome.text}, the winner, has no weights; its training ended again, "
+                    f"{again.status}: {again.message or 'none were left'}"
+                )
         winner = folder.weights("winner")
-        shutil.copyfile(folder.scratch(question), winner)
+        shutil.copyfile(weights, winner)
         error, images = test(genome, winner)
         rows[0] |= {
             "winner": True,
@@ -74,27 +85,18 @@ def run_finals(folder: RunFolder, experiment: Experiment, evaluator: Evaluator, 
     tables.write_table(path, rows, _columns(folder, experiment))
 
 
-def _trained(folder: RunFolder, experiment: Experiment, evaluator: Evaluator) -> list[Finalist]:
+def _trained(folder: RunFolder, experiment: Experiment, desk: Desk) -> list[Finalist]:
     budget: Budget | None = experiment.finalists.budget or experiment.budget
     seeds = range(experiment.finalists.seeds)
     first = folder.archive.front[: experiment.finalists.top]
-    asked: list[tuple[Question, ...]] = []
-    candidates: list[Candidate] = []
+    asked: list[list[Asked]] = []
     for entry in first:
-        key = entry.question.key
-        text = budget.text if budget else ""
-        asked.append(
-            tuple(
-                Question(key, derive_seed(experiment.seed, key, "finalist", i), text) for i in seeds
-            )
-        )
         candidate = replace(entry.evaluation.candidate, origin="finalist", budget=budget)
-        candidates += [candidate] * len(seeds)
-    questions = [question for group in asked for question in group]
-    answers = iter(answer(questions, candidates, evaluator, folder.space, (), folder.journal))
+        asked.append([desk.question(candidate, "finalist", i) for i in seeds])
+    answers = iter(desk.answer_all([each for group in asked for each in group]))
     folder.journal.sync()
     finalists = [
-        Finalist(entry, group, tuple(next(answers) for _ in group))
+        Finalist(entry, tuple(each.question for each in group), tuple(islice(answers, len(group))))
         for entry, group in zip(first, asked, strict=True)
     ]
     folder.timings.append(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import json
 import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,19 @@ import joblib
 import torch
 
 from evonas import config, plugins, registry, yamlfile
-from evonas.config import Experiment, TrainingRun, component_name
+from evonas.config import Experiment, TrainingRun
 from evonas.core import SearchFailed, UserError, derive_seed
-from evonas.data.dataset import whole
+from evonas.data.dataset import DataSet, whole
 from evonas.jobs import machine
+from evonas.jobs.choice import Choice, read
 from evonas.networks.decode import decode
 from evonas.networks.profile import profile
-from evonas.records import files, tables
-from evonas.records.folder import Hold, begin, note_data
+from evonas.records import checkpoint, files, tables
+from evonas.records.folder import Hold, begin, note_data, note_resume, note_start
 from evonas.training.batches import Resident, resident
-from evonas.training.loop import Trainer, measure, out_of_memory, seeded
+from evonas.training.loop import Trainer, measure, memory_guard, seeded
+from evonas.training.recipe import TrainsAlone
 from evonas.training.weights import save_weights
-from genomes import SearchSpace, library
 
 VERSION = 1  # of the checkpoint
 
@@ -51,23 +51,36 @@ class Epoch:
 
 
 class FullTraining:
-    """One process's hold on a training folder. A context manager: leaving it frees the folder.
+    """A network and how far it is trained; `start` and `resume` make one and hold its folder.
 
     Iterating trains, an epoch at a time, from where the folder stands, and checkpoints each: a
     kill costs an epoch at most, and the curve is that of a training that was never killed.
     """
 
-    def __init__(self, hold: Hold, settings: TrainingRun) -> None:
-        self.path = hold.path
+    def __init__(
+        self,
+        path: Path,
+        settings: TrainingRun,
+        choice: Choice,
+        trainer: Trainer,
+        data: DataSet,
+        test: Resident,
+    ) -> None:
+        """A training without an epoch.
+
+        Args:
+            choice: the network's space, and its genome in the canonical spelling.
+            data: all images to train on.
+        """
+        self.path = path
         self.settings = settings
-        self._hold = hold
-        self._build()
-
-    def __enter__(self) -> FullTraining:
-        return self
-
-    def __exit__(self, _: object = None, error: object = None, __: object = None) -> None:
-        self._hold.release(error)
+        self.choice = choice
+        self.trainer = trainer
+        self.network = trainer.network
+        self.data = data
+        self.test = test
+        self.curve: list[Epoch] = []
+        self.seconds: list[float] = []
 
     def __iter__(self) -> Iterator[Epoch]:
         """The epochs still to do.
@@ -75,19 +88,16 @@ class FullTraining:
         Raises:
             SearchFailed: the loss became NaN or infinite, or memory ran out.
         """
+        device = self.trainer.hardware.device
         for number in range(len(self.curve), self.settings.epochs):
             started = time.perf_counter()
-            try:
-                with seeded(derive_seed(self.settings.seed, "epoch", number), self._device):
-                    epoch = self._epoch(number)
-            except (MemoryError, RuntimeError) as error:  # torch's own is one of the latter
-                if not out_of_memory(error):
-                    raise
-                batch = self.settings.recipe.batch_size
-                raise SearchFailed(
-                    f"out of memory at {batch} images a batch; "
-                    "allowed: a new training, with --out and a smaller --set recipe.batch_size=N"
-                ) from None
+            drawn = seeded(derive_seed(self.settings.seed, "epoch", number), device)
+            full = (
+                f"out of memory at {self.settings.recipe.batch_size} images a batch; "
+                "allowed: a new training, with --out and a smaller --set recipe.batch_size=N"
+            )
+            with memory_guard(full), drawn:
+                epoch = self._epoch(number)
             self.curve.append(epoch)
             self.seconds.append(round(time.perf_counter() - started, 3))
             self._save()
@@ -97,14 +107,15 @@ class FullTraining:
     def finish(self) -> None:
         """Writes the weights and `result.csv`: the test score and its standard error."""
         saved = self.path / "weights.safetensors"
-        save_weights(self.network, self.genome, self._network_settings, self.data, saved)
+        network = self.settings.space.model_dump(exclude={"name"})
+        save_weights(self.network, self.choice.genome, network, self.data, saved)
         measured = self._measured()
         sizes = profile(self.network, self.data.image_shape)
         error, images = measured["error"], len(self.test)
         row = {
-            "key": self.space.key(self.genome),
-            "genome": self.space.describe(self.genome),
-            "genes": self.genome.text,
+            "key": self.choice.key,
+            "genome": self.choice.space.describe(self.choice.genome),
+            "genes": self.choice.genome.text,
             "epochs": self.settings.epochs,
             "seed": self.settings.seed,
             **asdict(sizes),
@@ -117,41 +128,6 @@ class FullTraining:
         }
         tables.write_table(self.path / "result.csv", [row], list(row))
         log.info("done")
-
-    def _build(self) -> None:
-        """Data, network and trainer, as they were after the last epoch that was kept."""
-        settings = self.settings
-        hardware = machine.hardware(settings.parallel)
-        torch.set_num_threads(hardware.threads)
-        machine.take_gpu(settings.parallel.device)
-        self._device = hardware.device
-        device = torch.device(hardware.device)
-        source = registry.load("data", component_name(settings.data))(settings.data)
-        self.data, test = whole(source, settings.data)
-        note_data(self.path, self.data.fingerprint)
-        self.space = registry.make_space(settings.space)
-        self.genome = self.space.canonical(_parsed(self.space, settings.genome))
-        self._network_settings = settings.space.model_dump(exclude={"name"})
-        seed = derive_seed(settings.seed, self.space.key(self.genome), "training")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.network = decode(
-                self.space,
-                self.genome,
-                in_channels=self.data.image_shape[0],
-                classes=self.data.classes,
-                **self._network_settings,
-            )
-        self.network.to(device)
-        if hardware.channels_last:
-            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
-        self.test = Resident.of(test, device)
-        self.trainer = Trainer(
-            self.network, resident(self.data, device), settings.recipe, seed, hardware
-        )
-        self.curve: list[Epoch] = []
-        self.seconds: list[float] = []
-        self._restore()
 
     def _epoch(self, number: int) -> Epoch:
         trainer, settings = self.trainer, self.settings
@@ -184,12 +160,11 @@ class FullTraining:
             "curve": [asdict(epoch) for epoch in self.curve],
             "seconds": self.seconds,
         }
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        files.write_atomic(self.path / "checkpoint.pt", buffer.getvalue(), sync=True)
+        checkpoint.write(self.path / "checkpoint.pt", state)
         self._write_tables()
 
-    def _restore(self) -> None:
+    def restore(self) -> None:
+        """Goes to the last epoch that the folder has kept, and writes the tables from there."""
         path = self.path / "checkpoint.pt"
         if path.exists():
             try:
@@ -216,37 +191,73 @@ class FullTraining:
         tables.write_table(self.path / "timings.csv", timings, ["epoch", "seconds"])
 
 
-def start(settings: TrainingRun, path: Path) -> FullTraining:
-    """A new training in a new folder.
+@contextmanager
+def start(settings: TrainingRun, path: Path) -> Iterator[FullTraining]:
+    """A new training in a new folder, which is held meanwhile.
 
     Raises:
         UserError: the folder holds something already, or the data are missing.
     """
     resolved = settings.model_copy(update={"parallel": machine.resolve(settings.parallel)})
-    hold = begin(path, "training.yaml")
-    found = machine.environment(deterministic=True)
-    own = {file: plugins.allowed(file)[1] for file in config.own_files(resolved)}
-    found |= {"plugins": own} if own else {}
-    files.write_atomic(path / "environment.json", json.dumps(found, indent=2) + "\n")
-    files.write_atomic(path / "training.yaml", config.dump(resolved), sync=True)
-    with hold.released_on_error(undo=True):  # some mistakes show only with the data read
-        return FullTraining(hold, resolved)
+    with begin(path, "training.yaml") as hold:
+        with hold.undone_on_mistake():  # some mistakes show only with the data read
+            own = {file: plugins.allowed(file)[1] for file in config.own_files(resolved)}
+            note_start(path, machine.environment(deterministic=True), own)
+            files.write_atomic(path / "training.yaml", config.dump(resolved), sync=True)
+            training = _built(path, resolved)
+        yield training
 
 
-def resume(path: Path, own: Sequence[Path] = ()) -> FullTraining:
-    """Goes on with a training folder; `own` are the user's Python files that it began with."""
+@contextmanager
+def resume(path: Path, own: Sequence[Path] = ()) -> Iterator[FullTraining]:
+    """A training that goes on in its folder, which is held meanwhile.
+
+    Args:
+        own: the user's Python files that it was begun with; nothing else is imported.
+
+    Raises:
+        UserError: the folder is damaged, or the data are not those that it began with.
+    """
     plugins.allow_recorded(path, own)
     settings = config.load_training(path / "training.yaml")
     parallel = machine.resolve(settings.parallel)
-    hold = Hold(path)
-    with hold.released_on_error():
-        return FullTraining(hold, settings.model_copy(update={"parallel": parallel}))
+    with Hold(path):
+        training = _built(path, settings.model_copy(update={"parallel": parallel}))
+        note_resume(path, machine.environment(deterministic=True))
+        yield training
+
+
+def _built(path: Path, settings: TrainingRun) -> FullTraining:
+    """Data, network and trainer, as they were after the last epoch that was kept."""
+    hardware = machine.hardware(settings.parallel)
+    torch.set_num_threads(hardware.threads)
+    machine.take_gpu(settings.parallel.device)
+    device = torch.device(hardware.device)
+    source = registry.load("data", registry.name_of(settings.data))(settings.data)
+    data, test = whole(source, settings.data)
+    note_data(path, data.fingerprint)
+    choice = read(settings.genome, settings).canonical
+    seed = derive_seed(settings.seed, choice.key, "training")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = decode(
+            choice.space,
+            choice.genome,
+            in_channels=data.image_shape[0],
+            classes=data.classes,
+            **settings.space.model_dump(exclude={"name"}),
+        )
+    hardware.place(network)
+    trainer = Trainer(network, resident(data, device), settings.recipe, seed, hardware)
+    training = FullTraining(path, settings, choice, trainer, data, Resident.of(test, device))
+    training.restore()
+    return training
 
 
 def check_trains(experiment: Experiment) -> None:
     """Raises UserError where an experiment has no images to train with."""
     if experiment.data is None:
-        name = component_name(experiment.evaluator)
+        name = registry.name_of(experiment.evaluator)
         raise UserError(f"the evaluator {name} trains nothing; allowed: a run that has images")
 
 
@@ -256,7 +267,7 @@ def settings_for(
     """The full training of a genome, as an experiment and overrides would have it.
 
     Args:
-        genome: as the space writes it, genes, or a key.
+        genome: as the space writes it, genes, a key, or a name of the library.
         overrides: `epochs=50`, `recipe.lr=0.05` and the like.
         folder: what a path among the overrides is relative to.
 
@@ -266,7 +277,9 @@ def settings_for(
     check_trains(experiment)
     assert experiment.data is not None
     wanted = experiment.training
-    recipe = wanted.recipe or getattr(experiment.evaluator, "recipe", None)
+    evaluator = experiment.evaluator
+    searched = evaluator.recipe_alone if isinstance(evaluator, TrainsAlone) else None
+    recipe = wanted.recipe or searched
     document: dict[str, Any] = {
         "name": experiment.name,
         "genome": genome,
@@ -282,47 +295,5 @@ def settings_for(
         },
     }
     settings = config.check(yamlfile.overridden(document, overrides), folder, TrainingRun)
-    space = registry.make_space(settings.space)
-    canonical = space.canonical(_parsed(space, settings.genome))
-    return settings.model_copy(update={"genome": canonical.text})
-
-
-def key_of(settings: TrainingRun) -> str:
-    """The key of the network that is trained."""
-    space = registry.make_space(settings.space)
-    return space.key(_parsed(space, settings.genome))
-
-
-def chosen(run_dir: Path, which: str) -> str:
-    """The genome of a run that a word or a key names.
-
-    Args:
-        which: `winner`, `best` (the first of the front), or a key of `evaluations.csv`.
-
-    Raises:
-        UserError: the run has none such.
-    """
-    if which == "winner":
-        winner = tables.winner(run_dir)
-        if winner is not None:
-            return str(winner["genes"])
-        raise UserError(f"{run_dir} has no winner yet; allowed: --genome best, or a key")
-    table = run_dir / ("front.csv" if which == "best" else "evaluations.csv")
-    try:
-        frame = tables.read(table, text=("key", "genes"))
-        found = (frame if which == "best" else frame[frame["key"] == which])["genes"]
-    except (OSError, ValueError, KeyError):
-        raise UserError(f"{table} is missing or damaged; allowed: a run's table") from None
-    if found.empty:
-        named = "no network on its front yet" if which == "best" else f"no {which}"
-        raise UserError(
-            f"{run_dir} has {named}; allowed: winner, best, or a key of its evaluations.csv"
-        )
-    return str(found.iloc[0])
-
-
-def _parsed(space: SearchSpace, text: str) -> Any:
-    try:
-        return library.read(space, text)
-    except ValueError as error:
-        raise UserError(f"genome: {error}") from None
+    canonical = read(settings.genome, settings).canonical
+    return settings.model_copy(update={"genome": canonical.genome.text})

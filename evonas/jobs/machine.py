@@ -18,6 +18,7 @@ import torch
 import evonas
 from evonas.config import ParallelParams
 from evonas.core import UserError
+from evonas.evaluators.pool import Workers
 from evonas.provenance import processor
 from evonas.training.loop import Hardware
 
@@ -66,6 +67,16 @@ def hardware(settings: ParallelParams) -> Hardware:
         precision=settings.precision,
         channels_last=bool(settings.channels_last),
         threads=settings.threads,
+    )
+
+
+def workers(folder: Path, settings: ParallelParams) -> Workers:
+    """The worker processes of settings that are decided; their traces go into `folder`."""
+    return Workers(
+        folder,
+        int(settings.workers),
+        threads=settings.threads,
+        gpus=visible(gpus(settings.device)),
     )
 
 

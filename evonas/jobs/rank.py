@@ -8,6 +8,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,26 +17,27 @@ import numpy as np
 from scipy import stats
 
 from evonas import config, registry
-from evonas.config import Experiment, component_name
+from evonas.config import Experiment
 from evonas.core import (
     Budget,
     Candidate,
     Constraint,
     Evaluation,
-    Question,
     SearchFailed,
     Status,
     UserError,
     derive_seed,
     violation,
 )
-from evonas.evaluators.parallel import Parallel
+from evonas.evaluators.parallel import InWorkers
 from evonas.evaluators.pool import Workers
 from evonas.jobs import machine
-from evonas.jobs.search import build
-from evonas.loop import Desk
+from evonas.jobs.parts import Parts, build
+from evonas.loop import Asked, Desk
 from evonas.pareto import Array
+from evonas.protocols import Need, Prepares
 from evonas.records import tables
+from evonas.records.files import weights_left
 from evonas.records.folder import Hold, check_run_folder, note_data
 from evonas.records.journal import Journal
 from genomes import Genome, SearchSpace
@@ -64,66 +66,57 @@ class Statistic:
     high: float
 
 
-class Ranking:
-    """One process's hold on `rank/` of a run folder, whose supernet is held against trainings.
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Networks that were drawn.
 
-    A context manager: leaving it frees the folder and ends the workers. Iterating answers what is
-    missing, and `finish` writes the tables. The run's own tables, and its supernet, stay as they
-    are.
+    Attributes:
+        wanted: how many there should be.
+        fewer: why there are fewer, where there are.
+    """
+
+    wanted: int
+    genomes: tuple[Genome, ...]
+    fewer: str
+
+
+class Ranking:
+    """A sample of a run's networks, with the answers so far; `opened` makes one.
+
+    Iterating answers what is missing, and `finish` writes the tables in `rank/`. The run's own
+    tables, and its supernet, stay as they are.
     """
 
     def __init__(
-        self, run_dir: Path, sample: int, *, epochs: int | None = None, workers: int | None = None
+        self,
+        folder: Path,
+        experiment: Experiment,
+        budget: Budget,
+        sample: Sample,
+        parts: Parts,
+        workers: Workers,
+        journal: Journal,
     ) -> None:
-        """Draws the networks.
+        """A ranking as far as its journal has the answers.
 
         Args:
-            sample: how many; a larger sample of the same run begins with a smaller.
-            epochs: of a training alone; as long as a finalist's, if not given.
-
-        Raises:
-            UserError: the run has no trained supernet, nothing says how long to train, there are
-                fewer than 3 networks, or another process has the folder.
+            folder: where its tables go.
+            budget: how long each network is trained alone.
         """
-        if not LEAST <= sample <= MOST:
-            raise UserError(f"--sample: is {sample}; allowed: {LEAST} to {MOST:,}")
+        self.folder = folder
+        self.experiment = experiment
+        self.budget = budget
         self.sample = sample
-        self.run_dir = run_dir
-        self.folder = run_dir / "rank"
-        self.experiment = experiment = _experiment(run_dir, workers)
-        self.budget = _budget(experiment, epochs)
-        settings = experiment.parallel
-        self.folder.mkdir(exist_ok=True)
-        self._hold = Hold(self.folder)
-        with self._hold.released_on_error():
-            parts = build(experiment)
-            note_data(run_dir, parts.fingerprint)
-            self.space, self.evaluator = parts.space, parts.evaluator
-            self.evaluator.prepare(run_dir)  # it is trained: loads what it has measured
-            self.genomes, self._fewer = drawn(
-                self.space,
-                sample,
-                derive_seed(experiment.seed, "rank"),
-                experiment.constraints,
-                self.evaluator.cheap,
-            )
-            if len(self.genomes) < LEAST:
-                raise UserError(f"--sample {sample}: {self._fewer}; allowed: {LEAST} or more")
-            self._workers = Workers(
-                self.folder / "scratch",
-                int(settings.workers),
-                threads=settings.threads,
-                gpus=machine.visible(machine.gpus(settings.device)),
-            )
-            self.journal = Journal(self.folder / "journal")
-
-    def __enter__(self) -> Ranking:
-        return self
-
-    def __exit__(self, _: object = None, error: object = None, __: object = None) -> None:
-        self._workers.close()
-        self.journal.close()
-        self._hold.release(error)
+        self.genomes = sample.genomes
+        self.space = parts.setting.space
+        self.journal = journal
+        self._desk = Desk(
+            parts.evaluator,
+            self.space,
+            seed=experiment.seed,
+            answers=journal,
+            dispatcher=InWorkers(parts.evaluator, workers, timeout=experiment.parallel.timeout),
+        )
 
     @property
     def count(self) -> int:
@@ -139,21 +132,16 @@ class Ranking:
         Raises:
             SearchFailed: no worker lives long enough to begin anything.
         """
-        timeout = self.experiment.parallel.timeout
-        desk = Desk(
-            Parallel(self.evaluator, self._workers, timeout=timeout), self.space, (), self.journal
-        )
-        asked = [self._asked(genome, alone) for alone in (False, True) for genome in self.genomes]
-        known = sum(self.journal.get(question) is not None for question, _ in asked)
-        known -= self.journal.added
-        for question, candidate in asked:
-            desk.put(question, candidate)
-        for question, candidate in asked:
-            desk.wait(question, candidate)
-            weights = self.evaluator.weights_file(candidate, question.seed)
+        batch = [self._asked(genome, alone) for alone in (False, True) for genome in self.genomes]
+        before = sum(self.journal.get(asked.question) is not None for asked in batch)
+        before -= self.journal.added
+        for asked in batch:
+            self._desk.put(asked)
+        for asked in batch:
+            weights = weights_left(self.folder.parent, self._desk.wait(asked))
             if weights is not None:
                 weights.unlink(missing_ok=True)
-            yield known + self.journal.added
+            yield before + self.journal.added
         self.journal.sync()
 
     def finish(self) -> str:
@@ -191,19 +179,16 @@ class Ranking:
             f"{len(well)} networks, drawn at random; each scored with shared weights, "
             f"and trained alone ({self.budget.text})"
         ]
-        if len(rows) < self.sample:
-            lines.append(f"  --sample {self.sample}: {self._fewer}")
+        if len(rows) < self.sample.wanted:
+            lines.append(f"  --sample {self.sample.wanted}: {self.sample.fewer}")
         if failed:
             lines.append(f"  {failed.total()} more failed, and are left out: {told}")
         lines += [f"  {NAMES[s.name]}: {_interval(s)}" for s in found]
         return "\n".join([*lines, *_best(well)])
 
-    def _asked(self, genome: Genome, alone: bool) -> tuple[Question, Candidate]:
+    def _asked(self, genome: Genome, alone: bool) -> Asked:
         budget = self.budget if alone else None
-        key = self.space.key(genome)
-        seed = derive_seed(self.experiment.seed, key, "rank")
-        question = Question(key, seed, budget.text if budget else "")
-        return question, Candidate(genome, origin="rank", budget=budget)
+        return self._desk.question(Candidate(genome, origin="rank", budget=budget), "rank")
 
     def _row(self, genome: Genome) -> dict[str, Any]:
         score, alone = (self._answer(genome, each) for each in (False, True))
@@ -222,9 +207,47 @@ class Ranking:
         }
 
     def _answer(self, genome: Genome, alone: bool) -> Evaluation:
-        answer = self.journal.get(self._asked(genome, alone)[0])
+        answer = self.journal.get(self._asked(genome, alone).question)
         assert answer is not None, "iterate first"
         return answer
+
+
+@contextmanager
+def opened(
+    run_dir: Path, count: int, *, epochs: int | None = None, workers: int | None = None
+) -> Iterator[Ranking]:
+    """A ranking in `rank/` of a run folder, which is held meanwhile; the run's own is not.
+
+    Args:
+        count: how many networks to draw; a larger sample of the same run begins with a smaller.
+        epochs: of a training alone; as long as a finalist's, if not given.
+
+    Raises:
+        UserError: the run has no trained supernet, nothing says how long to train, there are
+            fewer than 3 networks, or another process has the folder.
+    """
+    if not LEAST <= count <= MOST:
+        raise UserError(f"--sample: is {count}; allowed: {LEAST} to {MOST:,}")
+    experiment = _experiment(run_dir, workers)
+    budget = _budget(experiment, epochs)
+    folder = run_dir / "rank"
+    folder.mkdir(exist_ok=True)
+    with Hold(folder):
+        parts = build(experiment)
+        note_data(run_dir, parts.evaluator.fingerprint)
+        if isinstance(parts.evaluator, Prepares):
+            for _ in parts.evaluator.prepare(run_dir):  # trained already: loads what it measured
+                pass
+        seed = derive_seed(experiment.seed, "rank")
+        genomes, fewer = drawn(
+            parts.setting.space, count, seed, experiment.constraints, parts.evaluator.cheap
+        )
+        if len(genomes) < LEAST:
+            raise UserError(f"--sample {count}: {fewer}; allowed: {LEAST} or more")
+        sample = Sample(count, tuple(genomes), fewer)
+        pool = machine.workers(folder / "scratch", experiment.parallel)
+        with closing(Journal(folder / "journal")) as journal, closing(pool):
+            yield Ranking(folder, experiment, budget, sample, parts, pool, journal)
 
 
 def drawn(
@@ -365,18 +388,20 @@ def _experiment(run_dir: Path, workers: int | None) -> Experiment:
     check_run_folder(run_dir)
     overrides = [] if workers is None else [f"parallel.workers={workers}"]
     experiment = config.load(run_dir / "config.yaml", overrides)
-    name = component_name(experiment.evaluator)
-    if not getattr(registry.load("evaluators", name), "OWN_BUDGET", False):
+    evaluator, params = config.evaluator_of(experiment)
+    if Need.SUPERNET not in evaluator.needs:
+        name = registry.name_of(experiment.evaluator)
         raise UserError(
-            f"{run_dir}: its evaluator {name} shares no weights; "
-            "allowed: a run with the evaluator supernet"
+            f"{run_dir}: its evaluator {name} shares no weights",
+            hint="name a run with the evaluator supernet",
         )
-    made = ["weights.safetensors"]
-    made += ["latency.csv"] if getattr(experiment.evaluator, "latency", None) is not None else []
-    if not all((run_dir / "supernet" / file).exists() for file in made):
+    results = ["weights.safetensors"]
+    if any(metric.timed for metric in evaluator.metrics_of(params)):
+        results.append("latency.csv")
+    if not all((run_dir / "supernet" / file).exists() for file in results):
         raise UserError(
-            f"{run_dir}: its supernet is not trained to the end; "
-            f"allowed: `evonas resume {run_dir}` first"
+            f"{run_dir}: its supernet is not fully trained",
+            hint=f"run `evonas resume {run_dir}` first",
         )
     decided = machine.resolve(experiment.parallel)
     return experiment.model_copy(update={"parallel": decided})

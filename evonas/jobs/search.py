@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from evonas import config, plugins, registry
-from evonas.config import Experiment, component_name
-from evonas.core import Evaluator, Generation, Preparing, Strategy, Traced, UserError
-from evonas.data.dataset import DataSet, Images, split
+from evonas.config import Experiment
+from evonas.core import Constraint, Generation, UserError
 from evonas.evaluators.cached import Cached
-from evonas.evaluators.parallel import Parallel
+from evonas.evaluators.cached import create as create_cache
+from evonas.evaluators.parallel import InWorkers
 from evonas.evaluators.pool import Workers
 from evonas.jobs import machine
 from evonas.jobs.finalists import run_finals
-from evonas.loop import evolve
+from evonas.jobs.parts import Parts, build, make_strategy
+from evonas.loop import Desk, evolve
+from evonas.protocols import Identified, Need, Prepares, Strategy, Traced, Trains
 from evonas.records import files
 from evonas.records.archive import known_references
-from evonas.records.folder import Hold, begin, check_run_folder, note_data
+from evonas.records.folder import (
+    Hold,
+    begin,
+    check_run_folder,
+    note_data,
+    note_resume,
+    note_start,
+)
 from evonas.records.run import RunFolder
-from genomes import Genome, SearchSpace, Verbatim
+from evonas.training.loop import warm_up
+from genomes import Genome
 
 RESUMABLE = (
     *("stop", "finalists", "training"),
@@ -33,138 +43,104 @@ RESUMABLE = (
 log = logging.getLogger("evonas")
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """The live objects behind an experiment."""
-
-    space: SearchSpace
-    evaluator: Any  # an Evaluator; one that trains can also test saved weights
-    strategy: Strategy
-    data: DataSet | None
-    test: Images | None
-    fingerprint: str  # of what the evaluator measures on
-
-
 class Run:
-    """One process's hold on a run folder. A context manager: leaving it frees the folder.
+    """A search in its folder, made by `start` or `resume`.
 
     Iterating searches, a generation at a time, from wherever the folder stands; `finish` trains
     the finalists and names the winner.
     """
 
-    def __init__(self, hold: Hold, experiment: Experiment) -> None:
-        self.path = path = hold.path
+    def __init__(
+        self,
+        experiment: Experiment,
+        folder: RunFolder,
+        parts: Parts,
+        strategy: Strategy,
+        workers: Workers,
+    ) -> None:
+        self.path = folder.path
         self.experiment = experiment
-        self._hold = hold
-        self._told: set[str] = set()
-        settings = experiment.parallel
-        self._workers = Workers(
-            path / "scratch",
-            int(settings.workers),
-            threads=settings.threads,
-            gpus=machine.visible(machine.gpus(settings.device)),
-        )
-        try:
-            kind = registry.load("evaluators", component_name(experiment.evaluator))
-            if kind.TRAINS:
-                self._workers.warm(kind.warm_up)
-            self.parts = build(experiment)
-            note_data(path, self.parts.fingerprint)
-            self.folder = RunFolder(
-                path,
-                space=self.parts.space,
-                metrics=self.parts.evaluator.metrics,
-                objectives=experiment.objectives,
-                references=known_references(experiment.objectives, self._most()),
-                traces=getattr(self.parts.strategy, "TRACES", {}),
-            )
-            if self.folder.strategy is not None:
-                self.parts.strategy.load_state_dict(self.folder.strategy)
-            evaluator = self.parts.evaluator
-            if experiment.cache is not None:
-                evaluator = Cached(evaluator, Path(experiment.cache))
-            if kind.TRAINS:
-                evaluator = Parallel(evaluator, self._workers, timeout=settings.timeout)
-            self.evaluator: Evaluator = evaluator
-            if not isinstance(self.parts.evaluator, Preparing):  # done later, for it takes long
-                self.evaluator.prepare(path)
-            log.info("begins after generation %d", self.folder.archive.generations)
-        except BaseException:
-            self._workers.close()
-            raise
-
-    def __enter__(self) -> Run:
-        return self
-
-    def __exit__(self, _: object = None, error: object = None, __: object = None) -> None:
-        self.folder.close()
-        self._workers.close()
-        self._hold.release(error)
+        self.folder = folder
+        self.parts = parts
+        self.strategy = strategy
+        self._workers = workers
+        self._messages: set[str] = set()  # logged once each
 
     def prepare(self) -> Iterator[tuple[int, int]]:
-        """Trains what all candidates share, where the evaluator has such a thing.
+        """Prepares the evaluator: some train what all candidates share.
 
         Yields:
             How many epochs are done, and how many there are.
         """
-        evaluator = self.parts.evaluator
-        if isinstance(evaluator, Preparing):
-            yield from evaluator.prepare_epochs(self.path)
+        if isinstance(self.parts.evaluator, Prepares):
+            yield from self.parts.evaluator.prepare(self.path)
 
     def __iter__(self) -> Iterator[Generation]:
         for _ in self.prepare():
             pass
-        experiment, folder, archive = self.experiment, self.folder, self.folder.archive
+        folder, archive = self.folder, self.folder.archive
+        log.info("begins after generation %d", archive.generations)
         self._note_references()
-        for generation in evolve(
-            self.parts.strategy,
-            self.evaluator,
-            space=self.parts.space,
-            seed=experiment.seed,
-            generations=experiment.stop.generations,
-            evaluations=experiment.stop.evaluations,
-            simulated_seconds=experiment.stop.simulated_seconds,
-            budget=experiment.budget,
-            constraints=experiment.constraints,
-            answers=folder.journal,
-            asked=archive.asked,
-            done=(archive.generations, archive.evaluations),
-            spent=archive.simulated_seconds,
-        ):
-            self._drop_finals()  # of a search that goes on
-            strategy, whole = self.parts.strategy, generation.complete
+        desk = self._desk(self.experiment.constraints)
+        stop, since = self.experiment.stop, archive.position
+        for generation in evolve(self.strategy, desk, stop=stop, since=since):
+            self._drop_finals()  # of a search that continues
+            strategy, whole = self.strategy, generation.complete
             folder.record(
                 generation,
                 strategy.state_dict() if whole else None,
                 strategy.trace() if isinstance(strategy, Traced) and whole else None,
             )
             self._note_references()
-            for evaluation in generation.evaluations:
-                if evaluation.status.failed:
-                    genome = evaluation.candidate.genome.text
-                    log.warning("%s %s: %s", genome, evaluation.status, evaluation.message)
-                elif evaluation.message and evaluation.message not in self._told:
-                    self._told.add(evaluation.message)
-                    log.warning("%s", evaluation.message)
-            log.info(
-                "generation %d: %d evaluated, front of %d",
-                generation.index,
-                len(generation.evaluations),
-                len(archive.front),
-            )
+            self._log(generation)
             yield generation
             archive.check_alive()
 
     def finish(self) -> None:
         """Trains the finalists and tests the winner, unless that is done: `finalists.csv`."""
         log.info("finalists")
-        run_finals(self.folder, self.experiment, self.evaluator, self._test)
+        run_finals(self.folder, self.experiment, self._desk(()), self._test)
         log.info("done")
         self.folder.clean_scratch()
+
+    def _desk(self, constraints: Sequence[Constraint]) -> Desk:
+        """Where candidates are evaluated: in workers, if the evaluator needs them."""
+        experiment, evaluator = self.experiment, self.parts.evaluator
+        if experiment.cache is not None and isinstance(evaluator, Identified):
+            evaluator = Cached(evaluator, Path(experiment.cache), self.path)
+        needs = config.evaluator_of(experiment)[0].needs
+        timeout = experiment.parallel.timeout
+        return Desk(
+            evaluator,
+            self.parts.setting.space,
+            seed=experiment.seed,
+            budget=experiment.budget,
+            constraints=constraints,
+            answers=self.folder.journal,
+            dispatcher=InWorkers(evaluator, self._workers, timeout=timeout)
+            if Need.WORKERS in needs
+            else None,
+        )
+
+    def _log(self, generation: Generation) -> None:
+        for evaluation in generation.evaluations:
+            if evaluation.status.failed:
+                genome = evaluation.candidate.genome.text
+                log.warning("%s %s: %s", genome, evaluation.status, evaluation.message)
+            elif evaluation.message and evaluation.message not in self._messages:
+                self._messages.add(evaluation.message)
+                log.warning("%s", evaluation.message)
+        log.info(
+            "generation %d: %d evaluated, front of %d",
+            generation.index,
+            len(generation.evaluations),
+            len(self.folder.archive.front),
+        )
 
     def _test(self, genome: Genome, weights: Path) -> tuple[float, int]:
         """The error of saved weights on the test images, and how many those are; in a worker."""
         evaluator, test = self.parts.evaluator, self.parts.test
+        assert isinstance(evaluator, Trains), "else there are no finalists"
         assert test is not None
         measured = self._workers.submit(evaluator.test, genome, weights, test).result()
         return measured["error"], len(test)
@@ -177,28 +153,13 @@ class Run:
         """
         done, stop = self.folder.archive.generations, self.experiment.stop.generations
         if stop is not None and stop < done:
-            raise UserError(f"stop.generations: is {stop}; allowed: at least {done}, as are done")
+            raise UserError(
+                f"is {stop}", hint=f"must be at least {done}, as are done", key="stop.generations"
+            )
         if self.experiment.finalists != before.finalists:
             self._drop_finals()
         files.write_atomic(self.path / "config.yaml", config.dump(self.experiment), sync=True)
-        path, now = self.path / "environment.json", _environment(self.experiment)
-        told = {**now, **json.loads(path.read_text())}
-        told["resumed"] = [*told.get("resumed", []), now]
-        files.write_atomic(path, json.dumps(told, indent=2) + "\n")
-
-    def _most(self) -> Mapping[str, float]:
-        """The most that each metric can be, where it is known, if it is needed.
-
-        For what is known without training, the value of the largest network of the space; a table
-        says it of all that it holds.
-        """
-        if all(o.reference is not None for o in self.experiment.objectives):
-            return {}
-        evaluator, space = self.parts.evaluator, self.parts.space
-        if hasattr(evaluator, "most"):
-            return dict(evaluator.most())
-        largest = space.largest()
-        return {} if largest is None else dict(evaluator.cheap(largest))
+        note_resume(self.path, _environment(self.experiment))
 
     def _note_references(self) -> None:
         """Writes the hypervolume's references into `config.yaml` once they are known."""
@@ -217,14 +178,15 @@ class Run:
         self.folder.weights("winner").unlink(missing_ok=True)
 
 
-def start(experiment: Experiment, path: Path) -> Run:
-    """A new run in a new folder.
+@contextmanager
+def start(experiment: Experiment, path: Path) -> Iterator[Run]:
+    """A new run in a new folder, which is free for other processes afterwards.
 
     Raises:
-        UserError: the folder is there already, or the data are missing.
+        UserError: the folder is not new, or the data are missing.
     """
     resolved = _resolved(experiment)
-    own = plugins.allow(config.own_files(resolved))
+    plugin_digests = plugins.allow(config.own_files(resolved))
     hold = begin(path, "config.yaml")
     space = registry.make_space(resolved.space)
     described = {
@@ -233,89 +195,79 @@ def start(experiment: Experiment, path: Path) -> Run:
         "genes": [{"name": gene.name, "choices": list(gene.choices)} for gene in space.genes],
     }
     files.write_atomic(path / "space.json", json.dumps(described, indent=2) + "\n")
-    found = _environment(resolved) | ({"plugins": own} if own else {})
-    files.write_atomic(path / "environment.json", json.dumps(found, indent=2) + "\n")
+    note_start(path, _environment(resolved), plugin_digests)
     # Last: with it, the folder can be resumed.
     files.write_atomic(path / "config.yaml", config.dump(resolved), sync=True)
-    with hold.released_on_error(undo=True):  # some mistakes show only with the data read
-        return Run(hold, resolved)
+    with _opened(hold, resolved, undo=True) as run:  # some mistakes show only with the data read
+        yield run
 
 
-def resume(path: Path, overrides: Sequence[str] = (), own: Sequence[Path] = ()) -> Run:
-    """Goes on with a run folder.
+@contextmanager
+def resume(path: Path, overrides: Sequence[str] = (), own: Sequence[Path] = ()) -> Iterator[Run]:
+    """Resumes a run from its folder, which is free for other processes afterwards.
 
     Args:
         overrides: `stop.generations=60` and the like; only what leaves the past as it is.
-        own: the user's Python files that the run was begun with; nothing else is imported.
+        own: the user's Python files that the run began with; nothing else is imported.
 
     Raises:
-        UserError: no run folder, or an override that would change what has been done.
+        UserError: it is no run folder, or an override would change what has been done.
     """
     check_run_folder(path)
     for override in overrides:
         key = override.partition("=")[0]
         if not any(key == free or key.startswith(f"{free}.") for free in RESUMABLE):
             raise UserError(
-                f"--set {override}: would change what has been done; "
-                f"allowed in a resume: {', '.join(RESUMABLE)}"
+                "would change what has been done",
+                hint=f"allowed in a resume: {', '.join(RESUMABLE)}",
+                key=f"--set {override}",
             )
     plugins.allow_recorded(path, own)
     before = config.load(path / "config.yaml")
     experiment = _resolved(config.load(path / "config.yaml", overrides))
-    hold = Hold(path)
-    with hold.released_on_error():
-        run = Run(hold, experiment)
-    try:
+    with _opened(Hold(path), experiment) as run:
         run.note_resume(before)
-    except BaseException as error:
-        run.__exit__(None, error)
-        raise
-    return run
+        yield run
 
 
-def build(experiment: Experiment) -> Parts:
-    """The live objects of an experiment; reads the data."""
-    space = registry.make_space(experiment.space)
-    kind = registry.load("evaluators", component_name(experiment.evaluator))
-    network = experiment.space.model_dump(exclude={"name"})
-    hardware = machine.hardware(experiment.parallel)
-    data = test = None
-    if experiment.data is None:
-        evaluator = kind(experiment.evaluator, space=space)
-        space = Verbatim(space)
-    else:
-        source = registry.load("data", component_name(experiment.data))(experiment.data)
-        data, test = split(source, experiment.data)
-        evaluator = kind(
-            experiment.evaluator,
-            space=space,
-            network=network,
-            data=data,
-            hardware=hardware,
-            **({"seed": experiment.seed} if getattr(kind, "SEEDED", False) else {}),
-        )
-    chooser = registry.load("strategies", component_name(experiment.strategy))
-    if getattr(chooser, "TRAINS", False) or getattr(kind, "OWN_BUDGET", False):
-        machine.take_gpu(experiment.parallel.device)  # a supernet is trained in this process
-    strategy = chooser(
-        experiment.strategy,
-        space=space,
+@contextmanager
+def _opened(hold: Hold, experiment: Experiment, *, undo: bool = False) -> Iterator[Run]:
+    """The run of a folder that this process holds; the folder is let go in every case.
+
+    Args:
+        undo: take away what was written if the run cannot be made, by a mistake of the user's.
+    """
+    with hold, closing(machine.workers(hold.path / "scratch", experiment.parallel)) as workers:
+        with hold.undone_on_mistake() if undo else nullcontext():
+            run = _made(hold.path, experiment, workers)
+        with closing(run.folder):
+            yield run
+
+
+def _made(path: Path, experiment: Experiment, workers: Workers) -> Run:
+    if Need.DATA in config.evaluator_of(experiment)[0].needs:
+        workers.warm(warm_up)
+    parts = build(experiment)
+    note_data(path, parts.evaluator.fingerprint)
+    if experiment.cache is not None:
+        create_cache(Path(experiment.cache))
+    strategy = make_strategy(experiment, parts.setting)
+    folder = RunFolder(
+        path,
+        space=parts.setting.space,
+        metrics=[metric.name for metric in parts.evaluator.metrics],
         objectives=experiment.objectives,
-        constraints=experiment.constraints,
-        seed=experiment.seed,
-        **(
-            {"network": network, "data": data, "hardware": hardware}
-            if getattr(chooser, "TRAINS", False)
-            else {}
-        ),
+        references=known_references(experiment.objectives, parts.evaluator),
+        traces=strategy.TRACES if isinstance(strategy, Traced) else {},
     )
-    fingerprint = evaluator.rows.fingerprint if data is None else data.fingerprint
-    return Parts(space, evaluator, strategy, data, test, fingerprint)
+    if folder.strategy is not None:
+        strategy.load_state_dict(folder.strategy)
+    return Run(experiment, folder, parts, strategy, workers)
 
 
 def _resolved(experiment: Experiment) -> Experiment:
     update: dict[str, Any] = {"parallel": machine.resolve(experiment.parallel)}
-    if experiment.data is None:
+    if not config.has_finalists(experiment):
         update["finalists"] = config.NO_FINALS
     return experiment.model_copy(update=update)
 
@@ -323,5 +275,6 @@ def _resolved(experiment: Experiment) -> Experiment:
 def _environment(experiment: Experiment) -> dict[str, Any]:
     budgets = [experiment.budget, experiment.finalists.budget]
     timed = any(budget is not None and not budget.deterministic for budget in budgets)
-    timed |= getattr(experiment.evaluator, "latency", None) is not None
+    evaluator, params = config.evaluator_of(experiment)
+    timed |= any(metric.timed for metric in evaluator.metrics_of(params))
     return machine.environment(deterministic=not timed)

@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import nn
 
-from evonas.core import Builder, Params, Pick
+from evonas.core import Blueprint, Params, Requirement
 from evonas.networks.ops import Classified, InvertedResidual, conv_bn_relu
-from genomes.chain import STAGES
+from evonas.protocols import Pick
+from genomes.chain import STAGES, Chain
 
 Count = Annotated[int, Field(ge=1, le=1024)]
 Stride = Annotated[int, Field(ge=1, le=2)]
@@ -36,10 +37,10 @@ class ChainParams(Params):
 
     def model_post_init(self, context: object) -> None:
         if any(kernel % 2 == 0 for kernel in self.kernels):
-            raise ValueError("kernels: odd numbers")
+            raise Requirement("must be odd numbers", "kernels")
         for key in ("kernels", "expansions"):
             if len(set(getattr(self, key))) < len(getattr(self, key)):
-                raise ValueError(f"{key}: each once")
+                raise Requirement("must name each value once", key)
 
 
 def chain_network(
@@ -82,6 +83,9 @@ def inverted_residuals(
     return {f"k{k}e{e}": maker(k, e) for k in kernels for e in expansions}
 
 
-NETWORK = Builder(
-    chain_network, ChainParams, space_keys=("stages", "kernels", "expansions", "skip", "stem")
+CHAIN = Blueprint(
+    ChainParams,
+    Chain,
+    chain_network,
+    space_keys=("stages", "kernels", "expansions", "skip", "stem"),
 )

@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import nn
 
-from evonas.core import Builder, Params, Pick
+from evonas.core import Blueprint, Params, Requirement
 from evonas.networks.ops import Classified, InvertedResidual, Residual, conv_bn_relu
-from genomes.channels import WIDTHS
+from evonas.protocols import Pick
+from genomes.channels import WIDTHS, Channels
 
 Width = Annotated[int, Field(ge=1, le=4096)]
 EXPANSION = 3  # of the inverted residuals
@@ -29,7 +30,7 @@ class ChannelsParams(Params):
 
     def model_post_init(self, context: object) -> None:
         if len(set(self.widths)) < len(self.widths):
-            raise ValueError("widths: each once")
+            raise Requirement("must name each value once", "widths")
 
 
 def channels_network(
@@ -62,6 +63,10 @@ def channels_network(
     return Classified(nn.Sequential(*layers), before, classes)
 
 
-NETWORK = Builder(
-    channels_network, ChannelsParams, space_keys=("stages", "widths"), shares="slices"
+CHANNELS = Blueprint(
+    ChannelsParams,
+    Channels,
+    channels_network,
+    space_keys=("stages", "widths"),
+    shares="slices",
 )

@@ -9,9 +9,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from evonas.core import Builder, Params, Pick
+from evonas.core import Blueprint, Params
 from evonas.networks.ops import global_pool, relu_conv_bn
-from genomes.darts import NODES, PAIRS
+from evonas.protocols import Pick
+from genomes.darts import NODES, PAIRS, Darts
 
 
 class DartsParams(Params):
@@ -201,4 +202,4 @@ def _separable(
     )  # fmt: skip
 
 
-NETWORK = Builder(Network, DartsParams, wired=True)
+DARTS = Blueprint(DartsParams, Darts, Network, wired=True)

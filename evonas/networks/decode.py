@@ -32,14 +32,12 @@ def decode(
     Raises:
         ValueError: a parameter out of range (pydantic's error, which is a ValueError).
     """
-    builder = registry.builder_of(space)
-    if builder.build is None:
+    blueprint = registry.blueprint_of(space)
+    if blueprint.build is None:
         raise ValueError(f"{space.name} has no networks to build")
-    known = {key: getattr(space, key) for key in builder.space_keys}
-    params = {**getattr(space, "settings", {}), **params}  # of a user's own
-    settings = builder.params(**{**params, **known}).model_dump(exclude={"name"})
+    settings = blueprint.settings(space, params)
     pick = picker(space, genome, prune=prune)
-    network: nn.Module = builder.build(pick, in_channels=in_channels, classes=classes, **settings)
+    network: nn.Module = blueprint.build(pick, in_channels=in_channels, classes=classes, **settings)
     return network
 
 

@@ -7,8 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from evonas.core import Builder, Params, Pick
+from evonas.core import Blueprint, Params
 from evonas.networks.ops import Classified, conv_bn_relu
+from evonas.protocols import Pick
+from genomes.macro import Macro
 
 
 class MacroParams(Params):
@@ -68,4 +70,4 @@ def macro_network(
     return Classified(nn.Sequential(*parts), before, classes)
 
 
-NETWORK = Builder(macro_network, MacroParams, space_keys=("phases", "nodes"), shares=None)
+MACRO = Blueprint(MacroParams, Macro, macro_network, space_keys=("phases", "nodes"), shares=None)

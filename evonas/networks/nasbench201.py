@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from evonas.core import Builder, Params, Pick
+from evonas.core import Blueprint, Params
 from evonas.networks.ops import Zero, avg_pool_3x3, global_pool, relu_conv_bn
-from genomes.nasbench201 import EDGES
+from evonas.protocols import Pick
+from genomes.nasbench201 import EDGES, NASBench201
 
 
 class NASBench201Params(Params):
@@ -104,4 +105,4 @@ class Network(nn.Module):
         return logits
 
 
-NETWORK = Builder(Network, NASBench201Params)
+NASBENCH201 = Blueprint(NASBench201Params, NASBench201, Network)

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from evonas.core import Builder, Params
+from evonas.core import Blueprint, Params
+from genomes.table import TableSpace
 
 Choice = Annotated[str, Field(min_length=1)]
 Choices = Annotated[tuple[Choice, ...], Field(min_length=1, strict=False)]
@@ -19,4 +20,4 @@ class TableParams(Params):
     choices: a table's digit 0 stands for the first choice. `{"0>1": [none, skip, conv]}`."""
 
 
-NETWORK = Builder(None, TableParams, space_keys=("genes",), shares=None)
+TABLE = Blueprint(TableParams, TableSpace, None, space_keys=("genes",), shares=None)

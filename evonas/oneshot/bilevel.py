@@ -12,7 +12,7 @@ from itertools import chain, count
 from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -21,7 +21,7 @@ from evonas.core import (
     Candidate,
     Evaluation,
     Params,
-    Relaxation,
+    Requirement,
     SearchFailed,
     State,
     UserError,
@@ -30,10 +30,11 @@ from evonas.core import (
 from evonas.data.dataset import DataSet
 from evonas.oneshot.mixture import Alphas, Mixture
 from evonas.oneshot.supernet import Supernet, supernet
+from evonas.protocols import Need, Relaxation, Setting
 from evonas.strategies.generational import Generational
 from evonas.training.batches import Batches, Resident, ResidentData, resident
-from evonas.training.loop import Hardware, Trainer, out_of_memory, seeded, threads, training_loss
-from evonas.training.recipe import Recipe
+from evonas.training.loop import Hardware, Trainer, memory_guard, seeded, threads, training_loss
+from evonas.training.recipe import Recipe, filled_from
 from genomes import Genome, SearchSpace
 
 SHORT = (2, 8)  # steps
@@ -51,7 +52,7 @@ class BilevelParams(Params):
     made for so many, and the search ends after them."""
     warm_up: Annotated[int, Field(ge=0, le=100_000)] = 0
     """In how many epochs, from the first, the weights alone are trained, and not the choices."""
-    recipe: Recipe = RECIPE
+    recipe: Annotated[Recipe, filled_from(RECIPE)] = RECIPE
     """How the weights of the supernet are trained; its keys are below, but with `lr` 0.025,
     `weight_decay` 0.0003 and `clip` 5 where they are not given."""
     alpha_lr: Annotated[float, Field(gt=0, le=10)] = 3e-3
@@ -69,15 +70,9 @@ class BilevelParams(Params):
     """Settings of the space that the supernet has instead of the networks': `{channels: 8}` makes
     it cheaper than what it is to find."""
 
-    @field_validator("recipe", mode="before")
-    @classmethod
-    def _of_ours(cls, given: Any) -> Any:
-        """What is given of it, and our defaults for the rest."""
-        return RECIPE.model_dump(exclude_none=True) | given if isinstance(given, dict) else given
-
     def model_post_init(self, context: object) -> None:
         if self.warm_up >= self.epochs:
-            raise ValueError(f"warm_up: below epochs, {self.epochs}")
+            raise Requirement(f"must be less than epochs, {self.epochs}", "warm_up")
 
 
 class Bilevel:
@@ -117,28 +112,28 @@ class Bilevel:
         self._seed = derive_seed(seed, "relaxation", "epoch")
         device = torch.device(hardware.device)
         seeds = [derive_seed(seed, "relaxation", i) for i in range(3)]
-        ends = {"in_channels": data.image_shape[0], "classes": data.classes}
+        interface = {"in_channels": data.image_shape[0], "classes": data.classes}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeds[0])
-            made = supernet(space, **ends, **_smaller(space, network, params.proxy))
-            if not isinstance(made, Supernet):
+            shared = supernet(space, **interface, **_smaller(space, network, params.proxy))
+            if not isinstance(shared, Supernet):
                 raise UserError(
                     f"strategy.name: {params.name} needs genes that choose ops, which those of "
                     f"{space.name} do not; allowed: nasbench201, darts, chain, or a space of yours"
                 )
-            _check_places(space, made)
-            self.supernet = made.to(device)
+            _check_places(space, shared)
+            self.supernet = hardware.place(shared)
             self.alphas = {
                 gene: (SMALL * torch.randn(len(choices))).to(device).requires_grad_()
-                for gene, choices in made.ops.items()
+                for gene, choices in shared.ops.items()
             }
-        if hardware.channels_last:
-            self.supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
         _freeze_scales(self.supernet)
         self.generator = torch.Generator().manual_seed(seeds[1])
-        of_weights, of_alphas = _halves(resident(data, device), params.alpha_share, seeds[2])
-        self.trainer = Trainer(self.supernet, of_weights, params.recipe, seeds[1], hardware)
-        self.batches = Batches(of_alphas, params.recipe, self.generator, hardware.channels_last)
+        for_weights, for_alphas = _split_images(
+            resident(data, device), params.alpha_share, seeds[2]
+        )
+        self.trainer = Trainer(self.supernet, for_weights, params.recipe, seeds[1], hardware)
+        self.batches = Batches(for_alphas, params.recipe, self.generator, hardware.channels_last)
         self.optimizer = torch.optim.Adam(
             list(self.alphas.values()),
             lr=params.alpha_lr,
@@ -155,17 +150,13 @@ class Bilevel:
         Raises:
             SearchFailed: a loss became NaN or infinite, or memory ran out.
         """
-        try:
-            drawn = seeded(derive_seed(self._seed, self.epochs), self.hardware.device)
-            with threads(self.hardware.threads), drawn:
-                losses = self._epoch()
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
-                raise
-            raise SearchFailed(
-                f"the supernet ran out of memory at {self.trainer.batch_size} images a batch; "
-                f"allowed: a new run with a smaller {self.section}.recipe.batch_size"
-            ) from None
+        drawn = seeded(derive_seed(self._seed, self.epochs), self.hardware.device)
+        full = (
+            f"the supernet ran out of memory at {self.trainer.batch_size} images a batch; "
+            f"allowed: a new run with a smaller {self.section}.recipe.batch_size"
+        )
+        with memory_guard(full), threads(self.hardware.threads), drawn:
+            losses = self._epoch()
         self.epochs += 1
         return losses
 
@@ -230,7 +221,8 @@ class Bilevel:
         searching = self.epochs >= params.warm_up
         steps = min(trainer.epoch_steps, limit or trainer.epoch_steps)
         device = trainer.data.train.labels.device
-        total, of_alphas = torch.zeros((), device=device), torch.zeros((), device=device)
+        weight_total = torch.zeros((), device=device)
+        alpha_total = torch.zeros((), device=device)
         alpha_rows: Iterator[Tensor] = chain.from_iterable(self.batches.epoch() for _ in count())
         self.supernet.train()
         for rows in trainer.epoch()[:steps]:
@@ -243,13 +235,13 @@ class Bilevel:
                 for alpha, slope in zip(self.alphas.values(), gradients, strict=True):
                     alpha.grad = slope
                 self.optimizer.step()
-                of_alphas += loss
+                alpha_total += loss
             fixed = {gene: alpha.detach() for gene, alpha in self.alphas.items()}
             self.supernet.mix(self._mixture(fixed))
-            total += trainer.backward(images, labels)
+            weight_total += trainer.backward(images, labels)
             trainer.end()
-        losses = {"train_loss": total.item() / steps}
-        losses["alpha_loss"] = of_alphas.item() / steps if searching else math.nan
+        losses = {"train_loss": weight_total.item() / steps}
+        losses["alpha_loss"] = alpha_total.item() / steps if searching else math.nan
         if not math.isfinite(losses["train_loss"]) or (
             searching and not math.isfinite(losses["alpha_loss"])
         ):
@@ -265,7 +257,7 @@ class Relaxed(Generational):
     derived after it, so that its true quality is seen to move.
     """
 
-    TRAINS = True  # on images of its own, which it has to be given
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.DATA, Need.OPS})
     TRACES: ClassVar = {
         "probabilities": ("gene", "choice", "probability"),
         "relaxation": (
@@ -275,40 +267,36 @@ class Relaxed(Generational):
     }
     relaxes: ClassVar[Callable[..., Relaxation]]
 
-    def __init__(
-        self,
-        params: Any,
-        *,
-        network: Mapping[str, Any],
-        data: DataSet,
-        hardware: Hardware,
-        **run: Any,
-    ) -> None:
-        super().__init__(params, **run)
+    def __init__(self, params: Any, setting: Setting) -> None:
+        super().__init__(params, setting)
+        training = setting.trained()
         self.relaxation = type(self).relaxes(
             params,
             space=self.space,
-            network=network,
-            data=data,
-            hardware=hardware,
-            seed=run.get("seed", 0),
+            network=training.network,
+            data=training.data,
+            hardware=training.hardware,
+            seed=setting.seed,
         )
         self.epochs = 0
-        self._told: dict[str, float] = {}
+        self._losses: dict[str, float] = {}
 
-    def foreseen(self) -> float:
-        """Seconds that an epoch will take; the search cannot go on after that."""
+    @property
+    def max_generations(self) -> int:
+        return int(self.params.epochs)
+
+    def seconds_per_epoch(self) -> float:
         return self.relaxation.seconds()
 
     def _propose(self) -> list[Candidate]:
         if self.epochs >= self.params.epochs:
             return []
-        self._told = dict(self.relaxation.train_epoch())
+        self._losses = dict(self.relaxation.train_epoch())
         self.epochs += 1
         genome = self.relaxation.derive()
-        most = self.params.max_skips
-        begun = self.epochs > max(self.params.warm_up, 1)  # before, alphas are noise
-        if most is not None and begun and self._skips(genome)[0] > most:
+        limit = self.params.max_skips
+        settled = self.epochs > max(self.params.warm_up, 1)  # before, alphas are noise
+        if limit is not None and settled and self._skips(genome)[0] > limit:
             self.epochs = self.params.epochs
             return []
         return [Candidate(genome, origin="derived")]
@@ -329,7 +317,7 @@ class Relaxed(Generational):
             "relaxation": [
                 {
                     "epoch": self.epochs,
-                    **{name: round(value, 6) for name, value in self._told.items()},
+                    **{name: round(value, 6) for name, value in self._losses.items()},
                     "entropy": round(entropy(probabilities), 6),
                     "skips": skips,
                     "skip_share": round(skips / ops, 6) if ops else 0.0,
@@ -365,14 +353,14 @@ def seconds_of_epoch(run: Callable[[int], object], steps: int) -> float:
     """
     run(1)  # which takes longer than those after it
     few, more = (min(number, steps) for number in SHORT)
-    taken = []
+    times = []
     for number in (few, more):
         started = time.perf_counter()
         run(number)
-        taken.append(time.perf_counter() - started)
+        times.append(time.perf_counter() - started)
     if few == more:  # all there are
-        return taken[1]
-    return steps * max(taken[1] - taken[0], 0.0) / (more - few)
+        return times[1]
+    return steps * max(times[1] - times[0], 0.0) / (more - few)
 
 
 def entropy(probabilities: Mapping[str, Sequence[float]]) -> float:
@@ -385,22 +373,22 @@ def gradient(loss: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
     """Of a loss with respect to tensors, zeros where it does not depend on one."""
     if not loss.requires_grad:
         return [torch.zeros_like(tensor) for tensor in tensors]
-    found = torch.autograd.grad(loss, tensors, allow_unused=True)
+    slopes = torch.autograd.grad(loss, tensors, allow_unused=True)
     return [
         torch.zeros_like(tensor) if slope is None else slope
-        for slope, tensor in zip(found, tensors, strict=True)
+        for slope, tensor in zip(slopes, tensors, strict=True)
     ]
 
 
-def _check_places(space: SearchSpace, made: Supernet) -> None:
+def _check_places(space: SearchSpace, shared: Supernet) -> None:
     """Whether the supernet has the genes of the space, all of them and no others.
 
     Raises:
         UserError: a proxy has changed the genes, or so few cells have no place for some.
     """
-    there = {gene: len(choices) for gene, choices in made.ops.items()}
-    wanted = {gene.name: len(gene.choices) for gene in space.genes if gene.name not in made.wires}
-    differing = sorted(set(there.items()) ^ set(wanted.items()))
+    ours = {gene: len(choices) for gene, choices in shared.ops.items()}
+    theirs = {gene.name: len(gene.choices) for gene in space.genes if gene.name not in shared.wires}
+    differing = sorted(set(ours.items()) ^ set(theirs.items()))
     if differing:
         raise UserError(
             f"space: the supernet and the space differ in the gene {differing[0][0]}; allowed: a "
@@ -416,8 +404,8 @@ def _smaller(
     Raises:
         UserError: one that the network has not, or that the space's genes depend on.
     """
-    builder = registry.builder_of(space)
-    allowed = sorted(builder.params.model_fields.keys() - {"name", *builder.space_keys})
+    blueprint = registry.blueprint_of(space)
+    allowed = sorted(blueprint.Params.model_fields.keys() - {"name", *blueprint.space_keys})
     for key in proxy:
         if key not in allowed:
             raise UserError(
@@ -425,7 +413,7 @@ def _smaller(
             )
     settings = {**network, **proxy}
     try:
-        builder.params(**{**getattr(space, "settings", {}), **settings})
+        blueprint.settings(space, settings)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))
@@ -441,7 +429,7 @@ def _freeze_scales(network: Supernet) -> None:
                     parameter.requires_grad_(False)
 
 
-def _halves(data: ResidentData, share: float, seed: int) -> tuple[ResidentData, ResidentData]:
+def _split_images(data: ResidentData, share: float, seed: int) -> tuple[ResidentData, ResidentData]:
     """The training images in two parts, the second with `share` of them."""
     n = len(data.train)
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed % 2**32))

@@ -14,7 +14,7 @@ from evonas.oneshot.mixture import Alphas, Mixture, softmax
 EPSILON = 0.01  # of the finite difference, before it is divided by the gradient's norm (sec. 2.3)
 
 
-class DartsParams(BilevelParams):
+class DartsSearchParams(BilevelParams):
     name: Literal["darts"] = "darts"
     order: Literal["first", "second"] = "first"
     """What the alphas' gradient takes the weights for: as they are (`first`), or as the next step
@@ -48,12 +48,12 @@ class DartsRelaxation(Bilevel):
         )
 
 
-class Darts(Relaxed):
+class DartsSearch(Relaxed):
     """Weighs all ops of each gene by a softmax of alphas, and trains these by gradient, in turn
     with the shared weights; the strongest ops make the genome (Liu et al., 2019).
     """
 
-    Params = DartsParams
+    Params = DartsSearchParams
     relaxes = DartsRelaxation
 
 
@@ -73,7 +73,7 @@ def unrolled(
     Returns:
         The alphas' loss after the step, and a gradient for each of `alphas`.
     """
-    kept = [w.detach().clone() for w in weights]
+    before = [w.detach().clone() for w in weights]
     step = gradient(train_loss(), weights)
     _move(weights, step, -xi)
     loss = alpha_loss()
@@ -84,14 +84,14 @@ def unrolled(
         epsilon = EPSILON / float(norm)
         sides = []
         for sign in (1, -1):
-            _put(weights, kept)
+            _put(weights, before)
             _move(weights, slope, sign * epsilon)
             sides.append(gradient(train_loss(), alphas))
         direct = [
             d - xi * (plus - minus) / (2 * epsilon)
             for d, plus, minus in zip(direct, *sides, strict=True)
         ]
-    _put(weights, kept)
+    _put(weights, before)
     return loss.detach(), direct
 
 

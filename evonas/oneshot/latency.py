@@ -87,16 +87,16 @@ def measured(
         for place, (mixed, shape) in _inputs(shared, images).items():
             x = torch.zeros(shape, device=device)
             for choice, op in zip(shared.ops[mixed.gene], mixed.ops, strict=True):
-                taken = _median(op.eval(), x, settings.repeats, device)
+                milliseconds = _median(op.eval(), x, settings.repeats, device)
                 row = {"place": place, "gene": mixed.gene, "choice": choice}
-                rows.append({**row, "milliseconds": round(taken, 6)})
+                rows.append({**row, "milliseconds": round(milliseconds, 6)})
         table, rng = LatencyTable(space, rows), np.random.default_rng(seed)
         rests = []
         for _ in range(BASES):
             genome = space.sample(rng)
             with torch.random.fork_rng(devices=[]):
-                made = decode(space, genome, **network).to(device).eval()
-            whole = _median(made, images, settings.repeats, device)
+                decoded = decode(space, genome, **network).to(device).eval()
+            whole = _median(decoded, images, settings.repeats, device)
             rests.append(whole - table.latency(genome))
     rest = {"place": "", "gene": "", "choice": ""}
     rest["milliseconds"] = round(max(statistics.median(rests), 0.0), 6)  # type: ignore[assignment]
@@ -105,11 +105,11 @@ def measured(
 
 def _inputs(shared: Supernet, images: Tensor) -> dict[str, tuple[MixedOp, torch.Size]]:
     """Each place of the supernet with the shape that its ops read."""
-    found: dict[str, tuple[MixedOp, torch.Size]] = {}
+    inputs: dict[str, tuple[MixedOp, torch.Size]] = {}
     places = shared.mixed_ops()
 
     def note(place: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        return lambda _, inputs: found.__setitem__(place, (places[place], inputs[0].shape))
+        return lambda _, args: inputs.__setitem__(place, (places[place], args[0].shape))
 
     hooks = [mixed.register_forward_pre_hook(note(name)) for name, mixed in places.items()]
     try:
@@ -121,17 +121,17 @@ def _inputs(shared: Supernet, images: Tensor) -> dict[str, tuple[MixedOp, torch.
     finally:
         for hook in hooks:
             hook.remove()
-    return found
+    return inputs
 
 
 def _median(module: nn.Module, x: Tensor, repeats: int, device: torch.device) -> float:
     """Of a forward pass, milliseconds."""
-    taken = []
+    times = []
     for run in range(WARM_UP + repeats):
         started = time.perf_counter()
         module(x)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         if run >= WARM_UP:
-            taken.append(1000 * (time.perf_counter() - started))
-    return statistics.median(taken)
+            times.append(1000 * (time.perf_counter() - started))
+    return statistics.median(times)

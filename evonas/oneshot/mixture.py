@@ -50,8 +50,8 @@ def gumbel_softmax(alphas: Alphas, temperature: float, generator: torch.Generato
         uniform = torch.rand(alpha.shape, generator=generator, dtype=torch.float64)
         noise = -torch.log(-torch.log(uniform.clamp_min(1e-30))).to(alpha)
         soft = ((alpha.log_softmax(dim=0) + noise) / temperature).softmax(dim=0)
-        drawn = int(soft.argmax())
-        mixture[gene] = ((drawn, 1.0 - soft[drawn].detach() + soft[drawn]),)
+        op = int(soft.argmax())
+        mixture[gene] = ((op, 1.0 - soft[op].detach() + soft[op]),)
     return mixture
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from evonas import registry
-from evonas.core import Builder, UserError
+from evonas.core import Blueprint, UserError
 from evonas.networks.decode import decode
 from evonas.networks.ops import Zero
 from evonas.oneshot.mixture import Mixture, path
@@ -21,25 +21,25 @@ class MixedOp(nn.Module):
     """All candidates of a gene at one place of the network: y = sum_k w_k op_k(x).
 
     Args:
-        mixed: the supernet's mixture; shared by all its mixed ops.
+        current: what the supernet computes; shared by all its mixed ops.
     """
 
-    def __init__(self, gene: str, candidates: Mapping[str, Any], mixed: Mixed) -> None:
+    def __init__(self, gene: str, candidates: Mapping[str, Any], current: CurrentMixture) -> None:
         super().__init__()
         self.gene = gene
-        self.mixed = mixed
-        made = [make() for make in candidates.values()]
-        if not all(isinstance(op, nn.Module) for op in made):
+        self.current = current
+        ops = [make() for make in candidates.values()]
+        if not all(isinstance(op, nn.Module) for op in ops):
             raise UserError(
                 f"space: a candidate of {gene} makes no torch.nn.Module; "
                 "allowed in a supernet: candidates that are layers"
             )
-        self.ops = nn.ModuleList(made)
+        self.ops = nn.ModuleList(ops)
 
     def forward(self, x: Tensor) -> Tensor | None:
         """The sum over what the mixture has of the gene; None where that is nothing."""
         total: Tensor | None = None
-        for choice, weight in self.mixed.now.get(self.gene, ()):
+        for choice, weight in self.current.mixture.get(self.gene, ()):
             op = self.ops[choice]
             if isinstance(op, Zero):
                 continue
@@ -55,11 +55,11 @@ class MixedOp(nn.Module):
         return total
 
 
-class Mixed:
+class CurrentMixture:
     """The mixture that a supernet computes now."""
 
     def __init__(self) -> None:
-        self.now: Mixture = {}
+        self.mixture: Mixture = {}
 
 
 class Shared(Protocol):
@@ -86,25 +86,25 @@ class Supernet(nn.Module):
     """
 
     def __init__(
-        self, space: SearchSpace, builder: Builder, settings: Mapping[str, Any], **ends: int
+        self, space: SearchSpace, blueprint: Blueprint, settings: Mapping[str, Any], **ends: int
     ) -> None:
         super().__init__()
         self.space = space
-        self.mixed = Mixed()
+        self.current = CurrentMixture()
         self.ops: dict[str, tuple[str, ...]] = {}
         self.wires: set[str] = set()
-        assert builder.build is not None
+        assert blueprint.build is not None
 
         def pick(gene: str, candidates: Mapping[str, Any]) -> MixedOp | None:
             if not all(callable(candidate) for candidate in candidates.values()):
-                if builder.wired:
+                if blueprint.wired:
                     self.wires.add(gene)
                     return None
                 _refuse(space, f"its gene {gene} chooses no op")
             self.ops[gene] = tuple(candidates)
-            return MixedOp(gene, candidates, self.mixed)
+            return MixedOp(gene, candidates, self.current)
 
-        self.network: nn.Module = builder.build(pick, **ends, **settings)
+        self.network: nn.Module = blueprint.build(pick, **ends, **settings)
         self._places = {
             f"{name}." if name else "": module
             for name, module in self.network.named_modules(remove_duplicate=False)
@@ -117,7 +117,7 @@ class Supernet(nn.Module):
 
     def mix(self, mixture: Mixture) -> None:
         """From now on, this is computed."""
-        self.mixed.now = mixture
+        self.current.mixture = mixture
 
     def take(self, genome: Genome) -> None:
         self.mix(path(self.space, genome))
@@ -128,16 +128,16 @@ class Supernet(nn.Module):
 
     def inherited(self, genome: Genome) -> dict[str, Tensor]:
         chosen = {gene: terms[0][0] for gene, terms in path(self.space, genome).items()}
-        found = {}
+        state = {}
         for name, tensor in self.network.state_dict().items():
             place = next((p for p in self._places if name.startswith(f"{p}ops.")), None)
             if place is None:
-                found[name] = tensor
+                state[name] = tensor
                 continue
             number, _, rest = name.removeprefix(f"{place}ops.").partition(".")
             if chosen.get(self._places[place].gene) == int(number):
-                found[place + rest] = tensor
-        return found
+                state[place + rest] = tensor
+        return state
 
 
 class SlicedSupernet(nn.Module):
@@ -156,14 +156,14 @@ class SlicedSupernet(nn.Module):
         # these have all tensors, each gene being the widest on one side of some change.
         mixed = [narrow[i] if i % 2 else wide for i, wide in enumerate(widest)]
         other = [wide if i % 2 else narrow[i] for i, wide in enumerate(widest)]
-        found: dict[str, Tensor] = {}
+        tensors: dict[str, Tensor] = {}
         parameters: set[str] = set()
         for genes in (widest, mixed, other):
             network = decode(space, space.genome(genes), **self._settings)
             parameters |= {name for name, _ in network.named_parameters()}
             for name, tensor in network.state_dict().items():
-                found[name] = _joined(found.get(name), tensor)
-        for name, tensor in found.items():
+                tensors[name] = _joined(tensors.get(name), tensor)
+        for name, tensor in tensors.items():
             trained = name in parameters
             self.tensors[_key(name)] = nn.Parameter(tensor, requires_grad=trained)
         self.take(space.genome(widest))
@@ -200,22 +200,19 @@ def supernet(
     Raises:
         UserError: the space has none.
     """
-    builder = registry.builder_of(space)
-    if builder.build is None or builder.shares is None:
+    blueprint = registry.blueprint_of(space)
+    if blueprint.build is None or blueprint.shares is None:
         _refuse(space, "its genes choose no ops")
-    known = {key: getattr(space, key) for key in builder.space_keys}
-    given = {**getattr(space, "settings", {}), **settings}
-    checked = builder.params(**{**given, **known}).model_dump(exclude={"name"})
+    checked = blueprint.settings(space, settings)
     ends = {"in_channels": in_channels, "classes": classes}
-    if builder.shares == "slices":
+    if blueprint.shares == "slices":
         return SlicedSupernet(space, checked, **ends)
-    return Supernet(space, builder, checked, **ends)
+    return Supernet(space, blueprint, checked, **ends)
 
 
 def _refuse(space: SearchSpace, why: str) -> NoReturn:
-    name = getattr(space, "title", space.name.partition("/")[0])
     raise UserError(
-        f"space.name: {name} has no supernet, since {why}; "
+        f"space.name: {space.title} has no supernet, since {why}; "
         "allowed: a space whose genes choose ops, such as nasbench201, darts or chain"
     )
 

@@ -10,26 +10,24 @@ from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import update_bn
 
-from evonas.core import Params, SearchFailed, State, UserError, derive_seed
+from evonas.core import Params, Requirement, SearchFailed, State, UserError, derive_seed
 from evonas.data.dataset import DataSet
 from evonas.networks.decode import decode
-from evonas.oneshot import mixture
-from evonas.oneshot.bilevel import entropy, seconds_of_epoch
 from evonas.oneshot.gdas import GdasParams, GdasRelaxation, Temperature
+from evonas.oneshot.sampling import Dropout, Fair, Learned, Sampling, Uniform
 from evonas.oneshot.supernet import Shared, SlicedSupernet, Supernet, supernet
-from evonas.training.batches import ResidentData, resident
-from evonas.training.loop import Hardware, Trainer, measure, out_of_memory, seeded, threads
-from evonas.training.recipe import Recipe
+from evonas.training.batches import ResidentData, arranged, resident
+from evonas.training.loop import Hardware, Trainer, measure, memory_guard, seeded, threads
+from evonas.training.recipe import Recipe, filled_from
 from genomes import Genome, SearchSpace
 
-Share = Annotated[float, Field(gt=0, le=1)]
+KeepRate = Annotated[float, Field(gt=0, le=1)]
 CURVE = ("epoch", "train_loss", "pool_error", "pool_best", "keep", "temperature", "entropy")
 POOL = ("epoch", "key", "genome", "genes", "val_error")
-
 
 RECIPE = Recipe(lr=0.05)
 
@@ -45,10 +43,10 @@ class SharedTraining(Params):
     trained if it is live there (FairNAS). `dropout`: all ops but those dropped at random.
     `learned`: one op a gene, drawn with probabilities that are trained too, on half of the images
     (FBNet, GDAS)."""
-    keep: Share = 1.0
+    keep: KeepRate = 1.0
     """For `dropout`: the probability that an op is kept in the first epoch; one of each gene always
     is."""
-    keep_end: Share = 0.2
+    keep_end: KeepRate = 0.2
     """For `dropout`: the same in the last epoch; in between it changes in a straight line."""
     beta_lr: Annotated[float, Field(gt=0, le=10)] = 3e-3
     """For `learned`: the learning rate of the probabilities' logits."""
@@ -56,7 +54,7 @@ class SharedTraining(Params):
     """For `learned`: that of the Gumbel-softmax in the first epoch."""
     temperature_end: Temperature = 0.5
     """For `learned`: the same in the last epoch."""
-    recipe: Recipe = RECIPE
+    recipe: Annotated[Recipe, filled_from(RECIPE)] = RECIPE
     """How the shared weights are trained; its keys are below, but with `lr` 0.05 where it is not
     given."""
     pool: Annotated[int, Field(ge=0, le=10_000)] = 5
@@ -66,34 +64,26 @@ class SharedTraining(Params):
     """On how many batches of training images the statistics of the batch norms are measured anew
     before a network is scored. 0 scores with those of the supernet, which fit no network."""
 
-    @field_validator("recipe", mode="before")
-    @classmethod
-    def _of_ours(cls, given: Any) -> Any:
-        """What is given of it, and our defaults for the rest."""
-        return RECIPE.model_dump(exclude_none=True) | given if isinstance(given, dict) else given
-
     def model_post_init(self, context: object) -> None:
         if self.sampling == "dropout" and self.keep_end > self.keep:
-            raise ValueError(f"keep_end: up to keep, {self.keep:g}")
+            raise Requirement(f"must be at most keep, {self.keep:g}", "keep_end")
 
 
 @dataclass
-class Told:
-    """What a training of a supernet has told so far, a row each."""
+class History:
+    """The rows of a supernet's tables so far.
+
+    Attributes:
+        curve: of `curve.csv`, one an epoch.
+        pool: of `pool.csv`, one a network scored.
+    """
 
     curve: list[dict[str, Any]] = field(default_factory=list)
     pool: list[dict[str, Any]] = field(default_factory=list)
 
 
 class SupernetTraining:
-    """Trains a supernet, an epoch at a time, from wherever its state has it stand.
-
-    - `uniform`: single-path one-shot (Guo et al., 2020, sec. 3.2).
-    - `fair`: strict fairness (Chu et al., 2021, algorithm 1): the gradients of a step's paths are
-      added, then one step is made.
-    - `dropout`: path dropout with a probability that changes (Bender et al., 2018, sec. 3.2).
-    - `learned`: as `gdas` trains, whose alphas here say how often an op is trained.
-    """
+    """Trains a supernet, an epoch at a time, from wherever its state has it stand."""
 
     def __init__(
         self,
@@ -105,6 +95,11 @@ class SupernetTraining:
         hardware: Hardware,
         seed: int,
     ) -> None:
+        """Makes the supernet.
+
+        Raises:
+            UserError: the space has no supernet, or none that can be sampled in this way.
+        """
         self.params = params
         self.space = space
         self.network = {
@@ -113,48 +108,28 @@ class SupernetTraining:
             **network,
         }
         self.hardware = hardware
-        self.told = Told()
+        self.data = resident(data, torch.device(hardware.device))
+        self.history = History()
         self._seed = derive_seed(seed, "supernet", "epoch")
         self.rng = np.random.default_rng(derive_seed(seed, "paths"))
-        device = torch.device(hardware.device)
-        self.data = resident(data, device)
-        self._learned: GdasRelaxation | None = None
-        if params.sampling == "learned":
-            self._learned = GdasRelaxation(
-                GdasParams(
-                    epochs=params.epochs,
-                    recipe=params.recipe,
-                    alpha_lr=params.beta_lr,
-                    temperature=params.temperature,
-                    temperature_end=params.temperature_end,
-                ),
-                space=space,
-                network=network,
-                data=data,
-                hardware=hardware,
-                seed=seed,
-                section="evaluator",
-            )
-            self.supernet: Supernet | SlicedSupernet = self._learned.supernet
-            return
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(seed, "supernet"))
-            self.supernet = supernet(space, **self.network).to(device)
-        if params.sampling != "uniform" and not isinstance(self.supernet, Supernet):
-            raise UserError(
-                f"evaluator.sampling: {params.sampling} needs genes that choose ops, which those "
-                f"of {space.name} do not; allowed: uniform"
-            )
-        if hardware.channels_last:
-            self.supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
-        self.trainer = Trainer(
-            self.supernet, self.data, params.recipe, derive_seed(seed, "images"), hardware
+        self.sampling = _sampling(
+            params,
+            space=space,
+            network=network,
+            data=data,
+            hardware=hardware,
+            seed=seed,
+            rng=self.rng,
         )
+
+    @property
+    def supernet(self) -> Supernet | SlicedSupernet:
+        return self.sampling.supernet
 
     @property
     def epochs(self) -> int:
         """How many are done."""
-        return len(self.told.curve)
+        return len(self.history.curve)
 
     @property
     def done(self) -> bool:
@@ -170,48 +145,42 @@ class SupernetTraining:
             SearchFailed: the loss became NaN or infinite, or memory ran out.
         """
         drawn = seeded(derive_seed(self._seed, self.epochs), self.hardware.device)
-        with threads(self.hardware.threads), drawn:
-            try:
-                row = self._learned_epoch() if self._learned else self._epoch()
-                pool = self._scored_pool() if math.isfinite(row["train_loss"]) else {}
-            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if not out_of_memory(error):
-                    raise
-                size = self.params.recipe.batch_size
-                raise SearchFailed(
-                    f"the supernet ran out of memory at {size} images a batch; "
-                    "allowed: a new run with a smaller evaluator.recipe.batch_size"
-                ) from None
+        full = (
+            f"the supernet ran out of memory at {self.params.recipe.batch_size} images a batch; "
+            "allowed: a new run with a smaller evaluator.recipe.batch_size"
+        )
+        with memory_guard(full), threads(self.hardware.threads), drawn:
+            row = self.sampling.train_epoch(self.epochs / max(self.params.epochs - 1, 1))
             if not math.isfinite(row["train_loss"]):
                 raise SearchFailed(
                     f"the supernet's loss became NaN or infinite in epoch {self.epochs + 1}; "
                     "allowed: a new run with a lower evaluator.recipe.lr"
                 )
+            pool = self._score_pool()
         row = {"epoch": self.epochs + 1, **row, **pool}
-        self.told.curve.append(row)
+        self.history.curve.append(row)
         return row
 
     def state_dict(self) -> State:
-        training = self._learned.state_dict() if self._learned else self.trainer.state_dict()
         return {
-            "training": training,
+            "training": self.sampling.state_dict(),
             "rng": self.rng.bit_generator.state,
-            "curve": self.told.curve,
-            "pool": self.told.pool,
+            "curve": self.history.curve,
+            "pool": self.history.pool,
         }
 
     def load_state_dict(self, state: State) -> None:
-        (self._learned or self.trainer).load_state_dict(state["training"])
+        self.sampling.load_state_dict(state["training"])
         self.rng.bit_generator.state = state["rng"]
-        self.told = Told(state["curve"], state["pool"])
+        self.history = History(state["curve"], state["pool"])
 
     def foreseen(self) -> tuple[float, float]:
-        """Seconds that the whole training will take, and the score of a network, from a few steps;
-        it cannot be trained after that.
+        """Estimates, from a few steps, the seconds that the whole training takes, and those that a
+        network's score takes; the training cannot go on after that.
         """
         genome = self.space.canonical(self.space.sample(self.rng))
         with threads(self.hardware.threads):
-            epoch = self._learned.seconds() if self._learned else self._seconds()
+            epoch = self.sampling.seconds()
             self.score(genome)
             started = time.perf_counter()
             for _ in range(3):
@@ -219,91 +188,40 @@ class SupernetTraining:
             scoring = (time.perf_counter() - started) / 3
         return self.params.epochs * (epoch + self.params.pool * scoring), scoring
 
-    def _seconds(self) -> float:
-        return seconds_of_epoch(self._epoch, self.trainer.epoch_steps)
+    def score(self, genome: Genome) -> dict[str, float]:
+        network = subnet(self.space, self.supernet, genome, self.network)
+        return score(network, self.data, self.params, self.hardware)
 
-    def _epoch(self, steps: int | None = None) -> dict[str, Any]:
-        """An epoch, or so many steps of one."""
-        trainer, params = self.trainer, self.params
-        share = self.epochs / max(params.epochs - 1, 1)
-        keep = params.keep + share * (params.keep_end - params.keep)
-        total = torch.zeros((), device=self.data.train.labels.device)
-        self.supernet.train()
-        batches = trainer.epoch()[:steps]
-        for rows in batches:
-            trainer.begin(trainer.steps / (trainer.epoch_steps * params.epochs))
-            images, labels = trainer.batches.load(rows)
-            paths = 0
-            for _ in self._paths(keep):
-                total += trainer.backward(images, labels)
-                paths += 1
-            trainer.end()
-        row = {"train_loss": float(total) / (len(batches) * paths)}
-        return {**row, "keep": keep} if params.sampling == "dropout" else row
-
-    def _paths(self, keep: float) -> Iterator[None]:
-        """What is computed in a step, one after the other."""
-        shared = self.supernet
-        if self.params.sampling == "uniform":
-            shared.take(self.space.sample(self.rng))
-            yield
-            return
-        assert isinstance(shared, Supernet)
-        choices = {gene: len(names) for gene, names in shared.ops.items()}
-        if self.params.sampling == "dropout":
-            shared.mix(mixture.dropped(choices, keep, self.rng))
-            yield
-            return
-        names = [gene.name for gene in self.space.genes]
-        for chosen in mixture.fair(choices, self.rng):
-            genes = list(self.space.sample(self.rng).genes)  # of those that choose no op
-            for gene, choice in chosen.items():
-                genes[names.index(gene)] = choice
-            shared.take(self.space.genome(genes))
-            yield
-
-    def _learned_epoch(self) -> dict[str, Any]:
-        assert self._learned is not None
-        told = self._learned.train_epoch()
-        return {
-            "train_loss": told["train_loss"],
-            "temperature": told["temperature"],
-            "entropy": entropy(self._learned.probabilities()),
-        }
-
-    def _scored_pool(self) -> dict[str, float]:
+    def _score_pool(self) -> dict[str, float]:
+        """Scores networks drawn at random; the mean and the lowest of their errors."""
         errors = []
         for _ in range(self.params.pool):
             genome = self.space.canonical(self.space.sample(self.rng))
-            found = self.score(genome)
-            errors.append(found["error"])
-            self.told.pool.append(
+            error = self.score(genome)["error"]
+            errors.append(error)
+            self.history.pool.append(
                 {
                     "epoch": self.epochs + 1,
                     "key": self.space.key(genome),
                     "genome": self.space.describe(genome),
                     "genes": genome.text,
-                    "val_error": found["error"],
+                    "val_error": error,
                 }
             )
         if not errors:
             return {}
         return {"pool_error": sum(errors) / len(errors), "pool_best": min(errors)}
 
-    def score(self, genome: Genome) -> dict[str, float]:
-        made = heir(self.space, self.supernet, genome, self.network)
-        return score(made, self.data, self.params, self.hardware)
 
-
-def heir(
+def subnet(
     space: SearchSpace, shared: Shared, genome: Genome, arguments: Mapping[str, Any]
 ) -> nn.Module:
     """A genome's network with a copy of the weights it inherits; `arguments` are its builder's."""
     with torch.device("meta"):  # no weights are drawn
-        made = decode(space, genome, **arguments)
+        network = decode(space, genome, **arguments)
     state = {name: tensor.detach().clone() for name, tensor in shared.inherited(genome).items()}
-    made.load_state_dict(state, assign=True)
-    return made
+    network.load_state_dict(state, assign=True)
+    return network
 
 
 def score(
@@ -320,28 +238,70 @@ def score(
     return measure(network, data.val, data, hardware, 4 * size)
 
 
-@torch.no_grad()
 def recalibrate(
     network: nn.Module, data: ResidentData, size: int, batches: int, hardware: Hardware
 ) -> None:
-    """Measures the statistics of the batch norms anew, as means over batches of training images."""
-    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
-    if not batches or not norms:
-        return
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the mean of all batches
-    network.train()
+    """Measures the statistics of the batch norms anew, as means over batches of training images.
+
+    Args:
+        size: of a batch.
+        batches: how many; 0 leaves the statistics as they are.
+    """
+    if batches:
+        with hardware.autocast():
+            update_bn(_batches(data, size, batches, hardware.channels_last), network)
+
+
+def _batches(data: ResidentData, size: int, batches: int, channels_last: bool) -> Iterator[Tensor]:
+    """So many batches of training images, always the same, as (n, c, h, w)."""
     n = len(data.train)
     order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
     for rows in cast("tuple[Tensor, ...]", order[: min(batches * size, n)].split(size)):
-        if len(rows) < 2:
-            continue
-        images = data.normalised(data.train.images[rows.to(data.train.labels.device)])
-        if hardware.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        with hardware.autocast():
-            network(images)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
+        if len(rows) > 1:  # one image has no variance
+            images = data.train.images[rows.to(data.train.labels.device)]
+            yield arranged(data.normalised(images), channels_last)
+
+
+def _sampling(
+    params: SharedTraining,
+    *,
+    space: SearchSpace,
+    network: Mapping[str, Any],
+    data: DataSet,
+    hardware: Hardware,
+    seed: int,
+    rng: np.random.Generator,
+) -> Sampling:
+    """The sampling that the settings name, with a fresh supernet."""
+    if params.sampling == "learned":
+        return _learned(
+            params, space=space, network=network, data=data, hardware=hardware, seed=seed
+        )
+    interface = {"in_channels": data.image_shape[0], "classes": data.classes}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "supernet"))
+        shared = hardware.place(supernet(space, **{**interface, **network}))
+    images = resident(data, torch.device(hardware.device))
+    trainer = Trainer(shared, images, params.recipe, derive_seed(seed, "images"), hardware)
+    if params.sampling == "uniform":
+        return Uniform(shared, trainer, params.epochs, rng)
+    if not isinstance(shared, Supernet):
+        raise UserError(
+            f"evaluator.sampling: {params.sampling} needs genes that choose ops, which those "
+            f"of {space.name} do not; allowed: uniform"
+        )
+    if params.sampling == "fair":
+        return Fair(shared, trainer, params.epochs, rng)
+    keep = (params.keep, params.keep_end)
+    return Dropout(shared, trainer, params.epochs, rng, keep=keep)
+
+
+def _learned(params: SharedTraining, **run: Any) -> Learned:
+    settings = GdasParams(
+        epochs=params.epochs,
+        recipe=params.recipe,
+        alpha_lr=params.beta_lr,
+        temperature=params.temperature,
+        temperature_end=params.temperature_end,
+    )
+    return Learned(GdasRelaxation(settings, **run, section="evaluator"))

@@ -11,10 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
-from matplotlib.path import Path as Curve
+from matplotlib.path import Path
 from matplotlib.patheffects import Normal, Stroke
 from numpy.typing import NDArray
 
+from evonas.core import Objective
 from evonas.plots.style import (
     BLACK,
     MARKERS,
@@ -82,7 +83,7 @@ def ancestry(tables: Tables) -> Drawing:
     for path in _lines(births, places, columns):
         ax.add_patch(PathPatch(path, fc="none", ec="0.6", lw=0.7, zorder=1))
     measure = Measure(first.name, [birth.value for birth in births.values()])
-    _draw_births(figure, ax, list(births.values()), places, columns, measure, first.goal)
+    _draw_births(figure, ax, list(births.values()), places, columns, measure, first)
 
     x, y = places[winner.key, columns.index(births[winner.key].generation)]
     ax.scatter([x], [y], s=85, fc="none", ec=VERMILION, lw=1.1, zorder=2)
@@ -196,7 +197,7 @@ def _layout(births: dict[str, _Birth], columns: list[int], slot: float) -> tuple
     return places, tallest
 
 
-def _lines(births: dict[str, _Birth], places: Places, columns: list[int]) -> list[Curve]:
+def _lines(births: dict[str, _Birth], places: Places, columns: list[int]) -> list[Path]:
     """Curves from each parent to its children; a stretch that several share is drawn once."""
     pieces: dict[tuple[tuple[float, float], tuple[float, float]], None] = {}
     for key, birth in births.items():
@@ -206,9 +207,9 @@ def _lines(births: dict[str, _Birth], places: Places, columns: list[int]) -> lis
                 start = columns.index(births[parent].generation)
                 way = [places[parent, column] for column in range(start, to)]
                 pieces |= dict.fromkeys(zip(way, [*way[1:], places[key, to]], strict=True))
-    codes = [Curve.MOVETO, *[Curve.CURVE4] * 3]
+    codes = [Path.MOVETO, *[Path.CURVE4] * 3]
     return [
-        Curve([(a, b), ((a + c) / 2, b), ((a + c) / 2, d), (c, d)], codes)
+        Path([(a, b), ((a + c) / 2, b), ((a + c) / 2, d), (c, d)], codes)
         for (a, b), (c, d) in pieces
     ]
 
@@ -220,14 +221,14 @@ def _draw_births(
     places: Places,
     columns: list[int],
     measure: Measure,
-    goal: str,
+    objective: Objective,
 ) -> None:
     """Draws the networks: coloured by the first objective, grey without it, with a marker for the
     origin.
     """
     values = np.array([birth.value for birth in births])
     finite = values[np.isfinite(values)]
-    low, high, extend = _scale(finite, goal)
+    low, high, extend = _scale(finite, objective)
     norm = Normalize(low, high)
     shades = sequence().with_extremes(bad="0.75")
     origins = list(dict.fromkeys(sorted(birth.origin for birth in births)))
@@ -257,16 +258,16 @@ def _draw_births(
     figure.legend(loc="outside upper center", ncols=min(len(origins), 3), handletextpad=0.2)
 
 
-def _scale(values: NDArray[np.float64], goal: str) -> tuple[float, float, str]:
+def _scale(values: NDArray[np.float64], objective: Objective) -> tuple[float, float, str]:
     """The ends of the colour scale, and which end is open: the worst one, if the worst tenth of the
     values lies far from the rest.
     """
     if not len(values):
         return 0.0, 1.0, "neither"
-    sign = 1 if goal == "min" else -1
+    sign = objective.sign
     losses = sign * values
     best, usual, worst = losses.min(), float(np.quantile(losses, 0.9)), losses.max()
     far = usual > best and worst - best > 2 * (usual - best)
     low, high = sorted([sign * best, sign * (usual if far else worst)])
-    beyond = ("max" if goal == "min" else "min") if far else "neither"
+    beyond = ("max" if sign > 0 else "min") if far else "neither"
     return low, high if high > low else low + 1e-6 + abs(low) / 100, beyond

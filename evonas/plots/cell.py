@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
-from matplotlib.path import Path as Curve
+from matplotlib.path import Path as Outline
 
 from evonas.core import UserError
 from evonas.plots import style
@@ -276,7 +276,7 @@ def _draw_edge(
     down = math.copysign(1, end - start)
     if out == 0:
         points = [(x, start), (x, end - down * HALF)]
-        codes = [Curve.MOVETO, Curve.LINETO]
+        codes = [Outline.MOVETO, Outline.LINETO]
     else:
         # The middle of a cubic curve is 3/4 as far out as its two inner points. The curve leaves
         # and meets the nodes at a slant, which keeps it clear of straight arrows.
@@ -285,11 +285,11 @@ def _draw_edge(
         inner = [(far, start + slant), (far, end - slant)]
         tip = (x + math.copysign(min(half_node, 0.1), out), end - down * HALF)
         points = [(x, start), *inner, tip]
-        codes = [Curve.MOVETO, *[Curve.CURVE4] * 3]
+        codes = [Outline.MOVETO, *[Outline.CURVE4] * 3]
     shade = colour if edge.live else GREY
     ax.add_patch(
         FancyArrowPatch(
-            path=Curve(np.array(points), codes),
+            path=Outline(np.array(points), codes),
             arrowstyle="-|>,head_length=3.2,head_width=1.5",
             color=shade,
             lw=1.3 if edge.live else 0.8,

@@ -29,7 +29,7 @@ from evonas.plots.tables import Tables
 def objectives(tables: Tables) -> Drawing:
     """Draws best, mean and spread of every objective over the successful evaluations."""
     last = int(tables.evaluations["generation"].max())
-    parts = [_spread(tables.ended_well, objective, last) for objective in tables.objectives]
+    parts = [_by_generation(tables.ended_well, objective, last) for objective in tables.objectives]
     figure, axes = panels(len(parts), 1.45, above=0.35)
     for ax, objective, part in zip(axes, tables.objectives, parts, strict=True):
         x, dot = part["generation"], marker(len(part))
@@ -56,7 +56,7 @@ def objectives(tables: Tables) -> Drawing:
     return Drawing(figure, pd.concat(parts, ignore_index=True))
 
 
-def _spread(ended_well: pd.DataFrame, objective: Objective, last: int) -> pd.DataFrame:
+def _by_generation(ended_well: pd.DataFrame, objective: Objective, last: int) -> pd.DataFrame:
     """One row for each generation, blank where no evaluation succeeded."""
     grouped = ended_well.groupby("generation")[objective.name]
     best = grouped.min() if objective.goal == "min" else grouped.max()

@@ -140,7 +140,7 @@ def _close_in(
     Returns:
         (n,), whether each value is out of view.
     """
-    sign = 1 if objective.goal == "min" else -1
+    sign = objective.sign
     losses, kept = sign * values.to_numpy(), sign * members.to_numpy()
     best, worst = losses.min(), max(np.quantile(losses, 0.95), kept.max())
     measure = Measure(objective.name, values)

@@ -32,6 +32,7 @@ from matplotlib.ticker import (
 )
 from numpy.typing import ArrayLike
 
+from evonas import metrics
 from evonas.records.files import write_atomic
 
 WIDTH = 3.35  # inches: one column, 8.5 cm
@@ -76,15 +77,6 @@ STYLE = {
     "figure.constrained_layout.h_pad": 0.04,
     "figure.constrained_layout.w_pad": 0.03,
     "svg.hashsalt": "evonas",  # the same figure has the same bytes
-}
-
-NAMES = {
-    "val_error": "validation error",
-    "val_top5_error": "validation top-5 error",
-    "val_loss": "validation loss",
-    "test_error": "test error",
-    "params": "parameters",
-    "flops": "FLOPs (multiply-adds)",
 }
 
 
@@ -151,7 +143,7 @@ class Measure:
 
     @property
     def text(self) -> str:
-        return NAMES.get(self.name, self.name.replace("_", " "))
+        return metrics.label(self.name)
 
     @property
     def label(self) -> str:

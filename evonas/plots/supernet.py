@@ -33,7 +33,7 @@ MORE = {
     "entropy": (ENTROPY, GREEN, "^"),
 }
 STATISTICS = {"kendall_tau": "Kendall's tau", "spearman": "Spearman's rho"}
-LEAST = 3  # networks that can be ranked
+MIN_NETWORKS = 3  # networks that can be ranked
 FAR = 5  # interquartile ranges above the middle half; larger errors are drawn at the edge
 
 
@@ -89,8 +89,8 @@ def rank(tables: Tables) -> Drawing:
     data = tables.ranked
     pair = ["supernet_error", "alone_error"]
     well = data[np.isfinite(data[pair].to_numpy(dtype=np.float64)).all(axis=1)]
-    if len(well) < LEAST:
-        raise NotYet(f"fewer than {LEAST} networks have been scored and trained")
+    if len(well) < MIN_NETWORKS:
+        raise NotYet(f"fewer than {MIN_NETWORKS} networks have been scored and trained")
     summary = tables.rank_summary
     figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
     ax = figure.subplots()

@@ -168,15 +168,12 @@ class Tables:
         if not isinstance(params, dict):
             raise NotYet("the space in config.yaml is damaged")
         name = str(params.get("name"))
-        if registry.is_own("spaces", str(name)):  # the user's file is not imported for a drawing
+        if registry.is_own(str(name)):  # the user's file is not imported for a drawing
             return SearchSpace(str(name), self.genes)
         if name not in registry.names("spaces"):
             raise NotYet(registry.unknown("space", name, registry.names("spaces")))
         try:
-            if name not in registry.names("networks"):
-                space: SearchSpace = registry.load("spaces", name)()
-                return space
-            return registry.make_space(registry.load("networks", name).params(**params))
+            return registry.make_space(registry.space(name).Params(**params))
         except (TypeError, ValueError):
             raise NotYet("the space in config.yaml is damaged") from None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,8 @@ from evonas.core import (
     Status,
     finite,
 )
+from evonas.loop import Position
+from evonas.protocols import Bounded, Evaluator
 
 MOST_FAILED = 10  # a run ends when its last max(population, 10) evaluations all failed
 
@@ -73,6 +75,13 @@ class Archive:
         size = max(len(generation.evaluations), MOST_FAILED)
         self._last = deque(self._last, maxlen=size)
         self._last.extend((e.status, e.message) for e in generation.evaluations)
+
+    @property
+    def position(self) -> Position:
+        """Where the search stands."""
+        return Position(
+            self.generations, self.evaluations, self.simulated_seconds, frozenset(self.asked)
+        )
 
     def check_alive(self) -> None:
         """Raises SearchFailed when the last max(population, 10) evaluations all failed."""
@@ -133,24 +142,24 @@ class Archive:
 
     def _signed(self, references: Sequence[float | None]) -> list[float]:
         return [
-            reference if objective.goal == "min" else -reference
+            objective.sign * reference
             for objective, reference in zip(self.objectives, references, strict=True)
             if reference is not None
         ]
 
 
-def known_references(
-    objectives: Sequence[Objective], most: Mapping[str, float]
-) -> list[float | None]:
+def known_references(objectives: Sequence[Objective], evaluator: Evaluator) -> list[float | None]:
     """The references that are known before the first training.
 
-    The YAML's; the most that the metric can be, where that is known; 1 for an error.
+    The objective's own; else, where less is better, the most that the metric can be, if the
+    evaluator knows it, or the metric's.
     """
-    references: list[float | None] = []
-    for objective in objectives:
-        reference = objective.reference
-        if reference is None and objective.goal == "min":
-            is_error = objective.name.endswith("_error")
-            reference = most.get(objective.name, 1.0 if is_error else None)
-        references.append(reference)
-    return references
+    references = [objective.reference for objective in objectives]
+    if None not in references:
+        return references
+    known = {metric.name: metric.reference for metric in evaluator.metrics}
+    known |= evaluator.most() if isinstance(evaluator, Bounded) else {}
+    return [
+        known.get(objective.name) if reference is None and objective.goal == "min" else reference
+        for objective, reference in zip(objectives, references, strict=True)
+    ]

@@ -39,13 +39,16 @@ class Checkpoint:
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
     """Writes the newest checkpoint and lets go of those before the last two."""
-    buffer = io.BytesIO()
-    torch.save({name: getattr(checkpoint, name) for name in Checkpoint.__slots__}, buffer)
-    content = buffer.getvalue()
+    content = _content({name: getattr(checkpoint, name) for name in Checkpoint.__slots__})
     name = f"generation-{checkpoint.generations:07d}-{_digest(content)}.pt"
     write_atomic(folder / name, content, sync=True)
     for old in _files(folder)[KEPT:]:
         old.unlink()
+
+
+def write(path: Path, state: State) -> None:
+    """Writes plain data and tensors, whole or not at all; `torch.load` reads them."""
+    write_atomic(path, _content(state), sync=True)
 
 
 def newest_first(folder: Path) -> Iterator[Checkpoint]:
@@ -63,6 +66,12 @@ def newest_first(folder: Path) -> Iterator[Checkpoint]:
         if data["version"] > VERSION:
             raise UserError(f"{path} has version {data['version']}; known: up to {VERSION}")
         yield Checkpoint(**data)
+
+
+def _content(state: State) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
 
 
 def _digest(content: bytes) -> str:

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import IO
 
-from evonas.core import UserError
+from evonas.core import Evaluation, UserError
 
 
 def write_atomic(path: Path, content: bytes | str, *, sync: bool = False) -> None:
@@ -25,6 +25,12 @@ def write_atomic(path: Path, content: bytes | str, *, sync: bool = False) -> Non
         folder = os.open(path.parent, os.O_RDONLY)
         os.fsync(folder)
         os.close(folder)
+
+
+def weights_left(run_dir: Path, evaluation: Evaluation) -> Path | None:
+    """The file in which an answer's weights were left, None if there were none; it may be gone."""
+    name = Path(evaluation.weights).name  # no journal leads out of its folder
+    return run_dir / "scratch" / name if name else None
 
 
 def lock(run_dir: Path) -> IO[str]:

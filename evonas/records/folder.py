@@ -1,25 +1,31 @@
-"""A folder of results: new or refused, held by one process, on the data it began with."""
+"""A folder of results: new or refused, held by one process, and what it was made with."""
 
 from __future__ import annotations
 
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
 from evonas.core import SearchFailed, UserError
 from evonas.records import files
 
+ENVIRONMENT = "environment.json"
 # What a start that was killed at once may leave; the marker comes last.
-LEFTOVERS = frozenset({"lock", "log.txt", "space.json", "environment.json"})
+LEFTOVERS = frozenset({"lock", "log.txt", "space.json", ENVIRONMENT})
 
 log = logging.getLogger("evonas")
 
 
 class Hold:
-    """One process's hold on a folder: its lock, and the log that evonas writes there."""
+    """One process's hold on a folder: its lock, and the log that evonas writes there.
+
+    A context manager: leaving it lets go of the folder.
+    """
 
     def __init__(self, path: Path) -> None:
         """Takes the folder.
@@ -31,6 +37,17 @@ class Hold:
         self._lock = files.lock(path)
         self._log = files.log_to(path / "log.txt")
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release(error)
+
     def release(self, error: object = None) -> None:
         """Lets go of the folder, with a last line in its log for an error that is a bug."""
         if isinstance(error, Exception) and not isinstance(error, UserError | SearchFailed):
@@ -40,18 +57,12 @@ class Hold:
         self._lock.close()
 
     @contextmanager
-    def released_on_error(self, *, undo: bool = False) -> Iterator[None]:
-        """Lets go of the folder if what is done within fails.
-
-        Args:
-            undo: after a UserError take away what was written, too.
-        """
+    def undone_on_mistake(self) -> Iterator[None]:
+        """Takes away what a start has written if what is done within raises a UserError."""
         try:
             yield
-        except BaseException as error:
-            if undo and isinstance(error, UserError):
-                self.undo()
-            self.release(error)
+        except UserError:
+            self.undo()
             raise
 
     def undo(self) -> None:
@@ -101,23 +112,53 @@ def check_run_folder(path: Path) -> None:
     raise UserError(f"{path} is no run folder: it has no config.yaml{hint}")
 
 
+def note_start(path: Path, now: Mapping[str, Any], own: Mapping[str, str] | None = None) -> None:
+    """Writes `environment.json`, of a folder that begins.
+
+    Args:
+        now: versions and hardware (`jobs.machine.environment`).
+        own: the SHA-256 of each Python file of the user's that it uses.
+    """
+    _write_environment(path, {**now, **({"plugins": dict(own)} if own else {})})
+
+
 def note_data(path: Path, fingerprint: str) -> None:
     """Writes the data's fingerprint into `environment.json`, or holds the data against it.
 
     Raises:
         UserError: the images, labels or split are not those that the folder began with.
     """
-    file = path / "environment.json"
-    try:
-        told = json.loads(file.read_text()) if file.exists() else {}
-    except ValueError:
-        raise UserError(f"{file} is damaged; allowed: to go on without it") from None
-    if told.setdefault("data", fingerprint) != fingerprint:
+    noted = environment(path)
+    if noted.setdefault("data", fingerprint) != fingerprint:
         raise UserError(
             f"{path}: the data are not those that it began with; "
             "allowed: a new folder, or the data as they were"
         )
-    files.write_atomic(file, json.dumps(told, indent=2) + "\n")
+    _write_environment(path, noted)
+
+
+def note_resume(path: Path, now: Mapping[str, Any]) -> None:
+    """Adds to `environment.json` what a folder goes on with; what it began with stays."""
+    noted = {**now, **environment(path)}
+    _write_environment(path, {**noted, "resumed": [*noted.get("resumed", []), dict(now)]})
+
+
+def environment(path: Path) -> dict[str, Any]:
+    """What `environment.json` of a folder has on record; nothing without the file.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    file = path / ENVIRONMENT
+    try:
+        noted: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    except ValueError:
+        raise UserError(f"{file} is damaged; allowed: to go on without it") from None
+    return noted
+
+
+def _write_environment(path: Path, noted: Mapping[str, Any]) -> None:
+    files.write_atomic(path / ENVIRONMENT, json.dumps(noted, indent=2) + "\n")
 
 
 def _refuse_unless_new(path: Path, marker: str) -> None:

@@ -7,7 +7,7 @@ import logging
 import os
 from pathlib import Path
 
-from evonas.core import Evaluation, Question
+from evonas.core import Evaluation, Question, weights_name
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +69,9 @@ class Journal:
             try:
                 record = json.loads(line)
                 question = Question(record["key"], record["seed"], record["budget"])
+                if "weights" not in record:  # as version 0.1.0 wrote it
+                    named = weights_name(question.seed, question.budget)
+                    record["weights"] = named if question.budget else ""
                 self._answers[question] = Evaluation.from_plain(record)
             except (ValueError, KeyError, TypeError) as error:
                 log.warning("%s, line %d is damaged and left out: %s", path, number, error)

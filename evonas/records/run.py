@@ -11,6 +11,7 @@ from evonas.core import Candidate, Generation, Objective, Question, State
 from evonas.records import checkpoint as checkpoints
 from evonas.records import tables
 from evonas.records.archive import Archive
+from evonas.records.files import weights_left
 from evonas.records.journal import Journal
 from genomes import SearchSpace
 
@@ -100,12 +101,10 @@ class RunFolder:
                 ),
             )
         self._keep_weights()
-        for question in generation.questions:
-            self.scratch(question).unlink(missing_ok=True)
-
-    def scratch(self, question: Question) -> Path:
-        """Where the evaluator leaves the weights of a training."""
-        return self.path / "scratch" / f"{question.id}.safetensors"
+        for evaluation in generation.evaluations:
+            file = weights_left(self.path, evaluation)
+            if file is not None:
+                file.unlink(missing_ok=True)
 
     def weights(self, name: str) -> Path:
         return self.path / "weights" / f"{name}.safetensors"
@@ -129,8 +128,8 @@ class RunFolder:
         kept = set()
         for entry in self.archive.front:
             kept.add(entry.question.key)
-            file = self.scratch(entry.question)
-            if file.exists():
+            file = weights_left(self.path, entry.evaluation)
+            if file is not None and file.exists():
                 file.replace(self.weights(entry.question.key))
         for file in (self.path / "weights").glob("*.safetensors"):
             if file.stem in self.archive.keys and file.stem not in kept:

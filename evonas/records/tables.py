@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from evonas.core import (
-    SIMULATED,
     Cost,
     Evaluation,
     Generation,
@@ -23,6 +22,7 @@ from evonas.core import (
     UserError,
     finite,
 )
+from evonas.metrics import SIMULATED_SECONDS
 from evonas.records.archive import Archive
 from evonas.records.files import write_atomic
 from genomes import SearchSpace
@@ -172,7 +172,7 @@ def generation_columns(
         *(str(status) for status in Status if status is not Status.OK),
         *(f"{o.name}_{what}" for o in objectives for what in ("best", "mean", "worst")),
         *("diversity", "distinct", "front_size", "hypervolume"),
-        *((SIMULATED,) if SIMULATED in metrics else ()),
+        *((SIMULATED_SECONDS.name,) if SIMULATED_SECONDS.name in metrics else ()),
     )
 
 
@@ -200,7 +200,7 @@ def generation_row(generation: Generation, archive: Archive) -> Row:
         "distinct": len({question.key for question in generation.questions}),
         "front_size": len(archive.front),
         "hypervolume": archive.hypervolume(),
-        SIMULATED: generation.simulated_seconds,
+        SIMULATED_SECONDS.name: generation.simulated_seconds,
     }
     for objective in archive.objectives:
         name = objective.name

@@ -20,7 +20,7 @@ from evonas.records.folder import check_run_folder
 from evonas.records.tables import read
 
 # Settings that cannot change a network's values. Data and tables are identified by fingerprint.
-FREE = (
+IRRELEVANT = (
     *("seed", "name", "stop", "finalists", "training", "cache", "data.path"),
     *("parallel.workers", "parallel.timeout", "evaluator.path"),
 )
@@ -64,7 +64,7 @@ class Run:
         return {
             key: value
             for key, value in _flat(self.config)
-            if not any(key == free or key.startswith(f"{free}.") for free in FREE)
+            if not any(key == other or key.startswith(f"{other}.") for other in IRRELEVANT)
             and not (key.startswith("objectives.") and key.endswith(".reference"))
         }
 
@@ -164,7 +164,7 @@ def _read(
     evaluations = evaluations.sort_values("index", kind="stable")
     timings = timings[timings["phase"] == "search"]
     objectives = tuple(Objective(**each) for each in config["objectives"])
-    signs = [1.0 if objective.goal == "min" else -1.0 for objective in objectives]
+    signs = [objective.sign for objective in objectives]
     losses = evaluations[[o.name for o in objectives]].to_numpy(np.float64) * signs
     ok = (evaluations["status"] == str(Status.OK)).to_numpy(np.bool_)
     losses[~(ok & np.isfinite(losses).all(axis=1))] = np.nan

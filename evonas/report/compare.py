@@ -32,7 +32,7 @@ from evonas.core import UserError
 from evonas.records.files import write_atomic
 from evonas.report import compare_figures as figures
 from evonas.report.arms import Arm, arms_of, differing, load
-from evonas.report.curves import MANY, Box, By, Curve, band, curve
+from evonas.report.curves import ENOUGH_SEEDS, Box, By, Curve, band, curve
 
 TITLE = "# evonas compare"
 FILES = (
@@ -143,8 +143,8 @@ def _totals(arms: Sequence[Arm], curves: Curves) -> str:
                 "trained": _mean(run.trained for run in runs),
                 "epochs": _mean(run.epochs.sum() for run in runs),
                 "worker hours": f"{statistics.fmean(run.hours for run in runs):.3g}",
-                **{f"best {name}": _spread(ends[:, i]) for i, name in enumerate(names)},
-                "hypervolume": _spread(ends[:, -1]),
+                **{f"best {name}": _mean_and_deviation(ends[:, i]) for i, name in enumerate(names)},
+                "hypervolume": _mean_and_deviation(ends[:, -1]),
                 "faults": _mean(run.faults for run in runs),
                 "test error": _tested(tested, len(runs)),
             }
@@ -160,8 +160,8 @@ def _at_equal_cost(arms: Sequence[Arm], curves: Curves) -> str:
         end = min(each.x[-1] for of_arm in of_arms for each in of_arm)
         for row, of_arm in zip(rows, of_arms, strict=True):
             values = np.array([each.at(np.array([end]))[0] for each in of_arm])
-            row[f"{name}, {_plain(end)} {by}"] = _spread(values[:, 0])
-            row[f"hypervolume, {_plain(end)} {by}"] = _spread(values[:, -1])
+            row[f"{name}, {_plain(end)} {by}"] = _mean_and_deviation(values[:, 0])
+            row[f"hypervolume, {_plain(end)} {by}"] = _mean_and_deviation(values[:, -1])
     return f"At equal cost, best {name} and hypervolume:\n\n{_markdown(rows)}"
 
 
@@ -177,8 +177,10 @@ def _notes(comparison: Comparison) -> list[str]:
             f"n=1 in {where}: one seed proves nothing about a strategy; "
             "other seeds may give another order."
         )
-    elif any(len(arm.runs) < MANY for arm in arms):
-        notes.append(f"Fewer than {MANY} seeds in an arm: a difference of means may be chance.")
+    elif any(len(arm.runs) < ENOUGH_SEEDS for arm in arms):
+        notes.append(
+            f"Fewer than {ENOUGH_SEEDS} seeds in an arm: a difference of means may be chance."
+        )
     budgets = {arm.name: sorted({b for run in arm.runs for b in run.budgets}) for arm in arms}
     if len({budget for each in budgets.values() for budget in each}) > 1:
         shown = "; ".join(f"{name} {', '.join(each) or 'none'}" for name, each in budgets.items())
@@ -232,12 +234,9 @@ def _appendix(arms: Sequence[Arm], box: Box | None) -> str:
     lines = ["![Best so far](best.svg)", ""]
     if box is not None:
         lines += ["![Hypervolume](hypervolume.svg)", ""]
-        signs = [1 if objective.goal == "min" else -1 for objective in objectives]
         ends = "; ".join(
-            f"{o.name} from {sign * reference:g} to {sign * best:g}"
-            for o, sign, reference, best in zip(
-                objectives, signs, box.reference, box.best, strict=True
-            )
+            f"{o.name} from {o.sign * reference:g} to {o.sign * best:g}"
+            for o, reference, best in zip(objectives, box.reference, box.best, strict=True)
         )
         lines += [f"Hypervolume is a share of the box {ends}.", ""]
     for part in (__doc__ or "").split("\n\n")[1:]:
@@ -272,7 +271,7 @@ def _tested(tested: Sequence[tuple[float, float]], runs: int) -> str:
     return f"{error:.4f} ± {spread:.4f}{of}"
 
 
-def _spread(values: Iterable[float]) -> str:
+def _mean_and_deviation(values: Iterable[float]) -> str:
     """The mean as text, with the standard deviation if there are several values."""
     numbers = [float(value) for value in values]
     if not all(map(math.isfinite, numbers)):

@@ -58,10 +58,7 @@ class Box:
         """The box of some runs; None if an objective has no value, or no reference, in any run."""
         objectives = runs[0].objectives
         recorded = [
-            [
-                np.nan if o.reference is None else o.reference * (1 if o.goal == "min" else -1)
-                for o in run.objectives
-            ]
+            [np.nan if o.reference is None else o.sign * o.reference for o in run.objectives]
             for run in runs
         ]
         best = np.full(len(objectives), np.inf)
@@ -102,7 +99,7 @@ class Box:
 
 def curve(run: Run, box: Box | None, by: By) -> Curve:
     """The curve of a run, by evaluations (repeats count) or by epochs trained so far."""
-    signs = np.array([1.0 if objective.goal == "min" else -1.0 for objective in run.objectives])
+    signs = np.array([objective.sign for objective in run.objectives])
     best = np.fmin.accumulate(run.losses, axis=0) * signs
     volume = np.full(len(best), np.nan) if box is None else box.hypervolumes(run.losses)
     y = np.column_stack([best, volume])
@@ -130,7 +127,7 @@ class Band:
     kind: str
 
 
-MANY = 5  # seeds from which on the standard error says more than the extremes
+ENOUGH_SEEDS = 5  # seeds from which on the standard error says more than the extremes
 
 
 def band(curves: Sequence[Curve]) -> Band:
@@ -143,7 +140,7 @@ def band(curves: Sequence[Curve]) -> Band:
     n = len(curves)
     if n == 1:
         return Band(x, mean, mean, mean, "")
-    if n < MANY:
+    if n < ENOUGH_SEEDS:
         return Band(x, mean, values.min(axis=0), values.max(axis=0), "smallest to largest")
     error = values.std(axis=0, ddof=1) / np.sqrt(n)
     return Band(x, mean, mean - error, mean + error, "mean ± standard error")

@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from evonas import plugins
-from evonas.core import Candidate, Evaluation, Params, State, UserError
+from evonas.core import Candidate, Evaluation, Params, Requirement, State, UserError
 from evonas.strategies import _deap
-from evonas.strategies.generational import TRIES, plain, restored, seeded
+from evonas.strategies.generational import TRIES, parse_seeds, plain, restored
 from genomes import Genome, SearchSpace
 from genomes.continuous import Logits, Scaled
 from genomes.operators import reset
 
-Share = Annotated[float, Field(ge=0, le=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
 Index = Annotated[float, Field(ge=0, le=1000)]
 Vector = list[float]  # genes, or numbers in the unit cube
 
@@ -41,13 +42,13 @@ class BreedingParams(Params):
     `blend` draws between the parents and a little beyond, `simulated_binary` draws near them.
     `FILE.py:NAME` is your own function, which takes two lists and a generator and returns two
     lists."""
-    crossover_rate: Share = 0.9
+    crossover_rate: Probability = 0.9
     """The probability that two parents are mixed. If not, each child begins as a copy of one
     parent."""
     mutation: Literal["reset", "scale", "polynomial"] = "reset"
     """How a gene (or number) changes: `reset` draws it anew. The others need numbers: `scale`
     turns x into x (1 + s), `polynomial` moves it a little, rarely far."""
-    mutation_rate: Share = 0.1
+    mutation_rate: Probability = 0.1
     """The probability, for each gene (or number) of a child, that it changes."""
     sigma: Annotated[float, Field(ge=-1, le=10)] = 0.1
     """For `scale`: s itself, or, if it is drawn, the standard deviation of s."""
@@ -69,11 +70,11 @@ class BreedingParams(Params):
 
     def model_post_init(self, context: object) -> None:
         if len(self.seeds) > self.population:
-            raise ValueError("seeds: at most the population")
+            raise Requirement("must be at most as many as the population", "seeds")
         if self.encoding == "genes":
             for key, chosen in (("crossover", self.crossover), ("mutation", self.mutation)):
                 if chosen in (*_deap.BLENDS, *_deap.MUTATIONS):
-                    raise ValueError(f"{key}: another, or the encoding scaled or logits")
+                    raise Requirement("works on numbers; set encoding to scaled or logits", key)
 
 
 class Breeding:
@@ -100,7 +101,7 @@ class Breeding:
         self.vectors: list[Vector] = []
         self._asked: list[Vector] = []
         self._variation = Variation(params, space, rng)
-        self._seeds = seeded(space, params.seeds)
+        self._seeds = parse_seeds(space, params.seeds)
 
     def founders(self) -> list[Candidate]:
         self._asked = [self._variation.vector(seed) for seed in self._seeds]
@@ -110,16 +111,30 @@ class Breeding:
         seeds = [Candidate(seed, origin="seed") for seed in self._seeds]
         return [*seeds, *(self._founder() for _ in rest)]
 
-    def offspring(self, parents: Sequence[int]) -> list[Candidate]:
-        """Makes a generation of children. Parents that are neighbours in the list mate.
+    def offspring(
+        self,
+        ranks: NDArray[np.int64],
+        *,
+        tournament_size: int,
+        selection: str = "tournament",
+        pressure: float = 1.5,
+    ) -> list[Candidate]:
+        """Makes a generation of children; parents are selected by rank, and neighbours mate.
 
         A child whose network has been asked for before is mutated again, and in the end replaced
-        by a random one; only in a space that is nearly used up is a network asked for twice. Call
-        this within `_deap.stdlib_random`.
+        by a random one; only in a space that is nearly used up is a network asked for twice.
 
         Args:
-            parents: positions in the population.
+            ranks: (n,) order of preference of the members, 0 the best.
+            tournament_size, selection: see `_deap.select`.
+            pressure: see `_deap.shaped`; a tournament depends on the order alone.
         """
+        fitness = _deap.shaped(ranks, pressure)
+        count = self.params.population + self.params.population % 2  # parents come in pairs
+        with _deap.stdlib_random(self.rng):
+            return self._children(_deap.select(fitness, count, selection, tournament_size))
+
+    def _children(self, parents: Sequence[int]) -> list[Candidate]:
         self._asked = []
         params, offspring = self.params, list[Candidate]()
         keys = [self.space.key(member.candidate.genome) for member in self.population]
@@ -141,22 +156,22 @@ class Breeding:
     ) -> None:
         """Makes the next population: the survivors of the last one and of its offspring."""
         everyone, vectors = [*self.population, *evaluations], [*self.vectors, *self._asked]
-        kept = survivors(everyone)
-        self.population = [everyone[i] for i in kept]
-        self.vectors = [vectors[i] for i in kept]
+        numbers = survivors(everyone)
+        self.population = [everyone[i] for i in numbers]
+        self.vectors = [vectors[i] for i in numbers]
 
-    def firsts(
+    def split_repeats(
         self, order: Sequence[int], evaluations: Sequence[Evaluation]
     ) -> tuple[list[int], list[int]]:
         """Splits an order of evaluations into the first of each network, and the repeats."""
         keys: set[str] = set()
-        once: list[int] = []
-        again: list[int] = []
+        firsts: list[int] = []
+        repeats: list[int] = []
         for i in order:
             key = self.space.key(evaluations[i].candidate.genome)
-            (again if key in keys else once).append(i)
+            (repeats if key in keys else firsts).append(i)
             keys.add(key)
-        return once, again
+        return firsts, repeats
 
     def state(self) -> State:
         state: State = {"population": plain(self.population)}

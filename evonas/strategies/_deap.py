@@ -36,19 +36,6 @@ class Individual(list[float]):
 
 
 @contextmanager
-def numpy_random(rng: np.random.Generator) -> Iterator[None]:
-    """Lends our randomness to NumPy's global generator, from which DEAP's niching draws; restores
-    it afterwards.
-    """
-    before = np.random.get_state()  # noqa: NPY002  # the one that DEAP draws from
-    np.random.seed(int(rng.integers(2**32)))  # noqa: NPY002
-    try:
-        yield
-    finally:
-        np.random.set_state(before)  # noqa: NPY002
-
-
-@contextmanager
 def stdlib_random(rng: np.random.Generator) -> Iterator[None]:
     """Lends our randomness to the global `random`, which DEAP draws from, and then restores it."""
     before = random.getstate()
@@ -57,6 +44,19 @@ def stdlib_random(rng: np.random.Generator) -> Iterator[None]:
         yield
     finally:
         random.setstate(before)
+
+
+@contextmanager
+def numpy_random(rng: np.random.Generator) -> Iterator[None]:
+    """Seeds NumPy's global generator from ours, as the niching of NSGA-III draws from it, and puts
+    its state back.
+    """
+    before = np.random.get_state()  # noqa: NPY002  # the one that DEAP draws from
+    np.random.seed(int(rng.integers(2**32)))  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(before)  # noqa: NPY002
 
 
 def shaped(ranks: NDArray[np.int64], pressure: float) -> NDArray[np.float64]:

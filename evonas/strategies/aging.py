@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from evonas import pareto
-from evonas.core import Candidate, Constraint, Evaluation, Objective, Params, State
-from evonas.strategies.generational import plain, restored, seeded
-from genomes import Genome, SearchSpace
+from evonas.core import Candidate, Evaluation, Params, Requirement, State
+from evonas.protocols import Need, Setting
+from evonas.strategies.generational import parse_seeds, plain, restored
+from genomes import Genome
 from genomes.operators import change_one
 
 
@@ -34,9 +35,9 @@ class AgingParams(Params):
 
     def model_post_init(self, context: object) -> None:
         if self.lag is not None and self.lag > self.population:
-            raise ValueError("lag: at most the population")
+            raise Requirement("must be at most the population", "lag")
         if len(self.seeds) > self.population:
-            raise ValueError("seeds: at most the population")
+            raise Requirement("must be at most as many as the population", "seeds")
 
 
 class Aging:
@@ -51,37 +52,31 @@ class Aging:
 
     Params = AgingParams
 
-    def __init__(
-        self,
-        params: AgingParams,
-        *,
-        space: SearchSpace,
-        objectives: Sequence[Objective],
-        constraints: Sequence[Constraint] = (),
-        seed: int = 0,
-    ) -> None:
+    needs: ClassVar[frozenset[Need]] = frozenset()
+
+    def __init__(self, params: AgingParams, setting: Setting) -> None:
         self.params = params
-        self.space = space
-        self.objectives = tuple(objectives)
-        self.constraints = tuple(constraints)
-        self.rng = np.random.default_rng(seed)
+        self.space = setting.space
+        self.objectives = setting.objectives
+        self.constraints = setting.constraints
+        self.rng = np.random.default_rng(setting.seed)
         self.lag = params.lag or params.population
-        self.seeds = seeded(space, params.seeds)
+        self.seeds = parse_seeds(self.space, params.seeds)
         self.asked = 0
-        self.told = 0
+        self.answers = 0
         self.population: deque[Evaluation] = deque()  # as the next candidate may know it
         self.waiting: deque[Evaluation] = deque()  # told, and not for the next candidate to know
         self.out: deque[Candidate] = deque()  # asked and not told yet
-        self.again: list[Candidate] = []  # of `out`, after a resume: to be asked again
+        self.replay: list[Candidate] = []  # of `out`, after a resume: to be asked again
 
     @property
     def generation_size(self) -> int:
         return int(self.params.population)
 
     def ask(self) -> list[Candidate]:
-        if self.again:
-            return [self.again.pop(0)]
-        if self.asked - self.told >= self.lag:
+        if self.replay:
+            return [self.replay.pop(0)]
+        if self.asked - self.answers >= self.lag:
             return []
         candidate = self._founder() if self.asked < self.params.population else self._child()
         self.asked += 1
@@ -89,18 +84,18 @@ class Aging:
         return [candidate]
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        if len(evaluations) != 1 or len(self.out) == len(self.again):
-            out = len(self.out) - len(self.again)
+        if len(evaluations) != 1 or len(self.out) == len(self.replay):
+            out = len(self.out) - len(self.replay)
             raise ValueError(f"asked for {out}, one at a time; told {len(evaluations)}")
         self.out.popleft()
-        self.told += 1
+        self.answers += 1
         self.waiting.append(evaluations[0])
 
     def state_dict(self) -> State:
         return {
             "rng": self.rng.bit_generator.state,
             "asked": self.asked,
-            "told": self.told,
+            "told": self.answers,
             "population": plain(self.population),
             "waiting": plain(self.waiting),
             "out": [
@@ -115,14 +110,14 @@ class Aging:
 
     def load_state_dict(self, state: State) -> None:
         self.rng.bit_generator.state = state["rng"]
-        self.asked, self.told = state["asked"], state["told"]
+        self.asked, self.answers = state["asked"], state["told"]
         self.population = deque(restored(state["population"]))
         self.waiting = deque(restored(state["waiting"]))
         self.out = deque(
             Candidate(Genome.from_json(out["genome"]), tuple(out["parents"]), out["origin"])
             for out in state["out"]
         )
-        self.again = list(self.out)
+        self.replay = list(self.out)
 
     def _founder(self) -> Candidate:
         if self.asked < len(self.seeds):
@@ -131,13 +126,13 @@ class Aging:
 
     def _child(self) -> Candidate:
         """A child of the members that the next candidate may know."""
-        known = self.asked - self.lag + 1
-        while self.told - len(self.waiting) < known:
+        visible = self.asked - self.lag + 1
+        while self.answers - len(self.waiting) < visible:
             self.population.append(self.waiting.popleft())
             if len(self.population) > self.params.population:
                 self.population.popleft()
-        drawn = self.rng.integers(len(self.population), size=self.params.tournament_size)
-        members = [self.population[i] for i in drawn.tolist()]
+        numbers = self.rng.integers(len(self.population), size=self.params.tournament_size)
+        members = [self.population[i] for i in numbers.tolist()]
         ranks = pareto.preference(members, self.objectives, self.constraints)
         parent = members[int(ranks.argmin())].candidate.genome
         genes = change_one(parent.genes, self.space.choices, self.rng)

@@ -22,6 +22,7 @@ from evonas.core import (
     violation,
 )
 from evonas.pareto import Array
+from evonas.protocols import Setting
 from evonas.strategies.generational import TRIES, Generational
 from genomes import Genome
 
@@ -122,12 +123,12 @@ class Controller(Generational):
         "controller": ("reward", "baseline", "entropy"),
     }
 
-    def __init__(self, params: ControllerParams, **run: Any) -> None:
-        super().__init__(params, **run)
+    def __init__(self, params: ControllerParams, setting: Setting) -> None:
+        super().__init__(params, setting)
         self._powers = _powers(params.reward, self.objectives)
         with torch.random.fork_rng(devices=[]):
             # Only the CPU's generator is forked; `torch.manual_seed` would change those of GPUs.
-            torch.default_generator.manual_seed(derive_seed(run.get("seed", 0), "controller"))
+            torch.default_generator.manual_seed(derive_seed(setting.seed, "controller"))
             # In double precision, processors differ by too little to change a draw.
             self.policy = Policy(
                 self.space.choices, params.units, params.temperature, params.tanh_constant
@@ -135,8 +136,8 @@ class Controller(Generational):
         self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=params.lr)
         self.baseline: float | None = None
         self.spread = 0.0  # the moving mean of (R - b)^2
-        self.least: float | None = None  # of the rewards of feasible networks
-        self.most: float | None = None
+        self.lowest: float | None = None  # of the rewards of feasible networks
+        self.highest: float | None = None
         self._trace: dict[str, list[dict[str, Any]]] = {}
 
     def _propose(self) -> list[Candidate]:
@@ -193,18 +194,18 @@ class Controller(Generational):
         rewards = np.zeros(len(evaluations))
         feasible = np.array(tiers) == pareto.FEASIBLE
         if feasible.any():
-            found = self._worth([e for e, ok in zip(evaluations, feasible, strict=True) if ok])
-            rewards[feasible] = found
-            low, high = float(found.min()), float(found.max())
-            self.least = low if self.least is None else min(low, self.least)
-            self.most = high if self.most is None else max(high, self.most)
-        least, most = self.least or 0.0, self.most or 0.0
-        span = (most - least) or abs(most) or 1.0
+            worth = self._worth([e for e, ok in zip(evaluations, feasible, strict=True) if ok])
+            rewards[feasible] = worth
+            low, high = float(worth.min()), float(worth.max())
+            self.lowest = low if self.lowest is None else min(low, self.lowest)
+            self.highest = high if self.highest is None else max(high, self.highest)
+        lowest, highest = self.lowest or 0.0, self.highest or 0.0
+        span = (highest - lowest) or abs(highest) or 1.0
         for i in np.flatnonzero(~feasible).tolist():
             share = 1.5
             if tiers[i] == pareto.INFEASIBLE:  # from 0.5 up to 1
                 share = 1 - 1 / (2 + violation(evaluations[i].values, self.constraints))
-            rewards[i] = least - span * share
+            rewards[i] = lowest - span * share
         return rewards
 
     def _worth(self, evaluations: Sequence[Evaluation]) -> Array:
@@ -213,11 +214,11 @@ class Controller(Generational):
             values = np.array([[e.values[name] for name in self._powers] for e in evaluations])
             with np.errstate(all="ignore"):  # log 0, and products that overflow
                 logs = np.log(np.maximum(values, 0.0)) * [*self._powers.values()]
-                found = np.exp(logs.sum(axis=1))
-            found[np.isnan(found)] = 0.0  # 0 times infinity
-            known = found[np.isfinite(found)].tolist()
-            highest = max([*known, *([] if self.most is None else [self.most])], default=1.0)
-            return np.asarray(np.minimum(found, highest))
+                products = np.exp(logs.sum(axis=1))
+            products[np.isnan(products)] = 0.0  # 0 times infinity
+            finite = products[np.isfinite(products)].tolist()
+            before = [] if self.highest is None else [self.highest]
+            return np.asarray(np.minimum(products, max([*finite, *before], default=1.0)))
         if len(self.objectives) == 1:
             return -pareto.losses(evaluations, self.objectives)[:, 0]
         ranks = pareto.preference(evaluations, self.objectives)
@@ -249,8 +250,8 @@ class Controller(Generational):
         ]
         assert self.baseline is not None
         numbers = {"reward": float(rewards.mean()), "baseline": self.baseline, "entropy": entropy}
-        told = {name: round(value, 6) for name, value in numbers.items()}
-        self._trace = {"probabilities": rows, "controller": [told]}
+        row = {name: round(value, 6) for name, value in numbers.items()}
+        self._trace = {"probabilities": rows, "controller": [row]}
 
     def _state(self) -> State:
         optimizer = self.optimizer.state_dict()["state"]
@@ -262,8 +263,8 @@ class Controller(Generational):
             },
             "baseline": self.baseline,
             "spread": self.spread,
-            "least": self.least,
-            "most": self.most,
+            "least": self.lowest,
+            "most": self.highest,
         }
 
     def _restore(self, state: State) -> None:
@@ -275,7 +276,7 @@ class Controller(Generational):
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
         self.baseline, self.spread = state["baseline"], state["spread"]
-        self.least, self.most = state["least"], state["most"]
+        self.lowest, self.highest = state["least"], state["most"]
 
 
 def _powers(

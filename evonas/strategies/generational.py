@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from evonas.core import Candidate, Constraint, Evaluation, Objective, State, UserError
+from evonas.core import Candidate, Evaluation, State, UserError
+from evonas.protocols import Need, Setting
 from genomes import Genome, SearchSpace, library
 
 TRIES = 20  # draws for a network not asked for yet, before a known one is accepted
@@ -20,24 +21,19 @@ class Generational:
     what to save besides the generator's state and the networks seen (`_state`, `_restore`).
 
     Attributes:
+        needs: what the strategy needs of the experiment; most need nothing.
         seen: keys of the networks asked for, in order.
         out: the candidates asked for whose evaluations are outstanding.
     """
 
-    def __init__(
-        self,
-        params: Any,
-        *,
-        space: SearchSpace,
-        objectives: Sequence[Objective],
-        constraints: Sequence[Constraint] = (),
-        seed: int = 0,
-    ) -> None:
+    needs: ClassVar[frozenset[Need]] = frozenset()
+
+    def __init__(self, params: Any, setting: Setting) -> None:
         self.params = params
-        self.space = space
-        self.objectives = tuple(objectives)
-        self.constraints = tuple(constraints)
-        self.rng = np.random.default_rng(seed)
+        self.space = setting.space
+        self.objectives = setting.objectives
+        self.constraints = setting.constraints
+        self.rng = np.random.default_rng(setting.seed)
         self.seen: dict[str, None] = {}
         self.out: list[Candidate] = []
 
@@ -99,19 +95,19 @@ class Generational:
         return new
 
 
-def seeded(space: SearchSpace, texts: Sequence[str]) -> list[Genome]:
+def parse_seeds(space: SearchSpace, texts: Sequence[str]) -> list[Genome]:
     """Reads the genomes that a search begins with, as the space writes them or by library name.
 
     Raises:
         UserError: a text is not a genome of the space.
     """
-    found = []
+    genomes = []
     for i, text in enumerate(texts):
         try:
-            found.append(library.read(space, text))
+            genomes.append(library.read(space, text))
         except ValueError as error:
             raise UserError(f"strategy.seeds.{i}: {error}") from None
-    return found
+    return genomes
 
 
 def plain(evaluations: Sequence[Evaluation]) -> list[State]:

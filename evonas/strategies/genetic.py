@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
 from evonas import pareto
-from evonas.core import Candidate, Evaluation, State
-from evonas.strategies import _deap
+from evonas.core import Candidate, Evaluation, Requirement, State
+from evonas.protocols import Setting
 from evonas.strategies._breeding import Breeding, BreedingParams
 from evonas.strategies.generational import Generational
 
@@ -32,7 +32,7 @@ class GeneticParams(BreedingParams):
     def model_post_init(self, context: object) -> None:
         super().model_post_init(context)
         if self.elites >= self.population:
-            raise ValueError("elites: fewer than the population")
+            raise Requirement("must be fewer than the population", "elites")
 
 
 class Genetic(Generational):
@@ -46,8 +46,8 @@ class Genetic(Generational):
 
     Params = GeneticParams
 
-    def __init__(self, params: GeneticParams, **run: Any) -> None:
-        super().__init__(params, **run)
+    def __init__(self, params: GeneticParams, setting: Setting) -> None:
+        super().__init__(params, setting)
         self.breeding = Breeding(params, space=self.space, rng=self.rng, is_new=self._is_new)
 
     @property
@@ -59,11 +59,12 @@ class Genetic(Generational):
             return self.breeding.founders()
         params = self.params
         ranks = pareto.preference(self.population, self.objectives, self.constraints)
-        fitness = _deap.shaped(ranks, params.pressure)
-        count = params.population + params.population % 2  # parents come in pairs
-        with _deap.stdlib_random(self.rng):
-            parents = _deap.select(fitness, count, params.selection, params.tournament_size)
-            return self.breeding.offspring(parents)
+        return self.breeding.offspring(
+            ranks,
+            tournament_size=params.tournament_size,
+            selection=params.selection,
+            pressure=params.pressure,
+        )
 
     def _learn(self, evaluations: list[Evaluation]) -> None:
         self.breeding.tell(evaluations, self._survivors)
@@ -79,8 +80,8 @@ class Genetic(Generational):
         some = everyone[among.start : among.stop]
         ranks = pareto.preference(some, self.objectives, self.constraints)
         order = np.argsort(ranks, kind="stable").tolist()
-        once, again = self.breeding.firsts(order, some)
-        return [among[i] for i in (once + again)[:k]]
+        firsts, repeats = self.breeding.split_repeats(order, some)
+        return [among[i] for i in (firsts + repeats)[:k]]
 
     def _state(self) -> State:
         return self.breeding.state()

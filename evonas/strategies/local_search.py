@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
 from evonas import pareto
 from evonas.core import Candidate, Evaluation, Params, State
-from evonas.strategies.generational import Generational, seeded
+from evonas.protocols import Setting
+from evonas.strategies.generational import Generational, parse_seeds
 from genomes import Genome
 from genomes.operators import neighbours
 
@@ -39,9 +40,9 @@ class LocalSearch(Generational):
     left: list[tuple[int, ...]] | None = None  # neighbours not looked at; None: not listed yet
     starts = 0  # the number of starts so far
 
-    def __init__(self, params: LocalSearchParams, **run: Any) -> None:
-        super().__init__(params, **run)
-        self.seeds = seeded(self.space, params.seeds)
+    def __init__(self, params: LocalSearchParams, setting: Setting) -> None:
+        super().__init__(params, setting)
+        self.seeds = parse_seeds(self.space, params.seeds)
 
     def _propose(self) -> list[Candidate]:
         if self.current is None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
 from evonas import pareto
 from evonas.core import Candidate, Evaluation, State
-from evonas.strategies import _deap
+from evonas.protocols import Setting
 from evonas.strategies._breeding import Breeding, BreedingParams
 from evonas.strategies.generational import Generational
-
-PRESSURE = 1.5  # any value serves, since a tournament depends on the order alone
 
 
 class NSGA2Params(BreedingParams):
@@ -34,20 +32,16 @@ class NSGA2(Generational):
 
     Params = NSGA2Params
 
-    def __init__(self, params: NSGA2Params, **run: Any) -> None:
-        super().__init__(params, **run)
+    def __init__(self, params: NSGA2Params, setting: Setting) -> None:
+        super().__init__(params, setting)
         self.breeding = Breeding(params, space=self.space, rng=self.rng, is_new=self._is_new)
 
     def _propose(self) -> list[Candidate]:
-        population, params = self.breeding.population, self.params
+        population = self.breeding.population
         if not population:
             return self.breeding.founders()
         ranks = pareto.preference(population, self.objectives, self.constraints)
-        count = params.population + params.population % 2  # parents come in pairs
-        with _deap.stdlib_random(self.rng):
-            fitness = _deap.shaped(ranks, PRESSURE)
-            parents = _deap.select(fitness, count, "tournament", params.tournament_size)
-            return self.breeding.offspring(parents)
+        return self.breeding.offspring(ranks, tournament_size=self.params.tournament_size)
 
     def _learn(self, evaluations: list[Evaluation]) -> None:
         self.breeding.tell(evaluations, self._survivors)
@@ -55,8 +49,8 @@ class NSGA2(Generational):
     def _survivors(self, everyone: list[Evaluation]) -> list[int]:
         ranks = pareto.preference(everyone, self.objectives, self.constraints)
         order = np.argsort(ranks, kind="stable").tolist()
-        once, again = self.breeding.firsts(order, everyone)
-        return (once + again)[: self.params.population]
+        firsts, repeats = self.breeding.split_repeats(order, everyone)
+        return (firsts + repeats)[: self.params.population]
 
     def _state(self) -> State:
         return self.breeding.state()

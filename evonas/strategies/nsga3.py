@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -12,11 +12,12 @@ from pydantic import Field
 from evonas import pareto
 from evonas.core import Candidate, Evaluation, State, UserError
 from evonas.pareto import Array, Losses
+from evonas.protocols import Setting
 from evonas.strategies import _deap
 from evonas.strategies._breeding import Breeding, BreedingParams
 from evonas.strategies.generational import Generational
 
-MOST = 100_000  # reference directions: as many as the largest population has members
+MAX_DIRECTIONS = 100_000  # as many as the largest population has members
 
 
 class NSGA3Params(BreedingParams):
@@ -52,24 +53,21 @@ class NSGA3(Generational):
 
     Params = NSGA3Params
 
-    def __init__(self, params: NSGA3Params, **run: Any) -> None:
-        super().__init__(params, **run)
+    def __init__(self, params: NSGA3Params, setting: Setting) -> None:
+        super().__init__(params, setting)
         self.breeding = Breeding(params, space=self.space, rng=self.rng, is_new=self._is_new)
         count = len(self.objectives)
-        divisions = params.divisions or _most(count, params.population)
+        divisions = params.divisions or _max_divisions(count, params.population)
         self.directions = directions(count, divisions)
         self.scale = Scale(np.full(count, np.inf), np.full(count, -np.inf))
 
     def _propose(self) -> list[Candidate]:
-        population, params = self.breeding.population, self.params
+        population = self.breeding.population
         if not population:
             return self.breeding.founders()
         ranks = pareto.preference(population, self.objectives, self.constraints)
         ranks[self._feasible(population)] = -1
-        count = params.population + params.population % 2  # parents come in pairs
-        with _deap.stdlib_random(self.rng):
-            parents = _deap.select(_deap.shaped(ranks, 1.5), count, "tournament", 2)
-            return self.breeding.offspring(parents)
+        return self.breeding.offspring(ranks, tournament_size=2)
 
     def _learn(self, evaluations: list[Evaluation]) -> None:
         self.breeding.tell(evaluations, self._survivors)
@@ -78,14 +76,14 @@ class NSGA3(Generational):
         size = self.params.population
         ranks = pareto.preference(everyone, self.objectives, self.constraints)
         order = np.argsort(ranks, kind="stable").tolist()
-        once, again = self.breeding.firsts(order, everyone)
+        firsts, repeats = self.breeding.split_repeats(order, everyone)
         trained = set(self._feasible(everyone))
-        feasible = [i for i in once if i in trained]
+        feasible = [i for i in firsts if i in trained]
         if len(feasible) <= size:
-            return (once + again)[:size]
+            return (firsts + repeats)[:size]
         losses = pareto.losses([everyone[i] for i in feasible], self.objectives)
-        kept = survive(losses, size, self.directions, self.scale, self.rng)
-        return [feasible[i] for i in kept]
+        numbers = survive(losses, size, self.directions, self.scale, self.rng)
+        return [feasible[i] for i in numbers]
 
     def _feasible(self, evaluations: list[Evaluation]) -> list[int]:
         tiers = [pareto.tier(evaluation, self.objectives) for evaluation in evaluations]
@@ -121,10 +119,10 @@ def directions(objectives: int, divisions: int) -> Array:
         UserError: there would be more than 100,000.
     """
     count = math.comb(objectives + divisions - 1, divisions)
-    if count > MOST:
+    if count > MAX_DIRECTIONS:
         raise UserError(
             f"strategy.divisions: {divisions} of {objectives} objectives make {count:,} reference "
-            f"directions; allowed: fewer, for at most {MOST:,}"
+            f"directions; allowed: fewer, for at most {MAX_DIRECTIONS:,}"
         )
     points: Array = _deap.reference_points(objectives, divisions)
     return points
@@ -162,7 +160,7 @@ def survive(
     return [*whole.tolist(), *chosen]
 
 
-def _most(objectives: int, population: int) -> int:
+def _max_divisions(objectives: int, population: int) -> int:
     """The largest number of divisions with no more directions than members, at least one."""
     if objectives == 1:
         return 1

@@ -9,10 +9,11 @@ import numpy as np
 from pydantic import Field
 
 from evonas import pareto
-from evonas.core import Candidate, Evaluation, Params, State
+from evonas.core import Candidate, Evaluation, Params, Requirement, State
 from evonas.pareto import Array
+from evonas.protocols import Setting
 from evonas.strategies import _deap
-from evonas.strategies.generational import Generational, plain, restored, seeded
+from evonas.strategies.generational import Generational, parse_seeds, plain, restored
 from genomes import Genome
 from genomes.continuous import Logits, Scaled
 
@@ -60,7 +61,7 @@ class PSOParams(Params):
 
     def model_post_init(self, context: object) -> None:
         if len(self.seeds) > self.particles:
-            raise ValueError("seeds: at most the particles")
+            raise Requirement("must be at most as many as the particles", "seeds")
 
 
 class PSO(Generational):
@@ -78,13 +79,13 @@ class PSO(Generational):
     Params = PSOParams
     TRACES: ClassVar = {"swarm": ("particle", "speed", "position")}
 
-    def __init__(self, params: PSOParams, **run: Any) -> None:
-        super().__init__(params, **run)
+    def __init__(self, params: PSOParams, setting: Setting) -> None:
+        super().__init__(params, setting)
         self.encoding = (Logits if params.encoding == "logits" else Scaled)(self.space.choices)
         several = len(self.objectives) > 1
         shaken = params.turbulence
         self.turbulence: float = (0.15 if several else 0.0) if shaken is None else shaken
-        self.seeds = seeded(self.space, params.seeds)
+        self.seeds = parse_seeds(self.space, params.seeds)
         self.generation = 0
         self.stalled = 0  # generations without a new network
         self.positions: Array = np.zeros((0, self.encoding.dimensions))

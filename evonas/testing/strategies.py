@@ -14,7 +14,6 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from itertools import islice
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,15 +23,16 @@ from evonas.core import (
     Constraint,
     Evaluation,
     Generation,
+    Metric,
     Objective,
     Params,
     Question,
     State,
     Status,
-    SteadyState,
-    Strategy,
+    Stop,
 )
-from evonas.loop import Memory, evolve
+from evonas.loop import Desk, Position, evolve
+from evonas.protocols import Setting, SteadyState, Strategy
 from genomes import Gene, Genome, SearchSpace
 
 GENERATIONS = 6
@@ -68,9 +68,7 @@ def maker(strategy: Callable[..., Strategy], params: Params) -> Make:
         constraints: Sequence[Constraint] = (),
         seed: int = 0,
     ) -> Strategy:
-        return strategy(
-            params, space=space, objectives=objectives, constraints=constraints, seed=seed
-        )
+        return strategy(params, Setting(space, tuple(objectives), tuple(constraints), seed))
 
     return make
 
@@ -93,15 +91,14 @@ def _contract(check: Callable[[Make], None]) -> Callable[[Make], None]:
 class Answers:
     """An evaluator that costs nothing: values by genes alone."""
 
-    metrics = ("a", "b", "c")
+    metrics = (Metric("a"), Metric("b", goal="max"), Metric("c", cheap=True))
+    fingerprint = ""
 
     def __init__(self, answer: Callable[[Candidate], Evaluation] | None = None) -> None:
         self.answer = answer or by_genes
 
     def cheap(self, genome: Genome) -> Mapping[str, float]:
         return {"c": float(sum(genome.genes))}
-
-    def prepare(self, run_dir: Path) -> None: ...
 
     def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
         return self.answer(candidate)
@@ -191,12 +188,9 @@ def a_resume_is_exact(make: Make) -> None:
             rest = list(
                 evolve(
                     resumed,
-                    Answers(),
-                    space=SPACE,
-                    seed=0,
-                    generations=GENERATIONS,
-                    asked=asked,
-                    done=(stop, len(asked)),
+                    Desk(Answers(), SPACE),
+                    stop=Stop(generations=GENERATIONS),
+                    since=Position(stop, len(asked), asked=asked),
                 )
             )
             told = f"resumed after generation {stop} of {len(objectives)} objectives, it differs"
@@ -218,12 +212,9 @@ def a_search_cut_short_and_gone_on_with_is_the_whole(make: Make) -> None:
         resumed.load_state_dict(strategy.state_dict())
         rest = evolve(
             resumed,
-            Answers(),
-            space=SPACE,
-            seed=0,
-            generations=GENERATIONS,
-            asked=asked,
-            done=(len(before), len(asked)),
+            Desk(Answers(), SPACE),
+            stop=Stop(generations=GENERATIONS),
+            since=Position(len(before), len(asked), asked=asked),
         )
         found = [_asked(each) for each in (*before, *rest)]
         assert found == whole, f"cut short after generation {stop} and gone on with, it differs"
@@ -382,14 +373,8 @@ def _generations(
     evaluator: Answers | None = None,
     generations: int = GENERATIONS,
 ) -> Any:
-    return evolve(
-        strategy,
-        evaluator or Answers(),
-        space=space,
-        seed=0,
-        generations=generations,
-        answers=Memory(),
-    )
+    desk = Desk(evaluator or Answers(), space)
+    return evolve(strategy, desk, stop=Stop(generations=generations))
 
 
 def _run(
@@ -425,11 +410,8 @@ def _pulled(
         sum(evaluation.candidate.genome.genes)
         for generation in evolve(
             strategy,
-            Late(),
-            space=WIDE,
-            seed=0,
-            evaluations=120,
-            constraints=constraints,
+            Desk(Late(), WIDE, constraints=constraints),
+            stop=Stop(evaluations=120),
         )
         for evaluation in generation.evaluations
     ]

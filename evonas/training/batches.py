@@ -81,9 +81,12 @@ class Batches:
         at = rows.to(part.labels.device)
         images = self.data.normalised(part.images[at])
         images = augmented(images, self.recipe, self._flip, self.generator)
-        if self.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        return images, part.labels[at]
+        return arranged(images, self.channels_last), part.labels[at]
+
+
+def arranged(images: Tensor, channels_last: bool) -> Tensor:
+    """Images, (n, c, h, w), in the memory format that the hardware has."""
+    return images.contiguous(memory_format=torch.channels_last) if channels_last else images
 
 
 _resident: dict[tuple[str, str, bool], ResidentData] = {}

@@ -8,15 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import chain, count
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from evonas.core import Budget
-from evonas.training.batches import Batches, Resident, ResidentData
+from evonas.core import Budget, SearchFailed
+from evonas.training.batches import Batches, Resident, ResidentData, arranged
 from evonas.training.recipe import Recipe, lr_factor
+
+Network = TypeVar("Network", bound=nn.Module)
 
 CHECK_EVERY = 20  # steps between checks of the loss, each of which waits for the device
 
@@ -40,6 +42,13 @@ class Hardware:
         if self.precision == "bfloat16":
             return torch.autocast(self.device, dtype=torch.bfloat16)
         return nullcontext()
+
+    def place(self, network: Network) -> Network:
+        """Moves a network to the device, its weights in the memory format; returns it."""
+        network.to(self.device)
+        if self.channels_last:
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
+        return network
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +210,7 @@ def measure(
     for start in range(0, len(part), batch_size):
         labels = part.labels[start : start + batch_size]
         images = data.normalised(part.images[start : start + batch_size])
-        if hardware.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
+        images = arranged(images, hardware.channels_last)
         with hardware.autocast():
             logits: Tensor = network(images)
         logits = logits.float()
@@ -212,6 +220,11 @@ def measure(
         loss += float(cross_entropy(logits, labels, reduction="sum"))
     n = len(part)
     return {"error": wrong / n, "top5_error": wrong_5 / n, "loss": loss / n}
+
+
+def warm_up() -> None:
+    """Loads what torch loads at the first optimizer, which takes seconds."""
+    torch.optim.SGD([nn.Parameter(torch.zeros(1))])
 
 
 @contextmanager
@@ -235,6 +248,21 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def memory_guard(message: str) -> Iterator[None]:
+    """Turns a lack of memory within into the end of the search.
+
+    Raises:
+        SearchFailed: memory ran out; it says `message`.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is one of the latter
+        if not out_of_memory(error):
+            raise
+        raise SearchFailed(message) from None
 
 
 def out_of_memory(error: BaseException) -> bool:

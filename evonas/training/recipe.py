@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from evonas.core import Params
 
@@ -46,7 +46,24 @@ class Recipe(Params):
     image; 0 turns it off."""
 
 
+def filled_from(recipe: Recipe) -> BeforeValidator:
+    """Lets a field set some keys of a recipe, and takes the others from this one."""
+
+    def fill(data: Any) -> Any:
+        return recipe.model_dump(exclude_none=True) | data if isinstance(data, dict) else data
+
+    return BeforeValidator(fill)
+
+
 WARM_UP = 0.25  # the share of a one-cycle schedule that rises
+
+
+@runtime_checkable
+class TrainsAlone(Protocol):
+    """Settings that say how a network is trained on its own."""
+
+    @property
+    def recipe_alone(self) -> Recipe: ...
 
 
 def lr_factor(schedule: str, progress: float) -> float:

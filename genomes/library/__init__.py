@@ -36,15 +36,15 @@ class Published:
 @cache
 def library() -> dict[str, Published]:
     """All cells, by name, in alphabetical order."""
-    found = {}
+    cells = {}
     for file in sorted(files(__name__).iterdir(), key=lambda file: file.name):
         name, _, ending = file.name.rpartition(".")
         if ending == "json":
-            told = json.loads(file.read_text(encoding="utf-8"))
-            found[name] = Published(
-                name, told["space"], told["genome"], told["source"], told["published"]
+            entry = json.loads(file.read_text(encoding="utf-8"))
+            cells[name] = Published(
+                name, entry["space"], entry["genome"], entry["source"], entry["published"]
             )
-    return found
+    return cells
 
 
 def load(name: str) -> tuple[SearchSpace, Genome]:

@@ -11,6 +11,7 @@ import pytest
 
 from evonas import registry
 from evonas.core import Candidate, Constraint, Evaluation, Objective, Status
+from evonas.protocols import Need, Setting
 from evonas.strategies.aging import Aging, AgingParams
 from evonas.strategies.controller import Controller, ControllerParams
 from evonas.strategies.genetic import Genetic, GeneticParams
@@ -28,9 +29,7 @@ contract = pytest.mark.parametrize("contract", CONTRACTS, ids=lambda each: each.
 
 # Those that train on images are given some in `tests/unit/test_relaxation.py`.
 OF_GENOMES = [
-    name
-    for name in registry.names("strategies")
-    if not getattr(registry.load("strategies", name), "TRAINS", False)
+    name for name in registry.names("strategies") if Need.DATA not in registry.strategy(name).needs
 ]
 VARIANTS: dict[str, Make] = {
     "controller, within a tanh": maker(
@@ -110,10 +109,7 @@ def weighted(
     powers = {goal.name: 1.0 if goal.goal == "max" else -0.5 for goal in objectives}
     return Controller(
         ControllerParams(population=5, reward=powers),
-        space=space,
-        objectives=objectives,
-        constraints=constraints,
-        seed=seed,
+        Setting(space, objectives, constraints=constraints, seed=seed),
     )
 
 
@@ -217,14 +213,14 @@ class Forgetting(Aging):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self.again = []
+        self.replay = []
 
 
 class Unlagged(Aging):
     """Chooses with all answers there are, so that when they come defines the search."""
 
     def _child(self) -> Candidate:
-        lag, self.lag = self.lag, self.asked - self.told + 1
+        lag, self.lag = self.lag, self.asked - self.answers + 1
         child = super()._child()
         self.lag = lag
         return child
@@ -233,16 +229,16 @@ class Unlagged(Aging):
 class Minimising(Genetic):
     """Thinks that all goals are `min`."""
 
-    def __init__(self, params: GeneticParams, **run: Any) -> None:
-        super().__init__(params, **run)
+    def __init__(self, params: GeneticParams, setting: Setting) -> None:
+        super().__init__(params, setting)
         self.objectives = tuple(Objective(name=goal.name) for goal in self.objectives)
 
 
 class Contrary(Genetic):
     """Goes for the opposite of all goals."""
 
-    def __init__(self, params: GeneticParams, **run: Any) -> None:
-        super().__init__(params, **run)
+    def __init__(self, params: GeneticParams, setting: Setting) -> None:
+        super().__init__(params, setting)
         self.objectives = tuple(
             Objective(name=goal.name, goal="max" if goal.goal == "min" else "min")
             for goal in self.objectives
@@ -266,8 +262,8 @@ class Unbound(Genetic):
 class Indifferent(Genetic):
     """Knows the infeasible, but not by how much they are."""
 
-    def __init__(self, params: GeneticParams, **run: Any) -> None:
-        super().__init__(params, **{**run, "constraints": ()})
+    def __init__(self, params: GeneticParams, setting: Setting) -> None:
+        super().__init__(params, replace(setting, constraints=()))
 
 
 BROKEN = [

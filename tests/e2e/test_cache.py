@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from evonas import config
 from evonas.cli import app
 from evonas.core import Status
-from evonas.evaluators.cached import Cached, create
-from evonas.evaluators.parallel import Parallel
+from evonas.evaluators.cached import Cached
+from evonas.evaluators.parallel import InWorkers
 from evonas.evaluators.pool import Workers
 from tests.caching import CANDIDATE, Kept
 
@@ -48,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Holds the experiment, and the run folder `plain` of a run without a cache."""
     folder = tmp_path_factory.mktemp("shared")
     (folder / "plain.yaml").write_text(EXPERIMENT)
-    (folder / "cached.yaml").write_text(f"{EXPERIMENT}cache: cache.sqlite\n")
+    (folder / "cached.yaml").write_text(f"{EXPERIMENT}cache: cache\n")
     evonas("run", folder / "plain.yaml", "--out", folder / "plain")
     return folder
 
@@ -70,7 +70,7 @@ def test_a_second_run_trains_nothing_and_writes_the_tables_of_one_without_a_cach
 ) -> None:
     first = evonas("run", folder / "cached.yaml", "--out", folder / "first")
     shown = evonas("run", folder / "cached.yaml", "--out", folder / "second")
-    assert (folder / "cache.sqlite").exists()
+    assert list((folder / "cache").glob("*.json"))
     trained, found = timings(folder, "first"), timings(folder, "second")
     assert not trained["from_cache"].any()
     assert found["from_cache"].all()
@@ -88,13 +88,13 @@ def test_a_second_run_trains_nothing_and_writes_the_tables_of_one_without_a_cach
 
 @pytest.mark.slow
 def test_a_resume_may_set_a_cache_and_outlives_it(folder: Path) -> None:
-    out, cache = folder / "resumed", folder / "other.sqlite"
+    out, cache = folder / "resumed", folder / "other"
     one = ("--set", "stop.generations=1", "--set", "finalists.top=0")
     evonas("run", folder / "plain.yaml", "--out", out, *one)
-    create(cache)
-    with sqlite3.connect(cache) as db:
-        db.execute("DROP TABLE trainings")
-    db.close()
+    evonas("run", folder / "cached.yaml", "--set", f"cache={cache}", "--out", folder / "filled")
+    for record in cache.glob("*.json"):  # nor can one be written in its place
+        record.unlink()
+        record.mkdir()
     further = (
         "--set",
         "stop.generations=2",
@@ -105,7 +105,23 @@ def test_a_resume_may_set_a_cache_and_outlives_it(folder: Path) -> None:
     assert config.load(out / "config.yaml").cache == str(cache)
     assert_as_plain(folder, "resumed")
     told = (out / "log.txt").read_text()
-    assert told.count("the cache is left alone from here on: OperationalError: no such table") == 1
+    assert told.count("the cache is left alone from here on: IsADirectoryError: ") == 1
+
+
+def test_a_run_whose_cache_is_that_of_version_0_1_0_goes_on_with_a_folder(folder: Path) -> None:
+    out, old = folder / "older", folder / "trainings.sqlite"
+    one = ("--set", "stop.generations=1", "--set", "finalists.top=0")
+    evonas("run", folder / "plain.yaml", "--out", out, *one)
+    with sqlite3.connect(old) as db:
+        db.execute("CREATE TABLE trainings (key TEXT PRIMARY KEY)")
+    db.close()
+    config_file = out / "config.yaml"
+    config_file.write_text(f"{config_file.read_text()}cache: {old}\n")
+    refused = CliRunner().invoke(app, ["resume", str(out)])
+    assert refused.exit_code == 2
+    assert f"cache: {old} is an SQLite file, as the caches of evonas 0.1.0 were" in refused.stderr
+    assert "name a new folder" in refused.stderr
+    evonas("resume", out, "--set", f"cache={folder / 'newer'}")
 
 
 def test_a_wait_for_another_process_is_no_timeout(tmp_path: Path) -> None:
@@ -113,11 +129,11 @@ def test_a_wait_for_another_process_is_no_timeout(tmp_path: Path) -> None:
     theirs.mkdir()
     ours.mkdir()
     inner = Kept(ours)
-    parallel = Parallel(
-        Cached(inner, tmp_path / "cache.sqlite"), Workers(ours / "scratch", 1), timeout=1.0
+    parallel = InWorkers(
+        Cached(inner, tmp_path / "cache"), Workers(ours / "scratch", 1), timeout=1.0
     )
     parallel.prepare(ours)
-    command = [sys.executable, "-m", "tests.caching", str(tmp_path / "cache.sqlite"), str(theirs)]
+    command = [sys.executable, "-m", "tests.caching", str(tmp_path / "cache"), str(theirs)]
     with subprocess.Popen([*command, "1", "5"], cwd=ROOT) as other:
         while not Kept(theirs).trained:
             assert other.poll() is None
@@ -135,7 +151,7 @@ def test_two_runs_of_a_seed_at_once_train_nothing_twice(folder: Path) -> None:
     """Whatever is in hand in one is waited for in the other, so not even that is."""
     longer = EXPERIMENT.replace("steps: 10", "steps: 80")  # than their starts are apart
     (folder / "longer.yaml").write_text(longer)
-    (folder / "at_once.yaml").write_text(f"{longer}cache: at_once.sqlite\n")
+    (folder / "at_once.yaml").write_text(f"{longer}cache: at_once\n")
     evonas("run", folder / "longer.yaml", "--out", folder / "longer")
     names = ("at_once_1", "at_once_2")
     command = [sys.executable, "-m", "evonas", "run", folder / "at_once.yaml", "--workers", "2"]

@@ -22,6 +22,7 @@ from evonas import config, plugins
 from evonas.cli import app
 from evonas.export import network as export
 from evonas.jobs import machine
+from evonas.jobs.choice import choose
 from evonas.jobs.search import build
 from evonas.networks.decode import decode
 from evonas.training.batches import resident
@@ -178,10 +179,10 @@ def test_each_network_of_the_front_and_a_full_training_can_be_taken_away(folder:
 def test_the_knee_is_the_point_nearest_to_the_corner(folder: Path) -> None:
     _, out = searched(folder, "channels")
     front = pd.DataFrame(
-        {"key": ["ga", "gb", "gc"], "val_loss": [1.0, 1.1, 3.0], "params": [100, 20, 10]}
+        {"genes": ["1-1", "0-1", "0-0"], "val_loss": [1.0, 1.1, 3.0], "params": [100, 20, 10]}
     )
     front.to_csv(out / "front.csv", index=False)
-    assert export._knee(out) == "gb"
+    assert choose(out, "knee").genome.text == "0-1"
 
 
 @pytest.mark.parametrize(
@@ -189,7 +190,7 @@ def test_the_knee_is_the_point_nearest_to_the_corner(folder: Path) -> None:
     [
         (("--format", "pickle"), "unknown format 'pickle'; known: python, torch, onnx"),
         (("--out", "winner.pt"), "--out winner.pt: allowed for python: a name that ends in .py"),
-        (("--genome", "g9-9"), "a search keeps the weights of its front and of its winner"),
+        (("--genome", "9-9"), "gene stage1 of channels/v1 is 9; allowed: 0 to 1; allowed: winner"),
     ],
 )
 def test_mistakes_are_told(folder: Path, words: tuple[str, ...], told: str) -> None:
@@ -208,6 +209,12 @@ def test_what_has_nothing_to_take_away_is_told(
     refused = command("export", out, "--format", "onnx", "--out", folder / "x.onnx")
     assert refused.exit_code == 2
     assert "no_such_runtime not installed; allowed: pip install evonas[onnx]" in refused.stderr
+    for file in (out / "weights").iterdir():
+        file.unlink()
+    for which in ("winner", "best"):
+        refused = command("export", out, "--genome", which)
+        assert refused.exit_code == 2
+        assert "a search keeps the weights of its front and of its winner" in refused.stderr
 
 
 def test_a_space_of_ones_own_is_exported_with_its_file_named(

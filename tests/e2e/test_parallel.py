@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from evonas.core import Candidate, Evaluation, SearchFailed, Status
-from evonas.evaluators.parallel import Parallel
+from evonas.evaluators.parallel import InWorkers
 from evonas.evaluators.pool import Workers
 from genomes import NASBench201
 from tests.faults import Counting
@@ -37,7 +37,7 @@ def answers(
 ) -> dict[str, Evaluation]:
     workers = Workers(folder / "scratch", count)
     made.append(workers)
-    parallel = Parallel(evaluator, workers, timeout=timeout)
+    parallel = InWorkers(evaluator, workers, timeout=timeout)
     return {GENOMES[i]: evaluation for i, evaluation in parallel.evaluate_all(TASKS)}
 
 
@@ -121,7 +121,7 @@ def test_one_evaluation_after_the_other_uses_the_same_workers(
     workers: list[Workers], tmp_path: Path
 ) -> None:
     workers.append(Workers(tmp_path / "scratch", 1))
-    parallel = Parallel(Counting(), workers[0])
+    parallel = InWorkers(Counting(), workers[0])
     used = {parallel.evaluate(*task).cost.worker for task in TASKS[:4]}
     assert len(used) == 1
 
@@ -154,7 +154,7 @@ DRIVER = """
 import sys
 from pathlib import Path
 from evonas.core import Candidate
-from evonas.evaluators.parallel import Parallel
+from evonas.evaluators.parallel import InWorkers
 from evonas.evaluators.pool import Workers
 from genomes import NASBench201
 from tests.faults import Counting
@@ -164,7 +164,7 @@ space = NASBench201()
 texts = ["1-1-1-1-1-1", "2-2-2-2-2-2", "3-3-3-3-3-3", "4-4-4-4-4-4"]
 evaluator = Counting(dict.fromkeys(texts, fault), notes=folder / "notes")
 tasks = [(Candidate(space.parse(text)), 1) for text in texts]
-list(Parallel(evaluator, Workers(folder / "scratch", 2)).evaluate_all(tasks))
+list(InWorkers(evaluator, Workers(folder / "scratch", 2)).evaluate_all(tasks))
 """
 
 

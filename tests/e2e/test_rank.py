@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from evonas import config
 from evonas.cli import app
 from evonas.core import Budget, Constraint, Evaluation, SearchFailed, Status, UserError, derive_seed
-from evonas.jobs.rank import NAMES, Ranking, agreement, drawn
+from evonas.jobs.rank import NAMES, Ranking, agreement, drawn, opened
 from evonas.jobs.search import start
 from evonas.records.journal import Journal
 from genomes import Gene, NASBench201, SearchSpace
@@ -58,7 +58,7 @@ def run_dir(trained: Path, tmp_path: Path) -> Path:
 def ranked(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six networks, in one go, with two workers."""
     path = copied(trained, tmp_path_factory.mktemp("ranked") / "run")
-    with Ranking(path, 6, workers=2) as ranking:
+    with opened(path, 6, workers=2) as ranking:
         for _ in ranking:
             pass
         ranking.finish()
@@ -123,7 +123,7 @@ def test_networks_are_scored_and_trained_alone_and_the_run_stays_as_it_was(
 
 def test_the_seeds_and_the_budget_are_those_of_the_question(ranked: Path) -> None:
     journal = Journal(ranked / "rank" / "journal")
-    with Ranking(ranked, 6) as ranking:
+    with opened(ranked, 6) as ranking:
         for genome in ranking.genomes:
             question, candidate = ranking._asked(genome, alone=True)
             assert question.seed == derive_seed(3, question.key, "rank")
@@ -152,13 +152,13 @@ def test_the_statistics_are_scipys_on_the_written_table(ranked: Path) -> None:
 def test_killed_and_called_again_with_one_worker_it_trains_what_is_missing(
     run_dir: Path, ranked: Path
 ) -> None:
-    with Ranking(run_dir, 6, workers=1) as ranking:
+    with opened(run_dir, 6, workers=1) as ranking:
         for count in ranking:
             if count >= 8:  # all scores, and two trainings
                 break
         first = ranking.journal.added
     assert 8 <= first < 12
-    with Ranking(run_dir, 6, workers=1) as ranking:
+    with opened(run_dir, 6, workers=1) as ranking:
         counts = list(ranking)
         assert ranking.journal.added == 12 - first
         assert (counts[0], counts[-1]) == (first, 12)
@@ -196,7 +196,7 @@ def test_its_figure_alone_is_drawn(ranked: Path, tmp_path: Path) -> None:
 def test_a_larger_sample_begins_with_a_smaller(run_dir: Path) -> None:
     samples = []
     for count in (4, 9):
-        with Ranking(run_dir, count) as ranking:
+        with opened(run_dir, count) as ranking:
             samples.append(ranking.genomes)
             assert ranking.count == 2 * count
     assert samples[1][:4] == samples[0]
@@ -205,7 +205,7 @@ def test_a_larger_sample_begins_with_a_smaller(run_dir: Path) -> None:
 
 
 def test_what_the_best_by_score_comes_to_is_told(run_dir: Path) -> None:
-    with Ranking(run_dir, 12) as ranking:
+    with opened(run_dir, 12) as ranking:
         # By score as drawn; alone, the first is the third best, and then each is worse.
         alone = [3, 1, 2, *range(4, 13)]
         answer_all(ranking, lambda i, own: ((alone[i] if own else i + 1) / 100, 10))
@@ -224,7 +224,7 @@ def test_failed_trainings_are_left_out_and_told(run_dir: Path) -> None:
             return Evaluation(ranking._asked(ranking.genomes[i], alone)[1], {}, failed)
         return (0.1 * (i + 1), 10)
 
-    with Ranking(run_dir, 6) as ranking:
+    with opened(run_dir, 6) as ranking:
         answer_all(ranking, answer)
         assert list(ranking) == [12] * 12
         told = ranking.finish()
@@ -247,7 +247,7 @@ def test_too_few_that_ended_well_fail_and_leave_no_summary(run_dir: Path) -> Non
 
     (run_dir / "rank").mkdir()
     (run_dir / "rank" / "summary.csv").write_text("of an earlier call\n")
-    with Ranking(run_dir, 5) as ranking:
+    with opened(run_dir, 5) as ranking:
         answer_all(ranking, answer)
         with pytest.raises(SearchFailed, match=r"2 of 5 networks ended well.*diverged 3"):
             ranking.finish()
@@ -256,7 +256,7 @@ def test_too_few_that_ended_well_fail_and_leave_no_summary(run_dir: Path) -> Non
 
 
 def test_where_all_are_tied_there_is_no_statistic(run_dir: Path) -> None:
-    with Ranking(run_dir, 4) as ranking:
+    with opened(run_dir, 4) as ranking:
         answer_all(ranking, lambda i, alone: (0.5 if alone else 0.1 * i, 10))
         assert "Kendall's tau: undefined, since all are tied" in ranking.finish()
     summary = pd.read_csv(run_dir / "rank" / "summary.csv")
@@ -264,14 +264,16 @@ def test_where_all_are_tied_there_is_no_statistic(run_dir: Path) -> None:
 
 
 def test_networks_that_the_constraints_turn_down_are_left_out(run_dir: Path) -> None:
-    with Ranking(run_dir, 20) as ranking:
+    with opened(run_dir, 20) as ranking:
         flops = [ranking.evaluator.cheap(genome)["flops"] for genome in ranking.genomes]
         all_ = ranking.genomes
     limit = sorted(flops)[9]
     path = run_dir / "config.yaml"
     path.write_text(f"{EXPERIMENT}constraints: [{{name: flops, max: {limit}.0}}]\n")
-    with Ranking(run_dir, 5) as ranking:
-        assert ranking.genomes == [g for g, f in zip(all_, flops, strict=True) if f <= limit][:5]
+    with opened(run_dir, 5) as ranking:
+        assert (
+            list(ranking.genomes) == [g for g, f in zip(all_, flops, strict=True) if f <= limit][:5]
+        )
 
 
 TINY = SearchSpace("tiny/v1", [Gene("a", ("x", "y")), Gene("b", ("x", "y", "z"))])
@@ -353,14 +355,18 @@ def test_without_a_budget_it_asks_for_one(run_dir: Path) -> None:
     path.write_text(EXPERIMENT.replace(", budget: {steps: 4}", ""))
     status, told = command("rank", run_dir)
     assert (status, "allowed: --epochs E" in told) == (2, True)
-    with Ranking(run_dir, 3, epochs=5) as ranking:
+    with opened(run_dir, 3, epochs=5) as ranking:
         assert ranking.budget == Budget(epochs=5)
 
 
 def test_two_processes_do_not_rank_in_one_folder(run_dir: Path) -> None:
-    with Ranking(run_dir, 3), pytest.raises(UserError, match="is being written by process"):
-        Ranking(run_dir, 3)
-    with Ranking(run_dir, 3):
+    with (
+        opened(run_dir, 3),
+        pytest.raises(UserError, match="is being written by process"),
+        opened(run_dir, 3),
+    ):
+        pass
+    with opened(run_dir, 3):
         pass  # it is free again
 
 
@@ -391,5 +397,5 @@ def test_interrupted_it_says_how_many_answers_are_kept(
     status, told = command("rank", run_dir, "--sample", 3)
     assert status == 130
     assert "interrupted; 6 answers are kept; go on with: the same command\n" in told
-    with Ranking(run_dir, 3):
+    with opened(run_dir, 3):
         pass  # it is free again

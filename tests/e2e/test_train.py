@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pandas as pd
@@ -21,7 +22,8 @@ from evonas.cli import app
 from evonas.core import UserError
 from evonas.data.dataset import split
 from evonas.data.digits import Digits, DigitsParams
-from evonas.jobs.full_training import FullTraining, chosen, resume, settings_for, start
+from evonas.jobs.choice import choose
+from evonas.jobs.full_training import FullTraining, resume, settings_for, start
 from evonas.networks.decode import decode
 from genomes.nasbench201 import NASBench201
 
@@ -62,7 +64,7 @@ def whole_training(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
-def started(experiment: Path, out: Path, *overrides: str) -> FullTraining:
+def started(experiment: Path, out: Path, *overrides: str) -> AbstractContextManager[FullTraining]:
     loaded = config.load(experiment)
     return start(settings_for(loaded, GENOME, [*overrides, "parallel.threads=1"]), out)
 
@@ -161,21 +163,68 @@ def test_plot_draws_the_learning_curve_as_far_as_it_is(
     assert (status, "curve: not drawn, since no epoch is finished" in told) == (0, True)
 
 
-def test_a_run_folders_winner_best_or_key_is_trained(tmp_path: Path) -> None:
-    (tmp_path / "evaluations.csv").write_text("key,genes\ngA,1-1\ngB,2-2\ngC,3-3\n")
-    (tmp_path / "front.csv").write_text("key,genes\n")
-    with pytest.raises(UserError, match="no network on its front yet"):
-        chosen(tmp_path, "best")
-    (tmp_path / "front.csv").write_text("key,genes\ngA,1-1\ngB,2-2\n")
+def test_a_network_of_a_run_is_named_by_word_key_genes_text_or_library(
+    experiment: Path, tmp_path: Path
+) -> None:
+    space = NASBench201()
+
+    def chosen(which: str) -> str:
+        return choose(tmp_path, which).genome.text
+
+    (tmp_path / "config.yaml").write_text(experiment.read_text())
+    with pytest.raises(UserError, match=r"front\.csv is missing or damaged"):
+        chosen("best")
+    (tmp_path / "front.csv").write_text("key,genes,val_error,params\n")
+    for which in ("best", "knee"):
+        with pytest.raises(UserError, match="no network on its front yet"):
+            chosen(which)
+    first, second, third = "1-1-1-1-1-1", "2-2-2-2-2-2", "3-3-3-3-3-3"
+    (tmp_path / "front.csv").write_text(
+        f"key,genes,val_error,params\ng,{first},0.1,90\ng,{second},0.2,20\ng,{third},0.9,10\n"
+    )
     with pytest.raises(UserError, match="no winner yet; allowed: --genome best"):
-        chosen(tmp_path, "winner")
-    (tmp_path / "finalists.csv").write_text("key,genes,winner\ngB,2-2,True\ngA,1-1,False\n")
-    assert [chosen(tmp_path, which) for which in ("winner", "best", "gC")] == ["2-2", "1-1", "3-3"]
-    with pytest.raises(UserError, match="no gX; allowed: winner, best, or a key"):
-        chosen(tmp_path, "gX")
+        chosen("winner")
+    (tmp_path / "finalists.csv").write_text(f"key,genes,winner\ng,{third},True\ng,{first},False\n")
+    text = space.describe(space.parse(second))
+    assert [chosen(which) for which in ("winner", "best", "knee")] == [third, first, second]
+    assert [chosen(which) for which in (GENOME, f"g{GENOME}", text)] == [GENOME, GENOME, second]
+    assert chosen("nasbench201_resnet") == "3-0-3-1-0-1"
+    with pytest.raises(
+        UserError, match=r"--genome winer is no genome of trained: .*; allowed: win"
+    ):
+        chosen("winer")
     (tmp_path / "finalists.csv").write_text("nonsense\n1\n")
     with pytest.raises(UserError, match=r"finalists\.csv is damaged"):
-        chosen(tmp_path, "winner")
+        chosen("winner")
+
+
+def test_a_full_training_has_one_network(whole_training: Path) -> None:
+    only = choose(whole_training)
+    assert only.weights == whole_training / "weights.safetensors"
+    for which in ("winner", GENOME, only.key, only.space.describe(only.genome)):
+        again = choose(whole_training, which)
+        assert (again.key, again.weights) == (only.key, only.weights)
+    for which in ("best", "knee", "1-1-1-1-1-1"):
+        with pytest.raises(UserError, match=f"has one network, {only.key}; leave out --genome"):
+            choose(whole_training, which)
+
+
+def test_show_and_train_take_the_words_that_export_takes(
+    experiment: Path, tmp_path: Path, whole_training: Path
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text(experiment.read_text())
+    (run / "front.csv").write_text("key,genes,val_error,params\ng,2-4-0-1-0-1,0.1,10\n")
+    status, shown = command("show", run, "--genome", "knee")
+    assert (status, "2-4-0-1-0-1" in shown, "the sizes of trained" in shown) == (0, True, True)
+    status, told = command(
+        "train", run, "--genome", "nasbench201_resnet", "--epochs", "1", *ONE_THREAD
+    )
+    assert status == 0, told
+    params = pd.read_csv(next(tmp_path.glob("run-*/result.csv")))["params"][0]
+    assert f"{params:,}" in command("show", run, "--genome", "nasbench201_resnet")[1]
+    assert "the sizes of trained" in command("show", whole_training, "--genome", "winner")[1]
 
 
 def test_it_is_trained_on_what_the_search_was_unless_told_otherwise(experiment: Path) -> None:
@@ -226,12 +275,12 @@ def test_mistakes_are_told_in_a_line(experiment: Path, tmp_path: Path) -> None:
     (there / "file").touch()
     base = ("--experiment", experiment, "--out", out)
     cases: dict[tuple[str | Path, ...], str] = {
-        ("nonsense", *base): "genome: 'nonsense' is no genome",
+        ("nonsense", *base): "nonsense is no genome of trained: ",
         ("9-1-0-1-0-1", *base): "gene 0>1 of nasbench201/v1 is 9; allowed: 0 to 4",
         (GENOME,): "is no run folder; allowed: a run folder, or a genome with --experiment",
         (GENOME, *base, "--set", "recipe.lr=-1"): "recipe.lr: is -1; allowed: more than 0",
         (GENOME, *base, "--set", "colour=red"): "colour: unknown key",
-        (GENOME, *base, "--genome", "best"): "is one; allowed for a run folder",
+        (GENOME, *base, "--genome", "best"): "is a genome itself; leave it out",
         (GENOME, *base[:3], there): "holds other files",
         (GENOME, *base, "--set", "data={name: mnist}"): "no MNIST",
     }
@@ -256,8 +305,8 @@ def test_other_data_than_it_began_with_are_refused(experiment: Path, tmp_path: P
         next(iter(training))
     path = out / "training.yaml"
     path.write_text(path.read_text().replace("split_seed: 0", "split_seed: 1"))
-    with pytest.raises(UserError, match="the data are not those that it began with"):
-        resume(out)
+    with pytest.raises(UserError, match="the data are not those that it began with"), resume(out):
+        pass
 
 
 def test_a_damaged_checkpoint_is_named(experiment: Path, tmp_path: Path) -> None:
@@ -265,5 +314,5 @@ def test_a_damaged_checkpoint_is_named(experiment: Path, tmp_path: Path) -> None
     with started(experiment, out) as training:
         next(iter(training))
     (out / "checkpoint.pt").write_bytes(b"nonsense")
-    with pytest.raises(UserError, match=r"checkpoint.pt is damaged"):
-        resume(out)
+    with pytest.raises(UserError, match=r"checkpoint.pt is damaged"), resume(out):
+        pass

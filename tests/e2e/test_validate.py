@@ -314,7 +314,7 @@ WRONG = {
         ["space.name: macro has no supernet; allowed: nasbench201, darts, chain, or"],
     ),
     "a supernet's trainings from a cache": (
-        SCORED.replace("seeds: 3", "seeds: 3, budget: {epochs: 1}") + "cache: there.sqlite\n",
+        SCORED.replace("seeds: 3", "seeds: 3, budget: {epochs: 1}") + "cache: there\n",
         ["cache: the evaluator supernet does not say what its answers depend on"],
     ),
     "a relaxation of channels": (

@@ -17,6 +17,7 @@ from evonas.data.digits import Digits, DigitsParams
 from evonas.evaluators.cached import Cached
 from evonas.evaluators.train import TrainEvaluator, TrainParams
 from evonas.jobs.full_training import resume, settings_for, start
+from evonas.protocols import Setting, TrainingSetting
 from evonas.training.loop import Hardware
 from evonas.training.recipe import Recipe
 from genomes import NASBench201
@@ -34,10 +35,14 @@ def evaluator(precision: str, batch_size: int = 64, channels: int = 8) -> TrainE
     data, _ = split(Digits(params), params)
     return TrainEvaluator(
         TrainParams(recipe=Recipe(batch_size=batch_size)),
-        space=SPACE,
-        network={"channels": channels, "cells": 1},
-        data=data,
-        hardware=Hardware("cuda", precision, precision == "bfloat16"),
+        Setting(
+            SPACE,
+            training=TrainingSetting(
+                {"channels": channels, "cells": 1},
+                data,
+                Hardware("cuda", precision, precision == "bfloat16"),
+            ),
+        ),
     )
 
 
@@ -84,7 +89,7 @@ def test_a_full_training_resumed_on_the_gpu_has_the_same_curve(
 
 def test_a_cache_gives_what_the_gpu_has_trained(tmp_path: Path) -> None:
     inner = evaluator("bfloat16")
-    cached = Cached(inner, tmp_path / "cache.sqlite")
+    cached = Cached(inner, tmp_path / "cache")
     cached.prepare(tmp_path)
     candidate = Candidate(SPACE.parse("3-3-3-1-3-2"), budget=Budget(steps=5))
     first, second = (cached.evaluate(candidate, 5) for _ in range(2))

@@ -11,6 +11,7 @@ import pytest
 import evonas
 from evonas import Constraint, Objective
 from evonas.core import SearchFailed, UserError
+from evonas.protocols import Setting
 from evonas.strategies.nsga2 import NSGA2, NSGA2Params
 from genomes import Gene, Genome, NASBench201, SearchSpace
 
@@ -52,7 +53,7 @@ def test_every_strategy_can_be_named(name: str) -> None:
 
 def test_it_is_the_same_for_a_seed_and_takes_a_strategy_as_an_object() -> None:
     goals = [Objective(name="convs", goal="max")]
-    made = NSGA2(NSGA2Params(population=6), space=SPACE, objectives=goals, seed=4)
+    made = NSGA2(NSGA2Params(population=6), Setting(SPACE, goals, seed=4))
     tables = [
         evonas.search(
             SPACE, evaluate=counted, objectives=goals, strategy=strategy, generations=4, seed=4

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -20,17 +22,19 @@ import torch
 
 from evonas import provenance
 from evonas.config import load
-from evonas.core import Budget, Candidate, Evaluation, Status, UserError
+from evonas.core import Budget, Candidate, Evaluation, SearchFailed, Status, UserError
 from evonas.data.dataset import DataSet, split
 from evonas.data.digits import Digits, DigitsParams
 from evonas.evaluators import cached as cache
 from evonas.evaluators import train as train_evaluator
 from evonas.evaluators.cached import Cached
 from evonas.evaluators.train import TrainEvaluator, TrainParams
+from evonas.protocols import Setting, TrainingSetting
+from evonas.records.files import write_atomic
 from evonas.training.loop import Hardware
 from evonas.training.recipe import Recipe
 from genomes import NASBench201
-from tests.caching import CANDIDATE, Kept
+from tests.caching import CANDIDATE, Kept, content
 
 ROOT = Path(__file__).resolve().parents[2]
 SPACE = NASBench201()
@@ -46,16 +50,20 @@ def folder_of(tmp_path: Path, name: str) -> Path:
 def run_of(tmp_path: Path, name: str, **settings: Any) -> tuple[Cached, Kept]:
     """One run's view of the cache that a test shares: the wrapper, and what is inside."""
     inner = Kept(folder_of(tmp_path, name), **settings)
-    wrapped = Cached(inner, tmp_path / "cache.sqlite")
+    wrapped = Cached(inner, tmp_path / "cache")
     wrapped.prepare(inner.folder)
     return wrapped, inner
 
 
-def sql(tmp_path: Path, command: str) -> list[tuple[Any, ...]]:
-    with sqlite3.connect(tmp_path / "cache.sqlite") as db:
-        rows = db.execute(command).fetchall()
-    db.close()
-    return rows
+def records(tmp_path: Path) -> list[Path]:
+    """What the cache has, a file a training."""
+    return sorted((tmp_path / "cache").glob("*.json"))
+
+
+def record(tmp_path: Path) -> Path:
+    """The one training that the cache has."""
+    [path] = records(tmp_path)
+    return path
 
 
 def share(
@@ -63,7 +71,7 @@ def share(
 ) -> subprocess.Popen[bytes]:
     """A process of its own that answers seeds 0 to `count` - 1."""
     folder = folder_of(tmp_path, name)
-    command = [sys.executable, "-m", "tests.caching", str(tmp_path / "cache.sqlite"), str(folder)]
+    command = [sys.executable, "-m", "tests.caching", str(tmp_path / "cache"), str(folder)]
     return subprocess.Popen([*command, str(count), str(seconds)], cwd=ROOT)
 
 
@@ -83,9 +91,9 @@ def test_a_second_run_finds_values_and_weights_and_trains_nothing(tmp_path: Path
     trained, found = first.evaluate(CANDIDATE, 7), second.evaluate(CANDIDATE, 7)
     assert (one.trained, other.trained) == ([7], [])
     assert (trained.cost.from_cache, found.cost.from_cache) == (False, True)
-    assert found == replace(trained, cost=found.cost)
+    assert found == replace(trained, cost=found.cost, weights=found.weights)
     assert found.cost.training_seconds == 0
-    assert (other.folder / "7.safetensors").read_bytes() == (7).to_bytes(8) * 1000
+    assert (other.folder / "scratch" / found.weights).read_bytes() == content(7)
 
 
 def test_another_seed_or_anything_else_of_the_identity_is_trained(tmp_path: Path) -> None:
@@ -96,12 +104,41 @@ def test_another_seed_or_anything_else_of_the_identity_is_trained(tmp_path: Path
         assert inner.trained == [seed]
 
 
-def test_what_is_kept_can_be_read_with_sqlite_alone(tmp_path: Path) -> None:
+def test_what_is_kept_is_a_json_file_and_the_weights_beside_it(tmp_path: Path) -> None:
     run_of(tmp_path, "one")[0].evaluate(CANDIDATE, 7)
-    [(identity, answer, created)] = sql(tmp_path, "SELECT identity, answer, created FROM trainings")
-    assert json.loads(identity) == {"genes": "3-3-3-1-3-2", "seed": 7}
-    assert json.loads(answer)["values"] == {"value": 0.007, "size": 15}
-    assert created.startswith("20")
+    told = json.loads(record(tmp_path).read_text())
+    assert told.pop("digest")
+    assert told == {
+        "identity": {"genes": "3-3-3-1-3-2", "seed": 7},
+        "values": {"value": 0.007, "size": 15},
+        "epochs": 0.0,
+        "steps": 0,
+        "weights": True,
+    }
+    assert record(tmp_path).with_suffix(".safetensors").read_bytes() == content(7)
+
+
+def test_an_evaluator_that_leaves_no_weights_is_found_without_any(tmp_path: Path) -> None:
+    class Weightless(Kept):
+        def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
+            return replace(super().evaluate(candidate, seed), weights="")
+
+    inner = Weightless(folder_of(tmp_path, "one"))
+    wrapped = Cached(inner, tmp_path / "cache")
+    wrapped.prepare(inner.folder)
+    found = [wrapped.evaluate(CANDIDATE, 7) for _ in range(2)]
+    assert [(e.cost.from_cache, e.weights) for e in found] == [(False, ""), (True, "")]
+
+
+def test_two_identities_that_share_a_key_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "_key", lambda _: "key")
+    wrapped, inner = run_of(tmp_path, "one")
+    found = [wrapped.evaluate(CANDIDATE, seed) for seed in (7, 8, 8, 7)]
+    assert [e.values["value"] for e in found] == [0.007, 0.008, 0.008, 0.007]
+    assert inner.trained == [7, 8, 7]  # the one place has what came last
+    assert [e.message for e in found] == [""] * 4
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -111,12 +148,11 @@ def test_a_real_training_is_found_with_the_same_values_and_weights(
     evaluations, weights = [], []
     for name in ("one", "other"):
         inner = evaluator_for(digits)
-        wrapped = Cached(inner, tmp_path / "cache.sqlite")
-        wrapped.prepare(folder_of(tmp_path, name))
+        wrapped = Cached(inner, tmp_path / "cache")
+        folder = folder_of(tmp_path, name)
+        wrapped.prepare(folder)
         evaluations.append(wrapped.evaluate(SMALL, 3))
-        file = inner.weights_file(SMALL, 3)
-        assert file is not None
-        weights.append(file.read_bytes())
+        weights.append((folder / "scratch" / evaluations[-1].weights).read_bytes())
     trained, found = evaluations
     assert [e.cost.from_cache for e in evaluations] == [False, True]
     assert (found.values, found.status, found.deterministic) == (trained.values, Status.OK, True)
@@ -137,10 +173,12 @@ def evaluator_for(
 ) -> TrainEvaluator:
     return TrainEvaluator(
         TrainParams(recipe=recipe or Recipe()),
-        space=SPACE,
-        network={"channels": 4, "cells": 1, **network},
-        data=data,
-        hardware=hardware or Hardware(),
+        Setting(
+            SPACE,
+            training=TrainingSetting(
+                {"channels": 4, "cells": 1, **network}, data, hardware or Hardware()
+            ),
+        ),
     )
 
 
@@ -220,7 +258,7 @@ def test_a_fault_is_not_kept(tmp_path: Path, fault: str) -> None:
         else:
             assert wrapped.evaluate(CANDIDATE, 7).status is Status.DIVERGED
     assert inner.trained == [7, 7]
-    assert sql(tmp_path, "SELECT * FROM trainings") == []
+    assert records(tmp_path) == []
 
 
 def test_what_clock_or_memory_had_a_say_in_is_not_kept(tmp_path: Path) -> None:
@@ -229,124 +267,227 @@ def test_what_clock_or_memory_had_a_say_in_is_not_kept(tmp_path: Path) -> None:
             return replace(super().evaluate(candidate, seed), deterministic=False)
 
     inner = Halved(folder_of(tmp_path, "one"))
-    wrapped = Cached(inner, tmp_path / "cache.sqlite")
+    wrapped = Cached(inner, tmp_path / "cache")
     wrapped.prepare(inner.folder)
     wrapped.evaluate(CANDIDATE, 7)
     timed, clock = run_of(tmp_path, "two")
     for _ in range(2):
         timed.evaluate(replace(CANDIDATE, budget=Budget(seconds=0.1)), 7)
     assert clock.trained == [7, 7]
-    assert sql(tmp_path, "SELECT * FROM trainings") == []
-
-
-def test_weights_too_big_for_sqlite_are_not_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cache, "LARGEST", 7_999)
-    assert run_of(tmp_path, "one")[0].evaluate(CANDIDATE, 7).message == ""
-    monkeypatch.setattr(cache, "LARGEST", 8_000)
-    wrapped, inner = run_of(tmp_path, "two")
-    wrapped.evaluate(CANDIDATE, 7)
-    assert inner.trained == [7]
-    assert run_of(tmp_path, "three")[0].evaluate(CANDIDATE, 7).cost.from_cache
+    assert records(tmp_path) == []
 
 
 # What it bears
 
 
+def without_weights(path: Path) -> None:
+    path.with_suffix(".safetensors").unlink()
+
+
+def other_weights(path: Path) -> None:
+    path.with_suffix(".safetensors").write_bytes(bytes(8000))
+
+
+def cut_weights(path: Path) -> None:
+    path.with_suffix(".safetensors").write_bytes(content(7)[:4000])
+
+
+def without_record(path: Path) -> None:
+    path.unlink()
+
+
+def cut_record(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def changed(key: str, value: Any) -> Callable[[Path], None]:
+    def change(path: Path) -> None:
+        path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+
+    return change
+
+
+def written(data: bytes) -> Callable[[Path], None]:
+    return lambda path: path.write_bytes(data) and None
+
+
 @pytest.mark.parametrize(
     "damage",
     [
-        "weights = zeroblob(8000)",
-        "weights = NULL",
-        "weights = 'text'",
-        "answer = replace(answer, '0.007', '0.006')",
-        "answer = NULL",
-        "answer = CAST(x'FFFE' AS TEXT)",
-        "answer = x'00', digest = 'mine'",
-        "identity = '{}'",
-        "digest = NULL",
+        without_weights,
+        other_weights,
+        cut_weights,
+        without_record,
+        cut_record,
+        changed("values", {"value": 0.006, "size": 15}),
+        changed("steps", 1),
+        changed("identity", {}),
+        changed("weights", False),
+        changed("digest", None),
+        written(b""),
+        written(b"\xff\xfe"),
+        written(b"[]"),
+        written(b"{}"),
+        written(b"7"),
+        written(b'{"weights": true}'),
     ],
 )
-def test_a_damaged_row_is_trained_again_and_mended(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_place_is_trained_again_and_mended(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
     wrapped, inner = run_of(tmp_path, "one")
     wrapped.evaluate(CANDIDATE, 7)
-    sql(tmp_path, f"UPDATE trainings SET {damage}")
+    damage(record(tmp_path))
     again = wrapped.evaluate(CANDIDATE, 7)
     assert (again.cost.from_cache, again.message) == (False, "")
-    assert wrapped.evaluate(CANDIDATE, 7).cost.from_cache
+    found = wrapped.evaluate(CANDIDATE, 7)
+    assert found.cost.from_cache
+    assert (inner.folder / "scratch" / found.weights).read_bytes() == content(7)
     assert inner.trained == [7, 7]
 
 
-def no_table(path: Path) -> None:
+def older(path: Path) -> None:
     with sqlite3.connect(path) as db:
-        db.execute("CREATE TABLE theirs (a)")
+        db.execute("PRAGMA application_id = 0x65766E61")
+        db.execute("CREATE TABLE trainings (key TEXT PRIMARY KEY)")
     db.close()
 
 
 def newer(path: Path) -> None:
-    cache.create(path)
-    with sqlite3.connect(path) as db:
-        db.execute("PRAGMA user_version = 2")
-    db.close()
+    path.mkdir()
+    (path / "evonas-cache-v2").touch()
+
+
+def theirs(path: Path) -> None:
+    path.mkdir()
+    (path / "holidays.json").write_text("{}")
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    ("spoil", "says"),
     [
-        lambda path: path.write_text("name,value\n" * 1000),
-        lambda path: path.mkdir(),
-        lambda path: path.parent.rmdir(),
-        no_table,
-        newer,
+        (older, "is an SQLite file, as the caches of evonas 0.1.0 were, not a folder"),
+        (lambda path: path.write_text("name,value\n" * 1000), "is a file, not a folder"),
+        (theirs, "holds other files, and no evonas-cache-v1"),
+        (newer, "holds other files, and no evonas-cache-v1"),
+        (lambda path: path.parent.rmdir(), "cannot be used: FileNotFoundError"),
     ],
-    ids=["text", "folder", "no folder", "another program's", "a newer version's"],
+    ids=["version 0.1.0's", "text", "another folder", "a newer version's", "no folder"],
 )
 def test_what_is_no_cache_is_the_users_mistake_told_in_a_line(
-    tmp_path: Path, spoil: Callable[[Path], None]
+    tmp_path: Path, spoil: Callable[[Path], None], says: str
 ) -> None:
-    path = folder_of(tmp_path, "caches") / "cache.sqlite"
+    path = folder_of(tmp_path, "caches") / "cache"
     spoil(path)
-    before = path.read_bytes() if path.is_file() else None
-    with pytest.raises(UserError, match=r"^cache: .*cache\.sqlite .*; allowed: ") as caught:
+    before = contents(path.parent)
+    with pytest.raises(UserError) as caught:
         Cached(Kept(tmp_path), path).prepare(tmp_path)
-    assert "\n" not in str(caught.value)
-    assert before is None or path.read_bytes() == before
+    [line] = str(caught.value).splitlines()
+    assert line.startswith(f"cache: {path} {says}")
+    assert "; name a new folder" in line
+    assert contents(path.parent) == before
 
 
-def test_a_cache_that_fails_is_told_of_once_and_the_run_goes_on(tmp_path: Path) -> None:
-    wrapped, inner = run_of(tmp_path, "one")
-    wrapped.evaluate(CANDIDATE, 1)
-    sql(tmp_path, "DROP TABLE trainings")
-    found = [wrapped.evaluate(CANDIDATE, seed) for seed in (1, 2, 3)]
-    assert all(e.status is Status.OK for e in found)
-    assert "no such table" in found[0].message
-    assert [e.message for e in found[1:]] == ["", ""]
-    assert inner.trained == [1, 1, 2, 3]
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_cache_that_stays_locked_is_done_without(
+def test_a_cache_that_may_not_be_written_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "PATIENCE", 0.1)
-    wrapped, _ = run_of(tmp_path, "one")
-    holder = sqlite3.connect(tmp_path / "cache.sqlite", isolation_level=None)
-    holder.execute("BEGIN EXCLUSIVE")
-    found = wrapped.evaluate(CANDIDATE, 1)
-    holder.close()
-    assert (found.status, found.values["value"]) == (Status.OK, 0.001)
-    assert "locked" in found.message
+    cache.create(tmp_path / "cache")
+    monkeypatch.setattr(os, "access", lambda path, _: path != tmp_path / "cache")
+    with pytest.raises(UserError, match="cannot be read and written; name a new folder"):
+        run_of(tmp_path, "one")
+
+
+def test_an_empty_folder_becomes_a_cache(tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    assert not run_of(tmp_path, "one")[0].evaluate(CANDIDATE, 7).cost.from_cache
+    assert run_of(tmp_path, "other")[0].evaluate(CANDIDATE, 7).cost.from_cache
+
+
+def without_a_cache(path: Path) -> None:
+    shutil.rmtree(path)
+
+
+def with_a_file_instead(path: Path) -> None:
+    shutil.rmtree(path)
+    path.touch()
+
+
+def with_folders_as_records(path: Path) -> None:
+    for file in path.glob("*.json"):
+        file.unlink()
+        file.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (without_a_cache, "FileNotFoundError"),
+        (with_a_file_instead, "NotADirectoryError"),
+        (with_folders_as_records, "IsADirectoryError"),
+    ],
+)
+def test_a_cache_that_fails_is_told_of_once_and_the_run_goes_on(
+    tmp_path: Path, spoil: Callable[[Path], None], says: str
+) -> None:
+    wrapped, inner = run_of(tmp_path, "one")
+    wrapped.evaluate(CANDIDATE, 1)
+    spoil(tmp_path / "cache")
+    before = contents(tmp_path / "cache")
+    found = [wrapped.evaluate(CANDIDATE, seed) for seed in (1, 2, 3)]
+    assert all(e.status is Status.OK for e in found)
+    assert says in found[0].message
+    assert [e.message for e in found[1:]] == ["", ""]
+    assert inner.trained == [1, 1, 2, 3]
+    assert contents(tmp_path / "cache") == before, "it was not left alone"
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".json"])
+def test_what_cannot_be_stored_is_told_of_and_its_claim_let_go(tmp_path: Path, suffix: str) -> None:
+    """The first process finds the place barred; for the second it is free, and not locked."""
+    wrapped, inner = run_of(tmp_path, "one")
+    wrapped.evaluate(CANDIDATE, 0)
+    barred = record(tmp_path).with_suffix(suffix)
+    record(tmp_path).unlink()
+    barred.unlink(missing_ok=True)
+    inner.after = lambda: barred.mkdir()  # while it trains
+    found = wrapped.evaluate(CANDIDATE, 0)
+    assert (found.status, found.values["value"]) == (Status.OK, 0.0)
+    assert "IsADirectoryError" in found.message
+    barred.rmdir()
     started = time.monotonic()
     assert share(tmp_path, 2, 0).wait(30) == 0
     assert time.monotonic() - started < 15, "what it had claimed was not let go"
+    assert Kept(tmp_path / "other").trained == [0, 1]
+
+
+def test_a_trouble_is_told_with_the_next_answer_that_is_well(tmp_path: Path) -> None:
+    wrapped, inner = run_of(tmp_path, "one", fault="nan")
+    shutil.rmtree(tmp_path / "cache")
+    assert wrapped.evaluate(CANDIDATE, 1).message == "the loss was NaN"
+    inner.fault = ""
+    found = [wrapped.evaluate(CANDIDATE, seed).message for seed in (2, 3)]
+    assert "the cache is left alone from here on" in found[0]
+    assert found[1] == ""
+
+
+def test_weights_that_a_full_disk_does_not_take_end_the_search(tmp_path: Path) -> None:
+    run_of(tmp_path, "one")[0].evaluate(CANDIDATE, 7)
+    wrapped, inner = run_of(tmp_path, "other")
+    shutil.rmtree(inner.folder / "scratch")
+    with pytest.raises(SearchFailed, match="weights cannot be written"):
+        wrapped.evaluate(CANDIDATE, 7)
 
 
 def test_an_evaluator_without_an_identity_is_refused_before_anything_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = (ROOT / "experiments" / "quickstart.yaml").read_text()
-    (tmp_path / "mine.yaml").write_text(f"{text}\ncache: mine.sqlite\n")
-    assert load(tmp_path / "mine.yaml").cache == str(tmp_path / "mine.sqlite")
+    (tmp_path / "mine.yaml").write_text(f"{text}\ncache: mine\n")
+    assert load(tmp_path / "mine.yaml").cache == str(tmp_path / "mine")
     monkeypatch.delattr(TrainEvaluator, "identity")
     with pytest.raises(UserError, match="cache: the evaluator train does not say"):
         load(tmp_path / "mine.yaml")
@@ -356,7 +497,7 @@ def test_an_evaluator_without_an_identity_is_refused_before_anything_runs(
 
 
 def test_processes_at_once_train_nothing_twice_and_meet_no_lock(tmp_path: Path) -> None:
-    """They make the file at once too; each asserts that all answers and weights are right."""
+    """They make the cache at once too; each asserts that all answers and weights are right."""
     processes = {name: share(tmp_path, 60, 0.002, name) for name in "abc"}
     assert [process.wait(60) for process in processes.values()] == [0] * 3
     trained = [seed for name in processes for seed in Kept(tmp_path / name).trained]
@@ -380,29 +521,44 @@ def test_a_wait_has_an_end_and_so_has_that_for_a_process_that_dies(
     until(lambda: Kept(tmp_path / "other").trained)
     monkeypatch.setattr(cache, "WAIT", 0.1)
     assert not wrapped.evaluate(CANDIDATE, 0).cost.from_cache
-    sql(tmp_path, "DELETE FROM trainings")
+    assert records(tmp_path) == [], "the one that has it in hand stores it"
     monkeypatch.setattr(cache, "WAIT", 60)
     other.kill()
     started = time.monotonic()
     wrapped.evaluate(CANDIDATE, 0)
     assert time.monotonic() - started < 10
     assert inner.trained == [0, 0]
+    assert wrapped.evaluate(CANDIDATE, 0).cost.from_cache
     other.wait()
 
 
 def test_a_cache_whose_writer_was_killed_stays_whole(tmp_path: Path) -> None:
     wrapped, inner = run_of(tmp_path, "one")
-
-    def rows() -> int:
-        return int(sql(tmp_path, "SELECT count(*) FROM trainings")[0][0])
-
     for goal in (10, 40):
         other = share(tmp_path, 100_000, 0)
-        until(lambda goal=goal: rows() >= goal)  # type: ignore[misc]
+        until(lambda goal=goal: len(records(tmp_path)) >= goal)  # type: ignore[misc]
         other.send_signal(signal.SIGKILL)
         assert other.wait() == -signal.SIGKILL
-        assert sql(tmp_path, "PRAGMA integrity_check") == [("ok",)]
-    kept = rows()
+    kept = len(records(tmp_path))
     assert all(wrapped.evaluate(CANDIDATE, seed).cost.from_cache for seed in range(kept))
     assert not wrapped.evaluate(CANDIDATE, kept).cost.from_cache
     assert inner.trained == [kept]
+
+
+def test_a_kill_between_weights_and_record_costs_the_training_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(path: Path, data: bytes | str) -> None:
+        if path.suffix == ".json":
+            raise KeyboardInterrupt
+        write_atomic(path, data)
+
+    wrapped, inner = run_of(tmp_path, "one")
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "write_atomic", killed)
+        with pytest.raises(KeyboardInterrupt):
+            wrapped.evaluate(CANDIDATE, 7)
+    assert len(list((tmp_path / "cache").glob("*.safetensors"))) == 1
+    found = [wrapped.evaluate(CANDIDATE, 7) for _ in range(2)]
+    assert [e.cost.from_cache for e in found] == [False, True]
+    assert inner.trained == [7, 7]

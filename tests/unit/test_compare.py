@@ -20,8 +20,9 @@ from typer.testing import CliRunner, Result
 
 from evonas import pareto
 from evonas.cli import app
-from evonas.core import Candidate, Cost, Evaluation, Objective
-from evonas.loop import evolve
+from evonas.core import Candidate, Cost, Evaluation, Metric, Objective, Stop
+from evonas.loop import Desk, evolve
+from evonas.protocols import Setting
 from evonas.records.run import RunFolder
 from evonas.report.arms import Arm, Run, arms_of, load
 from evonas.report.compare import FILES, Comparison
@@ -393,12 +394,11 @@ def test_a_hundred_thousand_evaluations_need_few_hypervolumes(
 class Free:
     """Two objectives from genes and seed, and three epochs, at no cost."""
 
-    metrics = ("val_error", "params")
+    metrics = (Metric("val_error"), Metric("params"))
+    fingerprint = ""
 
     def cheap(self, genome: Genome) -> Mapping[str, float]:
         return {"params": 1 + sum(genome.genes)}
-
-    def prepare(self, run_dir: Path) -> None: ...
 
     def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
         values = {"val_error": (seed % 997) / 997, **self.cheap(candidate.genome)}
@@ -412,11 +412,17 @@ def test_hypervolume_is_that_of_the_run_s_own_tables(tmp_path: Path) -> None:
         for name in ("evaluations.csv", "timings.csv"):
             (path / name).unlink()
         records = RunFolder(
-            path, space=space, metrics=Free.metrics, objectives=objectives, references=(1.0, 100.0)
+            path,
+            space=space,
+            metrics=("val_error", "params"),
+            objectives=objectives,
+            references=(1.0, 100.0),
         )
-        strategy = Random(RandomParams(population=8), space=space, objectives=objectives, seed=seed)
+        strategy = Random(RandomParams(population=8), Setting(space, objectives, seed=seed))
         for generation in evolve(
-            strategy, Free(), space=space, seed=seed, generations=5, answers=records.journal
+            strategy,
+            Desk(Free(), space, answers=records.journal, seed=seed),
+            stop=Stop(generations=5),
         ):
             records.record(generation, strategy.state_dict())
         records.close()

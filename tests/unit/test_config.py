@@ -61,7 +61,7 @@ def mistakes(folder: Path, text: str = DESIGN, *overrides: str) -> list[str]:
         pytest.param(["budget={steps: 10, horizon: 20}"], id="horizon"),
         pytest.param(["parallel={workers: auto, device: 'cuda:0,1', timeout: 3}"], id="parallel"),
         pytest.param(["objectives.0.reference=0.5"], id="reference"),
-        pytest.param(["cache=../shared/mine.sqlite"], id="cache"),
+        pytest.param(["cache=../shared/mine"], id="cache"),
         pytest.param(["seed=9223372036854775807"], id="largest seed"),
         pytest.param(["name='12'"], id="name like an integer"),
         pytest.param(["name='1.5'"], id="name like a float"),
@@ -223,7 +223,7 @@ def test_an_absolute_path_and_a_home_stay_what_they_are(
     folder = tmp_path / "experiments"
     folder.mkdir()
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert read(folder, DESIGN, "cache=mine.sqlite").cache == str(folder / "mine.sqlite")
+    assert read(folder, DESIGN, "cache=mine").cache == str(folder / "mine")
     for path in (f"{tmp_path}/whole.npz", "~/whole.npz"):
         assert read(folder, DESIGN, f"cache={path}").cache == str(tmp_path / "whole.npz")
         experiment = read(folder, DESIGN, f"data={{name: npz, path: {path}}}")

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from evonas.core import Candidate, Constraint, Evaluation, Objective, Status, UserError
+from evonas.protocols import Setting
 from evonas.strategies.controller import Controller, ControllerParams, Policy
 from genomes import Gene, SearchSpace
 
@@ -26,11 +27,7 @@ def made(space: SearchSpace = BITS, *, goal: str = "max", **settings: Any) -> Co
     objectives = settings.pop("objectives", [Objective(name="a", goal=goal)])  # type: ignore[arg-type]  # one of the two
     constraints, seed = settings.pop("constraints", ()), settings.pop("seed", 0)
     return Controller(
-        ControllerParams(**settings),
-        space=space,
-        objectives=objectives,
-        constraints=constraints,
-        seed=seed,
+        ControllerParams(**settings), Setting(space, objectives, constraints=constraints, seed=seed)
     )
 
 

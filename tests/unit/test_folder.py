@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from evonas.core import UserError
-from evonas.records.folder import Hold, begin, note_data
+from evonas.records.folder import Hold, begin, environment, note_data, note_resume, note_start
 
 
 def test_a_folder_is_held_by_one_and_free_again_after_it(tmp_path: Path) -> None:
@@ -84,3 +85,44 @@ def test_data_are_noted_once_and_held_against_that(tmp_path: Path) -> None:
     (tmp_path / "environment.json").write_text("{")
     with pytest.raises(UserError, match="is damaged; allowed: to go on without it"):
         note_data(tmp_path, "abc")
+
+
+def test_a_folder_is_let_go_of_in_every_case_and_a_bug_is_noted_in_its_log(tmp_path: Path) -> None:
+    with Hold(tmp_path):
+        pass
+    with pytest.raises(UserError), Hold(tmp_path):
+        raise UserError("no such data")
+    assert (tmp_path / "log.txt").read_text() == ""
+    with pytest.raises(ZeroDivisionError), Hold(tmp_path):
+        raise ZeroDivisionError
+    assert "ZeroDivisionError" in (tmp_path / "log.txt").read_text()
+    Hold(tmp_path).release()  # it is free
+
+
+def test_a_mistake_at_the_start_takes_the_folder_away_and_frees_it(tmp_path: Path) -> None:
+    path = tmp_path / "new"
+    with (
+        pytest.raises(UserError),
+        begin(path, "config.yaml") as hold,
+        hold.undone_on_mistake(),
+    ):
+        raise UserError("no such data")
+    assert not path.exists()
+    begin(path, "config.yaml").release()  # it is free
+    with pytest.raises(UserError), Hold(path):  # a later one leaves what is there
+        raise UserError("no such network")
+    assert path.exists()
+
+
+def test_each_resume_is_noted_beside_what_a_folder_began_with(tmp_path: Path) -> None:
+    note_start(tmp_path, {"python": "3.11"}, {"ops.py": "abc"})
+    note_data(tmp_path, "data")
+    for version in ("3.12", "3.13"):
+        note_resume(tmp_path, {"python": version})
+    began_with = {"python": "3.11", "plugins": {"ops.py": "abc"}, "data": "data"}
+    resumed = [{"python": "3.12"}, {"python": "3.13"}]
+    assert environment(tmp_path) == {**began_with, "resumed": resumed}
+    assert json.loads((tmp_path / "environment.json").read_text()) == environment(tmp_path)
+    (tmp_path / "environment.json").unlink()
+    note_resume(tmp_path, {"python": "3.14"})
+    assert environment(tmp_path) == {"python": "3.14", "resumed": [{"python": "3.14"}]}

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from evonas.core import Candidate, Constraint, Evaluation, Objective, Status
+from evonas.protocols import Setting
 from evonas.strategies.genetic import Genetic, GeneticParams
 from genomes import Gene, Genome, NASBench201, SearchSpace
 from genomes.nasbench201 import CONV_3X3
@@ -34,11 +35,7 @@ def genetic(
     **params: Any,
 ) -> Genetic:
     return Genetic(
-        GeneticParams(**params),
-        space=space,
-        objectives=objectives,
-        constraints=constraints,
-        seed=seed,
+        GeneticParams(**params), Setting(space, objectives, constraints=constraints, seed=seed)
     )
 
 

@@ -13,8 +13,10 @@ from typer.testing import CliRunner, Result
 from evonas import registry
 from evonas.cli import app
 from evonas.core import Objective, UserError
+from evonas.jobs.choice import read
 from evonas.networks.decode import decode
 from evonas.networks.profile import profile
+from evonas.protocols import Setting
 from evonas.testing.strategies import by_genes
 from genomes import library
 
@@ -105,6 +107,40 @@ def test_a_cell_is_shown_and_listed_by_its_name() -> None:
     assert all(name in listed and "(20" in listed for name in library.library())
 
 
+def test_a_published_genotype_is_taken_as_it_is_written(tmp_path: Path) -> None:
+    """It is too long for the name of a file, which it might be."""
+    space, genome = library.load("pc_darts")
+    text = space.describe(genome)
+    shown = command("show", text)
+    assert shown.exit_code == 0, shown.output
+    assert space.key(genome) in shown.output
+    path = tmp_path / "seeded.yaml"
+    path.write_text(yaml.safe_dump(SEARCH))
+    refused = command("train", text, "--experiment", path, "--set", "recipe.lr=-1")
+    assert (refused.exit_code, "recipe.lr: is -1" in refused.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("darts_v3", "no space with its default settings can read it"),
+        ("1-2-3", "no space with its default settings can read it"),
+        ("16:7:9", "no space with its default settings can read it"),
+        ("9-1-0-1-0-1", "gene 0>1 of nasbench201/v1 is 9; allowed: 0 to 4"),
+        ("|nor_conv_9x9~0|+|none~0|none~1|", "unknown op 'nor_conv_9x9'"),
+        ("k3e6,skip", "chain/v1 has 8 layers, got 2"),
+    ],
+)
+def test_a_space_that_knows_the_form_of_a_text_says_what_is_wrong_with_it(
+    text: str, reason: str
+) -> None:
+    with pytest.raises(UserError) as raised:
+        read(text)
+    [mistake] = raised.value.mistakes
+    assert mistake.problem.startswith(f"{text} is neither a folder nor a genome: {reason}")
+    assert "--experiment FILE" in mistake.hint
+
+
 @pytest.mark.parametrize("strategy", ["aging", "genetic", "nsga2", "nsga3", "pso"])
 @pytest.mark.parametrize("encoding", ["genes", "scaled", "logits"])
 def test_a_population_begins_with_its_seeds(strategy: str, encoding: str) -> None:
@@ -115,13 +151,13 @@ def test_a_population_begins_with_its_seeds(strategy: str, encoding: str) -> Non
         settings = {}
     seeds = ("darts_v2", space.describe(space.largest()))  # type: ignore[arg-type]  # it has one
     params = loaded.Params(seeds=seeds, **settings)
-    made = loaded(params, space=space, objectives=[Objective(name="a")], seed=0)
+    made = loaded(params, Setting(space, [Objective(name="a")], seed=0))
     asked = made.ask()
     while more := made.ask():
         asked += more
     assert [candidate.genome for candidate in asked[:2]] == [genome, space.largest()]
     assert [candidate.origin for candidate in asked[:3]] == ["seed", "seed", "sampled"]
-    again = loaded(loaded.Params(**settings), space=space, objectives=[Objective(name="a")], seed=0)
+    again = loaded(loaded.Params(**settings), Setting(space, [Objective(name="a")], seed=0))
     assert again.ask()[0].genome != genome
     if strategy != "aging":
         made.tell([by_genes(candidate) for candidate in asked])
@@ -132,14 +168,14 @@ def test_local_search_starts_from_its_seeds_one_after_the_other() -> None:
     loaded = registry.load("strategies", "local_search")
     space, genome = library.load("nasbench201_resnet")
     params = loaded.Params(seeds=("nasbench201_resnet", "0-0-0-0-0-0"))
-    made = loaded(params, space=space, objectives=[Objective(name="a")])
+    made = loaded(params, Setting(space, [Objective(name="a")]))
     starts = []
     for _ in range(40):
         asked = made.ask()
         starts += [c for c in asked if c.origin != "neighbour"]
         made.tell([by_genes(candidate) for candidate in asked])
         state = made.state_dict()
-        made = loaded(params, space=space, objectives=[Objective(name="a")])
+        made = loaded(params, Setting(space, [Objective(name="a")]))
         made.load_state_dict(state)
     assert [c.origin for c in starts[:3]] == ["seed", "seed", "sampled"]
     assert [c.genome for c in starts[:2]] == [genome, space.parse("0-0-0-0-0-0")]
@@ -153,9 +189,7 @@ def test_seeds_that_make_no_sense_are_refused(tmp_path: Path) -> None:
         ("0-1", "seeds.1: darts/v1 has 36 genes, got 2"),
     ):
         with pytest.raises(UserError, match=told):
-            loaded(
-                loaded.Params(seeds=("gdas", seed)), space=space, objectives=[Objective(name="a")]
-            )
+            loaded(loaded.Params(seeds=("gdas", seed)), Setting(space, [Objective(name="a")]))
     path = tmp_path / "seeded.yaml"
     strategy = {"name": "nsga2", "population": 2, "seeds": ["gdas", "snas", "darts_v1"]}
     path.write_text(yaml.safe_dump({**SEARCH, "strategy": strategy}))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import pytest
 
-from evonas.core import Budget, Candidate, Constraint, Evaluation, Status, derive_seed
-from evonas.loop import Memory, evolve, guarded
+from evonas.core import Budget, Candidate, Constraint, Evaluation, Metric, Status, Stop, derive_seed
+from evonas.loop import Desk, Memory, evolve, guarded
 from genomes import Genome, NASBench201
 
 SPACE = NASBench201()
@@ -38,15 +37,14 @@ class Scripted:
 class Noting:
     """Answers with the seed; notes each candidate and seed."""
 
-    metrics = ("value", "size")
+    metrics = (Metric("value"), Metric("size"))
+    fingerprint = ""
 
     def __init__(self) -> None:
         self.calls: list[tuple[Candidate, int]] = []
 
     def cheap(self, genome: Genome) -> Mapping[str, float]:
         return {"size": sum(genome.genes)}
-
-    def prepare(self, run_dir: Path) -> None: ...
 
     def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
         self.calls.append((candidate, seed))
@@ -57,21 +55,21 @@ def test_an_evaluations_seed_comes_from_run_seed_and_key_alone() -> None:
     found = {}
     for order in (["3-3-3-3-3-3", "1-2-1-2-1-2"], ["1-2-1-2-1-2", "3-3-3-3-3-3"]):
         evaluator = Noting()
-        list(evolve(Scripted(order), evaluator, space=SPACE, seed=5))
+        list(evolve(Scripted(order), Desk(evaluator, SPACE, seed=5)))
         found[order[0]] = {candidate.genome: seed for candidate, seed in evaluator.calls}
     first, second = found.values()
     assert first == second
     key = SPACE.key(SPACE.parse("3-3-3-3-3-3"))
     assert first[SPACE.parse("3-3-3-3-3-3")] == derive_seed(5, key)
     evaluator = Noting()
-    list(evolve(Scripted(["3-3-3-3-3-3"]), evaluator, space=SPACE, seed=6))
+    list(evolve(Scripted(["3-3-3-3-3-3"]), Desk(evaluator, SPACE, seed=6)))
     assert evaluator.calls[0][1] != derive_seed(5, key)
 
 
 def test_equal_networks_are_trained_once_and_in_their_canonical_spelling() -> None:
     evaluator = Noting()
     strategy = Scripted(["1-2-0-1-2-1", "1-1-0-2-2-1"], ["1-2-0-1-2-1"])
-    generations = list(evolve(strategy, evaluator, space=SPACE, seed=0))
+    generations = list(evolve(strategy, Desk(evaluator, SPACE)))
     assert len(evaluator.calls) == 1
     genome = evaluator.calls[0][0].genome
     assert genome == SPACE.canonical(genome)
@@ -88,11 +86,7 @@ def test_another_budget_is_another_question() -> None:
         list(
             evolve(
                 Scripted(["3-3-3-3-3-3"]),
-                evaluator,
-                space=SPACE,
-                seed=0,
-                budget=Budget(epochs=epochs),
-                answers=answers,
+                Desk(evaluator, SPACE, answers=answers, budget=Budget(epochs=epochs)),
             )
         )
     budgets = [candidate.budget for candidate, _ in evaluator.calls]
@@ -102,15 +96,7 @@ def test_another_budget_is_another_question() -> None:
 def test_what_is_infeasible_by_its_cheap_values_is_not_evaluated() -> None:
     evaluator = Noting()
     strategy = Scripted(["3-3-3-3-3-3", "0-0-0-1-0-0"])
-    list(
-        evolve(
-            strategy,
-            evaluator,
-            space=SPACE,
-            seed=0,
-            constraints=[Constraint(name="size", max=10)],
-        )
-    )
+    list(evolve(strategy, Desk(evaluator, SPACE, constraints=[Constraint(name="size", max=10)])))
     big, small = strategy.told[0]
     assert big.status is Status.INFEASIBLE
     assert big.values == {"size": 18}
@@ -121,7 +107,7 @@ def test_what_is_infeasible_by_its_cheap_values_is_not_evaluated() -> None:
 def test_what_is_infeasible_once_measured_keeps_its_values() -> None:
     strategy = Scripted(["3-3-3-3-3-3"])
     constraints = [Constraint(name="value", max=1)]
-    list(evolve(strategy, Noting(), space=SPACE, seed=0, constraints=constraints))
+    list(evolve(strategy, Desk(Noting(), SPACE, constraints=constraints)))
     assert strategy.told[0][0].status is Status.INFEASIBLE
     assert strategy.told[0][0].values["value"] > 1
 
@@ -134,7 +120,7 @@ def test_the_loop_ends_at_its_limit_or_when_the_strategy_has_no_more(
     limits: dict[str, int], generations: int
 ) -> None:
     strategy = Scripted(*[["3-3-3-3-3-3", "1-1-1-1-1-1"]] * 4)
-    found = list(evolve(strategy, Noting(), space=SPACE, seed=0, **limits))  # type: ignore[arg-type]
+    found = list(evolve(strategy, Desk(Noting(), SPACE), stop=Stop(**limits)))  # type: ignore[arg-type]
     assert len(found) == generations == len(strategy.told)
 
 

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from evonas import plots, registry
 from evonas.cli import app
-from evonas.core import UserError
+from evonas.core import Objective, UserError
 from evonas.plots import FIGURES
 from evonas.plots.ancestry import _scale as colour_ends
 from evonas.plots.cell import _drawn, draw_cell
@@ -311,7 +311,10 @@ def test_a_long_ancestry_says_what_is_left_out(tmp_path: Path) -> None:
 def test_colours_are_not_spent_on_a_few_that_are_far_worse(
     values: list[float], goal: str, ends: tuple[float, float, str]
 ) -> None:
-    low, high, beyond = colour_ends(np.array(values, dtype=np.float64), goal)
+    low, high, beyond = colour_ends(
+        np.array(values, dtype=np.float64),
+        Objective.model_validate({"name": "error", "goal": goal}),
+    )
     assert (low, high) == pytest.approx(ends[:2])
     assert beyond == ends[2]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from evonas.core import Candidate, Evaluation, Objective
+from evonas.protocols import Setting
 from evonas.strategies.random import Random, RandomParams
 from genomes.nasbench201 import NASBench201
 
@@ -11,9 +12,7 @@ SPACE = NASBench201()
 
 def made(seed: int = 0, population: int = 50) -> Random:
     objectives = [Objective(name="val_error")]
-    return Random(
-        RandomParams(population=population), space=SPACE, objectives=objectives, seed=seed
-    )
+    return Random(RandomParams(population=population), Setting(SPACE, objectives, seed=seed))
 
 
 def generation(strategy: Random) -> list[str]:

@@ -6,7 +6,8 @@ import hashlib
 import json
 import math
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +18,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evonas.core import (
+    Budget,
     Candidate,
     Cost,
     Evaluation,
     Generation,
+    Metric,
     Objective,
     Question,
     SearchFailed,
     Status,
+    Stop,
 )
-from evonas.loop import evolve
+from evonas.loop import Desk, evolve
+from evonas.protocols import Setting
 from evonas.records import checkpoint, tables
 from evonas.records.archive import Archive, known_references
+from evonas.records.files import weights_left
 from evonas.records.journal import Journal
 from evonas.records.run import RunFolder
 from evonas.strategies.genetic import Genetic, GeneticParams
@@ -42,21 +48,39 @@ TABLES = ("evaluations.csv", "generations.csv", "fronts.csv", "front.csv", "timi
 class Free:
     """Values from genes and seed; notes what it was asked."""
 
-    metrics = ("val_error", "params")
+    metrics = (Metric("val_error"), Metric("params"))
+    fingerprint = ""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: Budget | None = None) -> None:
+        self.budget = budget
         self.asked: list[Genome] = []
 
     def cheap(self, genome: Genome) -> Mapping[str, float]:
         return {"params": 1 + sum(genome.genes)}
 
-    def prepare(self, run_dir: Path) -> None:
-        pass
-
     def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
         self.asked.append(candidate.genome)
         values = {"val_error": (seed % 997) / 997, **self.cheap(candidate.genome)}
         return Evaluation(candidate, values)
+
+
+class Trained(Free):
+    """Leaves weights in `scratch/`: the text of the genome, under a name of its own choice."""
+
+    def __init__(
+        self,
+        run_dir: Path,
+        name: Callable[[int], str] = "{}.weights".format,
+        budget: Budget | None = None,
+    ) -> None:
+        super().__init__(budget)
+        self.scratch = run_dir / "scratch"
+        self.name = name
+
+    def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
+        found = super().evaluate(candidate, seed)
+        (self.scratch / self.name(seed)).write_text(candidate.genome.text)
+        return replace(found, weights=self.name(seed))
 
 
 def evaluation(error: float, size: float, status: Status = Status.OK) -> Evaluation:
@@ -73,21 +97,21 @@ def search(folder: Path, generations: int, evaluator: Free | None = None) -> Fre
     """Runs, or goes on with, a free search; gives the evaluator back."""
     folder.mkdir(exist_ok=True)
     run = RunFolder(
-        folder, space=SPACE, metrics=Free.metrics, objectives=(ERROR, SIZE), references=(1.0, 25.0)
+        folder,
+        space=SPACE,
+        metrics=("val_error", "params"),
+        objectives=(ERROR, SIZE),
+        references=(1.0, 25.0),
     )
-    strategy = Genetic(GeneticParams(population=8), space=SPACE, objectives=(ERROR, SIZE), seed=4)
+    strategy = Genetic(GeneticParams(population=8), Setting(SPACE, (ERROR, SIZE), seed=4))
     if run.strategy is not None:
         strategy.load_state_dict(run.strategy)
     evaluator = evaluator or Free()
     for found in evolve(
         strategy,
-        evaluator,
-        space=SPACE,
-        seed=9,
-        generations=generations,
-        answers=run.journal,
-        asked=run.archive.asked,
-        done=(run.archive.generations, run.archive.evaluations),
+        Desk(evaluator, SPACE, answers=run.journal, budget=evaluator.budget, seed=9),
+        stop=Stop(generations=generations),
+        since=run.archive.position,
     ):
         run.record(found, strategy.state_dict())
     run.close()
@@ -108,6 +132,7 @@ def test_journal_gives_back_what_it_was_told(tmp_path: Path) -> None:
         cost,
         'with "quotes"\nand a new line',
         False,
+        "0f.safetensors",
     )
     journal = Journal(tmp_path / "journal")
     journal.add(question, told)
@@ -258,6 +283,74 @@ def test_a_journal_that_lost_trainings_costs_those_and_no_more(tmp_path: Path) -
         assert before[name] == after[name], name
 
 
+def front_weights(folder: Path) -> dict[str, str]:
+    return {path.stem: path.read_text() for path in (folder / "weights").iterdir()}
+
+
+def killed_before_weights_are_kept(evaluator: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three generations, the last of which has its checkpoint, its weights still in `scratch/`."""
+    folder = evaluator.scratch.parent
+
+    def killed(self: RunFolder) -> None:
+        if self.archive.generations == 3:
+            raise KeyboardInterrupt
+        keep(self)
+
+    keep = RunFolder._keep_weights
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "_keep_weights", killed)
+        with pytest.raises(KeyboardInterrupt):
+            search(folder, 3, evaluator)
+    assert list(evaluator.scratch.iterdir())
+
+
+def test_weights_are_those_that_the_answers_name(tmp_path: Path) -> None:
+    search(tmp_path, 4, Trained(tmp_path))
+    front = pd.read_csv(tmp_path / "front.csv")
+    assert front_weights(tmp_path) == {key: key[1:] for key in front["key"]}
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+@pytest.mark.parametrize("checkpoints", [True, False])
+def test_a_kill_costs_no_weights_of_the_front(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoints: bool
+) -> None:
+    killed_before_weights_are_kept(Trained(tmp_path), monkeypatch)
+    if not checkpoints:
+        damage_all_checkpoints(tmp_path)
+    assert search(tmp_path, 3).asked == []
+    front = pd.read_csv(tmp_path / "front.csv")
+    assert front_weights(tmp_path) == {key: key[1:] for key in front["key"]}
+
+
+@pytest.mark.parametrize("checkpoints", [True, False])
+def test_a_journal_that_names_no_weights_has_them_where_version_0_1_0_left_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoints: bool
+) -> None:
+    budget = Budget(epochs=3)
+
+    def name(seed: int) -> str:  # `scratch/ID.safetensors`, the ID as 0.1.0 made it
+        digest = hashlib.blake2b(f"{seed}/epochs=3".encode(), digest_size=8)
+        return f"{digest.hexdigest()}.safetensors"
+
+    killed_before_weights_are_kept(Trained(tmp_path, name, budget), monkeypatch)
+    journal = tmp_path / "journal"
+    records = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert all(record.pop("weights") for record in records)
+    journal.write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    if not checkpoints:
+        damage_all_checkpoints(tmp_path)
+    assert search(tmp_path, 3, Free(budget)).asked == []
+    front = pd.read_csv(tmp_path / "front.csv")
+    assert front_weights(tmp_path) == {key: key[1:] for key in front["key"]}
+
+
+def test_a_journal_names_no_file_outside_its_folder(tmp_path: Path) -> None:
+    found = replace(evaluation(0.5, 1), weights="../../theirs")
+    assert weights_left(tmp_path, found) == tmp_path / "scratch" / "theirs"
+    assert weights_left(tmp_path, evaluation(0.5, 1)) is None
+
+
 def test_only_the_last_checkpoints_are_kept_and_they_are_plain_data(tmp_path: Path) -> None:
     search(tmp_path / "run", 5)
     held = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
@@ -285,7 +378,9 @@ def test_a_checkpoint_that_would_run_code_is_not_loaded(tmp_path: Path) -> None:
 
 def test_a_network_asked_again_is_a_hit_and_stands_once_on_the_front(tmp_path: Path) -> None:
     folder = tmp_path
-    run = RunFolder(folder, space=SPACE, metrics=Free.metrics, objectives=(ERROR,), references=(1,))
+    run = RunFolder(
+        folder, space=SPACE, metrics=("val_error", "params"), objectives=(ERROR,), references=(1,)
+    )
     twice = [Candidate(SPACE.parse(text)) for text in ("1-2-0-1-2-1", "1-1-0-2-2-1")]
     assert SPACE.key(twice[0].genome) == SPACE.key(twice[1].genome)
 
@@ -301,7 +396,9 @@ def test_a_network_asked_again_is_a_hit_and_stands_once_on_the_front(tmp_path: P
         def load_state_dict(self, state: object) -> None: ...
 
     evaluator = Free()
-    for found in evolve(Asks(), evaluator, space=SPACE, seed=0, generations=2, answers=run.journal):
+    for found in evolve(
+        Asks(), Desk(evaluator, SPACE, answers=run.journal), stop=Stop(generations=2)
+    ):
         run.record(found, {})
     assert len(evaluator.asked) == 1
     rows = pd.read_csv(folder / "evaluations.csv")

@@ -15,22 +15,23 @@ import torch
 from torch import Tensor
 
 from evonas import registry
-from evonas.core import Candidate, Evaluation, Objective, SearchFailed, UserError
+from evonas.core import Candidate, Evaluation, Metric, Objective, SearchFailed, Stop, UserError
 from evonas.data.dataset import DataSet, split
 from evonas.data.digits import Digits
-from evonas.loop import Memory, evolve
+from evonas.loop import Desk, Memory, evolve
 from evonas.oneshot.bilevel import Relaxed
-from evonas.oneshot.darts import Darts, DartsParams, unrolled
+from evonas.oneshot.darts import DartsSearch, DartsSearchParams, unrolled
 from evonas.oneshot.gdas import Gdas, GdasParams
+from evonas.protocols import Setting, TrainingSetting
 from evonas.training.loop import Hardware
 from evonas.training.recipe import Recipe
 
 RECIPE = Recipe(lr=0.05, batch_size=16, clip=5.0)
 METHODS: dict[str, tuple[type[Relaxed], dict[str, Any]]] = {
-    "darts, first order": (Darts, {"params": DartsParams(epochs=3, recipe=RECIPE)}),
+    "darts, first order": (DartsSearch, {"params": DartsSearchParams(epochs=3, recipe=RECIPE)}),
     "darts, second order": (
-        Darts,
-        {"params": DartsParams(epochs=3, recipe=RECIPE, order="second")},
+        DartsSearch,
+        {"params": DartsSearchParams(epochs=3, recipe=RECIPE, order="second")},
     ),
     "gdas": (Gdas, {"params": GdasParams(epochs=3, recipe=RECIPE, alpha_lr=0.1)}),
 }
@@ -57,24 +58,23 @@ def made(
     settings = registry.load("networks", space).params(**(network or sizes.get(space, {})))
     return kind(
         params,
-        space=registry.make_space(settings),
-        network=settings.model_dump(exclude={"name"}),
-        data=data,
-        hardware=Hardware(),
-        objectives=[Objective(name="a")],
-        seed=seed,
+        Setting(
+            registry.make_space(settings),
+            [Objective(name="a")],
+            seed=seed,
+            training=TrainingSetting(settings.model_dump(exclude={"name"}), data, Hardware()),
+        ),
     )
 
 
 class Blank:
     """An evaluator for which all are equal."""
 
-    metrics = ("a",)
+    metrics = (Metric("a"),)
+    fingerprint = ""
 
     def cheap(self, genome: Any) -> dict[str, float]:
         return {}
-
-    def prepare(self, run_dir: Any) -> None: ...
 
     def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
         return Evaluation(candidate, {"a": 1.0})
@@ -83,7 +83,7 @@ class Blank:
 def searched(strategy: Relaxed) -> list[Any]:
     found = []
     for generation in evolve(
-        strategy, Blank(), space=strategy.space, seed=0, answers=Memory(), generations=9
+        strategy, Desk(Blank(), strategy.space, answers=Memory()), stop=Stop(generations=9)
     ):
         [evaluation] = generation.evaluations
         found.append((evaluation.candidate.genome.text, strategy.trace()))

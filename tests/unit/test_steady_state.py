@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evonas.core import Candidate, Evaluation, Objective, SteadyState
-from evonas.evaluators.parallel import Parallel
+from evonas.core import Candidate, Evaluation, Metric, Objective, Stop
+from evonas.evaluators.parallel import InWorkers
 from evonas.evaluators.pool import Workers
-from evonas.loop import Memory, evolve
+from evonas.loop import Desk, Memory, evolve
+from evonas.protocols import Setting, SteadyState
 from evonas.strategies.aging import Aging, AgingParams
 from evonas.testing.strategies import Answers, by_genes
 from genomes import Gene, Genome, SearchSpace
@@ -24,11 +25,11 @@ GOAL = (Objective(name="a"),)
 
 
 def aging(seed: int = 0, **params: int) -> Aging:
-    return Aging(AgingParams(**params), space=SPACE, objectives=GOAL, seed=seed)
+    return Aging(AgingParams(**params), Setting(SPACE, GOAL, seed=seed))
 
 
 def asked(strategy: Aging, evaluator: object, count: int) -> list[str]:
-    loop = evolve(strategy, evaluator, space=SPACE, seed=0, evaluations=count)  # type: ignore[arg-type]
+    loop = evolve(strategy, Desk(evaluator, SPACE), stop=Stop(evaluations=count))  # type: ignore[arg-type]
     return [e.candidate.genome.text for generation in loop for e in generation.evaluations]
 
 
@@ -84,17 +85,11 @@ def test_so_do_real_processes(tmp_path: Path) -> None:
     for count in (1, 2):
         workers = Workers(tmp_path / f"{count}", count)
         try:
-            evaluator = Parallel(Counting(seconds=0.01), workers)
+            evaluator = InWorkers(Counting(seconds=0.01), workers)
             loop = evolve(
-                Aging(
-                    AgingParams(population=4, lag=3),
-                    space=SPACE,
-                    objectives=[Objective(name="value")],
-                ),
-                evaluator,
-                space=SPACE,
-                seed=0,
-                evaluations=20,
+                Aging(AgingParams(population=4, lag=3), Setting(SPACE, [Objective(name="value")])),
+                Desk(evaluator, SPACE),
+                stop=Stop(evaluations=20),
             )
             found.append([e.candidate.genome.text for g in loop for e in g.evaluations])
         finally:
@@ -140,7 +135,9 @@ def test_generations_are_so_many_in_a_row_and_a_limit_asks_no_more() -> None:
         return by_genes(candidate)
 
     loop = evolve(
-        aging(population=6), Answers(noted), space=SPACE, seed=0, evaluations=13, answers=Memory()
+        aging(population=6),
+        Desk(Answers(noted), SPACE, answers=Memory()),
+        stop=Stop(evaluations=13),
     )
     sizes = [len(generation.evaluations) for generation in loop]
     assert sizes == [6, 6, 6]  # the one begun is finished
@@ -153,7 +150,8 @@ def test_the_limit_changes_nothing_before_it() -> None:
 
 
 class Simulated(Answers):
-    metrics = ("a", "simulated_seconds")
+    metrics = (Metric("a"), Metric("simulated_seconds"))
+    fingerprint = ""
 
     def cheap(self, genome: Genome) -> Mapping[str, float]:
         return {"simulated_seconds": 10.0}
@@ -165,7 +163,7 @@ class Simulated(Answers):
 def test_simulated_seconds_end_it_within_a_generation() -> None:
     loop = list(
         evolve(
-            aging(population=6, lag=1), Simulated(), space=SPACE, seed=0, simulated_seconds=155.0
+            aging(population=6, lag=1), Desk(Simulated(), SPACE), stop=Stop(simulated_seconds=155.0)
         )
     )
     trained = sum(not cached for generation in loop for cached in generation.cached)

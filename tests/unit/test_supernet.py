@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 import evonas
 from evonas import registry
-from evonas.core import Pick, UserError
+from evonas.core import UserError
 from evonas.networks.decode import decode
 from evonas.networks.ops import conv_bn_relu
 from evonas.oneshot.mixture import Mixture, dropped, fair, gumbel_softmax, path, softmax
 from evonas.oneshot.supernet import MixedOp, SlicedSupernet, Supernet, supernet
 from evonas.own import OwnSpace
+from evonas.protocols import Pick
 from genomes import Genome, SearchSpace
 
 ENDS: dict[str, int] = {"in_channels": 1, "classes": 10}

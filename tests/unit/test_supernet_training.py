@@ -17,7 +17,7 @@ from torch import nn
 
 import evonas
 from evonas import registry
-from evonas.core import Budget, Candidate, Constraint, Pick, SearchFailed, Status, UserError
+from evonas.core import Budget, Candidate, Constraint, SearchFailed, Status, UserError
 from evonas.data.dataset import DataSet, split
 from evonas.data.digits import Digits
 from evonas.evaluators.supernet import SupernetEvaluator, SupernetParams
@@ -29,9 +29,11 @@ from evonas.oneshot import bilevel
 from evonas.oneshot import latency as latencies
 from evonas.oneshot.gdas import GdasParams
 from evonas.oneshot.latency import Latency, LatencyTable
+from evonas.oneshot.sampling import Fair
 from evonas.oneshot.supernet import Supernet
 from evonas.oneshot.training import SharedTraining, SupernetTraining, recalibrate
 from evonas.own import OwnSpace
+from evonas.protocols import Pick
 from evonas.training.batches import resident
 from evonas.training.loop import Hardware
 from evonas.training.recipe import Recipe
@@ -97,7 +99,7 @@ def test_a_resume_at_an_epoch_is_exact(data: DataSet, sampling: str) -> None:
         resumed.load_state_dict(torch.load(buffer, weights_only=True))
         while not resumed.done:
             resumed.epoch()
-        assert resumed.told == whole.told
+        assert resumed.history == whole.history
         ours, theirs = state_of(whole), state_of(resumed)
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
@@ -113,7 +115,7 @@ def test_a_supernet_learns(sampling: str, space: str) -> None:
     trained = training(data, sampling, space, epochs=10, pool=6, recalibrate=10, **changes)
     while not trained.done:
         trained.epoch()
-    first, last = trained.told.curve[0], trained.told.curve[-1]
+    first, last = trained.history.curve[0], trained.history.curve[-1]
     assert last["train_loss"] < 0.75 * first["train_loss"]
     assert last["pool_error"] < 0.8 * first["pool_error"]
 
@@ -126,8 +128,8 @@ def test_each_way_tells_what_it_changes(data: DataSet) -> None:
     assert rows["learned"][0]["temperature"] == 5.0
     assert 0 < rows["learned"][0]["entropy"] <= math.log(5) + 1e-6
     assert "keep" not in rows["uniform"][0]
-    assert len(dropped.told.pool) == 6
-    assert {row["epoch"] for row in dropped.told.pool} == {1, 2, 3}
+    assert len(dropped.history.pool) == 6
+    assert {row["epoch"] for row in dropped.history.pool} == {1, 2, 3}
 
 
 def test_a_fair_step_trains_every_op_once(data: DataSet) -> None:
@@ -140,7 +142,9 @@ def test_a_fair_step_trains_every_op_once(data: DataSet) -> None:
             op.register_forward_hook(
                 lambda *_, key=key: counts.__setitem__(key, counts.get(key, 0) + 1)
             )
-    for _ in trained._paths(1.0):
+    assert isinstance(trained.sampling, Fair)
+    for genome in trained.sampling.paths():
+        trained.supernet.take(genome)
         trained.supernet(torch.zeros(2, 1, 8, 8))
     # From the input, so always live unless what follows is not: at most once each, at each place.
     assert {count for (gene, _), count in counts.items() if gene == "0>3"} == {3}
@@ -220,7 +224,7 @@ def test_a_loss_that_is_nan_ends_the_run(data: DataSet, sampling: str) -> None:
         trained.epoch()
 
 
-@pytest.mark.parametrize("place", ["_epoch", "score"])
+@pytest.mark.parametrize("place", ["sampling.train_epoch", "score"])
 def test_a_lack_of_memory_ends_the_run(
     data: DataSet, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
@@ -229,7 +233,8 @@ def test_a_lack_of_memory_ends_the_run(
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(trained, place, full)
+    owner = trained.sampling if "." in place else trained
+    monkeypatch.setattr(owner, place.rpartition(".")[2], full)
     with pytest.raises(SearchFailed, match="out of memory at 16 images"):
         trained.epoch()
 
@@ -296,12 +301,11 @@ def test_a_candidate_is_scored_and_a_finalist_trained(
     alone.prepare(tmp_path)
     budget = Budget(steps=3)
     finalist = Candidate(genome, budget=budget)
-    assert ours.evaluate(finalist, 5).values == alone.evaluate(finalist, 5).values
+    trained = ours.evaluate(finalist, 5)
+    assert (tmp_path / "scratch" / trained.weights).is_file()
+    assert trained.values == alone.evaluate(finalist, 5).values
     assert ours.cheap(genome) == alone.cheap(genome)
-    file = ours.weights_file(finalist, 5)
-    assert file is not None
-    assert file.exists()
-    assert ours.weights_file(Candidate(genome), 5) is None
+    assert scored.weights == ""
 
 
 def test_latency_is_the_sum_of_the_live_ops_and_the_rest() -> None:
@@ -401,7 +405,7 @@ def test_dropout_is_repeated_in_a_resume(data: DataSet, sampling: str) -> None:
     resumed = SupernetTraining(params, **given)
     resumed.load_state_dict(state)
     resumed.epoch()
-    assert resumed.told == whole.told
+    assert resumed.history == whole.history
     genome = whole.space.genome([0, 0])
     assert resumed.score(genome) == whole.score(genome)
 
@@ -437,7 +441,7 @@ def test_an_op_at_two_places_is_inherited_at_both(data: DataSet) -> None:
     given = {**arguments(data, "nasbench201"), "space": OwnSpace(tied, {}), "network": {}}
     trained = SupernetTraining(SharedTraining(epochs=1, recipe=RECIPE, pool=2), **given)
     trained.epoch()
-    assert len(trained.told.pool) == 2
+    assert len(trained.history.pool) == 2
 
 
 def test_a_candidate_that_is_no_layer_is_told_of(data: DataSet) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evonas.core import Candidate, Evaluation, Objective, Status
-from evonas.loop import evolve
+from evonas.core import Candidate, Evaluation, Objective, Status, Stop
+from evonas.loop import Desk, evolve
 from evonas.pareto import Array
+from evonas.protocols import Setting
 from evonas.strategies.local_search import LocalSearch, LocalSearchParams
 from evonas.strategies.pso import PSO, PSOParams, fly
 from evonas.testing.strategies import Answers, by_genes
@@ -24,7 +25,7 @@ TWO = (Objective(name="a"), Objective(name="b"))
 
 
 def pso(objectives: tuple[Objective, ...] = ONE, space: SearchSpace = SPACE, **params: Any) -> PSO:
-    return PSO(PSOParams(**params), space=space, objectives=objectives, seed=0)
+    return PSO(PSOParams(**params), Setting(space, objectives, seed=0))
 
 
 def answered(
@@ -238,7 +239,7 @@ def test_particles_keep_their_own_places_when_their_genomes_collide() -> None:
 def test_a_swarm_that_has_converged_ends_or_starts_anew(converged: str, ends: bool) -> None:
     tiny = SearchSpace("tiny/v1", [Gene("a", ("x", "y")), Gene("b", ("x", "y"))])
     strategy = pso(space=tiny, particles=4, patience=2, converged=converged)
-    loop = evolve(strategy, Answers(), space=tiny, seed=0, generations=50)
+    loop = evolve(strategy, Desk(Answers(), tiny), stop=Stop(generations=50))
     generations = len(list(loop))
     assert (generations < 50) is ends
     if not ends:
@@ -275,7 +276,7 @@ def test_a_traced_swarm_tells_place_and_speed_of_each_particle() -> None:
 
 
 def local(**params: Any) -> LocalSearch:
-    return LocalSearch(LocalSearchParams(**params), space=SPACE, objectives=ONE, seed=0)
+    return LocalSearch(LocalSearchParams(**params), Setting(SPACE, ONE, seed=0))
 
 
 def smooth(candidate: Candidate) -> Evaluation:
@@ -342,7 +343,7 @@ def test_with_several_objectives_a_neighbour_has_to_dominate() -> None:
         total = float(sum(candidate.genome.genes))
         return Evaluation(candidate, {"a": total, "b": -total})
 
-    strategy = LocalSearch(LocalSearchParams(), space=SPACE, objectives=TWO, seed=0)
+    strategy = LocalSearch(LocalSearchParams(), Setting(SPACE, TWO, seed=0))
     answered(strategy, traded)
     answered(strategy, traded)
     assert strategy.current is None

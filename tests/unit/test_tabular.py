@@ -13,11 +13,14 @@ from typer.testing import CliRunner, Result
 
 from evonas import config
 from evonas.cli import app
-from evonas.core import SIMULATED, Candidate, Status, UserError
+from evonas.core import Candidate, Status, UserError
 from evonas.evaluators import formula
 from evonas.evaluators.tabular import Tabular, TabularParams
+from evonas.metrics import SIMULATED_SECONDS
+from evonas.protocols import Setting
 from genomes import NASBench201, TableSpace, Verbatim
 
+SIMULATED = SIMULATED_SECONDS.name
 SPACE = TableSpace({"a": ("x", "y"), "b": ("x", "y", "z")})
 ROWS = "genome,acc,seconds,size\n00,0.5,10,1\n01,0.6,20,2\n02,,30,3\n10,0.8,40,4\n11,0.9,50,5\n"
 BENCHMARK = (
@@ -34,7 +37,7 @@ def table(tmp_path: Path) -> Path:
 
 def tabular(path: Path, **params: Any) -> Tabular:
     given = {"metrics": {"error": "1 - acc", "size": "size"}, **params}
-    return Tabular(TabularParams(path=str(path), **given), space=SPACE)
+    return Tabular(TabularParams(path=str(path), **given), Setting(SPACE))
 
 
 @pytest.mark.parametrize(
@@ -87,7 +90,7 @@ def test_what_the_table_lacks_is_a_fault(table: Path) -> None:
 def test_what_is_cheap_is_known_without_an_evaluation(table: Path) -> None:
     evaluator = tabular(table, cheap=["size"], simulated_seconds="seconds / 2")
     assert evaluator.cheap(SPACE.parse("1-0")) == {"size": 4.0, SIMULATED: 20.0}
-    assert evaluator.metrics == ("error", "size", SIMULATED)
+    assert [metric.name for metric in evaluator.metrics] == ["error", "size", SIMULATED]
 
 
 def test_tables_of_all_spellings_are_read(tmp_path: Path) -> None:
@@ -100,7 +103,7 @@ def test_tables_of_all_spellings_are_read(tmp_path: Path) -> None:
     genome = space.parse("3-3-1-0-2-4")
     official.write_text(f"arch,acc\n{space.describe(genome)},0.7\n")
     params = TabularParams(path=str(official), genome="arch", metrics={"acc": "acc"})
-    found = Tabular(params, space=space).evaluate(Candidate(genome), 0)
+    found = Tabular(params, Setting(space)).evaluate(Candidate(genome), 0)
     assert found.values == {"acc": 0.7}
 
 
@@ -259,7 +262,7 @@ def test_infeasible_genomes_cost_nothing(experiment: Path, tmp_path: Path) -> No
         ("data={name: digits}", "trains nothing"),
         ("budget={epochs: 3}", "trains nothing"),
         ("finalists={top: 2}", "trains nothing"),
-        ("cache=cache.sqlite", "does not say what its answers depend on"),
+        ("cache=cache", "does not say what its answers depend on"),
         ("space.genes={}", "at least 1"),
     ],
 )

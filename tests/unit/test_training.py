@@ -18,12 +18,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
-from evonas.core import Budget, Candidate, Evaluation, Question, Status
+from evonas.core import Budget, Candidate, Evaluation, Status, weights_name
 from evonas.data.dataset import DataSet, split
 from evonas.data.digits import Digits, DigitsParams
 from evonas.evaluators import train as train_evaluator
 from evonas.evaluators.train import TrainEvaluator, TrainParams
 from evonas.loop import guarded
+from evonas.protocols import Setting, TrainingSetting
 from evonas.training.batches import Resident, ResidentData, augmented, resident
 from evonas.training.loop import CHECK_EVERY, Hardware, Training, measure, train
 from evonas.training.recipe import Recipe, lr_factor
@@ -57,10 +58,7 @@ def evaluator(digits: DataSet, tmp_path: Path) -> TrainEvaluator:
 def evaluator_for(digits: DataSet, run_dir: Path, **recipe: Any) -> TrainEvaluator:
     evaluator = TrainEvaluator(
         TrainParams(recipe=Recipe(**recipe)),
-        space=SPACE,
-        network={"channels": 4, "cells": 1},
-        data=digits,
-        hardware=Hardware(),
+        Setting(SPACE, training=TrainingSetting({"channels": 4, "cells": 1}, digits, Hardware())),
     )
     evaluator.prepare(run_dir)
     return evaluator
@@ -74,8 +72,7 @@ def evaluated(
 
 def weights_file(evaluator: TrainEvaluator, seed: int = 0, **budget: Any) -> Path:
     assert evaluator.scratch is not None
-    name = Question("", seed, Budget(**budget or {"steps": 6}).text).id
-    return evaluator.scratch / f"{name}.safetensors"
+    return evaluator.scratch / weights_name(seed, Budget(**budget or {"steps": 6}).text)
 
 
 def perceptron(seed: int = 0) -> nn.Module:
@@ -307,8 +304,8 @@ def test_measuring_leaves_a_network_as_it_was(on_cpu: ResidentData) -> None:
 def test_saved_weights_measure_as_the_network_did(evaluator: TrainEvaluator) -> None:
     evaluation = evaluated(evaluator, genome=GOOD, epochs=1)
     assert evaluator.scratch is not None
-    assert list(evaluator.scratch.iterdir()) == [weights_file(evaluator, epochs=1)]
-    found = evaluator.test(GOOD, weights_file(evaluator, epochs=1), evaluator.data.val)
+    assert [file.name for file in evaluator.scratch.iterdir()] == [evaluation.weights]
+    found = evaluator.test(GOOD, evaluator.scratch / evaluation.weights, evaluator.data.val)
     assert {f"val_{name}": value for name, value in found.items()} == {
         name: evaluation.values[name] for name in ("val_error", "val_top5_error", "val_loss")
     }
@@ -341,6 +338,7 @@ def test_a_loss_that_is_nan_ends_the_training_as_diverged(
     assert set(evaluation.values) == {"params", "flops"}
     assert evaluation.message == f"the loss was NaN or infinite after {CHECK_EVERY} steps"
     assert evaluation.deterministic
+    assert evaluation.weights == ""
     assert not weights_file(evaluator, steps=10_000).exists()
 
 

@@ -1,0 +1,70 @@
+"""What can be said of a network without training it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from evonas import config, registry
+from evonas.config import Experiment
+from evonas.core import Candidate
+from evonas.jobs.choice import Choice, Settings
+from evonas.loop import guarded
+from evonas.networks.decode import decode
+from evonas.networks.profile import profile
+from evonas.protocols import Setting
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Some numbers of a network.
+
+    Attributes:
+        values: whole numbers where they were counted.
+        source: how they were come by, and where: `counted at` sizes, or `looked up in` a table.
+    """
+
+    values: Mapping[str, float]
+    source: tuple[str, str]
+
+
+def facts(choice: Choice, settings: Settings | None = None) -> Facts:
+    """Parameters and FLOPs, or what a table says.
+
+    Args:
+        settings: with which sizes and data to count, or in which table to look; None for the
+            space's default settings.
+
+    Raises:
+        UserError: the data or the table cannot be read.
+    """
+    if isinstance(settings, Experiment) and settings.data is None:
+        return _looked_up(choice, settings)
+    canonical = choice.space.canonical(choice.genome)
+    if settings is None:
+        sizes = profile(decode(choice.space, canonical), (3, 32, 32))
+        where = "the space's default size, 3x32x32 images, 10 classes"
+        return Facts(asdict(sizes), ("counted at", where))
+    assert settings.data is not None
+    source = registry.load("data", registry.name_of(settings.data))(settings.data)
+    everything, _ = source.load()
+    channels, height, width = everything.images.shape[1:]
+    classes = 1 + int(everything.labels.max())
+    built = decode(
+        choice.space,
+        canonical,
+        in_channels=channels,
+        classes=classes,
+        **settings.space.model_dump(exclude={"name"}),
+    )
+    sizes = profile(built, (channels, height, width))
+    images = f"{channels}x{height}x{width} images, {classes} classes"
+    return Facts(asdict(sizes), ("counted at", f"the sizes of {settings.name}, {images}"))
+
+
+def _looked_up(choice: Choice, experiment: Experiment) -> Facts:
+    kind, params = config.evaluator_of(experiment)
+    evaluator = kind(params, Setting(choice.space))
+    answer = guarded(evaluator, Candidate(choice.genome), 0)
+    where = answer.message or f"the table of {experiment.name}"
+    return Facts(answer.values, ("looked up in", where))

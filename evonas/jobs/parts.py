@@ -1,0 +1,67 @@
+"""The live parts of an experiment: the setting, and what is made with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evonas import config, own_classes, registry
+from evonas.config import Experiment
+from evonas.data.dataset import Images, split
+from evonas.jobs import machine
+from evonas.protocols import Evaluator, Need, Setting, Strategy, TrainingSetting
+from genomes import Verbatim
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The live objects behind an experiment, but for its strategy (`make_strategy`).
+
+    Attributes:
+        test: the test part; no component sees it.
+    """
+
+    setting: Setting
+    evaluator: Evaluator
+    test: Images | None
+
+
+def build(experiment: Experiment) -> Parts:
+    """Makes the evaluator and the setting of an experiment; reads the data.
+
+    Raises:
+        UserError: the data cannot be read, or a part does not accept the setting.
+    """
+    config.check_together(experiment)  # with what files of the user's own define
+    kind, params = config.evaluator_of(experiment)
+    space = registry.make_space(experiment.space)
+    training = test = None
+    if experiment.data is not None:
+        source = registry.load("data", registry.name_of(experiment.data))(experiment.data)
+        data, test = split(source, experiment.data)
+        training = TrainingSetting(
+            experiment.space.model_dump(exclude={"name"}),
+            data,
+            machine.hardware(experiment.parallel),
+            tuple(map(own_classes.load_metric, experiment.metrics)),
+        )
+    setting = Setting(
+        Verbatim(space) if Need.GENOMES in kind.needs else space,
+        experiment.objectives,
+        experiment.constraints,
+        experiment.seed,
+        training,
+    )
+    if trains_here(experiment):
+        machine.take_gpu(experiment.parallel.device)
+    return Parts(setting, kind(params, setting), test)
+
+
+def make_strategy(experiment: Experiment, setting: Setting) -> Strategy:
+    kind, params = config.strategy_of(experiment.strategy)
+    return kind(params, setting)
+
+
+def trains_here(experiment: Experiment) -> bool:
+    """Whether something is trained in the driver's process: a supernet, for one."""
+    kinds = (config.evaluator_of(experiment)[0], config.strategy_of(experiment.strategy)[0])
+    return any({Need.SUPERNET, Need.OPS} & kind.needs for kind in kinds)

@@ -1,0 +1,168 @@
+"""From pydantic's errors to mistakes in the words of the experiment file."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from pydantic import ValidationError
+
+from evonas import plugins
+from evonas.core import Mistake, Params, Requirement
+
+name_rule = "up to 64 letters, digits, '.', '_', '-', the first a letter or digit"
+DEVICES = "auto, cpu, cuda, cuda:0 or cuda:0,1"
+TYPES = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "string_too_short": "text that is not empty",
+    "model_type": "a mapping of keys to values",
+    "tuple_type": "a list",
+    "finite_number": "a finite number",
+}
+LIMITS = {
+    "greater_than_equal": "at least {ge}",
+    "greater_than": "more than {gt}",
+    "less_than_equal": "at most {le}",
+    "less_than": "less than {lt}",
+}
+WORDS = {type(None): "nothing", str: "text", list: "a list", bool: "true or false"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Branch:
+    """What one branch of a union asks for: a phrase after "must be", or values."""
+
+    problem: str
+    demand: str = ""  # "at least 2"
+    values: str = ""  # "'roulette' or 'rank'"
+    hint: str = ""  # a whole sentence, if neither of these
+
+
+def explained(
+    error: ValidationError,
+    model: type[Params],
+    section: str,
+    example: Callable[[str], str],
+) -> list[Mistake]:
+    """One mistake for each key, such as `strategy.population: is 1; must be at least 2`.
+
+    Args:
+        section: where the model stands in the file.
+        example: what may stand at a key that is missing.
+    """
+    branches: dict[str, list[_Branch]] = {}
+    for each in error.errors(include_url=False):
+        where = [part for part in each["loc"] if not _is_branch(part)]
+        key = ".".join(filter(None, [section, *map(str, where)])) or "experiment"
+        if each["type"] == "value_error":
+            requirement = each["ctx"]["error"]
+            assert isinstance(requirement, Requirement), "models raise nothing else"
+            key = f"{key}.{requirement.field}" if requirement.field else key
+            branch = _required(requirement, each["input"], model)
+        else:
+            branch = _explained(each, model, key, where, example)
+        within = any(other.startswith(f"{key}.") for other in branches)
+        if each["type"] != "too_short" or not within:
+            branches.setdefault(key, []).append(branch)
+    return [_joined(printable(key), of_key) for key, of_key in branches.items()]
+
+
+def shown(value: Any) -> str:
+    """A value as YAML writes it, cut short."""
+    text = {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value)
+    text = "null" if value is None else text
+    return text if len(text) <= 50 else f"{text[:47]}..."
+
+
+def listed(document: Any) -> str:
+    """What kind of thing a document is, in words."""
+    return WORDS.get(type(document), f"a {type(document).__name__}")
+
+
+def printable(text: str) -> str:
+    """Line breaks and terminal escapes, which keys and values may hold, spelt out."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _joined(key: str, branches: Sequence[_Branch]) -> Mistake:
+    """One mistake of what each branch of a union asks for."""
+    problem = printable(branches[0].problem)
+    hint = next((branch.hint for branch in branches if branch.hint), "")
+    if not hint and all(branch.values for branch in branches):
+        hint = f"allowed: {', '.join(branch.values for branch in branches)}"
+    if not hint:
+        demands = [branch.demand or branch.values for branch in branches]
+        hint = f"must be {', or '.join(filter(None, demands))}"
+    return Mistake(problem, printable(hint), key)
+
+
+def _required(requirement: Requirement, value: Any, model: type[Params]) -> _Branch:
+    """What a model demands beyond types."""
+    field = requirement.field
+    if field:
+        default = model.model_fields[field].default if field in model.model_fields else None
+        value = value.get(field, default) if isinstance(value, Mapping) else default
+    return _Branch(requirement.problem or f"is {shown(value)}", hint=requirement.hint)
+
+
+def _explained(
+    error: Any, model: type[Params], key: str, where: Sequence[int | str], example: Any
+) -> _Branch:
+    kind, context = error["type"], error.get("ctx", {})
+    problem = f"is {shown(error['input'])}"
+    if kind == "extra_forbidden":
+        fields = sorted(_fields(model, where[:-1]))
+        close = difflib.get_close_matches(str(where[-1]), fields, n=1)
+        guess = f" (did you mean {close[0]!r}?)" if close else ""
+        return _Branch(f"unknown key{guess}", hint=f"allowed: {', '.join(fields)}")
+    if kind == "missing":
+        return _Branch("is missing", demand=example(key))
+    if kind == "literal_error":
+        return _Branch(problem, values=context["expected"])
+    if kind in LIMITS:
+        return _Branch(problem, LIMITS[kind].format(**context))
+    if kind in TYPES:
+        return _Branch(problem, TYPES[kind])
+    if kind == "string_pattern_mismatch":
+        if context.get("pattern") == plugins.PATTERN:
+            return _Branch(problem, "FILE.py:NAME")
+        return _Branch(problem, DEVICES if key == "parallel.device" else name_rule)
+    if kind == "invalid_key":
+        return _Branch(
+            f"is a key that YAML reads as {shown(where[-1])}",
+            hint="must be text, in quotes if it is on, off, yes or no",
+        )
+    if kind == "too_short":
+        least = context["min_length"]
+        return _Branch("is empty", hint=f"must have at least {least}")
+    return _Branch(problem, hint=error["msg"])
+
+
+def _is_branch(part: int | str) -> bool:
+    """Whether a part of a location is pydantic's name for a branch of a union, not a key."""
+    return isinstance(part, str) and (
+        part in {"int", "float", "str", "bool"} or "[" in part or part.startswith("constrained-")
+    )
+
+
+def _fields(model: type[Params], where: Sequence[int | str]) -> Sequence[str]:
+    """The keys allowed at a place below a model."""
+    place: Any = model
+    for part in where:
+        if isinstance(part, str):
+            place = _inner_model(place.model_fields[part].annotation)
+    return list(place.model_fields)
+
+
+def _inner_model(annotation: Any) -> Any:
+    """The one model inside an annotation such as `tuple[Objective, ...]` or `Budget | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, Params):
+        return annotation
+    inner = [_inner_model(argument) for argument in get_args(annotation)]
+    return next((model for model in inner if model is not None), None)

@@ -1,0 +1,196 @@
+"""How the weights of a supernet are trained: what is computed at each step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from evonas.core import State
+from evonas.oneshot import mixture
+from evonas.oneshot.bilevel import entropy, seconds_of_epoch
+from evonas.oneshot.gdas import GdasRelaxation
+from evonas.oneshot.supernet import SlicedSupernet, Supernet
+from evonas.training.loop import Trainer
+from genomes import Genome
+
+S = TypeVar("S", bound=Supernet | SlicedSupernet)
+
+
+class Sampling(Protocol):
+    """Trains the weights of a supernet, an epoch at a time, in a way of its own."""
+
+    @property
+    def supernet(self) -> Supernet | SlicedSupernet: ...
+
+    def train_epoch(self, progress: float) -> dict[str, float]:
+        """One epoch.
+
+        Args:
+            progress: of the training, 0 in its first epoch and 1 in its last.
+
+        Returns:
+            The mean loss, nats, as `train_loss`, and whatever changes from epoch to epoch.
+        """
+
+    def seconds(self) -> float:
+        """Estimates an epoch from a few steps; the training cannot go on after that."""
+
+    def state_dict(self) -> State: ...
+
+    def load_state_dict(self, state: State) -> None: ...
+
+
+class Stepwise(Generic[S]):
+    """Draws anew for each step; a subclass says what.
+
+    Args:
+        trainer: of the supernet's weights.
+        epochs: how many the learning rate's schedule is made for.
+        rng: draws what is computed.
+    """
+
+    def __init__(
+        self, supernet: S, trainer: Trainer, epochs: int, rng: np.random.Generator
+    ) -> None:
+        self.supernet = supernet
+        self.trainer = trainer
+        self.epochs = epochs
+        self.rng = rng
+
+    def train_epoch(self, progress: float, limit: int | None = None) -> dict[str, float]:
+        """One epoch, or `limit` steps of one; see `Sampling`."""
+        trainer = self.trainer
+        total = torch.zeros((), device=trainer.data.train.labels.device)
+        count = 0
+        trainer.network.train()
+        for rows in trainer.epoch()[:limit]:
+            trainer.begin(trainer.steps / (trainer.epoch_steps * self.epochs))
+            losses = self._step(partial(trainer.backward, *trainer.batches.load(rows)), progress)
+            trainer.end()
+            for loss in losses:
+                total += loss
+            count += len(losses)
+        return {"train_loss": float(total) / count}
+
+    def _step(self, backward: Callable[[], Tensor], progress: float) -> Sequence[Tensor]:
+        """Has the supernet compute what is drawn, one after the other; returns their losses.
+
+        Args:
+            backward: adds the gradients, on the step's batch, of what the supernet computes now,
+                and returns its mean loss, (), nats.
+            progress: see `train_epoch`.
+        """
+        raise NotImplementedError
+
+    def seconds(self) -> float:
+        return seconds_of_epoch(partial(self.train_epoch, 0.0), self.trainer.epoch_steps)
+
+    def state_dict(self) -> State:
+        return self.trainer.state_dict()
+
+    def load_state_dict(self, state: State) -> None:
+        self.trainer.load_state_dict(state)
+
+
+class Uniform(Stepwise[Supernet | SlicedSupernet]):
+    """The path of a genome drawn at random (single-path one-shot, Guo et al., 2020, sec. 3.2)."""
+
+    def _step(self, backward: Callable[[], Tensor], progress: float) -> list[Tensor]:
+        self.supernet.take(self.supernet.space.sample(self.rng))
+        return [backward()]
+
+
+class Fair(Stepwise[Supernet]):
+    """As many paths as a gene has choices, with each choice on one of them, whose gradients are
+    added before the step is made (strict fairness, Chu et al., 2021, algorithm 1).
+    """
+
+    def _step(self, backward: Callable[[], Tensor], progress: float) -> list[Tensor]:
+        losses = []
+        for genome in self.paths():
+            self.supernet.take(genome)
+            losses.append(backward())
+        return losses
+
+    def paths(self) -> list[Genome]:
+        """A step's genomes; genes that choose no op are drawn uniformly."""
+        space = self.supernet.space
+        names = [gene.name for gene in space.genes]
+        genomes = []
+        for ops in mixture.fair(_counts(self.supernet), self.rng):
+            genes = list(space.sample(self.rng).genes)
+            for gene, choice in ops.items():
+                genes[names.index(gene)] = choice
+            genomes.append(space.genome(genes))
+        return genomes
+
+
+class Dropout(Stepwise[Supernet]):
+    """All ops but those dropped at random, with a probability that changes in a straight line
+    from the first epoch to the last (path dropout, Bender et al., 2018, sec. 3.2).
+
+    Args:
+        keep: the probability that an op is kept, in the first and in the last epoch.
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        trainer: Trainer,
+        epochs: int,
+        rng: np.random.Generator,
+        *,
+        keep: tuple[float, float],
+    ) -> None:
+        super().__init__(supernet, trainer, epochs, rng)
+        self.keep = keep
+
+    def train_epoch(self, progress: float, limit: int | None = None) -> dict[str, float]:
+        return {**super().train_epoch(progress, limit), "keep": self._keep(progress)}
+
+    def _step(self, backward: Callable[[], Tensor], progress: float) -> list[Tensor]:
+        counts, keep = _counts(self.supernet), self._keep(progress)
+        self.supernet.mix(mixture.dropped(counts, keep, self.rng))
+        return [backward()]
+
+    def _keep(self, progress: float) -> float:
+        first, last = self.keep
+        return first + progress * (last - first)
+
+
+class Learned:
+    """One op a gene, drawn with probabilities that are trained in turn with the weights, on images
+    of their own (FBNet, Wu et al., 2019; GDAS, Dong and Yang, 2019). The alphas say how often an
+    op is trained, and no more.
+    """
+
+    def __init__(self, relaxation: GdasRelaxation) -> None:
+        self.relaxation = relaxation
+        self.supernet = relaxation.supernet
+
+    def train_epoch(self, progress: float) -> dict[str, float]:
+        losses = self.relaxation.train_epoch()
+        return {
+            "train_loss": losses["train_loss"],
+            "temperature": losses["temperature"],
+            "entropy": entropy(self.relaxation.probabilities()),
+        }
+
+    def seconds(self) -> float:
+        return self.relaxation.seconds()
+
+    def state_dict(self) -> State:
+        return self.relaxation.state_dict()
+
+    def load_state_dict(self, state: State) -> None:
+        self.relaxation.load_state_dict(state)
+
+
+def _counts(supernet: Supernet) -> dict[str, int]:
+    """How many choices each gene has that chooses an op."""
+    return {gene: len(names) for gene, names in supernet.ops.items()}

@@ -1,0 +1,185 @@
+"""Strategies, evaluators and metrics of the user's own, in Python files; without torch."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from evonas import plugins, registry
+from evonas.core import Metric, Params, UserError
+from evonas.metrics import named
+from evonas.protocols import Need
+
+Name = Annotated[str, Field(pattern=plugins.PATTERN)]
+TAKES = ("network", "genome", "images", "labels")  # what a metric's function may ask for
+
+
+class OwnParams(Params):
+    """Settings that only the function knows, checked when it is imported."""
+
+    model_config = ConfigDict(extra="allow")
+    name: Name
+    """`FILE.py:NAME`, the file as seen from the experiment file."""
+
+    def anchored(self, folder: Path) -> Self:
+        return self.model_copy(update={"name": plugins.anchored(self.name, folder)})
+
+    def own_files(self) -> tuple[str, ...]:
+        return tuple(filter(None, [plugins.file_of(self.name)]))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class OwnClassParams(OwnParams):
+    """Settings of a strategy or evaluator of the user's own, checked when its file is imported."""
+
+
+class OwnStrategy:
+    """Stands for a strategy in a Python file until that may be imported (`StrategyClass`)."""
+
+    Params = OwnClassParams
+    needs: ClassVar[frozenset[Need]] = frozenset()
+
+
+class OwnEvaluator:
+    """Stands for an evaluator in a Python file until that may be imported (`EvaluatorClass`)."""
+
+    Params = OwnClassParams
+    needs: ClassVar[frozenset[Need]] = frozenset()
+
+
+def is_known(component: object) -> bool:
+    """Whether a component's class is there, rather than what stands for it."""
+    return component not in (OwnStrategy, OwnEvaluator)
+
+
+def imported(params: Params) -> tuple[Any, Params] | None:
+    """The class that settings of the user's own name, and the settings as it checks them.
+
+    None for all other settings, and where the file may not be imported yet.
+
+    Raises:
+        UserError: the class lacks a member, or does not take the settings.
+    """
+    if not isinstance(params, OwnClassParams):
+        return None
+    file = str(plugins.file_of(params.name))
+    if not plugins.is_allowed(file):
+        return None
+    loaded: Any = plugins.load(params.name)
+    try:
+        model, _ = loaded.Params, loaded.needs
+    except AttributeError as error:
+        raise UserError(
+            f"{params.name} has no {error.name}", hint="see `evonas.protocols`"
+        ) from None
+    try:
+        return loaded, model.model_validate(params.settings)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        fields = ", ".join(sorted(model.model_fields.keys() - {"name"})) or "none"
+        raise UserError(
+            f"is {first['input']!r}; {first['msg']}",
+            hint=f"keys: {fields}",
+            key=f"{params.name}: {key}",
+        ) from None
+
+
+@dataclass(frozen=True)
+class FunctionMetric:
+    """A metric that a function computes (`protocols.OwnMetric`); it can be called as the function.
+
+    Args:
+        function: takes some of `network`, `genome`, `images` and `labels`, by name.
+        reference: `FILE.py:NAME` where it comes from such a file, which another process may then
+            import from `path` if it still has the SHA-256 `digest`.
+    """
+
+    function: Callable[..., float]
+    metric: Metric
+    reference: str = ""
+    path: Path = Path()
+    digest: str = ""
+
+    def __call__(self, *arguments: Any, **named: Any) -> float:
+        return self.function(*arguments, **named)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "function": None if self.reference else self.function}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.reference:
+            plugins.allow_again({self.reference.rpartition(":")[0]: self.digest}, [self.path])
+            self.__dict__["function"] = _function_metric(self.reference).function
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        return (self.function.__module__,)
+
+    def measure(self, **arguments: Any) -> float:
+        names = inspect.signature(self.function).parameters
+        return float(self.function(**{name: arguments[name] for name in names}))
+
+
+def metric(
+    function: Callable[..., float] | None = None,
+    *,
+    cheap: bool = False,
+    label: str = "",
+    unit: str = "",
+    goal: Literal["min", "max", ""] = "",
+) -> Any:
+    """Marks a function as a metric, and says what its name does not.
+
+    Args:
+        function: takes some of `network` (a `torch.nn.Module`, trained unless the metric is cheap),
+            `genome`, and, unless it is cheap, `images` and `labels` (those of the validation part:
+            (n, c, h, w), normalised, and (n,)); returns a number.
+        cheap: whether it is computed before the training, of a network with fresh weights, so that
+            constraints on it spare the training.
+        label, unit, goal: see `evonas.core.Metric`.
+    """
+
+    def mark(function: Callable[..., float]) -> FunctionMetric:
+        name, source = function.__name__, (function.__doc__ or "").partition("\n")[0]
+        return FunctionMetric(
+            function,
+            replace(named(name), label=label, unit=unit, goal=goal, cheap=cheap, source=source),
+        )
+
+    return mark if function is None else mark(function)
+
+
+def load_metric(name: str) -> FunctionMetric:
+    """The metric of `FILE.py:NAME`, or of an entry point in the group `evonas.metrics`.
+
+    Raises:
+        UserError: the file may not be imported, or the function does not take what it should.
+    """
+    loaded = _function_metric(name)
+    allowed = ("network", "genome") if loaded.metric.cheap else TAKES
+    for parameter in inspect.signature(loaded.function).parameters:
+        if parameter not in allowed:
+            raise UserError(
+                f"the function takes {parameter}", hint=f"allowed: {', '.join(allowed)}", key=name
+            )
+    if not registry.is_own(name):
+        return loaded
+    path, digest = plugins.allowed(str(plugins.file_of(name)))
+    return replace(loaded, reference=name, path=path, digest=digest)
+
+
+def _function_metric(name: str) -> FunctionMetric:
+    """What a name stands for, a plain function marked as a metric with that name."""
+    loaded = plugins.load(name) if registry.is_own(name) else registry.load("metrics", name)
+    marked = loaded if isinstance(loaded, FunctionMetric) else metric(loaded)
+    return replace(marked, metric=replace(marked.metric, name=name.rpartition(":")[2]))
