@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from genomes import Genome, SearchSpace
 
 State = dict[str, Any]  # plain data: numbers, strings, lists, dicts, tensors
+
+log = logging.getLogger("evonas")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,15 @@ class SearchFailed(Exception):
 
 
 class Params(BaseModel):
-    """Base of all settings: frozen, unknown keys refused, NaN and infinity refused."""
+    """Base of all settings: frozen, unknown keys refused, NaN and infinity refused.
+
+    Attributes:
+        RENAMED: keys that had another name before, which old files and run folders still have: the
+            old name, and the one of today. An old name is taken with a warning, unless today's
+            stands beside it.
+    """
+
+    RENAMED: ClassVar[Mapping[str, str]] = {}
 
     model_config = ConfigDict(
         frozen=True,
@@ -94,6 +106,16 @@ class Params(BaseModel):
         validate_default=True,
         use_attribute_docstrings=True,
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_todays_names(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        old = {key: new for key, new in cls.RENAMED.items() if key in values and new not in values}
+        for key, new in old.items():
+            _tell_renamed(key, new)
+        return {old.get(key, key): value for key, value in values.items()}
 
     def anchored(self, folder: Path) -> Self:
         """With paths, which are as seen from `folder`, made absolute."""
@@ -422,3 +444,8 @@ def derive_seed(seed: int, *names: str | int) -> int:
 def finite(values: Mapping[str, float], names: Sequence[str]) -> bool:
     """Whether all these values are there, and numbers."""
     return all(math.isfinite(values.get(name, math.nan)) for name in names)
+
+
+@cache  # once, however often a file is read
+def _tell_renamed(old: str, new: str) -> None:
+    log.warning("the key `%s` is now called `%s`; its old name still works", old, new)

@@ -1,4 +1,4 @@
-"""Search spaces and data sets of the user's own: a function each, in a Python file of theirs."""
+"""The user's own search spaces and data sets: each a function in a Python file of theirs."""
 
 from __future__ import annotations
 
@@ -34,33 +34,33 @@ class OwnDataParams(OwnParams, DataParams):
 
     model_config = ConfigDict(extra="allow")
     flippable: bool = False
-    """Whether an image that is mirrored left to right is still of its class."""
+    """Whether an image mirrored left to right still belongs to its class."""
 
 
 def space(build: Build) -> Build:
-    """Marks a function as a search space: `build(pick, *, in_channels, classes, ...)`.
+    """Mark a function as a search space: `build(pick, *, in_channels, classes, ...)`.
 
-    Called with a gene's name and its candidates, `pick` gives the one that a genome chose, built
-    where it is a class or a function without arguments, and as it is otherwise. Genes are found by
-    calling the function, so which are picked must not depend on what was picked before. All other
+    Called with a gene's name and its candidates, `pick` returns the one that a genome chose: built
+    if it is a class or a function without arguments, and as it is otherwise. Genes are found by
+    calling the function, so which ones are picked must not depend on earlier picks. All other
     arguments are settings, with defaults.
 
     Raises:
-        UserError: the function does not take what it has to.
+        UserError: the function does not take the required arguments.
     """
     _model(build, getattr(build, "__name__", repr(build)))
     return build
 
 
 class OwnSpace(SearchSpace):
-    """The space that a function spans; its key is its genes.
+    """The space that a function defines; its key is its genes.
 
     Args:
-        reference: `FILE.py:NAME` where it comes from such a file, which another process may then
-            import from `path` if it still has the SHA-256 `digest`.
+        reference: `FILE.py:NAME` if the function comes from such a file, which another process may
+            then import from `path` if it still has the SHA-256 `digest`.
 
     Raises:
-        UserError: the function, its settings or its picks make no sense.
+        UserError: the function, its settings or its picks are invalid.
     """
 
     def __init__(
@@ -116,10 +116,10 @@ class OwnSpaces:
 
 
 class OwnData:
-    """Arrays that a function gives: `images, labels`, or those and `test_images, test_labels`.
+    """Arrays that a function returns: `images, labels` and perhaps `test_images, test_labels`.
 
-    As a tuple or as a mapping with these names; images (n, h, w) or (n, h, w, c), uint8 or floats,
-    and labels (n,), integers from 0.
+    They are a tuple, or a mapping with these names: images (n, h, w) or (n, h, w, c), uint8 or
+    floats, and labels (n,), integers from 0.
     """
 
     Params = OwnDataParams
@@ -130,10 +130,10 @@ class OwnData:
         self.flippable = params.flippable
 
     def check(self) -> None:
-        """Nothing is imported for a check."""
+        """Raise UserError if the file is missing, without importing it."""
         file = plugins.place(str(plugins.file_of(self.params.name)))
         if not file.is_file():
-            raise UserError(f"no file {file}; allowed: a Python file")
+            raise UserError(f"{file} does not exist", hint="give a Python file")
 
     def load(self) -> tuple[Images, Images | None]:
         name = self.params.name
@@ -141,17 +141,24 @@ class OwnData:
         known = inspect.signature(function).parameters
         for key in self.params.settings.keys() - known.keys():
             raise UserError(
-                f"data.{key}: unknown key; keys of {name}: {', '.join(sorted(known)) or 'none'}"
+                "unknown key",
+                hint=f"keys of {name}: {', '.join(sorted(known)) or 'none'}",
+                key=f"data.{key}",
             )
         try:
-            given = function(**self.params.settings)
-        except Exception as error:  # whatever a user's function may raise
-            raise UserError(f"data: {name} raised {type(error).__name__}: {error}") from error
+            result = function(**self.params.settings)
+        except Exception as error:  # a user's function may raise anything
+            problem = f"{name} raised {type(error).__name__}: {error}"
+            raise UserError(problem, key="data") from error
         keys = ("images", "labels", "test_images", "test_labels")
-        parts = [given.get(key) for key in keys] if isinstance(given, Mapping) else [*given]
+        parts = [result.get(key) for key in keys] if isinstance(result, Mapping) else [*result]
         parts = [part for part in parts if part is not None]
         if len(parts) not in (2, 4) or not all(hasattr(part, "__len__") for part in parts):
-            raise UserError(f"data: {name} gave {len(parts)} arrays; allowed: {', '.join(keys)}")
+            raise UserError(
+                f"{name} returned {len(parts)} values",
+                hint=f"must be the arrays {', '.join(keys)}, or the first two",
+                key="data",
+            )
         arrays = [np.asarray(part) for part in parts]
         everything = as_images(name, *arrays[:2])
         test = as_images(name, *arrays[2:], prefix="test_") if arrays[2:] else None
@@ -160,7 +167,7 @@ class OwnData:
 
 
 def _checked(build: Build, settings: Mapping[str, Any], title: str) -> dict[str, Any]:
-    """The settings, and the defaults of those that are not given."""
+    """Return the settings, with defaults for those that are not given."""
     model = _model(build, title)
     try:
         return model.model_validate({**settings}).model_dump(exclude={"name"})
@@ -168,9 +175,9 @@ def _checked(build: Build, settings: Mapping[str, Any], title: str) -> dict[str,
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))
         allowed = ", ".join(sorted(model.model_fields.keys() - {"name"})) or "none"
-        known = first["type"] == "extra_forbidden"
-        told = "unknown key" if known else f"is {first['input']!r}; {first['msg']}"
-        raise UserError(f"space.{key}: {told}; keys of {title}: {allowed}") from None
+        unknown = first["type"] == "extra_forbidden"
+        problem = "unknown key" if unknown else f"is {first['input']!r}: {first['msg']}"
+        raise UserError(problem, hint=f"keys of {title}: {allowed}", key=f"space.{key}") from None
 
 
 def _model(
@@ -182,16 +189,16 @@ def _model(
         settings: the model's defaults, in place of the function's.
     """
     if not callable(build):
-        raise UserError(f"{title} is no function; allowed: {FORM}")
+        raise UserError(f"{title} is not a function", hint=f"must be {FORM}")
     parameters = inspect.signature(build).parameters
     if [*parameters][:1] != ["pick"] or not {*ENDS} <= {*parameters}:
-        raise UserError(f"{title}{inspect.signature(build)}; allowed: {FORM}")
+        raise UserError(f"{title} takes {inspect.signature(build)}", hint=f"must be {FORM}")
     fields: dict[str, Any] = {}
     for name, parameter in parameters.items():
         if name in ENDS:
             continue
         if parameter.kind not in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            raise UserError(f"{title} takes {parameter}; allowed: settings by name")
+            raise UserError(f"{title} takes {parameter}", hint="it may only take settings by name")
         required = parameter.default is parameter.empty
         kind: Any = Any if required or parameter.default is None else type(parameter.default)
         if kind in (list, tuple):
@@ -202,7 +209,7 @@ def _model(
 
 
 class _Recorder:
-    """A `pick` that takes the choices it is told to, and the first of all others."""
+    """A `pick` that takes the chosen candidates, and the first candidate of other genes."""
 
     def __init__(self, chosen: Mapping[str, str], title: str) -> None:
         self.chosen = chosen
@@ -212,26 +219,31 @@ class _Recorder:
     def __call__(self, gene: Any, candidates: Any) -> Any:
         where = f"{self.title}: pick({gene!r}, ...)"
         if not isinstance(gene, str) or not gene or any(c.isspace() for c in gene):
-            raise UserError(f"{where}: the name of a gene is text without spaces")
+            raise UserError("the name of a gene must be text without spaces", key=where)
         if not isinstance(candidates, Mapping) or not candidates:
-            raise UserError(f"{where}: candidates are a mapping from names to what they stand for")
+            raise UserError(
+                "candidates must be a mapping from names to what they stand for", key=where
+            )
         choices = tuple(candidates)
         for choice in choices:
             if not isinstance(choice, str) or not choice or any(c.isspace() for c in choice):
-                raise UserError(f"{where}: the candidate {choice!r}; allowed: text without spaces")
+                raise UserError(
+                    f"the candidate {choice!r}", hint="must be text without spaces", key=where
+                )
         if self.genes.setdefault(gene, choices) != choices:
             raise UserError(
-                f"{where}: {', '.join(choices)}, and before {', '.join(self.genes[gene])}; "
-                "allowed: the same candidates each time"
+                f"candidates {', '.join(choices)}, and before {', '.join(self.genes[gene])}",
+                hint="must be the same each time",
+                key=where,
             )
         candidate = candidates[self.chosen.get(gene, choices[0])]
         return candidate() if callable(candidate) else candidate
 
 
 def _recorded(build: Build, settings: Mapping[str, Any], title: str) -> list[Gene]:
-    """The genes of a space, from calling its function: once, and once more for each other choice.
+    """Return the genes of a space, from one call of its function and one for each other choice.
 
-    On torch's meta device, so that no weights are made.
+    The calls are on torch's meta device, so that no weights are made.
     """
 
     def picked(chosen: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
@@ -241,18 +253,21 @@ def _recorded(build: Build, settings: Mapping[str, Any], title: str) -> list[Gen
                 network = build(recorder, in_channels=3, classes=10, **settings)
         except UserError:
             raise
-        except Exception as error:  # whatever a user's function may raise
-            told = ", ".join(f"{gene} {choice}" for gene, choice in chosen.items()) or "the first"
+        except Exception as error:  # a user's function may raise anything
+            picks = ", ".join(f"{gene} {choice}" for gene, choice in chosen.items()) or "the first"
             raise UserError(
-                f"{title} raised {type(error).__name__} with {told}: {error}"
+                f"{title} raised {type(error).__name__} with {picks}: {error}"
             ) from error
         if not isinstance(network, nn.Module):
-            raise UserError(f"{title} gave a {type(network).__name__}; allowed: a torch.nn.Module")
+            raise UserError(
+                f"{title} returned a value of type {type(network).__name__}",
+                hint="must be a torch.nn.Module",
+            )
         return recorder.genes
 
     genes = picked({})
     if not genes:
-        raise UserError(f"{title} picks nothing; allowed: pick(gene, candidates), once or more")
+        raise UserError(f"{title} picks nothing", hint="call pick(gene, candidates) once or more")
     for gene, choice in _others(genes):
         found = picked({gene: choice})
         if found != genes:
@@ -260,14 +275,15 @@ def _recorded(build: Build, settings: Mapping[str, Any], title: str) -> list[Gen
                 name for name in genes if found[name] != genes[name]
             ]
             raise UserError(
-                f"{title}: whether or how {differing[0]} is picked depends on {gene} being "
-                f"{choice}; allowed: picks that do not depend on one another"
+                f"whether or how {differing[0]} is picked depends on {gene} being {choice}",
+                hint="picks must not depend on one another",
+                key=title,
             )
     return [Gene(name, choices) for name, choices in genes.items()]
 
 
 def _others(genes: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[str, str]]:
-    """Each choice but the first, of each gene."""
+    """Return each choice but the first, for each gene."""
     return itertools.chain.from_iterable(
         ((gene, choice) for choice in choices[1:]) for gene, choices in genes.items()
     )

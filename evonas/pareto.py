@@ -1,4 +1,4 @@
-"""Dominance, fronts, crowding distance, hypervolume: pure functions, and all of them minimise."""
+"""Dominance, fronts, crowding distance and hypervolume: pure functions, which all minimise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FEASIBLE, INFEASIBLE, FAILED = range(3)
 
 
 def losses(evaluations: Sequence[Evaluation], objectives: Sequence[Objective]) -> Losses:
-    """The objectives of evaluations as numbers to minimise.
+    """Return the objectives of evaluations as numbers to minimise.
 
     Returns:
         (n, m); NaN where an evaluation has no such value.
@@ -26,7 +26,7 @@ def losses(evaluations: Sequence[Evaluation], objectives: Sequence[Objective]) -
 
 
 def is_on_front(losses: Losses) -> NDArray[np.bool_]:
-    """Which points no other point dominates; of equal ones, all.
+    """Return which points no other point dominates; equal points are all on the front.
 
     Args:
         losses: (n, m), finite.
@@ -40,7 +40,7 @@ def is_on_front(losses: Losses) -> NDArray[np.bool_]:
 
 
 def front_ranks(losses: Losses) -> NDArray[np.int64]:
-    """Non-dominated sorting (Deb et al., 2002, sec. III-A): 0 for the front, 1 for the next, ...
+    """Sort points into fronts (Deb et al., 2002, sec. III-A): 0 for the first, 1 for the next, ...
 
     Args:
         losses: (n, m), finite.
@@ -54,7 +54,7 @@ def front_ranks(losses: Losses) -> NDArray[np.int64]:
 
 
 def crowding_distance(losses: Losses) -> Array:
-    """Crowding distance within one front (Deb et al., 2002, sec. III-B).
+    """Return the crowding distance within one front (Deb et al., 2002, sec. III-B).
 
     Args:
         losses: (n, m), to minimise, finite.
@@ -74,9 +74,9 @@ def crowding_distance(losses: Losses) -> Array:
 
 
 def ranks_and_crowding(losses: Losses) -> tuple[NDArray[np.int64], Array]:
-    """Each point's front and its crowding distance there, (n,) each.
+    """Return each point's front and its crowding distance there, (n,) each.
 
-    Equal points stand once, or their order would decide which is the more crowded.
+    Equal points count once; otherwise their order would decide which is more crowded.
     """
     distinct, place = np.unique(losses, axis=0, return_inverse=True)
     ranks, crowding = front_ranks(distinct), np.zeros(len(distinct))
@@ -87,7 +87,7 @@ def ranks_and_crowding(losses: Losses) -> tuple[NDArray[np.int64], Array]:
 
 
 def hypervolume(losses: Losses, reference: Sequence[float]) -> float:
-    """The volume that a set dominates within the reference point (Zitzler and Thiele, 1998).
+    """Return the volume dominated within the reference point (Zitzler and Thiele, 1998).
 
     Args:
         losses: (n, m), finite; points outside the reference add nothing.
@@ -104,9 +104,10 @@ def better(
     objectives: Sequence[Objective],
     constraints: Sequence[Constraint] = (),
 ) -> bool:
-    """Whether one dominates another; feasible goes before infeasible, by violation, before failed.
+    """Return whether the first evaluation dominates the second.
 
-    A value that is missing, NaN or infinite counts as a failure.
+    Feasible comes before infeasible, ordered by violation, and infeasible before failed. A value
+    that is missing, NaN or infinite counts as a failure.
     """
     tiers = [tier(evaluation, objectives) for evaluation in (first, second)]
     if tiers[0] != tiers[1] or tiers[0] == FAILED:
@@ -122,14 +123,14 @@ def preference(
     objectives: Sequence[Objective],
     constraints: Sequence[Constraint] = (),
 ) -> NDArray[np.int64]:
-    """The order of preference: feasible before infeasible before failed.
+    """Return the order of preference: feasible before infeasible before failed.
 
     Feasible ones are ordered by their loss, or, with several objectives, by front and then by
     crowding distance, the less crowded first (Deb et al., 2002, the crowded-comparison operator);
     infeasible ones by violation. A value that is missing, NaN or infinite counts as a failure.
 
     Returns:
-        (n,) ranks from 0, the best; those equal in all of this share one.
+        (n,) ranks from 0, the best; evaluations equal in all of this share one.
     """
     n = len(evaluations)
     values = losses(evaluations, objectives)
@@ -150,7 +151,7 @@ def preference(
 
 
 def tier(evaluation: Evaluation, objectives: Sequence[Objective]) -> int:
-    """FEASIBLE, INFEASIBLE or FAILED; a value that is missing, NaN or infinite is a failure."""
+    """Return FEASIBLE, INFEASIBLE or FAILED; a missing, NaN or infinite value is a failure."""
     if evaluation.status is Status.INFEASIBLE:
         return INFEASIBLE
     names = [objective.name for objective in objectives]

@@ -1,8 +1,8 @@
-"""Python files of the user's own: `ops.py:mine` names a function in one.
+"""The user's own Python files: `ops.py:mine` names a function in one.
 
-None is imported unless this process has been told that it may be: by the experiment file on the
-command line, or by `--plugin FILE`, whose SHA-256 is then that in the run folder's record. A run
-folder alone never makes evonas run anything.
+A file is imported only if the command line permits it: by an experiment file that names it, or by
+`--plugin FILE`, whose SHA-256 must be the one that the run folder recorded. A run folder alone
+never makes evonas run anything.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from evonas.core import UserError
 
 PATTERN = r"^.+\.py:[A-Za-z_]\w*$"
 
-_allowed: dict[str, tuple[Path, str]] = {}  # a file as it is named: where it is now, its SHA-256
+_allowed: dict[str, tuple[Path, str]] = {}  # by a file's name: its place and SHA-256
 
 
 def file_of(reference: str) -> str | None:
-    """The file that `FILE.py:NAME` names; None for what is no such reference."""
+    """Return the file that `FILE.py:NAME` names, or None for any other text."""
     return reference.rpartition(":")[0] if re.match(PATTERN, reference) else None
 
 
 def anchored(reference: str, folder: Path) -> str:
-    """A reference whose file is as seen from `folder`, made absolute; all else as it is."""
+    """Return a reference with its file resolved against `folder`; any other text as it is."""
     file, _, name = reference.rpartition(":")
     if not re.match(PATTERN, reference):
         return reference
@@ -38,10 +38,10 @@ def anchored(reference: str, folder: Path) -> str:
 
 
 def allow(files: Iterable[str]) -> dict[str, str]:
-    """Lets files be imported as they are now; returns each one's SHA-256.
+    """Permit files to be imported as they are now; return the SHA-256 of each.
 
     Raises:
-        UserError: one cannot be read.
+        UserError: a file cannot be read.
     """
     digests = {file: _digest(Path(file)) for file in files}
     for file, digest in digests.items():
@@ -49,30 +49,30 @@ def allow(files: Iterable[str]) -> dict[str, str]:
     return digests
 
 
-def allow_again(recorded: Mapping[str, str], given: Iterable[Path]) -> None:
-    """Lets the files that a run folder has on record be imported from those given, if they agree.
+def allow_again(recorded: Mapping[str, str], paths: Iterable[Path]) -> None:
+    """Permit importing the files that a run folder recorded, from the paths that match them.
 
     Raises:
-        UserError: one is not given, or is not what it was.
+        UserError: a recorded file is missing, or its content has changed.
     """
-    found = {_digest(path): path for path in given}
+    current = {_digest(path): path for path in paths}
     for file, digest in recorded.items():
-        if digest not in found:
+        if digest not in current:
             raise UserError(
-                f"the run was begun with {file}; allowed: --plugin FILE, its content as it was "
-                f"(SHA-256 {digest[:12]}...)"
+                f"this run depends on {file}",
+                hint=f"add --plugin FILE, with the same content (SHA-256 {digest[:12]}...)",
             )
-        _allowed[file] = (found[digest], digest)
+        _allowed[file] = (current[digest], digest)
 
 
-def allow_recorded(folder: Path, given: Iterable[Path]) -> None:
-    """`allow_again` with what the `environment.json` of a folder has on record."""
+def allow_recorded(folder: Path, paths: Iterable[Path]) -> None:
+    """Call `allow_again` with the record in the `environment.json` of a folder."""
     try:
-        told = json.loads((folder / "environment.json").read_text()).get("plugins", {})
-        recorded = {str(file): str(digest) for file, digest in told.items()}
+        plugins = json.loads((folder / "environment.json").read_text()).get("plugins", {})
+        recorded = {str(file): str(digest) for file, digest in plugins.items()}
     except (OSError, ValueError, AttributeError):
         recorded = {}
-    allow_again(recorded, given)
+    allow_again(recorded, paths)
 
 
 def is_allowed(file: str) -> bool:
@@ -81,23 +81,23 @@ def is_allowed(file: str) -> bool:
 
 
 def place(file: str) -> Path:
-    """Where a file is: it may have moved since it was named."""
+    """Return where a file is now: it may have moved since it was named."""
     return _allowed[file][0] if file in _allowed else Path(file)
 
 
 def allowed(file: str) -> tuple[Path, str]:
-    """Where a file that may be imported is now, and its SHA-256.
+    """Return where a permitted file is now, and its SHA-256.
 
     Raises:
-        UserError: it may not.
+        UserError: the file may not be imported.
     """
     if file not in _allowed:
-        raise UserError(f"{file} may not be imported; allowed: --plugin FILE")
+        raise UserError(f"{file} may not be imported", hint="permit it with --plugin FILE")
     return _allowed[file]
 
 
 def load(reference: str) -> Callable[..., Any]:
-    """The function that `FILE.py:NAME` names.
+    """Return the function that `FILE.py:NAME` names.
 
     Raises:
         UserError: the file may not be imported, has changed, cannot be imported, or has no such
@@ -105,25 +105,25 @@ def load(reference: str) -> Callable[..., Any]:
     """
     file, _, name = reference.rpartition(":")
     path, digest = allowed(file)
-    found = getattr(_module(path, digest), name, None)
-    if not callable(found):
+    value = getattr(_module(path, digest), name, None)
+    if not callable(value):
         raise UserError(f"{file} has no function {name}")
-    function: Callable[..., Any] = found
+    function: Callable[..., Any] = value
     return function
 
 
 @cache
 def _module(path: Path, digest: str) -> ModuleType:
-    """What is imported is what was hashed: the file is read once."""
+    """Import a file, which is read once, so that what runs is what was hashed."""
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != digest:
-        raise UserError(f"{path} has changed since it was looked at; allowed: to start again")
+        raise UserError(f"{path} changed while evonas was running", hint="start again")
     module = ModuleType(f"evonas_plugin_{digest[:16]}")
     module.__file__ = str(path)
-    sys.modules[module.__name__] = module  # dataclasses look for it there
+    sys.modules[module.__name__] = module  # where dataclasses look for it
     try:
         exec(compile(content, str(path), "exec"), module.__dict__)
-    except Exception as error:  # a user's module may raise whatever it likes
+    except Exception as error:  # a user's module may raise anything
         raise UserError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     return module
 
@@ -132,4 +132,4 @@ def _digest(path: Path) -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; allowed: a Python file") from None
+        raise UserError(str(error.strerror), hint="give a Python file", key=str(path)) from None

@@ -1,4 +1,4 @@
-"""What a number comes from besides its experiment: the processor, and the code that ran."""
+"""Where a number comes from, besides its experiment: the processor, and the code that ran."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 
 @cache
 def processor() -> str:
-    """The kind of processor, as the system names it."""
+    """Return the kind of processor, as the system names it."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text().splitlines():
@@ -26,13 +26,14 @@ def processor() -> str:
 
 @cache
 def code(*modules: str) -> str:
-    """A digest of the source of evonas, of genomes and of these modules, 16 hexadecimal digits.
+    """Return a digest of the source of evonas, genomes and these modules, 16 hexadecimal digits.
 
-    A version that nobody forgets to raise: a checkout, or a user's own space, changes without one.
+    Unlike a version number it is always current: a checkout or a user's own space changes without a
+    new version.
     """
     roots = [Path(__file__).parent, Path(genomes.__file__).parent]
     files = {file for root in roots for file in root.rglob("*.py")}
-    named = (getattr(sys.modules.get(module), "__file__", None) for module in modules)
-    files |= {Path(file) for file in named if file is not None}
+    paths = (getattr(sys.modules.get(module), "__file__", None) for module in modules)
+    files |= {Path(file) for file in paths if file is not None}
     contents = sorted(hashlib.blake2b(file.read_bytes()).digest() for file in files)
     return hashlib.blake2b(b"".join(contents), digest_size=8).hexdigest()

@@ -1,4 +1,4 @@
-"""The experiment that `evonas init` writes: ready to run, each key explained."""
+"""The experiment that `evonas init` writes: ready to run, with each key explained."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from evonas.data.dataset import DataParams
 MISSING = "PATH/TO/DATA"
 
 TEMPLATE = """\
-# What to search, with what, on what. Foresee the cost, run, and look:
+# What to search, how, and on what data. Estimate the cost, run it, and look at the results:
 #   evonas estimate {file}
 #   evonas run {file}
 #   evonas show results/{run}-seed0
-# A run that was killed or interrupted goes on with: evonas resume results/{run}-seed0
+# To resume a run that was killed or interrupted: evonas resume results/{run}-seed0
 name: {name}
-seed: 0                       # another seed, another search; everything else stays the same
+seed: 0                       # another seed gives another search; all else stays the same
 
-# The networks. `evonas list spaces` names all spaces.
+# The networks. `evonas list spaces` lists all spaces.
 space:
-  name: nasbench201           # a cell of 6 edges, each one of 5 operations, stacked
-  channels: 8                 # of the first of three stages; each next one has twice as many
+  name: nasbench201           # stacked cells of 6 edges, each with one of 5 operations
+  channels: 8                 # in the first of three stages; each stage doubles them
   cells: 1                    # in each stage
 
-# The images. The test part is kept out of the search, and measured once, at the end.
+# The images. The test part is kept out of the search and measured once, at the end.
 data:
   {data}
-  val: 0.2                    # share that candidates are compared on
-  test: 0.2                   # share to test the winner on; not if the set brings a test part
-  # subset: 5000              # search on fewer images; the full training has them all
+  val: 0.2                    # share for comparing candidates
+  test: 0.2                   # share for testing the winner; unused if the data have a test part
+  # subset: 5000              # search on fewer images; the full training uses all
 
-# How the next candidates are found. `evonas list strategies` names all.
+# How the next candidates are found. `evonas list strategies` lists all strategies.
 strategy:
   name: genetic
-  population: 16              # candidates a generation
+  population: 16              # candidates per generation
   selection: roulette         # or tournament, rank
   crossover: uniform          # or one_point, two_point
-  crossover_rate: 0.9         # of pairs
-  mutation_rate: 0.2          # of genes
+  crossover_rate: 0.9         # probability for each pair
+  mutation_rate: 0.2          # probability for each gene
   elites: 4                   # the best, kept from one generation to the next
 
-# How a candidate is measured: trained from scratch, for as long as the budget says.
+# How a candidate is measured: by training from scratch, for as long as the budget allows.
 evaluator:
   name: train
   recipe:
@@ -59,7 +59,7 @@ evaluator:
 budget:
   epochs: 3                   # or steps, or seconds; enough to tell good from bad, no more
 
-# What is searched for; the first objective names the winner. `evonas list metrics` names all.
+# What is searched for; the first objective decides the winner. `evonas list metrics` lists all.
 objectives:
   - {{name: val_error, goal: min}}
   - {{name: params, goal: min}}
@@ -67,7 +67,7 @@ objectives:
 #   - {{name: flops, max: 5.0e+6}}
 
 stop:
-  generations: 8              # or evaluations; a resume may raise it
+  generations: 8              # or evaluations; may be raised on resuming
 finalists:                    # the best of the front, trained again before a winner is named
   top: 3
   seeds: 3
@@ -78,7 +78,7 @@ training:
   epochs: 30
 
 parallel:
-  workers: auto               # processes: a core each, or a GPU each
+  workers: auto               # processes: one per core, or one per GPU
   device: auto                # cpu, cuda, or cuda:0,1
   timeout: 3600               # seconds, after which a training is ended
 # cache: trainings            # found again by every run that names the same folder
@@ -86,27 +86,27 @@ parallel:
 
 
 def starter(file: Path, data: str, path: str | None) -> str:
-    """The text of an experiment on a data set.
+    """Return the text of an experiment on a data set.
 
     Args:
         file: where it will be written; the run is named after it.
-        path: where the data are; None: where the set itself looks, or a place to be filled in.
+        path: where the data are; None for the data set's own place, or a placeholder to fill in.
 
     Raises:
-        UserError: no such data set.
+        UserError: there is no such data set, or it takes no path.
     """
-    params = registry.load("data", data).Params  # an unknown name is told
+    params = registry.load("data", data).Params  # an unknown name raises
     lines = [f"name: {data}"]
     if path is not None and not Path(path).expanduser().is_absolute():
-        path = os.path.relpath(path, file.parent)  # as seen from the experiment file
-    looked_for = getattr(registry.load("data", data), "packaged", ())
-    if path is None and "path" in params.model_fields and not looked_for:
+        path = os.path.relpath(path, file.parent)  # relative to the experiment file
+    packaged = getattr(registry.load("data", data), "packaged", ())
+    if path is None and "path" in params.model_fields and not packaged:
         path = MISSING
     if path is not None:
         if "path" not in params.model_fields:
-            raise UserError(f"--path: {data} has none; allowed: without --path")
+            raise UserError(f"{data} takes no path", hint="leave out --path", key="--path")
         line = f"path: {_scalar(path)}"
-        hint = "# where they are, as seen from this file"
+        hint = "# where the data are, relative to this file"
         lines.append(f"{line:<28}{hint}" if path == MISSING else line)
     for key, field in params.model_fields.items():
         if key not in (*DataParams.model_fields, "name", "path"):
@@ -120,7 +120,7 @@ def starter(file: Path, data: str, path: str | None) -> str:
 
 
 def _scalar(text: str) -> str:
-    """A text as YAML reads it back, in quotes only where it needs them, and on one line."""
+    """Return a text as YAML reads it back, on one line, and in quotes only where needed."""
     try:
         plain = yamlfile.parse(f"key: {text}") == {"key": text}
     except UserError:

@@ -1,4 +1,4 @@
-"""Genomes and their search spaces: what evolves. Needs NumPy and nothing else."""
+"""Genomes, which evolve, and their search spaces. Needs only NumPy."""
 
 from genomes.chain import Chain
 from genomes.channels import Channels

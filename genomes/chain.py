@@ -1,4 +1,4 @@
-"""A chain of layers, each chosen from inverted residuals (FBNet, Wu et al., 2019; SPOS)."""
+"""Chains of layers, each an inverted residual or skipped (FBNet, Wu et al., 2019; SPOS)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ STAGES: tuple[Stage, ...] = ((16, 2, 1), (32, 3, 2), (64, 3, 2))
 
 
 class Chain(SearchSpace):
-    """A gene a layer: kernel and expansion of an inverted residual, or to skip the layer.
+    """A space with a gene for each layer: kernel and expansion of an inverted residual, or a skip.
 
     Only a layer that keeps size and channels can be skipped. The text form is `k3e6,skip,k5e3`.
 
     Args:
-        stages: channels, layers, and stride of the first layer, of each.
-        kernels, expansions: what can be chosen, in all combinations.
+        stages: for each, its channels, its layers, and the stride of its first layer.
+        kernels, expansions: the choices of a layer, in all combinations.
         skip: whether layers can be skipped.
-        stem: how many channels the first stage reads.
+        stem: the number of channels that the first stage reads.
     """
 
     def __init__(
@@ -41,9 +41,9 @@ class Chain(SearchSpace):
         before = stem
         for number, (channels, layers, stride) in enumerate(self.stages, 1):
             for layer in range(1, layers + 1):
-                keeps = skip and channels == before and (stride == 1 or layer > 1)
-                self.skippable.append(keeps)
-                genes.append(Gene(f"{number}.{layer}", (*ops, SKIP) if keeps else ops))
+                skippable = skip and channels == before and (stride == 1 or layer > 1)
+                self.skippable.append(skippable)
+                genes.append(Gene(f"{number}.{layer}", (*ops, SKIP) if skippable else ops))
                 before = channels
         super().__init__("chain/v1", genes)
 
@@ -65,12 +65,12 @@ class Chain(SearchSpace):
         )
 
     def canonical(self, genome: Genome) -> Genome:
-        """Skipped layers last among those that follow each other and could all be skipped."""
+        """Move skipped layers to the end of each run of layers that can all be skipped."""
         genes: list[int] = []
         run: list[int] = []
         skip = len(self.kernels) * len(self.expansions)
-        for gene, keeps in zip(genome.genes, self.skippable, strict=True):
-            if not keeps:
+        for gene, skippable in zip(genome.genes, self.skippable, strict=True):
+            if not skippable:
                 genes += sorted(run, key=lambda choice: choice == skip)
                 genes.append(gene)
                 run = []
@@ -80,6 +80,6 @@ class Chain(SearchSpace):
         return Genome(self.name, tuple(genes))
 
     def largest(self) -> Genome:
-        op = self.kernels.index(max(self.kernels)) * len(self.expansions)
-        op += self.expansions.index(max(self.expansions))
-        return self.genome([op] * len(self.genes))
+        choice = self.kernels.index(max(self.kernels)) * len(self.expansions)
+        choice += self.expansions.index(max(self.expansions))
+        return self.genome([choice] * len(self.genes))

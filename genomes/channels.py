@@ -1,4 +1,4 @@
-"""How wide each stage of a network is (the size search of NATS-Bench, Dong et al., 2021)."""
+"""The width of each stage of a network (the size search of NATS-Bench, Dong et al., 2021)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ WIDTHS = (8, 16, 24, 32, 40, 48, 56, 64)
 
 
 class Channels(SearchSpace):
-    """A gene a stage: its number of channels. The text form is NATS-Bench's, `16:32:64`.
+    """A space with a gene for each stage: its number of channels.
+
+    The text form is NATS-Bench's, `16:32:64`.
 
     Args:
-        stages: how many, 2 or more.
-        widths: what can be chosen, distinct.
+        stages: the number of stages, 2 or more.
+        widths: the distinct numbers of channels to choose from.
     """
 
     def __init__(self, stages: int = 5, widths: Sequence[int] = WIDTHS) -> None:
@@ -30,11 +32,11 @@ class Channels(SearchSpace):
         words = text.strip().split(":")
         if len(words) == 1:
             return super().parse(text)
-        widths = list(map(str, self.widths))
-        if len(words) != self.stages or not set(words) <= set(widths):
-            allowed = f"{self.stages} of {', '.join(widths)}, with : between them"
-            raise OtherSpace(f"{text!r} is no genome of {self.name}; allowed: {allowed}")
-        return self.genome(widths.index(word) for word in words)
+        choices = list(map(str, self.widths))
+        if len(words) != self.stages or not set(words) <= set(choices):
+            form = f"{self.stages} of {', '.join(choices)}, separated by colons"
+            raise OtherSpace(f"{text!r} is not a genome of {self.name}; write {form}")
+        return self.genome(choices.index(word) for word in words)
 
     def largest(self) -> Genome:
         return self.genome([self.widths.index(max(self.widths))] * self.stages)

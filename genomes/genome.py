@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Genome:
-    """A fixed-length vector of small integers, one gene a decision.
+    """A fixed-length vector of small integers, one gene for each decision.
 
     Attributes:
         space: versioned name of the space that gives the genes their meaning, `"nasbench201/v1"`.
-        genes: one choice index a gene, in the order of the space's genes.
+        genes: the index of each gene's choice, in the order of the space's genes.
     """
 
     space: str
@@ -28,14 +28,14 @@ class Genome:
 
     @classmethod
     def from_json(cls, data: Mapping[str, object]) -> Genome:
-        """Reads what `to_json` wrote.
+        """Read what `to_json` wrote.
 
         Raises:
-            ValueError: `data` is not a space's name and a list of integers.
+            ValueError: `data` does not hold a space's name and a list of integers.
         """
         space, genes = data.get("space"), data.get("genes")
         if not isinstance(space, str) or not isinstance(genes, list):
-            raise ValueError("a genome is {'space': text, 'genes': [integers]}")
+            raise ValueError("a genome must be {'space': text, 'genes': [integers]}")
         if not all(type(gene) is int for gene in genes):
             raise ValueError(f"genes must be integers, got {genes!r}")
         return cls(space, tuple(genes))

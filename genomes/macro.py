@@ -14,16 +14,16 @@ Bits = tuple[int, ...]
 
 
 class Macro(SearchSpace):
-    """Of each phase: a bit for every pair of nodes, whether the later reads the earlier, and one
-    for a skip around the phase.
+    """A space with a bit for each pair of nodes of a phase, and one for a skip around the phase.
 
-    A node that reads none reads the phase's input, one that none reads is put out, and one that
-    neither reads nor is read is left out. The text form is NSGA-Net's, `1-01-001:0` a phase: for
-    the nodes from the second on whether they read each before, then the skip.
+    A pair's bit says whether the later node reads the earlier. A node that reads no other reads the
+    phase's input, one that no other reads goes to the output, and one that does neither is left
+    out. The text form is NSGA-Net's, `1-01-001:0` for each phase: the bits of the second node, of
+    the third and so on, then the skip.
 
     Args:
-        phases: how many, 1 or more.
-        nodes: of each, from 2 to 6.
+        phases: the number of phases, 1 or more.
+        nodes: the number of nodes in each phase, from 2 to 6.
     """
 
     def __init__(self, phases: int = 3, nodes: int = 4) -> None:
@@ -52,18 +52,21 @@ class Macro(SearchSpace):
             genome = self.genome(map(int, bits))
         if genome is None or self.describe(genome) != text.strip():
             form = "|".join(["-".join("0" * j for j in range(1, self.nodes)) + ":0"] * self.phases)
-            raise ValueError(f"{text!r} is not written {form}, in ones and zeros")
+            raise ValueError(f"{text!r} is not of the form {form}, in zeros and ones")
         return genome
 
     def live(self, genome: Genome) -> tuple[bool, ...]:
-        """All, but for a skip around a phase without nodes, which passes its input on anyway."""
-        live: list[bool] = []
+        """Return whether each gene is live: all but the skip of a phase without nodes.
+
+        Such a phase passes its input on anyway.
+        """
+        flags: list[bool] = []
         for bits in self._phases(genome):
-            live += [True] * len(self.pairs) + [any(bits[:-1])]
-        return tuple(live)
+            flags += [True] * len(self.pairs) + [any(bits[:-1])]
+        return tuple(flags)
 
     def canonical(self, genome: Genome) -> Genome:
-        """Of the genomes whose nodes are only numbered differently, the smallest."""
+        """Return the smallest of the genomes that differ only in the numbering of their nodes."""
         phases = [_canonical(bits, self.nodes) for bits in self._phases(genome)]
         return Genome(self.name, tuple(itertools.chain(*phases)))
 
@@ -97,9 +100,9 @@ def _canonical(bits: Bits, nodes: int) -> Bits:
     on = [pair for pair, bit in zip(pairs, bits, strict=False) if bit]
     best = None
     for places in itertools.permutations(range(nodes)):
-        moved = {(places[i], places[j]) for i, j in on}
-        if all(i < j for i, j in moved):
-            spelling = tuple(int(pair in moved) for pair in pairs)
-            best = spelling if best is None else min(best, spelling)
-    assert best is not None  # the order as it stands is one
+        edges = {(places[i], places[j]) for i, j in on}
+        if all(i < j for i, j in edges):
+            renumbered = tuple(int(pair in edges) for pair in pairs)
+            best = renumbered if best is None else min(best, renumbered)
+    assert best is not None  # the numbering as given is valid
     return (*best, bits[-1] if on else 0)

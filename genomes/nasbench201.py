@@ -1,4 +1,4 @@
-"""The NAS-Bench-201 cell (Dong and Yang, 2020): four nodes, six edges, five ops an edge."""
+"""The NAS-Bench-201 cell (Dong and Yang, 2020): four nodes, six edges, one of five ops per edge."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 NONE, SKIP, CONV_1X1, CONV_3X3, POOL = range(5)
 INPUT = -1
 
-Terms = tuple[tuple[int, int], ...]  # what is summed: (op number or INPUT, how often), sorted
+Terms = tuple[tuple[int, int], ...]  # a sum: (op number or INPUT, how often), sorted
 LiveOp = tuple[int, Terms]  # an op and the sum it reads
 LiveGraph = tuple[tuple[LiveOp, ...], Terms]  # the live ops, and the sum that is the output
 
 
 class NASBench201(SearchSpace):
-    """15,625 cells with 5,260 different graphs of live ops."""
+    """The space of 15,625 cells, with 5,260 different graphs of live ops."""
 
     def __init__(self) -> None:
         super().__init__("nasbench201/v1", [Gene(f"{i}>{j}", OPS) for i, j in EDGES])
 
     def describe(self, genome: Genome) -> str:
-        """The benchmark's architecture string, `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`."""
+        """Return the benchmark's architecture string, `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`."""
         incoming: dict[int, list[str]] = {1: [], 2: [], 3: []}
         for (source, target), gene in zip(EDGES, genome.genes, strict=True):
             incoming[target].append(f"{OPS[gene]}~{source}")
@@ -46,11 +46,11 @@ class NASBench201(SearchSpace):
         if len(words) == len(EDGES):
             genome = self.genome(OPS.index(op) for op, _ in words)
         if genome is None or self.describe(genome) != stripped:
-            raise ValueError(f"{text!r} is not written |op~0|+|op~0|op~1|+|op~0|op~1|op~2|")
+            raise ValueError(f"{text!r} is not of the form |op~0|+|op~0|op~1|+|op~0|op~1|op~2|")
         return genome
 
     def live(self, genome: Genome) -> tuple[bool, ...]:
-        """An edge is live when it carries an op, from the input, towards the output."""
+        """Return whether each edge carries an op on a path from the input to the output."""
         reached, needed = {0}, {3}
         for (source, target), op in zip(EDGES, genome.genes, strict=True):
             if op != NONE and source in reached:
@@ -64,7 +64,7 @@ class NASBench201(SearchSpace):
         )
 
     def canonical(self, genome: Genome) -> Genome:
-        """Of the genomes with the same live graph, the one with the fewest edges, then smallest."""
+        """Return the genome with the fewest edges, then smallest, of those with its live graph."""
         return Genome(self.name, _canonical_genes()[genome.genes])
 
     def largest(self) -> Genome:
@@ -81,11 +81,11 @@ class NASBench201(SearchSpace):
         return Graph(("0", "1", "2", "3"), edges)
 
     def official_class(self, genome: Genome) -> str:
-        """The benchmark's own string form, equal for cells that it takes to be isomorphic.
+        """Return the benchmark's own string form, equal for cells that it considers isomorphic.
 
-        Good for comparing with the literature. As a name of the network it is both too fine and
-        too coarse: it tells `120121` from `110221`, which are equal, and takes `421211`, with two
-        1x1 convolutions, for `241411`, which uses one twice.
+        Use it to compare with the literature. As a key it would be both too fine and too coarse: it
+        separates `120121` and `110221`, which are equal, but equates `421211`, with two 1x1
+        convolutions, and `241411`, which uses one twice.
         """
         nodes = ["0"]
         for target in (1, 2, 3):
@@ -103,11 +103,11 @@ class NASBench201(SearchSpace):
 
 
 def live_graph(genes: Sequence[int]) -> LiveGraph:
-    """The graph of live ops: those the output depends on, each with the sum it reads, and the
-    sum that is the output.
+    """Return the graph of live ops: those the output depends on, each with the sum it reads, and
+    the sum that is the output.
 
-    A skip is no op: it passes its source's sum on. A convolution is an op of its own, since it has
-    weights of its own; poolings of the same sum are one op, added as often as they occur.
+    A skip is not an op: it passes its source's sum on. Each convolution is an op of its own, since
+    it has its own weights; poolings of the same sum are one op, added as often as they occur.
     """
     ops: list[LiveOp] = []
     sums: list[dict[int, int]] = [{INPUT: 1}, {}, {}, {}]
@@ -140,10 +140,10 @@ def live_graph(genes: Sequence[int]) -> LiveGraph:
 
 @cache
 def _normal_form(graph: LiveGraph) -> LiveGraph:
-    """The graph under the numbering that makes it smallest: equal for isomorphic graphs.
+    """Return the graph under its smallest numbering, which is equal for isomorphic graphs.
 
-    Ops are numbered by depth and by shape, which is how an op and all above it read when written
-    out as a tree; only the numbers of ops of one shape are left to be tried out.
+    Ops are numbered by depth and then by shape, the tree of an op and of all that it reads; only
+    the order of ops of one shape remains to be tried out.
     """
     ops, _ = graph
     shapes: dict[int, tuple[object, ...]] = {INPUT: ()}
@@ -161,7 +161,7 @@ def _normal_form(graph: LiveGraph) -> LiveGraph:
 
 
 def _renumbered(graph: LiveGraph, order: Sequence[int]) -> LiveGraph:
-    """The graph of the ops in `order`, numbered by it."""
+    """Return the graph of the ops in `order`, numbered by it."""
     ops, output = graph
     names = {INPUT: INPUT, **{number: i for i, number in enumerate(order)}}
 
@@ -173,7 +173,7 @@ def _renumbered(graph: LiveGraph, order: Sequence[int]) -> LiveGraph:
 
 @cache
 def _canonical_genes() -> dict[tuple[int, ...], tuple[int, ...]]:
-    """Canonical genes for each of the 15,625 genomes, computed once a process."""
+    """Return the canonical genes of each of the 15,625 genomes, computed once per process."""
     every = itertools.product(range(len(OPS)), repeat=len(EDGES))
     fewest_edges_first = sorted(every, key=lambda genes: (sum(map(bool, genes)), genes))
     first: dict[LiveGraph, tuple[int, ...]] = {}

@@ -1,4 +1,4 @@
-"""Pure operators on gene vectors, given a generator."""
+"""Pure operators on gene vectors; those that draw take a generator."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 def reset(
     genes: Sequence[int], choices: Sequence[int], rate: float, rng: np.random.Generator
 ) -> list[int]:
-    """Each gene, with probability `rate`, becomes one of its other choices, drawn uniformly."""
+    """Change each gene with probability `rate` to one of its other choices, drawn uniformly."""
     hits, steps = rng.random((2, len(genes))).tolist()
     return [
         # A step of 1 .. k-1 never leads back to the same choice.
@@ -21,19 +21,19 @@ def reset(
 
 
 def change_one(genes: Sequence[int], choices: Sequence[int], rng: np.random.Generator) -> list[int]:
-    """One gene, drawn uniformly of those with a choice, takes one of its other choices."""
+    """Change one gene, drawn uniformly from those with several choices, to another of them."""
     free = [position for position, count in enumerate(choices) if count > 1]
-    changed = list(genes)
+    result = list(genes)
     if free:
         where, step = rng.random(2).tolist()
         position = free[int(where * len(free))]
         count = choices[position]
-        changed[position] = (changed[position] + 1 + int(step * (count - 1))) % count
-    return changed
+        result[position] = (result[position] + 1 + int(step * (count - 1))) % count
+    return result
 
 
 def neighbours(genes: Sequence[int], choices: Sequence[int]) -> Iterator[tuple[int, ...]]:
-    """All gene vectors that differ in exactly one gene, in order."""
+    """Yield all gene vectors that differ in exactly one gene, in order."""
     for position, count in enumerate(choices):
         for choice in range(count):
             if choice != genes[position]:
@@ -41,14 +41,14 @@ def neighbours(genes: Sequence[int], choices: Sequence[int]) -> Iterator[tuple[i
 
 
 def mean_hamming(population: NDArray[np.integer]) -> float:
-    """Mean Hamming distance over all pairs of a population.
+    """Return the mean Hamming distance over all pairs of a population.
 
     Args:
         population: (n, g) genes.
 
     Returns:
-        Between 0 (all equal) and g; 0 for fewer than two. Counted from how often each choice
-        occurs, in O(n g), not pair by pair.
+        A number from 0 (all equal) to g; 0 for fewer than two genomes. It is counted from how
+        often each choice occurs, in O(n g), not pair by pair.
     """
     n = len(population)
     if n < 2:

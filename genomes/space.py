@@ -1,4 +1,4 @@
-"""What a search space knows about its genomes."""
+"""The base class of search spaces, and the records that describe their genomes."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """A genome for drawing; an edge without an op only connects.
+    """A drawing of a genome; an edge without an op only connects.
 
     Attributes:
-        inputs, outputs: without them the first node is the input, and the last the output. Parts
-            that nothing connects are drawn beside each other.
+        inputs, outputs: by default the first node is the input and the last the output.
+            Unconnected parts are drawn side by side.
     """
 
     nodes: tuple[str, ...]
@@ -51,14 +51,14 @@ class OtherSpace(ValueError):
 class SearchSpace:
     """All genomes of one encoding.
 
-    A subclass says better what it knows better: a text form of its own, which genes are live, and
-    which genomes spell the same network. As it stands, every genome is a network of its own.
+    A subclass overrides what it knows better: its text form, which genes are live, and which
+    genomes stand for the same network. By default, every genome is a network of its own.
     """
 
     def __init__(self, name: str, genes: Iterable[Gene]) -> None:
         self.name = name
         self.genes = tuple(genes)
-        self.choices = tuple(len(gene.choices) for gene in self.genes)  # how many each gene has
+        self.choices = tuple(len(gene.choices) for gene in self.genes)  # the number of each gene's
 
     @property
     def title(self) -> str:
@@ -67,11 +67,11 @@ class SearchSpace:
 
     @property
     def size(self) -> int:
-        """The number of genomes, equal networks counted each time they are spelt."""
+        """The number of genomes, counting equal networks once for each genome."""
         return math.prod(self.choices)
 
     def genome(self, genes: Iterable[int]) -> Genome:
-        """The genome with these genes.
+        """Return the genome with these genes.
 
         Raises:
             OtherSpace: a gene too many or too few.
@@ -87,20 +87,20 @@ class SearchSpace:
         return Genome(self.name, values)
 
     def sample(self, rng: np.random.Generator) -> Genome:
-        """A genome drawn uniformly."""
+        """Draw a genome uniformly."""
         draws = zip(rng.random(len(self.genes)).tolist(), self.choices, strict=True)
         return Genome(self.name, tuple(int(draw * count) for draw, count in draws))
 
     def choice(self, genome: Genome, gene: int) -> str:
-        """The name of what the genome chose at a gene."""
+        """Return the name of a genome's choice for a gene."""
         return self.genes[gene].choices[genome.genes[gene]]
 
     def describe(self, genome: Genome) -> str:
-        """The genome as text that `parse` reads back."""
+        """Return the genome as text that `parse` reads back."""
         return genome.text
 
     def parse(self, text: str) -> Genome:
-        """The genome written as `describe` writes it, as genes, `0-3-1`, or as key, `g0-3-1`.
+        """Read a genome as `describe` writes it, as genes (`0-3-1`) or as a key (`g0-3-1`).
 
         Raises:
             OtherSpace: the text is neither.
@@ -111,38 +111,38 @@ class SearchSpace:
             example = "-".join(str(i % count) for i, count in enumerate(self.choices))
             count = len(self.genes)
             raise OtherSpace(
-                f"{text!r} is no genome of {self.name}; write {count} genes: {example}"
+                f"{text!r} is not a genome of {self.name}; write {count} genes: {example}"
             )
         return self.genome(int(part) for part in parts)
 
     def live(self, genome: Genome) -> tuple[bool, ...]:
-        """For each gene, whether its choice changes what the network computes."""
+        """Return, for each gene, whether its choice changes what the network computes."""
         return (True,) * len(self.genes)
 
     def canonical(self, genome: Genome) -> Genome:
-        """The one spelling that stands for all genomes of the same network."""
+        """Return the one genome that stands for all genomes of the same network."""
         return genome
 
     def key(self, genome: Genome) -> str:
-        """The name of the network, equal for all genomes that spell it; without white space."""
+        """Return the network's name, without white space, equal for all genomes of the network."""
         return f"g{self.canonical(genome).text}"
 
     def largest(self) -> Genome | None:
-        """A genome with the most parameters and FLOPs of the space, where that is known."""
+        """Return a genome with the most parameters and FLOPs of the space, if known."""
         return None
 
     def strongest(self, weights: Mapping[str, Sequence[float]]) -> Genome:
-        """The genome of the choices with the largest weights.
+        """Return the genome of the choices with the largest weights.
 
         Args:
-            weights: of the choices of each gene that has some; the first choice of all others.
+            weights: the weights of a gene's choices, by its name; other genes take their first.
         """
         return self.genome(
             int(np.argmax(weights[gene.name])) if gene.name in weights else 0 for gene in self.genes
         )
 
     def graph(self, genome: Genome) -> Graph:
-        """The genome for drawing: as it stands, a chain of its choices."""
+        """Return a drawing of the genome: by default, a chain of its choices."""
         nodes = ("input", *(gene.name for gene in self.genes))
         edges = tuple(
             Edge(nodes[i], nodes[i + 1], self.choice(genome, i), live)
@@ -152,7 +152,7 @@ class SearchSpace:
 
 
 class Verbatim(SearchSpace):
-    """A space whose every spelling counts as a network of its own, for what is found by genome."""
+    """A space in which every genome is a network of its own, for look-ups by genome."""
 
     def __init__(self, space: SearchSpace) -> None:
         super().__init__(space.name, space.genes)

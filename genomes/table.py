@@ -1,4 +1,4 @@
-"""A space that a table is searched by: genes and their choices as given, no networks."""
+"""The space of a table: genes and choices as the table has them, and no networks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from genomes.space import Gene, SearchSpace
 
 
 class TableSpace(SearchSpace):
-    """Genomes as a table spells them; each is a network of its own."""
+    """A space of genomes as a table writes them; each is a network of its own."""
 
     def __init__(self, genes: Mapping[str, Sequence[str]]) -> None:
         super().__init__(

@@ -1,14 +1,10 @@
-"""Real CIFAR-10 images, which lie beside the repository and not in it, and both file formats."""
+"""Real CIFAR-10 images, which lie beside the repository and not in it, and the file format."""
 
 from __future__ import annotations
 
-import io
-import pickle
-import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -41,40 +37,7 @@ def noise(n: int, classes: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
 
 def write_binary(file: Path, batch: Batch) -> None:
-    """A file of the binary version: each image after a byte a kind of label."""
+    """Writes a file as published: each image after a byte a kind of label."""
     images, labels = batch
     columns = [kind.astype(np.uint8)[:, None] for kind in labels]
     np.hstack([*columns, images.reshape(len(images), 3072)]).tofile(file)
-
-
-def write_python(file: Path, batch: Batch, names: Sequence[str] = ("labels",)) -> None:
-    """A file of the python version."""
-    images, labels = batch
-    held = {
-        "batch_label": "testing batch 1 of 1",
-        **{name: kind.tolist() for name, kind in zip(names, labels, strict=True)},
-        "data": images.reshape(len(images), 3072),
-        "filenames": [f"image_{i:06}.png" for i in range(len(images))],
-    }
-    file.write_bytes(python2_pickle(held))
-
-
-def python2_pickle(held: object) -> bytes:
-    """What cPickle of Python 2 with a NumPy of its time writes: text and bytes are one type."""
-    stream = io.BytesIO()
-    _Python2Pickler(stream, protocol=2).dump(held)
-    return stream.getvalue().replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
-
-
-class _Python2Pickler(pickle._Pickler):  # the one in Python, whose methods can be replaced
-    def _save_string(self, held: str | bytes) -> None:
-        held = held.encode() if isinstance(held, str) else held
-        short = len(held) < 256
-        code = pickle.SHORT_BINSTRING if short else pickle.BINSTRING
-        self.write(code + struct.pack("<B" if short else "<i", len(held)) + held)
-
-    dispatch: ClassVar[dict[type, Callable[..., Any]]] = {
-        **pickle._Pickler.dispatch,
-        str: _save_string,
-        bytes: _save_string,
-    }

@@ -10,11 +10,11 @@ from typing import Any
 import joblib
 import pandas as pd
 
-from evonas import plugins, yamlfile
+from evonas import markdown, plugins, yamlfile
 from evonas.bench import runs
 from evonas.bench.figures import best_so_far
 from evonas.bench.runs import Table
-from evonas.bench.spec import Bench
+from evonas.bench.spec import Bench, load
 from evonas.bench.summary import curves, held, summary
 from evonas.core import UserError
 from evonas.jobs import machine
@@ -66,7 +66,7 @@ class Benching:
         made = runs.read(self.folder / "runs.csv")
         found = summary(self.bench, self.table, made)
         write_atomic(self.folder / "summary.csv", found.to_csv(index=False, lineterminator="\n"))
-        text = markdown(self.bench, found)
+        text = summary_text(self.bench, found)
         write_atomic(self.folder / "summary.md", text)
         with styled():
             save(best_so_far(self.bench, curves(self.bench, made)), self.folder, "best")
@@ -88,7 +88,7 @@ def opened(bench: Bench, folder: Path, *, workers: int | None = None) -> Iterato
     """
     own = plugins.allow(file for params in bench.strategies.values() for file in params.own_files())
     table = runs.read_table(bench)
-    text = yamlfile.dump(bench.model_dump(mode="json", exclude_none=True))
+    text = _dumped(bench)
     now = machine.environment(deterministic=True)
     fingerprint = table.evaluator.rows.fingerprint
     benching = Benching(bench, table, folder, workers or joblib.cpu_count(), own)
@@ -100,8 +100,8 @@ def opened(bench: Bench, folder: Path, *, workers: int | None = None) -> Iterato
                 write_atomic(folder / FILE, text, sync=True)
             yield benching
         return
-    if (folder / FILE).read_text() != text:
-        raise UserError(f"{folder} holds another benchmark; allowed: --out with a new folder")
+    if _dumped(load(folder / FILE)) != text:  # which may have keys by old names
+        raise UserError(f"{folder} holds another benchmark", hint="give --out with a new folder")
     with Hold(folder):
         note_data(folder, fingerprint)
         _check_files(folder, own)
@@ -120,7 +120,7 @@ def _check_files(folder: Path, own: Mapping[str, str]) -> None:
             )
 
 
-def markdown(bench: Bench, found: pd.DataFrame) -> str:
+def summary_text(bench: Bench, found: pd.DataFrame) -> str:
     """The summary as Markdown: a table, and notes on its columns."""
     several = len(bench.objectives) > 1
     first = "hypervolume" if several else bench.objectives[0].name
@@ -130,21 +130,20 @@ def markdown(bench: Bench, found: pd.DataFrame) -> str:
     header = ["strategy", "queries"]
     for point in points:
         header += [f"{first} after {last if point is None else f'{point:,}'}", "p against random"]
-    header += bench.tell
+    header += bench.report
     header += [] if several else ["median queries to the optimum", "found"]
-    lines = [header, ["---", *["--:"] * (len(header) - 1)]]
+    rows = []
     for row in found.to_dict("records"):
         cells = [str(row["strategy"]), f"{row['queries']:.0f}"]
         for after in ("" if point is None else f"_at_{point}" for point in points):
             p = row.get(f"p_random{after}")
             cells += [_told(row, f"value{after}", several), "" if pd.isna(p) else f"{p:.2g}"]
-        cells += [_told(row, name, several) for name in bench.tell]
+        cells += [_told(row, name, several) for name in bench.report]
         if not several:
             ends = (row["median_queries"], row["median_low"], row["median_high"])
             median, low, high = (f"{x:g}" if x != float("inf") else "never" for x in ends)
             cells += [f"{median} ({low} to {high})", f"{row['found']:.1%}"]
-        lines.append(cells)
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        rows.append(cells)
     notes = [
         f"- {bench.seeds} runs each, seeds 0 to {bench.seeds - 1}; mean ± standard error of the "
         f"mean; a query is a distinct {bench.distinct.removesuffix('s')}.",
@@ -157,7 +156,11 @@ def markdown(bench: Bench, found: pd.DataFrame) -> str:
             "- A run ends when it has found the optimum of the table. A median's interval holds it "
             f"with {held(bench.seeds):.0%} at least; runs that never found it come last."
         )
-    return f"# {bench.name}\n\n{table}\n\n" + "\n".join(notes) + "\n"
+    return f"# {bench.name}\n\n{markdown.table(header, rows)}\n\n" + "\n".join(notes) + "\n"
+
+
+def _dumped(bench: Bench) -> str:
+    return yamlfile.dump(bench.model_dump(mode="json", exclude_none=True))
 
 
 def _told(row: Mapping[Any, Any], name: str, several: bool) -> str:

@@ -114,7 +114,7 @@ def read(path: Path) -> pd.DataFrame:
 def columns(bench: Bench) -> list[str]:
     return [
         *("strategy", "seed", "queries", "asks", "simulated_seconds"),
-        *("best", *bench.tell, "queries_to_optimum", "trace"),
+        *("best", *bench.report, "queries_to_optimum", "trace"),
     ]
 
 
@@ -188,10 +188,8 @@ class Watch:
         """
         protocol = self.bench.protocol
         best = self.hit is not None and len(self.names) == 1
-        stuck = self.asks >= protocol.asks_a_query * (
-            protocol.queries or max(self.queries, MIN_QUERIES)
-        )
-        return best or stuck or self.queries == protocol.queries
+        limit = protocol.max_asks_per_query * (protocol.queries or max(self.queries, MIN_QUERIES))
+        return best or self.asks >= limit or self.queries == protocol.queries
 
     def see(self, evaluation: Evaluation, *, cached: bool) -> None:
         self.asks += 1
@@ -205,7 +203,7 @@ class Watch:
         point = np.array([values[name] for name in self.names]) * self.table.signs
         if point[0] < self.best:
             self.best = float(point[0])
-            self.told = {name: values[name] for name in self.bench.tell}
+            self.told = {name: values[name] for name in self.bench.report}
             if self.best <= self.table.optimum:
                 self.hit = self.queries
             if len(self.names) == 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, SerializeAsAny
 
@@ -20,13 +20,15 @@ RANDOM = "random"
 class Protocol(Params):
     """When a run ends, and when its best so far is reported."""
 
+    RENAMED: ClassVar = {"asks_a_query": "max_asks_per_query"}
+
     queries: Count | None = None
     """A run ends after this many distinct genomes, or networks; asking again costs nothing."""
     simulated_seconds: Annotated[float, Field(gt=0)] | None = None
     """A run ends when these are spent; an evaluation that would exceed them is not made."""
     at: Annotated[tuple[Count, ...], Field(max_length=20, strict=False)] = ()
     """Numbers of queries after which the best so far is reported, besides at the end."""
-    asks_a_query: Count = 20
+    max_asks_per_query: Count = 20
     """A run ends after this many candidates for each query: it asks for the same again and again.
     With simulated seconds, for each query that it has made, or for 100."""
 
@@ -40,6 +42,8 @@ class Protocol(Params):
 class Bench(Params):
     """A benchmark: strategies, each with many seeds, on one table."""
 
+    RENAMED: ClassVar = {"tell": "report"}
+
     name: config.Name
     """The name of the benchmark."""
     space: SerializeAsAny[Params]
@@ -50,8 +54,8 @@ class Bench(Params):
     """What a query is: a genome, or a network, which is looked up by its canonical spelling."""
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=20, strict=False)]
     """The objectives of the search; the first decides which network is the best."""
-    tell: Annotated[tuple[str, ...], Field(max_length=20, strict=False)] = ()
-    """Metrics of the network that is best by the first objective, to be told beside it."""
+    report: Annotated[tuple[str, ...], Field(max_length=20, strict=False)] = ()
+    """Metrics of the network that is best by the first objective, reported next to it."""
     protocol: Protocol
     """When a run ends."""
     seeds: Count
@@ -103,7 +107,7 @@ def _check_together(bench: Bench) -> None:
     known = list(bench.table.metrics)
     named: Mapping[str, tuple[str, ...]] = {
         "objectives": tuple(objective.name for objective in bench.objectives),
-        "tell": bench.tell,
+        "report": bench.report,
     }
     for section, names in named.items():
         for i, name in enumerate(names):

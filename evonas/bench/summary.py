@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import binom, mannwhitneyu
+from scipy.stats import mannwhitneyu, quantile_test
 
 from evonas import registry
 from evonas.bench.runs import Table
@@ -87,7 +87,7 @@ def summary(bench: Bench, table: Table, runs: pd.DataFrame) -> pd.DataFrame:
             if label != base:
                 against = traces[base].at(math.inf if point is None else point)
                 row[f"p_random{after}"] = float(mannwhitneyu(values, against).pvalue)
-        for name in bench.tell:
+        for name in bench.report:
             row |= _mean_columns(name, group[name].to_numpy(dtype=float))
         if not several:
             needed = group["queries_to_optimum"].fillna(math.inf).to_numpy(dtype=float)
@@ -128,8 +128,11 @@ def _mean_columns(name: str, values: Array) -> dict[str, float]:
 
 
 def _median(values: Array) -> tuple[float, float, float]:
-    """The median, and the order statistics around it that hold it with probability LEVEL."""
-    ordered, n = np.sort(values), len(values)
-    low = max(int(binom.ppf((1 - LEVEL) / 2, n, 0.5)) - 1, 0)
-    high = min(n - 1 - low, n - 1)
-    return float(np.median(ordered)), float(ordered[low]), float(ordered[high])
+    """The median, and the order statistics around it that hold it with probability LEVEL.
+
+    Values may be infinite. Of fewer than 6, the interval goes from the least to the most.
+    """
+    low, high = quantile_test(values, p=0.5).confidence_interval(LEVEL)
+    if math.isnan(low):  # no order statistics hold it with this probability
+        low, high = values.min(), values.max()
+    return float(np.median(values)), float(low), float(high)

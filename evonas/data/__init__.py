@@ -1,1 +1,1 @@
-"""Data sets, and how they are split: the search is given train and val, and never test."""
+"""Data sets and their splits: the search sees train and val, and never test."""

@@ -1,12 +1,9 @@
-"""CIFAR-10 and CIFAR-100 (Krizhevsky, 2009) from a folder, in either version published."""
+"""CIFAR-10 and CIFAR-100 (Krizhevsky, 2009) from a folder, in the binary version."""
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,25 +18,15 @@ PIXELS = 3 * 32 * 32
 class Cifar10Params(PathParams):
     name: Literal["cifar10"] = "cifar10"
     path: SomePath = None
-    """The folder of the files, or the one that holds `cifar-10-batches-bin` or
-    `cifar-10-batches-py`, as seen from the experiment file. It must be given: evonas has no other
-    place to look."""
+    """The folder of the files of the binary version, or the one that holds `cifar-10-batches-bin`,
+    as seen from the experiment file. It must be given: evonas has no other place to look."""
 
 
 class Cifar100Params(PathParams):
     name: Literal["cifar100"] = "cifar100"
     path: SomePath = None
-    """The folder of the files, or the one that holds `cifar-100-binary` or
-    `cifar-100-python`, as seen from the experiment file. It must be given: evonas has no other
-    place to look."""
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """The files of a version as published; the last holds the test part."""
-
-    folder: str  # that its archive unpacks to
-    files: tuple[str, ...]
+    """The folder of the files of the binary version, or the one that holds `cifar-100-binary`, as
+    seen from the experiment file. It must be given: evonas has no other place to look."""
 
 
 class _Cifar:
@@ -49,9 +36,11 @@ class _Cifar:
     statistics: Statistics | None
     title: str
     classes: int
-    label: bytes  # what a pickle calls the labels
-    label_bytes: int  # before each image of the binary version; the last is the one that counts
-    versions: Sequence[Version]  # the first that is there is read
+    label_bytes: int  # before each image; the last is the one that counts
+    archive: str  # the file to get
+    folder: str  # that the archive unpacks to
+    files: tuple[str, ...]  # in it; the last holds the test part
+    pickled: str  # the folder of the python version: the same names without `.bin`
 
     def __init__(self, params: PathParams) -> None:
         self.path = None if params.path is None else Path(params.path)
@@ -68,28 +57,28 @@ class _Cifar:
         return train, parts[-1]
 
     def _files(self) -> list[Path]:
-        where = (
-            f"allowed: data.path, the folder of the files, from www.cs.toronto.edu/~kriz/cifar.html"
-            f" or torchvision.datasets.{self.title.replace('-', '')}(root, download=True)"
-        )
+        url = f"www.cs.toronto.edu/~kriz/{self.archive}"
+        hint = f"data.path must be the folder that {url} unpacks to"
         if self.path is None:
-            raise UserError(f"no path to {self.title}; {where}")
+            raise UserError(f"no path to {self.title}", hint=hint)
         lacking = ""
-        for version in self.versions:
-            for folder in (self.path, self.path / version.folder):
-                missing = [name for name in version.files if not (folder / name).is_file()]
-                if not missing:
-                    return [folder / name for name in version.files]
-                if len(missing) < len(version.files) and not lacking:
-                    lacking = f"{folder} lacks {', '.join(missing)}"
-        raise UserError(f"{lacking or f'no {self.title} in {self.path}'}; {where}")
+        for folder in (self.path, self.path / self.folder):
+            missing = [name for name in self.files if not (folder / name).is_file()]
+            if not missing:
+                return [folder / name for name in self.files]
+            if len(missing) < len(self.files) and not lacking:
+                lacking = f"{folder} lacks {', '.join(missing)}"
+        for folder in (self.path, self.path / self.pickled):
+            if not lacking and all((folder / Path(name).stem).is_file() for name in self.files):
+                raise UserError(
+                    f"{folder} holds the python version of {self.title}, which is not read",
+                    hint=f"get the binary version instead, {url}",
+                )
+        raise UserError(lacking or f"no {self.title} in {self.path}", hint=hint)
 
     def _read(self, file: Path) -> Images:
-        if file.suffix == ".bin":
-            images, labels = read_binary(file, self.label_bytes)
-        else:
-            images, labels = read_pickle(file, self.label)
-        if not len(labels) or labels.min() < 0 or labels.max() >= self.classes:
+        images, labels = read_binary(file, self.label_bytes)
+        if not len(labels) or labels.max() >= self.classes:
             allowed = f"images of {self.classes} classes, as published"
             raise UserError(f"{file} is damaged or not of {self.title}; allowed: {allowed}")
         return Images(images, labels)
@@ -102,15 +91,11 @@ class Cifar10(_Cifar):
     statistics = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
     title = "CIFAR-10"
     classes = 10
-    label = b"labels"
     label_bytes = 1
-    versions = (
-        Version(
-            "cifar-10-batches-bin",
-            (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"),
-        ),
-        Version("cifar-10-batches-py", (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")),
-    )
+    archive = "cifar-10-binary.tar.gz"
+    folder = "cifar-10-batches-bin"
+    files = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
+    pickled = "cifar-10-batches-py"
 
 
 class Cifar100(_Cifar):
@@ -120,12 +105,11 @@ class Cifar100(_Cifar):
     statistics = ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762))
     title = "CIFAR-100"
     classes = 100
-    label = b"fine_labels"
     label_bytes = 2
-    versions = (
-        Version("cifar-100-binary", ("train.bin", "test.bin")),
-        Version("cifar-100-python", ("train", "test")),
-    )
+    archive = "cifar-100-binary.tar.gz"
+    folder = "cifar-100-binary"
+    files = ("train.bin", "test.bin")
+    pickled = "cifar-100-python"
 
 
 def read_binary(file: Path, label_bytes: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -144,69 +128,3 @@ def read_binary(file: Path, label_bytes: int) -> tuple[NDArray[np.uint8], NDArra
     rows = held.reshape(-1, record)
     images = np.ascontiguousarray(rows[:, label_bytes:]).reshape(-1, *SHAPE)
     return images, rows[:, label_bytes - 1].astype(np.int64)
-
-
-def read_pickle(file: Path, label: bytes) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Images, (n, 3, 32, 32), and labels of a dictionary that Python 2 has pickled.
-
-    Nothing of the file's is run, and nothing of NumPy's on its behalf.
-
-    Raises:
-        UserError: it holds something else, or less.
-    """
-    try:
-        with file.open("rb") as stream:
-            return _plain(_Unpickler(stream, encoding="bytes").load(), label)
-    except Exception as error:  # what a damaged pickle raises may be anything
-        told = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"{file} cannot be read: {told}; allowed: as published") from None
-
-
-def _plain(batch: Any, label: bytes) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """The arrays of an unpickled batch; raises whatever it may where that is something else."""
-    _, shape, dtype, fortran, held = batch[b"data"].state
-    labels = batch[label]
-    if dtype.arguments[0] not in (b"u1", "u1"):
-        raise ValueError("its data are no bytes")
-    if type(labels) is not list or set(map(type, labels)) - {int}:
-        raise ValueError("its labels are no list of whole numbers")
-    rows = np.frombuffer(held, np.uint8).reshape(shape, order="F" if fortran else "C")
-    if rows.shape != (len(labels), PIXELS):
-        raise ValueError(f"its data are {rows.shape}, with {len(labels)} labels")
-    images = np.ascontiguousarray(rows).reshape(-1, *SHAPE)
-    return images, np.array(labels, np.int64)
-
-
-class _Recorded:
-    """Stands for NumPy's objects in a pickle: keeps what they would be made of, makes none."""
-
-    __slots__ = ("arguments", "state")
-
-    def __init__(self, *arguments: Any) -> None:
-        self.arguments = arguments
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-
-class _Unpickler(pickle.Unpickler):
-    """Makes plain data; for the names that a pickled array has it gives a stand-in.
-
-    NumPy's own would do as the file says, and a made-up dtype can have them write anywhere.
-    """
-
-    NAMES = frozenset(
-        {
-            ("numpy.core.multiarray", "_reconstruct"),
-            ("numpy._core.multiarray", "_reconstruct"),  # its name since NumPy 2
-            ("numpy", "ndarray"),
-            ("numpy", "dtype"),
-        }
-    )
-
-    def find_class(self, module: str, name: str) -> type[_Recorded]:
-        if (module, name) not in self.NAMES:
-            raise pickle.UnpicklingError(
-                f"it asks for {f'{module}.{name}'!r}, which no batch needs"
-            )
-        return _Recorded

@@ -1,4 +1,4 @@
-"""Images and labels in memory, and the split that every search and comparison stands on."""
+"""Images and labels in memory, and the split that every search and comparison rests on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, Protocol, Self
+from typing import Annotated, Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,20 +16,20 @@ from evonas.core import Params, Requirement, UserError
 
 
 class DataParams(Params):
-    """How a data set is split, stratified by class; a data set adds what it needs beside."""
+    """How a data set is split, stratified by class; each data set adds its own settings."""
 
     val: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """The validation part, on which candidates are compared, as a share of all images. (A test part
-    that comes with the set does not count among all images.)"""
+    that comes with the data set is not counted among them.)"""
     test: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """The test part, on which only the winner is measured, as a share of all images. Not used if
-    the set comes with a test part."""
+    the data set comes with a test part."""
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """The seed of the split into parts. It is not the run's seed: runs with different seeds have
-    the same split."""
+    """The seed of the split into parts. It is independent of the run's seed: runs with different
+    seeds have the same split."""
     subset: Annotated[int, Field(ge=2, le=100_000_000)] | None = None
-    """How many images the search uses, training and validation parts together; each class keeps
-    its share. Without it, all but the test part."""
+    """How many images the search uses, in the training and validation parts together; each class
+    keeps its share. By default, all but the test part."""
 
     def model_post_init(self, context: object) -> None:
         if self.val + self.test >= 1:
@@ -54,13 +54,13 @@ class Images:
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """What a search sees of a data set: all but the test part.
+    """The part of a data set that a search sees: all but the test part.
 
     Attributes:
-        mean, std: a number a channel, of the images as stored: the published ones where the set
-            has them, else those of the training images.
-        flippable: whether an image mirrored left to right is still of its class.
-        fingerprint: of images, labels, split and normalisation, 16 hexadecimal digits.
+        mean, std: one number per channel, for the images as stored: the published ones if the data
+            set has them, else those of the training images.
+        flippable: whether an image mirrored left to right still belongs to its class.
+        fingerprint: a digest of images, labels, split and normalisation, 16 hexadecimal digits.
     """
 
     train: Images
@@ -77,9 +77,7 @@ class DataSet:
         return int(channels), int(height), int(width)
 
 
-ARRAYS = (
-    "images (n, h, w) or (n, h, w, c) and labels (n,), and, if wanted, test_images and test_labels"
-)
+ARRAYS = "images (n, h, w) or (n, h, w, c), labels (n,), and optionally test_images and test_labels"
 
 
 def as_images(
@@ -90,52 +88,52 @@ def as_images(
     layout: str = "nhwc",
     prefix: str = "",
 ) -> Images:
-    """Images and labels as a user has them: (n, h, w), or with channels, and (n,).
+    """Convert a user's images, (n, h, w) or with channels, and labels, (n,).
 
     Args:
-        where: what to name in a mistake.
-        layout: of images with channels, `nhwc` or `nchw`.
+        where: the source of the arrays, which errors name.
+        layout: the axes of images with channels, `nhwc` or `nchw`.
 
     Raises:
-        UserError: they do not fit.
+        UserError: the arrays have wrong shapes, types or values.
     """
     shapes = f"{prefix}images and {prefix}labels are {images.shape} and {labels.shape}"
     if images.ndim == 3:
         images = images[:, None]
     elif images.ndim == 4 and layout == "nhwc":
         if images.shape[1] <= 4 < images.shape[3]:
-            refuse(where, f"{shapes}, channels first", "that with layout: nchw")
+            hint = "put the channels last, or set layout: nchw for an .npz file"
+            raise UserError(f"{shapes}, channels first", hint=hint, key=where)
         images = images.transpose(0, 3, 1, 2)
     if images.ndim != 4 or labels.shape != (len(images),) or images.size == 0:
-        refuse(where, shapes, ARRAYS)
+        raise UserError(shapes, hint=f"must be {ARRAYS}", key=where)
     kinds = (np.integer, np.floating, np.bool_)
     if not any(np.issubdtype(images.dtype, kind) for kind in kinds):
-        refuse(where, f"{prefix}images are {images.dtype}", "uint8 or floats")
+        problem = f"{prefix}images have the type {images.dtype}"
+        raise UserError(problem, hint="must be uint8 or floats", key=where)
     if images.dtype != np.uint8:
         images = images.astype(np.float32)
         if not np.isfinite(images).all():
-            refuse(where, f"{prefix}images hold NaN or infinity", "finite numbers")
+            problem = f"{prefix}images contain NaN or infinity"
+            raise UserError(problem, hint="must be finite", key=where)
     if not np.issubdtype(labels.dtype, np.integer):
-        refuse(where, f"{prefix}labels are {labels.dtype}", "integers from 0")
+        problem = f"{prefix}labels have the type {labels.dtype}"
+        raise UserError(problem, hint="must be integers from 0", key=where)
     if labels.min() < 0 or labels.max() >= len(labels):
-        found = f"{labels.min()} to {labels.max()}"
-        refuse(where, f"{prefix}labels are {found}", "integers from 0 without gaps")
+        problem = f"{prefix}labels range from {labels.min()} to {labels.max()}"
+        raise UserError(problem, hint="must be integers from 0 without gaps", key=where)
     return Images(np.ascontiguousarray(images), labels.astype(np.int64))
-
-
-def refuse(where: object, what: str, allowed: str) -> NoReturn:
-    raise UserError(f"{where}: {what}; allowed: {allowed}")
 
 
 SomePath = Annotated[str, Field(min_length=1)] | None
 
 
 class PathParams(DataParams):
-    """Of a data set in files; where they are, as seen from the experiment file."""
+    """Settings of a data set in files, whose path is relative to the experiment file."""
 
     path: SomePath = None
-    """Where the data are, as seen from the experiment file. Without it, where the set looks by
-    itself."""
+    """Where the data are, relative to the experiment file. By default, the data set's usual
+    place."""
 
     def anchored(self, folder: Path) -> Self:
         if self.path is None:
@@ -144,80 +142,87 @@ class PathParams(DataParams):
         return self.model_copy(update={"path": str(path)})
 
 
-Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std, a number a channel
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std, one number per channel
 
 
 class DataSource(Protocol):
-    """A data set by name: its settings, and how to get all its images.
+    """A data set made from its settings, which loads all its images.
 
     Attributes:
-        statistics: the published mean and standard deviation, of pixels from 0 to 1, where uint8
-            images have them; None: those of the images trained on.
+        statistics: the published mean and standard deviation of uint8 images, for pixels from 0
+            to 1; None for those of the training images.
     """
 
     flippable: bool
     statistics: Statistics | None
 
     def check(self) -> None:
-        """Raises UserError, cheaply, where the data are missing."""
+        """Raise UserError if the data are missing, without loading them."""
 
     def load(self) -> tuple[Images, Images | None]:
-        """All images, and the test part where the set brings one."""
+        """Return all images, and the test part if the data set has one."""
 
 
 def check_classes(
     where: Path, labels: NDArray[np.int64], names: Sequence[object], least: int = 5
 ) -> None:
-    """Raises UserError where a class has too few images for a share of it in every part."""
+    """Raise UserError if a class has too few images for a share in every part."""
     counts = np.bincount(labels, minlength=len(names))
     rare = int(counts.argmin())
     if counts[rare] < least:
         raise UserError(
-            f"{where}: class {names[rare]} has {counts[rare]} images; "
-            f"allowed: at least {least} of each class"
+            f"class {names[rare]} has {counts[rare]} images",
+            hint=f"each class must have at least {least}",
+            key=str(where),
         )
 
 
 def check_parts(where: Path, everything: Images, test: Images | None) -> None:
-    """Raises UserError where labels have gaps or are rare, or the test part is of another kind."""
+    """Raise UserError if labels have gaps or are rare, or the test part does not match."""
     counts = np.bincount(everything.labels)
     if counts.min() == 0:
         gap = int(counts.argmin())
-        raise UserError(f"{where}: no label is {gap}; allowed: labels from 0 without gaps")
+        raise UserError(
+            f"no label is {gap}", hint="labels must be integers from 0 without gaps", key=str(where)
+        )
     check_classes(where, everything.labels, range(len(counts)))
     if test is not None:
         if test.images.shape[1:] != everything.images.shape[1:]:
             raise UserError(
-                f"{where}: test images are of another shape than images; allowed: the same shape"
+                "the test images differ in shape from the other images",
+                hint="all must have the same shape",
+                key=str(where),
             )
         if test.labels.max() >= len(counts):
             raise UserError(
-                f"{where}: test labels hold classes that labels do not; allowed: the same classes"
+                "the test labels have classes that the other labels lack",
+                hint="both must have the same classes",
+                key=str(where),
             )
 
 
 def split(source: DataSource, params: DataParams) -> tuple[DataSet, Images]:
-    """The data set without its test part, and the test part apart.
+    """Return the data set without its test part, and the test part.
 
-    Each class has the same share of every part, but for rounding. The same images, shares and
+    Each class has the same share in every part, up to rounding. The same images, shares and
     `split_seed` give the same split.
 
     Raises:
-        UserError: too few images for that.
+        UserError: there are too few images to split.
     """
     everything, rows, test = _without_test(source, params)
-    held = len(rows)
-    if params.subset is not None and params.subset < held:
+    available = len(rows)
+    if params.subset is not None and params.subset < available:
         _, rows = _apart(everything, rows, params.subset, params)
-    size = round(params.val * len(everything) * len(rows) / held)
+    size = round(params.val * len(everything) * len(rows) / available)
     train_rows, val_rows = _apart(everything, rows, size, params)
     _check_whole(everything, (train_rows, val_rows), params)
     train, val = everything.part(train_rows), everything.part(val_rows)
     return _data_set(source, train, val, test), test
 
 
-def whole(source: DataSource, params: DataParams) -> tuple[DataSet, Images]:
-    """All images but the same test part to train on, nothing to validate with; the test part."""
+def split_without_val(source: DataSource, params: DataParams) -> tuple[DataSet, Images]:
+    """Return all images but the test part of `split` as training images, and the test part."""
     everything, rows, test = _without_test(source, params)
     train, val = everything.part(rows), everything.part(rows[:0])
     return _data_set(source, train, val, test), test
@@ -226,7 +231,7 @@ def whole(source: DataSource, params: DataParams) -> tuple[DataSet, Images]:
 def _without_test(
     source: DataSource, params: DataParams
 ) -> tuple[Images, NDArray[np.int64], Images]:
-    """All images, the rows that are not for testing, and the test part."""
+    """Return all images, the rows of those not for testing, and the test part."""
     everything, test = source.load()
     rows = np.arange(len(everything))
     if test is None:
@@ -240,8 +245,8 @@ def _without_test(
 def _apart(
     everything: Images, rows: NDArray[np.int64], size: int, params: DataParams
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The rows without `size` of them, and those, each class having its share of both."""
-    from sklearn.model_selection import train_test_split  # slow to import; the driver's alone
+    """Return the rows without `size` of them, and those; each class keeps its share in both."""
+    from sklearn.model_selection import train_test_split  # slow to import, and not for workers
 
     try:
         rest, taken = train_test_split(
@@ -258,7 +263,7 @@ def _apart(
 def _check_whole(
     everything: Images, parts: Sequence[NDArray[np.int64]], params: DataParams
 ) -> None:
-    """Raises UserError where a part lacks a class: a share of few images may round to none."""
+    """Raise UserError if a part lacks a class: a share of few images may round to none."""
     classes = 1 + int(everything.labels.max())
     for rows in parts:
         if np.bincount(everything.labels[rows], minlength=classes).min() == 0:
@@ -268,15 +273,16 @@ def _check_whole(
 def _cannot_be_split(everything: Images, params: DataParams) -> UserError:
     subset = "" if params.subset is None else f", subset {params.subset}"
     return UserError(
-        f"data: {len(everything)} images of {1 + int(everything.labels.max())} classes cannot be "
-        f"split with val {params.val:g} and test {params.test:g}{subset}; "
-        "allowed: shares that give each part an image of each class"
+        f"{len(everything)} images of {1 + int(everything.labels.max())} classes cannot be split "
+        f"with val {params.val:g} and test {params.test:g}{subset}",
+        hint="choose shares that give each part an image of each class",
+        key="data",
     )
 
 
 def _data_set(source: DataSource, train: Images, val: Images, test: Images) -> DataSet:
     if source.statistics is not None:
-        mean, std = 255 * np.array(source.statistics)  # of the images as stored
+        mean, std = 255 * np.array(source.statistics)  # for the images as stored
     else:
         mean = train.images.mean(axis=(0, 2, 3), dtype=np.float64)
         std = np.maximum(train.images.std(axis=(0, 2, 3), dtype=np.float64), 1e-8)

@@ -1,4 +1,4 @@
-"""1,797 handwritten digits, 8x8, that come with scikit-learn: no download."""
+"""The 1,797 handwritten digits, 8x8, that come with scikit-learn: no download."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Digits:
         pass  # the images are the same whatever the settings
 
     def check(self) -> None:
-        pass  # nothing to miss
+        pass  # they come with scikit-learn
 
     def load(self) -> tuple[Images, None]:
-        from sklearn.datasets import load_digits  # slow to import; the driver's alone
+        from sklearn.datasets import load_digits  # slow to import; only the main process loads data
 
         digits = load_digits()
         images = digits.images.astype(np.uint8)[:, None]  # 0 to 16

@@ -1,4 +1,4 @@
-"""MNIST and its kin: idx files, as LeCun publishes them, in a folder."""
+"""MNIST and data sets like it: a folder of idx files, as LeCun publishes them."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ STEMS = (
 class FashionMnistParams(PathParams):
     name: Literal["fashion_mnist"] = "fashion_mnist"
     path: SomePath = None
-    """The folder of the four idx files, or the one that torchvision was told, as seen from the
-    experiment file. Without it, where Debian's package `dataset-fashion-mnist` puts them."""
+    """The folder of the four idx files, or torchvision's `root`, relative to the experiment file.
+    By default, where Debian's package `dataset-fashion-mnist` puts them."""
 
 
 class MnistParams(PathParams):
     name: Literal["mnist"] = "mnist"
     path: SomePath = None
-    """The folder of the four idx files, or the one that torchvision was told, as seen from the
-    experiment file. It must be given: evonas has no other place to look."""
+    """The folder of the four idx files, or torchvision's `root`, relative to the experiment file.
+    Required, since evonas has no other place to look."""
 
 
 class _Idx:
-    """Images 28x28, grey; 60,000 and a test part of 10,000, 10 classes."""
+    """Grey images, 28x28, of 10 classes: 60,000, and a test part of 10,000."""
 
     flippable: bool
     statistics: Statistics | None
     title: str
     raw: str  # where torchvision leaves the files, below its root
     packaged: Sequence[str]  # folders that package managers put the files in
-    where: str  # to get it
+    remedy: str  # where to get the files
 
     def __init__(self, params: PathParams) -> None:
-        if params.path is None:  # where a package manager puts them
+        if params.path is None:  # look where a package manager puts them
             self.folders = [Path(folder) for folder in self.packaged]
         else:
             self.folders = [Path(params.path), Path(params.path) / self.raw]
@@ -64,7 +64,9 @@ class _Idx:
             if images.ndim != 3 or labels.shape != images.shape[:1] or not images.size:
                 shapes = f"{images.shape} and {labels.shape}"
                 raise UserError(
-                    f"{file}: images and labels are {shapes}; allowed: (n, h, w) and (n,)"
+                    f"images and labels are {shapes}",
+                    hint="must be (n, h, w) and (n,)",
+                    key=str(file),
                 )
             parts.append(Images(images[:, None], labels.astype(np.int64)))
         train, test = parts
@@ -77,16 +79,16 @@ class _Idx:
                 next((f for f in (folder / stem, folder / f"{stem}.gz") if f.is_file()), None)
                 for stem in STEMS
             ]
-            if found := [file for file in files if file is not None]:
-                if len(found) == len(STEMS):
-                    return found
+            if present := [file for file in files if file is not None]:
+                if len(present) == len(STEMS):
+                    return present
                 missing = [stem for stem, file in zip(STEMS, files, strict=True) if file is None]
                 raise UserError(
-                    f"{folder} lacks {', '.join(missing)}; "
-                    "allowed: all four files, plain or with .gz at the end"
+                    f"{folder} lacks {', '.join(missing)}",
+                    hint="add the missing files, plain or with .gz at the end",
                 )
         where = str(self.folders[0]) if self.folders else "any known folder"
-        raise UserError(f"no {self.title} in {where}; {self.where}")
+        raise UserError(f"no {self.title} in {where}", hint=self.remedy)
 
 
 class FashionMnist(_Idx):
@@ -98,9 +100,9 @@ class FashionMnist(_Idx):
     title = "Fashion-MNIST"
     raw = "FashionMNIST/raw"
     packaged = ("/usr/share/datasets/fashion-mnist",)
-    where = (
-        "allowed: data.path, the folder of the four idx files, from github.com/zalandoresearch/"
-        "fashion-mnist, torchvision, or on Debian `apt install dataset-fashion-mnist`"
+    remedy = (
+        "set data.path to the folder of the four idx files, from github.com/zalandoresearch/"
+        "fashion-mnist or torchvision, or on Debian `apt install dataset-fashion-mnist`"
     )
 
 
@@ -113,27 +115,29 @@ class Mnist(_Idx):
     title = "MNIST"
     raw = "MNIST/raw"
     packaged = ()
-    where = (
-        "allowed: data.path, the folder of the four idx files, "
-        "such as torchvision.datasets.MNIST(root, download=True) leaves"
+    remedy = (
+        "set data.path to the folder of the four idx files, "
+        "which torchvision.datasets.MNIST(root, download=True) can download"
     )
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """The array of unsigned bytes in an idx file: 0, 0, 8, dimensions, sizes, values.
+    """Read the array of unsigned bytes in an idx file: 0, 0, 8, dimensions, sizes, values.
 
     Raises:
-        UserError: it holds something else, or less.
+        UserError: the file holds something else, or less.
     """
     try:
-        held = path.read_bytes()
-        if held[:2] == b"\x1f\x8b":
-            held = gzip.decompress(held)
+        data = path.read_bytes()
+        if data[:2] == b"\x1f\x8b":
+            data = gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path} cannot be read: {error}; allowed: an idx file") from None
-    dimensions = held[3] if held[:3] == b"\0\0\x08" and len(held) > 3 else 0
+        raise UserError(f"{path} cannot be read: {error}", hint="must be an idx file") from None
+    dimensions = data[3] if data[:3] == b"\0\0\x08" and len(data) > 3 else 0
     header = 4 + 4 * dimensions
-    shape = tuple(np.frombuffer(held[4:header], ">u4").tolist()) if len(held) >= header else ()
-    if not dimensions or len(shape) != dimensions or len(held) - header != math.prod(shape):
-        raise UserError(f"{path} is damaged or no idx file of bytes; allowed: as published")
-    return np.frombuffer(held, np.uint8, offset=header).reshape(shape)
+    shape = tuple(np.frombuffer(data[4:header], ">u4").tolist()) if len(data) >= header else ()
+    if not dimensions or len(shape) != dimensions or len(data) - header != math.prod(shape):
+        raise UserError(
+            f"{path} is damaged, or not an idx file of bytes", hint="use the file as published"
+        )
+    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)

@@ -1,4 +1,4 @@
-"""The user's own pictures: a folder with a sub-folder a class."""
+"""The user's own images: a folder with a sub-folder for each class."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ from pydantic import Field
 from evonas.core import UserError
 from evonas.data.dataset import Images, PathParams, check_classes
 
-ALLOWED = (
-    "a folder with a sub-folder of images for each of two or more classes, "
-    "or with train and test (or val), each such a folder"
+REMEDY = (
+    "give a folder with a sub-folder of images for each of two or more classes, "
+    "or with such a folder as train and another as test (or val)"
 )
 EXTENSIONS = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # none starts a program, as EPS does
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # none starts a program, unlike EPS
 
-OTHER_VALS = ("valid", "validation")  # what others call val/
+OTHER_VALS = ("valid", "validation")  # other names for val/
 
-Files = dict[str, list[Path]]  # of each class
+Files = dict[str, list[Path]]  # the files of each class
 
 
 class ImageFolderParams(PathParams):
     name: Literal["image_folder"] = "image_folder"
     path: Annotated[str, Field(min_length=1)]
-    """The folder that holds one folder of images for each class, or `train` and `test` with such
-    folders in each; as seen from the experiment file."""
+    """The folder, relative to the experiment file, that holds one folder of images for each class,
+    or `train` and `test` with such folders in each."""
     size: Annotated[int, Field(ge=4, le=1024)] = 32
-    """The height and width, in pixels, that each image is scaled and cut to."""
+    """The height and width, in pixels, that each image is scaled and cropped to."""
     grey: bool = False
-    """Whether images are read in grey, with one channel, and not in colour, with three."""
+    """Whether images are read in grey, with one channel, rather than in colour, with three."""
     flippable: bool = True
-    """Whether an image that is mirrored left to right is still of its class. If true, half of the
+    """Whether an image mirrored left to right still belongs to its class. If true, half of the
     images are mirrored in training, unless `recipe.flip` says otherwise."""
 
 
 class ImageFolder:
     """Images in `CLASS/`, or in `train/CLASS/` and `test/CLASS/`; classes are sorted by name.
 
-    `val/` (or `valid/`, `validation/`) is the test part where there is no `test/`; where there is,
-    its images are among those that evonas splits. An image is scaled until its shorter side is
-    `size`, and the middle is cut out. Hidden files, and files whose extension is no image's, are
-    passed over.
+    Without `test/`, the test part is `val/` (or `valid/`, `validation/`); with `test/`, the images
+    of `val/` are among those that evonas splits. Each image is scaled until its shorter side is
+    `size`, and its middle is cropped. Hidden files, and files without an image's extension, are
+    skipped.
     """
 
     Params = ImageFolderParams
@@ -70,9 +70,9 @@ class ImageFolder:
         return self._read(everything), None if test is None else self._read(test)
 
     def _parts(self) -> tuple[Files, Files | None]:
-        """The files to train on and to test with, of the same classes in the same order."""
+        """Return the files to train on and to test with, of the same classes in the same order."""
         if not self.path.is_dir():
-            raise UserError(f"no folder {self.path}; allowed: {ALLOWED}")
+            raise UserError(f"{self.path} is not a folder", hint=REMEDY)
         train, val, test = (self.path / name for name in ("train", "val", "test"))
         if not val.is_dir():
             val = next((f for f in map(self.path.joinpath, OTHER_VALS) if f.is_dir()), val)
@@ -85,8 +85,8 @@ class ImageFolder:
             if train.is_dir() and len(_classes(train)) > 1:
                 others = ", ".join(name for name in everything if name != "train")
                 raise UserError(
-                    f"beside {train}, which holds folders of its own, are {others}; "
-                    "allowed: test, val, or both"
+                    f"beside {train}, which holds folders of its own, are {others}",
+                    hint="only test and val may stand beside it",
                 )
             _check_classes(self.path, everything)
             return everything, None
@@ -94,8 +94,8 @@ class ImageFolder:
         for folder, part in zip(folders, parts, strict=True):
             if other := sorted(part.keys() ^ parts[0].keys()):
                 raise UserError(
-                    f"class {other[0]} is not in both {folders[0]} and {folder}; "
-                    "allowed: the same classes in both"
+                    f"class {other[0]} is not in both {folders[0]} and {folder}",
+                    hint="both must have the same classes",
                 )
         everything = {name: [f for p in parts[:-1] for f in p[name]] for name in parts[0]}
         _check_classes(self.path, everything)
@@ -106,7 +106,7 @@ class ImageFolder:
         paths = [path for of_class in files.values() for path in of_class]
         images = np.empty((len(paths), len(self.mode), self.size, self.size), np.uint8)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # damaged metadata spoil no image
+            warnings.simplefilter("ignore")  # damaged metadata do not affect the pixels
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             for row, path in zip(images, paths, strict=True):
                 row[:] = read_image(path, self.size, self.mode)
@@ -114,33 +114,35 @@ class ImageFolder:
 
 
 def read_image(path: Path, size: int, mode: Literal["L", "RGB"]) -> NDArray[np.uint8]:
-    """The middle of an image, upright, (channels, size, size); what is transparent turns white.
+    """Read the middle of an image, upright, (channels, size, size); transparency turns white.
 
     Raises:
-        UserError: damaged, no image, or too large for Pillow's guard against bombs.
+        UserError: the file is damaged, not an image, or too large for Pillow's guard against
+            decompression bombs.
     """
     try:
         with Image.open(path, formats=FORMATS) as opened:
             opened.draft(None, (2 * size, 2 * size))  # a JPEG far larger is not read in full
             upright = ImageOps.exif_transpose(opened)
             square = ImageOps.fit(_in_bytes(upright, mode), (size, size), Image.Resampling.BILINEAR)
-    except Exception as error:  # a damaged image raises whatever its decoder does
-        told = "it is in no known format" if isinstance(error, UnidentifiedImageError) else error
+    except Exception as error:  # the decoder of a damaged image may raise anything
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = "it is in no known format" if unknown else error
         raise UserError(
-            f"{path} cannot be read: {told}; allowed: a whole image, such as PNG or JPEG"
+            f"{path} cannot be read: {reason}", hint="must be an intact image, such as PNG or JPEG"
         ) from None
     return np.asarray(square).reshape(size, size, len(mode)).transpose(2, 0, 1)
 
 
 def _in_bytes(image: Image.Image, mode: Literal["L", "RGB"]) -> Image.Image:
-    """An image of any mode in bytes, grey or colour."""
+    """Convert an image of any mode to bytes, grey or colour."""
     if image.mode == "F":
         raise ValueError("its pixels are floats")
-    if image.mode.startswith("I"):  # 16 bits in 16 or 32; the high byte, as Pillow has colours
+    if image.mode.startswith("I"):  # 16 bits in 16 or 32; Pillow keeps colours' high byte
         values = np.asarray(image)
         if values.min() < 0 or values.max() >= 2**16:
             raise ValueError("its pixels have more than 16 bits")
-        if 0 < values.max() < 2**12:  # bytes, or a camera's 12 bits: little would be left of it
+        if 0 < values.max() < 2**12:  # bytes, or a camera's 12 bits: little of them would be left
             raise ValueError(f"its pixels have 16 bits or more, but none is above {values.max()}")
         image = Image.fromarray((values >> 8).astype(np.uint8))
     elif image.has_transparency_data:
@@ -150,23 +152,23 @@ def _in_bytes(image: Image.Image, mode: Literal["L", "RGB"]) -> Image.Image:
 
 
 def _files(folder: Path) -> Files:
-    """The images below each sub-folder that is not hidden, all sorted by name."""
+    """Return the images below each sub-folder that is not hidden, all sorted by name."""
     classes = _classes(folder)
     if len(classes) < 2:
-        held = ", ".join(classes) or "none"
-        raise UserError(f"too few sub-folders in {folder}: {held}; allowed: {ALLOWED}")
-    found: Files = {}
+        names = ", ".join(classes) or "none"
+        raise UserError(f"too few sub-folders in {folder}: {names}", hint=REMEDY)
+    files: Files = {}
     for name in classes:
-        found[name] = []
-        for root, inner, names in os.walk(folder / name):
+        files[name] = []
+        for root, inner, entries in os.walk(folder / name):
             inner[:] = [directory for directory in inner if directory[0] != "."]
-            found[name] += [
+            files[name] += [
                 Path(root, file)
-                for file in names
+                for file in entries
                 if file[0] != "." and os.path.splitext(file)[1].lower() in EXTENSIONS
             ]
-        found[name].sort()
-    return found
+        files[name].sort()
+    return files
 
 
 def _classes(folder: Path) -> list[str]:

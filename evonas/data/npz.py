@@ -11,26 +11,26 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from evonas.core import UserError
-from evonas.data.dataset import ARRAYS, Images, PathParams, as_images, check_parts, refuse
+from evonas.data.dataset import ARRAYS, Images, PathParams, as_images, check_parts
 
 
 class NpzParams(PathParams):
     name: Literal["npz"] = "npz"
     path: Annotated[str, Field(min_length=1)]
-    """The .npz file, as seen from the experiment file."""
+    """The .npz file, relative to the experiment file."""
     layout: Literal["nhwc", "nchw"] = "nhwc"
-    """The order of the axes of images that have a channel axis: `nhwc` has it last, `nchw` right
-    after the first."""
+    """The order of the axes of images with channels: `nhwc` has the channels last, `nchw` right
+    after the first axis."""
     flippable: bool = False
-    """Whether an image that is mirrored left to right is still of its class. If true, half of the
+    """Whether an image mirrored left to right still belongs to its class. If true, half of the
     images are mirrored in training, unless `recipe.flip` says otherwise."""
 
 
 class Npz:
-    """Arrays `images` and `labels`, and optionally `test_images` and `test_labels`.
+    """The arrays `images` and `labels`, and optionally `test_images` and `test_labels`.
 
-    Images are uint8, or floats, which are taken as float32; labels are integers from 0. Pickled
-    arrays are refused.
+    Images are uint8, or floats, which become float32; labels are integers from 0. Pickled arrays
+    are refused.
     """
 
     Params = NpzParams
@@ -44,18 +44,22 @@ class Npz:
     def check(self) -> None:
         try:
             if not self.path.is_file():
-                raise UserError(f"no file {self.path}; allowed: an .npz with {ARRAYS}")
+                raise UserError(
+                    f"{self.path} is not a file", hint=f"give an .npz file with {ARRAYS}"
+                )
             with zipfile.ZipFile(self.path) as archive:
-                held = {name.removesuffix(".npy") for name in archive.namelist()}
+                names = {name.removesuffix(".npy") for name in archive.namelist()}
         except (OSError, ValueError, zipfile.BadZipFile):
             raise UserError(
-                f"{self.path} is no .npz file; allowed: what numpy.savez writes"
+                f"{self.path} is not an .npz file", hint="write it with numpy.savez"
             ) from None
-        missing = {"images", "labels"} - held
-        if "test_images" in held or "test_labels" in held:
-            missing |= {"test_images", "test_labels"} - held
+        missing = {"images", "labels"} - names
+        if "test_images" in names or "test_labels" in names:
+            missing |= {"test_images", "test_labels"} - names
         if missing:
-            raise UserError(f"{self.path} lacks {', '.join(sorted(missing))}; allowed: {ARRAYS}")
+            raise UserError(
+                f"{self.path} lacks {', '.join(sorted(missing))}", hint=f"it must hold {ARRAYS}"
+            )
 
     def load(self) -> tuple[Images, Images | None]:
         self.check()
@@ -73,8 +77,14 @@ class Npz:
     def _array(self, arrays: Any, name: str) -> NDArray[Any]:
         try:
             array = arrays[name]
-        except Exception:  # a damaged archive or header raises whatever zlib and NumPy do
-            refuse(self.path, f"{name} is damaged or holds objects", "an array of plain numbers")
+        except Exception:  # zlib and NumPy may raise anything for a damaged archive or header
+            raise UserError(
+                f"{name} is damaged or holds objects",
+                hint="must be an array of plain numbers",
+                key=str(self.path),
+            ) from None
         if not isinstance(array, np.ndarray):
-            refuse(self.path, f"{name} is no array", "what numpy.savez writes")
+            raise UserError(
+                f"{name} is not an array", hint="write it with numpy.savez", key=str(self.path)
+            )
         return array

@@ -1,4 +1,4 @@
-"""Arithmetic on columns, as a YAML file gives it: `100 - val12`, `time / 2 + 1.3`."""
+"""Arithmetic on columns, as written in a YAML file: `100 - val12`, `time / 2 + 1.3`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from evonas.core import UserError
 
-ALLOWED = "columns, numbers, + - * / ** and parentheses"
+REMEDY = "use columns, numbers, + - * / ** and parentheses"
 OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -23,42 +23,42 @@ OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
 
 
 def compute(text: str, columns: Mapping[str, Any]) -> Any:
-    """The value of a formula; its columns are numbers or arrays of one shape.
+    """Return the value of a formula, whose columns are numbers or arrays of one shape.
 
-    A text that is a column's name is that column, whatever characters it is written with.
+    A text that is a column's name is that column, whatever characters it contains.
 
     Raises:
-        UserError: it is no formula, names no column, or has no finite constant.
+        UserError: the text is not a formula, names an unknown column, or cannot be computed.
     """
     if text in columns:
         return columns[text]
     try:
         return _value(_parsed(text).body, columns, text)
     except (ArithmeticError, RecursionError, ValueError) as error:
-        raise UserError(f"{text!r} cannot be computed: {error}; allowed: {ALLOWED}") from None
+        raise UserError(f"{text!r} cannot be computed: {error}", hint=REMEDY) from None
 
 
 def _parsed(text: str) -> ast.Expression:
     try:
         return ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise UserError(f"{text!r} is neither a column nor a formula; allowed: {ALLOWED}") from None
+        raise UserError(f"{text!r} is neither a column nor a formula", hint=REMEDY) from None
 
 
 def _value(node: ast.AST, columns: Mapping[str, Any], text: str) -> Any:
     if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        value = float(str(node.value))  # whole powers of whole numbers know no end
+        value = float(str(node.value))  # integer powers of integers grow without bound
         if not math.isfinite(value):
             raise OverflowError("a number is too large")
         return value
     if isinstance(node, ast.Name):
         if node.id not in columns:
-            shown = ", ".join(list(columns)[:30])
-            raise UserError(f"{text!r} names no column {node.id!r}; allowed: {shown}")
+            hint = f"allowed: {', '.join(list(columns)[:30])}"
+            raise UserError(f"{text!r} uses the unknown column {node.id!r}", hint=hint)
         return columns[node.id]
     if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
         left, right = (_value(side, columns, text) for side in (node.left, node.right))
         return OPERATORS[type(node.op)](left, right)
     if isinstance(node, ast.UnaryOp) and type(node.op) in OPERATORS:
         return OPERATORS[type(node.op)](_value(node.operand, columns, text))
-    raise UserError(f"{text!r} is neither a column nor a formula; allowed: {ALLOWED}")
+    raise UserError(f"{text!r} is neither a column nor a formula", hint=REMEDY)

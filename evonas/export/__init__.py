@@ -1,1 +1,1 @@
-"""A network to take away."""
+"""Exporting a network: its code, its weights, or ONNX."""

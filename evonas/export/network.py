@@ -1,4 +1,4 @@
-"""A network to take away: plain PyTorch without evonas, or weights that say what they are."""
+"""Exporting a network: plain PyTorch without evonas, or weights that describe themselves."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from evonas.records.files import write_atomic
 from genomes import Genome, SearchSpace
 
 ENDINGS = {"python": ".py", "torch": ".safetensors", "onnx": ".onnx"}
-ONNX = ("onnx", "onnxscript", "onnxruntime")  # what writing and checking such a file takes
-TOLERANCE = 1e-4  # of the logits of an ONNX file, beside those of torch, relative and absolute
+ONNX = ("onnx", "onnxscript", "onnxruntime")  # the packages that write and check such a file
+TOLERANCE = 1e-4  # relative and absolute, of an ONNX file's logits against torch's
 
 
 @dataclass(frozen=True)
-class Network:
+class TrainedNetwork:
     """A trained network of a run.
 
     Attributes:
-        about: what its weights say: `genome`, `network` (the builder's arguments), `image_shape`,
-            `mean`, `std`.
+        about: the metadata of its weights: `genome`, `network` (the builder's arguments),
+            `image_shape`, `mean`, `std`.
     """
 
     space: SearchSpace
@@ -51,7 +51,7 @@ class Network:
         return self.space.key(self.genome)
 
 
-def trained(folder: Path, which: str | None = None) -> Network:
+def trained(folder: Path, which: str | None = None) -> TrainedNetwork:
     """The network of a run, or of a full training, with its weights.
 
     Args:
@@ -74,29 +74,33 @@ def trained(folder: Path, which: str | None = None) -> Network:
         genome = Genome.from_json(about["genome"])  # in the spelling that was trained
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{choice.weights} is damaged: {error}") from None
-    return Network(choice.space, genome, choice.weights, about)
+    return TrainedNetwork(choice.space, genome, choice.weights, about)
 
 
-def export(network: Network, form: str, out: Path | None = None) -> list[Path]:
-    """Writes the files of a format, and says which; without `out` they bear the network's key.
+def export(network: TrainedNetwork, form: str, out: Path | None = None) -> list[Path]:
+    """Write the files of a format and return them; without `out`, the network's key names them.
 
-    `python` is one file of plain PyTorch, and beside it the weights that its class loads, with
-    torch alone. `torch` are the weights as safetensors, whose metadata say how to build the
-    network and how to feed it. `onnx` takes images as they are in the data, as float32, and
-    normalises them itself; it is run with onnxruntime, and has to give what torch does.
+    `python` is one file of plain PyTorch, and beside it the weights that its class loads with
+    torch alone. `torch` is the weights as safetensors, whose metadata say how to build the network
+    and what images it takes. `onnx` takes images as they are in the data, as float32, and
+    normalises them itself; it is checked with onnxruntime against torch's logits.
 
     Raises:
-        UserError: no such format, a file that cannot be written or does not end as its format
-            does, code of the space that cannot be written out, or no onnx, onnxscript and
-            onnxruntime.
-        SearchFailed: the ONNX file does not give what torch does.
+        UserError: the format is unknown, the file cannot be written or has another format's
+            ending, the space's code cannot be written out, or onnx, onnxscript or onnxruntime is
+            missing.
+        SearchFailed: the ONNX file's logits differ from torch's.
     """
     if form not in ENDINGS:
-        raise UserError(f"--format: {registry.unknown('format', form, list(ENDINGS))}")
-    # A module's name has no dashes.
+        raise UserError(registry.unknown("format", form, list(ENDINGS)), key="--format")
+    # A module's name cannot have dashes.
     out = out or Path(network.key.replace("-", "_") + ENDINGS[form])
     if out.suffix != ENDINGS[form]:
-        raise UserError(f"--out {out}: allowed for {form}: a name that ends in {ENDINGS[form]}")
+        raise UserError(
+            f"does not end in {ENDINGS[form]}, which {form} needs",
+            hint="give a name that does, or another --format",
+            key=f"--out {out}",
+        )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         if form == "torch":
@@ -113,11 +117,11 @@ def export(network: Network, form: str, out: Path | None = None) -> list[Path]:
     return [out, weights]
 
 
-def python(network: Network, weights: str) -> str:
-    """One readable file: what the network is built of, what its genome chose, and a class.
+def python(network: TrainedNetwork, weights: str) -> str:
+    """Return one readable file: the network's parts, its genome's choices, and a class.
 
     Args:
-        weights: the name of the file that its class loads if no other is given.
+        weights: the name of the file that its class loads by default.
     """
     space, about = network.space, network.about
     build = registry.blueprint_of(space).build
@@ -132,9 +136,11 @@ def python(network: Network, weights: str) -> str:
         gene.name: space.choice(network.genome, i) if live[i] else None
         for i, gene in enumerate(space.genes)
     }
-    taken = {"CHOICES", "SETTINGS", "MEAN", "STD", "WEIGHTS", "choose", "EvolvedNetwork"}
-    for name in taken & {*source.constants, *source.definitions}:
-        raise UserError(f"{space.name} has a name of its own {name}; allowed: another name")
+    reserved = {"CHOICES", "SETTINGS", "MEAN", "STD", "WEIGHTS", "choose", "EvolvedNetwork"}
+    for name in reserved & {*source.constants, *source.definitions}:
+        raise UserError(
+            f"{space.name} defines {name}, which the exported file reserves", hint="rename it"
+        )
     if "Pick" in source.text():
         source.constants["Pick"] = "Pick = Any  # a function that chooses, here `choose`"
     params = sum(t.numel() for t in _parameters(network))
@@ -157,7 +163,7 @@ TEMPLATE = '''"""Network {key} of the search space {space}, found by evonas.
 
 {text}
 
-{params} parameters. It needs torch and nothing else:
+{params} parameters. It needs only torch:
 
     network = EvolvedNetwork.load()  # the weights in {weights}, beside this file
     logits = network(normalised(images))  # images (n, channels, height, width), as in the data
@@ -168,17 +174,17 @@ from __future__ import annotations
 {source}
 
 
-# What the genome chose at each gene; None is no part of the network.
+# The genome's choice for each gene; None is not part of the network.
 {choices}
 {settings}
-# Of the images that the network was trained on, a number a channel.
+# Mean and standard deviation of the training images, one number per channel.
 {mean}
 {std}
 WEIGHTS = Path(__file__).with_suffix(".pt")
 
 
 def choose(gene: str, candidates: dict[str, Any]) -> Any:
-    """Of the candidates the one that the genome chose, built; None if it is left out."""
+    """Return the candidate that the genome chose, built; None if it is left out."""
     choice = CHOICES[gene]
     if choice is None:
         return None
@@ -187,25 +193,25 @@ def choose(gene: str, candidates: dict[str, Any]) -> Any:
 
 
 def normalised(images: Tensor) -> Tensor:
-    """Images as the network wants them."""
+    """Return images as the network takes them."""
     mean, std = (torch.tensor(each, device=images.device).view(-1, 1, 1) for each in (MEAN, STD))
     return (images.float() - mean) / std
 
 
 class EvolvedNetwork(nn.Module):
-    """The network that the genome stands for, with fresh weights."""
+    """The network of the genome, with fresh weights."""
 
     def __init__(self) -> None:
         super().__init__()
         self.network = {build}(choose, **SETTINGS)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits, (n, classes), of normalised images."""
+        """Return the logits, (n, classes), of normalised images."""
         return self.network(images)
 
     @classmethod
     def load(cls, weights: str | Path = WEIGHTS) -> EvolvedNetwork:
-        """With trained weights, ready to use."""
+        """Return the network with trained weights, ready to use."""
         loaded = cls()
         loaded.network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
         return loaded.eval()
@@ -229,11 +235,11 @@ class _Normalising(nn.Module):
         return logits
 
 
-def _onnx(network: Network, out: Path) -> None:
+def _onnx(network: TrainedNetwork, out: Path) -> None:
     missing = [name for name in ONNX if importlib.util.find_spec(name) is None]
     if missing:
-        told = f"--format onnx: {', '.join(missing)} not installed"
-        raise UserError(f"{told}; allowed: pip install evonas[onnx]")
+        problem = f"{', '.join(missing)} not installed"
+        raise UserError(problem, hint="run `pip install evonas[onnx]`", key="--format onnx")
     import onnxruntime
 
     about = network.about
@@ -244,7 +250,7 @@ def _onnx(network: Network, out: Path) -> None:
     images = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
     aside = out.with_name(f".{out.name}.part")
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch's, about itself
+        warnings.simplefilter("ignore")  # torch's, about itself
         torch.onnx.export(
             whole,
             (images,),
@@ -260,23 +266,23 @@ def _onnx(network: Network, out: Path) -> None:
         images = 255 * torch.rand(count, *shape, generator=torch.Generator().manual_seed(count))
         with torch.no_grad():
             expected = whole(images).numpy()
-        [found] = session.run(None, {"images": images.numpy()})
-        if not np.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE):
+        [logits] = session.run(None, {"images": images.numpy()})
+        if not np.allclose(logits, expected, rtol=TOLERANCE, atol=TOLERANCE):
             aside.unlink()
-            worst = float(np.abs(found - expected).max())
-            raise SearchFailed(f"the ONNX file's logits differ from torch's, by up to {worst:.2g}")
+            worst = float(np.abs(logits - expected).max())
+            raise SearchFailed(f"the ONNX file's logits differ from torch's by up to {worst:.2g}")
     aside.replace(out)
 
 
-def _state(network: Network) -> dict[str, Tensor]:
+def _state(network: TrainedNetwork) -> dict[str, Tensor]:
     with safe_open(network.weights, "pt") as file:
         return {name: file.get_tensor(name) for name in sorted(file.keys())}
 
 
-def _parameters(network: Network) -> list[Tensor]:
-    """Without what batch norm has counted."""
-    counted = ("running_mean", "running_var", "num_batches_tracked")
-    return [t for name, t in _state(network).items() if not name.endswith(counted)]
+def _parameters(network: TrainedNetwork) -> list[Tensor]:
+    """Return the network's parameters, without batch norm's statistics."""
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    return [t for name, t in _state(network).items() if not name.endswith(statistics)]
 
 
 def _written(name: str, value: object) -> str:

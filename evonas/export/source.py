@@ -1,4 +1,4 @@
-"""The source of a function or class, with all of ours and the user's that it needs, as one text."""
+"""The source of a function or class and of what it needs of evonas and the user, as one text."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ PLAIN = (bool, int, float, str, bytes, type(None))
 
 
 class Source:
-    """Definitions in the order in which they need each other, and what they import.
+    """Definitions in the order in which they need one another, and what they import.
 
     What is defined in evonas, in genomes or in the user's files is written out; all else is
-    imported. Nothing may import evonas itself, but for its decorators, which are left out.
+    imported. Nothing may import evonas itself, except for its decorators, which are left out.
     """
 
     def __init__(self) -> None:
@@ -32,38 +32,40 @@ class Source:
         self._seen: dict[str, Any] = {}
 
     def add(self, thing: Any) -> None:
-        """A function or class, and all that it needs.
+        """Add a function or class, and all that it needs.
 
         Raises:
-            UserError: it needs what cannot be written out.
+            UserError: it needs something that cannot be written out.
         """
         name = thing.__name__
         if name in self._seen:
             if self._seen[name] is not thing:
-                raise UserError(f"two things are called {name}; allowed: different names")
+                raise UserError(f"two definitions are named {name}", hint="rename one of them")
             return
         self._seen[name] = thing
         try:
             text = textwrap.dedent(inspect.getsource(thing))
         except (OSError, TypeError):
-            raise UserError(f"{name} has no source to read; allowed: code in a file") from None
+            raise UserError(f"{name} has no source to read", hint="define it in a file") from None
         module = _namespace(thing)
-        node, kept = _parsed(text, module)
+        node, source = _parsed(text, module)
         for needed, hint in _names(node):
             if needed in module:
                 self._need(needed, module[needed], hint=hint)
-        self.definitions[name] = kept
+        self.definitions[name] = source
 
     def text(self) -> str:
-        """Imports, constants and definitions, as a file has them."""
+        """Return imports, constants and definitions, as in a file."""
         top = ["\n".join(_imports(self.imports)), "\n".join(self.constants.values())]
         return "\n\n\n".join(["\n\n".join(filter(None, top)), *self.definitions.values()])
 
     def _need(self, name: str, value: Any, *, hint: bool) -> None:
-        """What a name stands for; what only a hint names matters less."""
+        """Add what a name stands for; what only a type hint names may be left out."""
         if isinstance(value, types.ModuleType):
             if _is_ours(value):
-                raise UserError(f"{value.__name__} is used as a module; allowed: names from it")
+                raise UserError(
+                    f"{value.__name__} is used as a module", hint="import names from it instead"
+                )
             package, _, last = value.__name__.rpartition(".")
             plain = f"import {value.__name__}"
             if package and last == name:
@@ -84,14 +86,14 @@ class Source:
 
 
 def _namespace(thing: Any) -> dict[str, Any]:
-    """The names that a definition sees, those of an enclosing function among them."""
+    """Return the names that a definition sees, including those of an enclosing function."""
     if isinstance(thing, types.FunctionType):
         return {**thing.__globals__, **inspect.getclosurevars(thing).nonlocals}
     return vars(sys.modules[thing.__module__])
 
 
 def _is_ours(thing: Any) -> bool:
-    """Whether it belongs to evonas, to genomes, or to a file that is nobody's package."""
+    """Return whether it belongs to evonas, to genomes, or to a file that is not installed."""
     name = thing.__name__ if isinstance(thing, types.ModuleType) else thing.__module__
     if name.partition(".")[0] in ("evonas", "genomes"):
         return True
@@ -111,7 +113,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _names(node: ast.AST) -> Iterator[tuple[str, bool]]:
-    """The names that a definition reads, and whether only as a hint to people."""
+    """Yield the names that a definition reads, each with whether it is in a type hint."""
     hints = set[int]()
     for each in ast.walk(node):
         for field in ("annotation", "returns"):
@@ -126,7 +128,7 @@ def _names(node: ast.AST) -> Iterator[tuple[str, bool]]:
 
 
 def _parsed(text: str, module: Mapping[str, Any]) -> tuple[ast.stmt, str]:
-    """A definition without the decorators of evonas, which only mark it."""
+    """Return a definition, parsed and as text, without evonas's decorators, which only mark it."""
     [node] = ast.parse(text).body
     assert isinstance(node, ast.FunctionDef | ast.ClassDef)
     lines, marks = text.splitlines(), set[int]()
@@ -138,13 +140,13 @@ def _parsed(text: str, module: Mapping[str, Any]) -> tuple[ast.stmt, str]:
         name = getattr(value, "__module__", None) or getattr(value, "__name__", None)
         if str(name).partition(".")[0] == "evonas":
             marks |= set(range(decorator.lineno - 1, decorator.end_lineno or decorator.lineno))
-    kept = "\n".join(line for i, line in enumerate(lines) if i not in marks).strip()
-    [node] = ast.parse(kept).body
-    return node, kept
+    source = "\n".join(line for i, line in enumerate(lines) if i not in marks).strip()
+    [node] = ast.parse(source).body
+    return node, source
 
 
 def _imports(lines: Iterable[str]) -> Iterator[str]:
-    """Imports of modules first, then those of names, a line a module."""
+    """Yield imports of modules first, then those of names, one line per module."""
     names: dict[str, list[str]] = {}
     for line in sorted(lines):
         if line.startswith("import "):

@@ -17,7 +17,7 @@ import torch
 from evonas import config, plugins, registry, yamlfile
 from evonas.config import Experiment, TrainingRun
 from evonas.core import SearchFailed, UserError, derive_seed
-from evonas.data.dataset import DataSet, whole
+from evonas.data.dataset import DataSet, split_without_val
 from evonas.jobs import machine
 from evonas.jobs.choice import Choice, read
 from evonas.networks.decode import decode
@@ -234,7 +234,7 @@ def _built(path: Path, settings: TrainingRun) -> FullTraining:
     machine.take_gpu(settings.parallel.device)
     device = torch.device(hardware.device)
     source = registry.load("data", registry.name_of(settings.data))(settings.data)
-    data, test = whole(source, settings.data)
+    data, test = split_without_val(source, settings.data)
     note_data(path, data.fingerprint)
     choice = read(settings.genome, settings).canonical
     seed = derive_seed(settings.seed, choice.key, "training")

@@ -45,11 +45,13 @@ from genomes import Genome, SearchSpace
 COLUMNS = ("key", "genome", "genes", "params", "flops", "supernet_error", "alone_error", "status")
 SUMMARY = ("statistic", "value", "low", "high", "n", "budget")
 NAMES = {"kendall_tau": "Kendall's tau", "spearman": "Spearman's rho"}
+MEASURES = {"kendall_tau": stats.kendalltau, "spearman": stats.spearmanrho}
 LEAST = 3  # networks, of which an order can be told
-MOST = 10_000  # whose pairs are held in memory, some gigabytes
+MOST = 10_000  # of which 1000 resamples are drawn, in seconds
 TOP = 10  # of either order, whose overlap is told
-RESAMPLES, FEWEST_RESAMPLES = 10_000, 1000
-WORK = 10**10  # pairs of networks in all resamples: seconds
+RESAMPLES = 10_000
+DRAWS = 10_000_000  # networks in all resamples at most: seconds
+AT_ONCE = 1_000_000  # networks in resamples held in memory: tens of megabytes
 STALE = 5000  # draws in a row without a new network, after which no more are drawn
 ENUMERABLE = 100_000  # genomes of a space that are all looked at, where draws find no more
 
@@ -294,63 +296,39 @@ def drawn(
 
 
 def agreement(scores: Array, errors: Array, seed: int) -> list[Statistic]:
-    """Kendall's tau-b and Spearman's rho between two measures of the same networks.
+    """Gives Kendall's tau-b and Spearman's rho of two measures of the same networks.
 
     The intervals are percentiles of 10,000 resamples of the networks with replacement (Efron,
-    1979); of fewer where there are more than 1000 networks, 1000 at least. Those in which all
+    1979); of fewer where there are more than 1000 networks, 1000 at 10,000. Resamples in which all
     networks are tied do not count.
 
     Args:
-        scores, errors: (n,) each, finite.
-        seed: of the resamples.
+        scores, errors: (n,) each, finite or infinite, n of 2 at least.
+        seed: seeds the resamples, which are the same for both statistics.
     """
+    return [_statistic(name, measure, scores, errors, seed) for name, measure in MEASURES.items()]
+
+
+def _statistic(
+    name: str, measure: Callable[..., Any], scores: Array, errors: Array, seed: int
+) -> Statistic:
+    def value(x: Array, y: Array, axis: int = -1) -> Any:
+        return measure(x, y, axis=axis).statistic
+
     n = len(scores)
-    count = min(RESAMPLES, max(FEWEST_RESAMPLES, WORK // n**2))
-    rng = np.random.default_rng(seed)
-    # (n, n): how each pair is ordered. All sums over them are of whole numbers, and so exact.
-    x, y = (np.sign(np.subtract.outer(v, v)).astype(np.float32) for v in (scores, errors))
-    found = []
-    at_once = max(1, min(count, 1_000_000 // n))
-    for done in range(0, count, at_once):
-        picks = rng.integers(n, size=(min(at_once, count - done), n))
-        places = picks + n * np.arange(len(picks))[:, None]
-        times = np.bincount(places.ravel(), minlength=picks.size).reshape(picks.shape)
-        found.append(_statistics(times.astype(np.float32), x, y))
-    resampled = np.concatenate(found, axis=1)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # where all are tied
-        whole = [stats.kendalltau(scores, errors), stats.spearmanr(scores, errors)]
-    statistics = []
-    for name, each, values in zip(NAMES, whole, resampled, strict=True):
-        defined = values[np.isfinite(values)]
-        ends = np.percentile(defined, [2.5, 97.5]) if len(defined) else [math.nan, math.nan]
-        statistics.append(Statistic(name, float(each.statistic), float(ends[0]), float(ends[1])))
-    return statistics
-
-
-def _statistics(times: Any, x: Any, y: Any) -> Array:
-    """Both statistics of each resample, (2, r).
-
-    Args:
-        times: (r, n), how often each network is in each resample.
-        x, y: (n, n), the signs of the differences between networks in either measure.
-    """
-
-    def over_pairs(signs: Any) -> Any:  # sum_ij times_i signs_ij times_j
-        return ((times @ signs) * times).sum(axis=1, dtype=np.float64)
-
-    # Twice a rank's distance from the mean rank, ties at the mean of their places.
-    ranks = [(times @ signs).astype(np.float64) for signs in (x, y)]
-
-    def product(a: Any, b: Any) -> Any:
-        return (times * a * b).sum(axis=1)
-
-    with np.errstate(invalid="ignore", divide="ignore"):
-        tau = over_pairs(x * y) / np.sqrt(over_pairs(np.abs(x)) * over_pairs(np.abs(y)))
-        spread = np.sqrt(product(ranks[0], ranks[0]) * product(ranks[1], ranks[1]))
-        rho = product(*ranks) / spread
-    both: Array = np.stack([tau, rho]).clip(-1, 1)  # beyond by rounding alone
-    return both
+        warnings.simplefilter("ignore", RuntimeWarning)  # where all are tied
+        resampled = stats.bootstrap(
+            (scores, errors),
+            value,
+            paired=True,
+            method="percentile",
+            n_resamples=min(RESAMPLES, DRAWS // n),
+            batch=max(1, AT_ONCE // n),
+            rng=seed,
+        ).bootstrap_distribution
+        low, high = np.nanpercentile(resampled, [2.5, 97.5])  # scipy's interval is NaN if any is
+        return Statistic(name, float(value(scores, errors)), float(low), float(high))
 
 
 def _best(well: Sequence[dict[str, Any]]) -> Iterator[str]:

@@ -1,1 +1,1 @@
-"""From genomes to networks: one builder a space, written once with `pick`."""
+"""From genomes to networks: one builder per space, written once with `pick`."""

@@ -24,14 +24,15 @@ class ChainParams(Params):
     """The stages, each as three numbers: its channels, its layers, and the stride of its first
     layer, 1 or 2. `[[16, 2, 1], [32, 3, 2]]` has five layers."""
     kernels: Annotated[tuple[Kernel, ...], Field(min_length=1, max_length=8, strict=False)] = (3, 5)
-    """The kernel sizes that a layer can choose from, odd numbers."""
+    """The kernel sizes that a layer can choose from; odd numbers."""
     expansions: Annotated[tuple[Count, ...], Field(min_length=1, max_length=8, strict=False)] = (
         3,
         6,
     )
-    """How many times as many channels a layer can have within as it reads."""
+    """The expansions that a layer can choose from: how many times as many channels it has inside
+    as it reads."""
     skip: bool = True
-    """Whether layers that keep size and channels can be left out."""
+    """Whether layers that keep size and channels can be skipped."""
     stem: Count = 16
     """How many channels the convolution before the chain has."""
 
@@ -54,7 +55,7 @@ def chain_network(
     skip: bool,
     stem: int,
 ) -> nn.Module:
-    """Stem, chain, and a linear classifier."""
+    """Build the stem, the chain and a linear classifier."""
     layers: list[nn.Module] = [conv_bn_relu(in_channels, stem, 3)]
     before = stem
     for number, (channels, count, first) in enumerate(stages, 1):
@@ -75,12 +76,12 @@ def inverted_residuals(
     kernels: tuple[int, ...],
     expansions: tuple[int, ...],
 ) -> dict[str, object]:
-    """A maker for each kernel and expansion."""
+    """Return a factory for each kernel and expansion."""
 
-    def maker(kernel: int, expansion: int) -> object:
+    def factory(kernel: int, expansion: int) -> object:
         return lambda: InvertedResidual(in_channels, out_channels, kernel, expansion, stride)
 
-    return {f"k{k}e{e}": maker(k, e) for k in kernels for e in expansions}
+    return {f"k{k}e{e}": factory(k, e) for k in kernels for e in expansions}
 
 
 CHAIN = Blueprint(

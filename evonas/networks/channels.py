@@ -13,7 +13,7 @@ from evonas.protocols import Pick
 from genomes.channels import WIDTHS, Channels
 
 Width = Annotated[int, Field(ge=1, le=4096)]
-EXPANSION = 3  # of the inverted residuals
+EXPANSION = 3  # the inverted residuals'
 
 
 class ChannelsParams(Params):
@@ -25,8 +25,8 @@ class ChannelsParams(Params):
     blocks: Annotated[int, Field(ge=1, le=100)] = 1
     """How many blocks a stage has."""
     block: Literal["residual", "inverted"] = "residual"
-    """What a block is: two convolutions (`residual`), or a narrow one, a wide depthwise one and a
-    narrow one (`inverted`), and what they read is added."""
+    """The kind of block: two convolutions (`residual`), or a narrow one, a wide depthwise one and a
+    narrow one (`inverted`). What the block reads is added to its output."""
 
     def model_post_init(self, context: object) -> None:
         if len(set(self.widths)) < len(self.widths):
@@ -43,7 +43,7 @@ def channels_network(
     blocks: int,
     block: str,
 ) -> nn.Module:
-    """Stem, stages, and a linear classifier."""
+    """Build the stem, the stages and a linear classifier."""
     candidates = {str(width): width for width in widths}
     layers: list[nn.Module] = []
     before = in_channels

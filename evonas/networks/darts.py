@@ -18,13 +18,13 @@ from genomes.darts import NODES, PAIRS, Darts
 class DartsParams(Params):
     name: Literal["darts"] = "darts"
     channels: Annotated[int, Field(ge=1, le=1024)] = 16
-    """How many channels an op of the first cells has; after each of the two reduction cells there
-    are twice as many. (The published networks have 36.)"""
+    """How many channels an op of the first cells has; each of the two reduction cells doubles them.
+    (The published networks have 36.)"""
     cells: Annotated[int, Field(ge=1, le=100)] = 8
-    """How many cells follow each other. Those at a third and at two thirds are reduction cells.
+    """How many cells are stacked. Those at one and two thirds of the depth are reduction cells.
     (The published networks have 20.)"""
     auxiliary: bool = False
-    """Whether the training also uses a second classifier, at two thirds of the network. It is no
+    """Whether the training also uses a second classifier, at two thirds of the depth. It is not
     part of what is measured."""
 
 
@@ -44,7 +44,7 @@ class SepConv(nn.Module):
 
 
 class FactorizedReduce(nn.Module):
-    """Half the size without losing a pixel's parity: two convolutions, one of them a pixel off."""
+    """Two convolutions, one shifted by a pixel, which halve the size and read both parities."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -55,19 +55,19 @@ class FactorizedReduce(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = functional.relu(x)
-        moved = functional.pad(x, (-1, 1, -1, 1))  # as large as x, for odd sizes
+        moved = functional.pad(x, (-1, 1, -1, 1))  # as large as x, for odd sizes too
         out: Tensor = self.norm(torch.cat([self.even(x), self.odd(moved)], dim=1))
         return out
 
 
 class Cell(nn.Module):
-    """Four nodes, each the sum of two ops, put out together.
+    """Four nodes, each the sum of two ops; the output is their concatenation.
 
     Args:
         kind: `normal` or `reduce`.
-        before: how many channels the outputs of the last cell but one, and of the last, have.
-        channels: of an op.
-        halved: whether the last cell has halved the size, so that the one before is larger.
+        before: the channels of the outputs of the last cell but one, and of the last.
+        channels: the channels of an op.
+        halved: whether the last cell halved the size, so that the output before it is larger.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Cell(nn.Module):
 
 
 class Auxiliary(nn.Module):
-    """The second classifier of the published networks, whose images are 8x8 here."""
+    """The second classifier of the published networks, made for features of 8x8."""
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
@@ -121,14 +121,14 @@ class Auxiliary(nn.Module):
         pooled = (
             functional.avg_pool2d(x, 5, stride=3, count_include_pad=False)
             if fits
-            else functional.interpolate(x, size=(2, 2))  # smaller images than the published
+            else functional.interpolate(x, size=(2, 2))  # features smaller than the published
         )
         logits: Tensor = self.classifier(global_pool(self.features(self.squeeze(pooled))))
         return logits
 
 
 class Network(nn.Module):
-    """Stem, cells and a linear classifier; in training, the auxiliary one's logits as well."""
+    """A stem, cells and a linear classifier; in training, perhaps an auxiliary one as well."""
 
     def __init__(
         self,
@@ -160,19 +160,22 @@ class Network(nn.Module):
         self.classifier = nn.Linear(before[1], classes)
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Logits, (n, classes), of (n, in_channels, height, width); two of them, see above."""
+        """Return the logits, (n, classes), of images, (n, in_channels, height, width).
+
+        In training, the auxiliary classifier's logits are returned as well.
+        """
         before = last = self.stem(images)
-        beside = None
+        extra = None
         for number, cell in enumerate(self.cells):
             before, last = last, cell(before, last)
             if number == self.auxiliary_at and self.training:
-                beside = self.auxiliary(last)
+                extra = self.auxiliary(last)
         logits: Tensor = self.classifier(global_pool(last))
-        return logits if beside is None else (logits, beside)
+        return logits if extra is None else (logits, extra)
 
 
 def candidates(channels: int, stride: int) -> dict[str, object]:
-    """A maker for each op; `stride` 2 halves the size."""
+    """Return a factory for each op; a `stride` of 2 halves the size."""
     return {
         "max_pool_3x3": lambda: nn.MaxPool2d(3, stride=stride, padding=1),
         "avg_pool_3x3": lambda: nn.AvgPool2d(3, stride=stride, padding=1, count_include_pad=False),
@@ -189,7 +192,7 @@ def candidates(channels: int, stride: int) -> dict[str, object]:
 def _separable(
     channels: int, kernel_size: int, stride: int, dilation: int
 ) -> tuple[nn.Module, ...]:
-    """ReLU, a depthwise convolution, a pointwise one, batch norm."""
+    """Return ReLU, a depthwise convolution, a pointwise one and batch norm."""
     padding = dilation * (kernel_size // 2)
     return (
         nn.ReLU(),

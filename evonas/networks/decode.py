@@ -1,4 +1,4 @@
-"""From a genome to a network."""
+"""Decoding a genome to a network."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def decode(
     prune: bool = True,
     **params: Any,
 ) -> nn.Module:
-    """The network of a genome, with fresh weights from torch's global generator.
+    """Return the network of a genome, with fresh weights from torch's global generator.
 
     Args:
-        in_channels: of the images, (n, in_channels, height, width).
-        prune: leave out what is dead. Without it every gene's choice is built and computed, as
+        in_channels: the channels of the images, (n, in_channels, height, width).
+        prune: leave out what is dead. Otherwise every gene's choice is built and computed, as
             benchmarks count it.
-        params: of the network, such as `channels`; what is left out has its default, and what the
-            space is made with is as the space says.
+        params: the network's settings, such as `channels`, with their defaults; those of the space
+            itself are taken from the space.
 
     Raises:
-        ValueError: a parameter out of range (pydantic's error, which is a ValueError).
+        ValueError: a setting is out of range (pydantic's error, which is a ValueError).
     """
     blueprint = registry.blueprint_of(space)
     if blueprint.build is None:
@@ -42,7 +42,7 @@ def decode(
 
 
 def picker(space: SearchSpace, genome: Genome, *, prune: bool = True) -> Any:
-    """A `pick` that makes what the genome chose, and None where that is dead."""
+    """Return a `pick` that builds what the genome chose, and gives None where that is dead."""
     chosen = {gene.name: space.choice(genome, i) for i, gene in enumerate(space.genes)}
     live = dict(zip(chosen, space.live(genome), strict=True))
 

@@ -16,15 +16,15 @@ from genomes.macro import Macro
 class MacroParams(Params):
     name: Literal["macro"] = "macro"
     phases: Annotated[int, Field(ge=1, le=10)] = 3
-    """How many phases the network has. Between two of them the size is halved."""
+    """How many phases the network has. The size is halved between phases."""
     nodes: Annotated[int, Field(ge=2, le=6)] = 4
-    """How many nodes a phase has at most: those that nothing connects are left out."""
+    """How many nodes a phase has at most; nodes without connections are left out."""
     channels: Annotated[int, Field(ge=1, le=1024)] = 16
-    """How many channels the first phase has; each one after has twice as many."""
+    """How many channels the first phase has; each phase doubles them."""
 
 
 class Phase(nn.Module):
-    """A convolution that all begins with, then nodes, each a convolution of the sum it reads."""
+    """A convolution, followed by nodes, each of which is a convolution of the sum it reads."""
 
     def __init__(self, pick: Pick, phase: int, nodes: int, in_channels: int, channels: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Phase(nn.Module):
         on = [(i, j) for i, j in pairs if pick(f"{phase}/{i}>{j}", switch)]
         used = sorted({node for pair in on for node in pair})
         self.reads = {j: [i for i, k in on if k == j] for j in used}
-        self.put_out = [node for node in used if all(i != node for i, _ in on)]
+        self.outputs = [node for node in used if all(i != node for i, _ in on)]
         self.skips = bool(pick(f"{phase}/skip", switch)) or not used
         self.entry = conv_bn_relu(in_channels, channels, 3)
         self.nodes = nn.ModuleDict(
@@ -41,12 +41,12 @@ class Phase(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        entered: Tensor = self.entry(x)
+        start: Tensor = self.entry(x)
         values: dict[int, Tensor] = {}
         for node, sources in self.reads.items():
-            terms = [values[source] for source in sources] or [entered]
+            terms = [values[source] for source in sources] or [start]
             values[node] = self.nodes[str(node)](sum(terms[1:], terms[0]))
-        terms = [values[node] for node in self.put_out] + [entered] * self.skips
+        terms = [values[node] for node in self.outputs] + [start] * self.skips
         return sum(terms[1:], terms[0])
 
 
@@ -59,12 +59,12 @@ def macro_network(
     nodes: int,
     channels: int,
 ) -> nn.Module:
-    """Phases with max poolings between them, and a linear classifier."""
+    """Build the phases, with max pooling between them, and a linear classifier."""
     parts: list[nn.Module] = []
     before = in_channels
     for phase in range(1, phases + 1):
         if phase > 1:
-            parts.append(nn.MaxPool2d(2, ceil_mode=True))  # a pixel is left of a pixel
+            parts.append(nn.MaxPool2d(2, ceil_mode=True))  # ceil: a single pixel stays one
         parts.append(Phase(pick, phase, nodes, before, channels))
         before, channels = channels, 2 * channels
     return Classified(nn.Sequential(*parts), before, classes)

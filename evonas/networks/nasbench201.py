@@ -16,14 +16,14 @@ from genomes.nasbench201 import EDGES, NASBench201
 class NASBench201Params(Params):
     name: Literal["nasbench201"] = "nasbench201"
     channels: Annotated[int, Field(ge=1, le=1024)] = 16
-    """How many channels the first of the three stages has; the second has twice, the third four
-    times as many."""
+    """How many channels the first of the three stages has; the second has twice as many, the third
+    four times."""
     cells: Annotated[int, Field(ge=1, le=100)] = 5
     """How many cells each of the three stages has. All cells of a network are alike."""
 
 
 class Cell(nn.Module):
-    """A node is the sum of its live incoming edges; one that has none is absent, not zero."""
+    """A cell whose nodes sum their live incoming edges; a node without any is absent, not zero."""
 
     def __init__(self, pick: Pick, channels: int) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Cell(nn.Module):
 
 
 class Reduction(nn.Module):
-    """The residual unit between stages: half the size, twice the channels."""
+    """The residual unit between stages, which halves the size and doubles the channels."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Reduction(nn.Module):
         self.shortcut = nn.Sequential(
             nn.AvgPool2d(
                 2, stride=2, ceil_mode=True
-            ),  # ceil: as large as the convolution's, odd sizes too
+            ),  # ceil: as large as the convolution's, for odd sizes too
             nn.Conv2d(in_channels, out_channels, 1, bias=False),
         )
 
@@ -70,9 +70,9 @@ class Reduction(nn.Module):
 
 
 class Network(nn.Module):
-    """Stem, three stages of cells with reductions between them, and a linear classifier.
+    """A stem, three stages of cells with reductions between them, and a linear classifier.
 
-    A cell without a path from input to output passes nothing on; what is left of such a network
+    A cell without a path from input to output passes nothing on; all that remains of such a network
     is the classifier's bias.
     """
 
@@ -94,7 +94,7 @@ class Network(nn.Module):
         self.classifier = nn.Linear(channels, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits, (n, classes), of (n, in_channels, height, width)."""
+        """Return the logits, (n, classes), of images, (n, in_channels, height, width)."""
         x: Tensor | None = self.stem(images)
         for part in self.body:
             if x is not None:

@@ -1,4 +1,4 @@
-"""The parts that networks are made of."""
+"""The modules that networks are made of."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Zero(nn.Module):
-    """The op that carries nothing, for networks built with their dead edges."""
+    """The op that returns zeros, for networks built with their dead edges."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.zeros_like(x)
@@ -16,7 +16,7 @@ class Zero(nn.Module):
 def relu_conv_bn(
     in_channels: int, out_channels: int, kernel_size: int, stride: int = 1
 ) -> nn.Sequential:
-    """ReLU, convolution without bias, batch norm; the size is kept at stride 1."""
+    """Return ReLU, a convolution without bias and batch norm; stride 1 keeps the size."""
     padding = kernel_size // 2
     return nn.Sequential(
         nn.ReLU(),
@@ -28,7 +28,7 @@ def relu_conv_bn(
 def conv_bn_relu(
     in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1
 ) -> nn.Sequential:
-    """Convolution without bias, batch norm, ReLU; the size is kept at stride 1."""
+    """Return a convolution without bias, batch norm and ReLU; stride 1 keeps the size."""
     padding = kernel_size // 2
     return nn.Sequential(
         nn.Conv2d(
@@ -63,7 +63,7 @@ class Residual(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """Wide within, narrow at both ends, which are added where they fit (Sandler et al., 2018)."""
+    """A block wide inside and narrow at both ends, added where they fit (Sandler et al., 2018)."""
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int, expansion: int, stride: int
@@ -89,7 +89,7 @@ def avg_pool_3x3() -> nn.AvgPool2d:
 
 
 def global_pool(x: Tensor) -> Tensor:
-    """The mean over height and width, (n, c). A plain mean has a deterministic gradient on CUDA."""
+    """Return the mean over height and width, (n, c), whose gradient is deterministic on CUDA."""
     return x.mean(dim=(2, 3))
 
 
@@ -97,7 +97,7 @@ class Classified(nn.Module):
     """A body, the mean over height and width, and a linear classifier.
 
     Args:
-        channels: of what the body gives, (n, channels, h, w).
+        channels: the channels of the body's output, (n, channels, h, w).
     """
 
     def __init__(self, body: nn.Module, channels: int, classes: int) -> None:
@@ -106,6 +106,6 @@ class Classified(nn.Module):
         self.classifier = nn.Linear(channels, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits, (n, classes), of (n, in_channels, height, width)."""
+        """Return the logits, (n, classes), of images, (n, in_channels, height, width)."""
         logits: Tensor = self.classifier(global_pool(self.body(images)))
         return logits

@@ -1,4 +1,4 @@
-"""What a network costs, known without training it."""
+"""The cost of a network, known without training it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Attributes:
-    params: trainable parameters.
-    flops: multiply-adds of convolutions and linear layers for one image, biases included; batch
-        norm, activations and pooling are not counted (the rule of NAS-Bench-201).
+    """The size of a network and its work for one image.
+
+    Attributes:
+        params: the number of trainable parameters.
+        flops: multiply-adds of convolutions and linear layers for one image, biases included; batch
+            norm, activations and pooling are not counted (the rule of NAS-Bench-201).
     """
 
     params: int
@@ -23,10 +25,10 @@ class Profile:
 
 
 def profile(network: nn.Module, image_shape: tuple[int, int, int]) -> Profile:
-    """Params and FLOPs of a network for one (channels, height, width) image, on any device.
+    """Return params and FLOPs of a network for one (channels, height, width) image, on any device.
 
-    torch's counter takes a multiply-add for two operations and leaves biases out; this halves its
-    count and adds one addition an output of each layer with a bias.
+    torch's counter counts a multiply-add as two operations and leaves biases out; this halves its
+    count and adds one addition per output of each layer with a bias.
     """
     biases = 0
 

@@ -1,4 +1,4 @@
-"""The settings of a space that only a table knows: it has no networks to build."""
+"""The settings of a space known only from a table, which has no networks to build."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Choices = Annotated[tuple[Choice, ...], Field(min_length=1, strict=False)]
 class TableParams(Params):
     name: Literal["table"] = "table"
     genes: Annotated[dict[str, Choices], Field(min_length=1, max_length=1000)]
-    """The names of the genes, in the order in which the table writes them, and of each gene's
-    choices: a table's digit 0 stands for the first choice. `{"0>1": [none, skip, conv]}`."""
+    """The names of the genes, in the order in which the table writes them, and their choices: the
+    digit 0 in the table stands for a gene's first choice. `{"0>1": [none, skip, conv]}`."""
 
 
 TABLE = Blueprint(TableParams, TableSpace, None, space_keys=("genes",), shares=None)

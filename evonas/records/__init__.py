@@ -1,1 +1,1 @@
-"""The run folder: what a run leaves behind, and what it goes on from."""
+"""The run folder: what a run leaves behind, and what it resumes from."""

@@ -1,4 +1,4 @@
-"""All that has been evaluated, folded into what the next row needs: front, counts, reference."""
+"""All evaluations so far, folded into what the next row needs: front, counts, references."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from evonas.core import (
 from evonas.loop import Position
 from evonas.protocols import Bounded, Evaluator
 
-MOST_FAILED = 10  # a run ends when its last max(population, 10) evaluations all failed
+FAILURE_WINDOW = 10  # a run ends when its last max(population, 10) evaluations all failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +35,11 @@ class Entry:
 
 
 class Archive:
-    """Folds generations, one after the other, or, on a resume, the rows of the tables.
+    """A fold over generations in order or, on a resume, over the rows of the tables.
 
     Attributes:
-        references: for each objective the hypervolume's reference, in its own unit; None until
-            the first generation with a finite value has set it to the worst there.
+        references: the hypervolume's reference for each objective, in its own unit; None until
+            the first generation with a finite value sets it to the worst value there.
     """
 
     def __init__(self, objectives: Sequence[Objective], references: Sequence[float | None]) -> None:
@@ -53,15 +53,15 @@ class Archive:
         self.hits = 0
         self.simulated_seconds = 0.0
         self.faults: Counter[str] = Counter()
-        self._last: deque[tuple[Status, str]] = deque(maxlen=MOST_FAILED)
+        self._last: deque[tuple[Status, str]] = deque(maxlen=FAILURE_WINDOW)
 
     def add(self, generation: Generation) -> None:
-        found = []
+        entries = []
         for question, evaluation, cached in zip(
             generation.questions, generation.evaluations, generation.cached, strict=True
         ):
             if not cached and self._counts(evaluation):
-                found.append(Entry(question, evaluation, generation.index, self.evaluations))
+                entries.append(Entry(question, evaluation, generation.index, self.evaluations))
             self.asked.add(question)
             self.keys.add(question.key)
             self.evaluations += 1
@@ -71,8 +71,8 @@ class Archive:
         self.generations = generation.index + 1
         self.simulated_seconds = generation.simulated_seconds
         self._refer(generation.evaluations)
-        self._merge(found)
-        size = max(len(generation.evaluations), MOST_FAILED)
+        self._merge(entries)
+        size = max(len(generation.evaluations), FAILURE_WINDOW)
         self._last = deque(self._last, maxlen=size)
         self._last.extend((e.status, e.message) for e in generation.evaluations)
 
@@ -84,27 +84,27 @@ class Archive:
         )
 
     def check_alive(self) -> None:
-        """Raises SearchFailed when the last max(population, 10) evaluations all failed."""
+        """Raise SearchFailed if the last max(population, 10) evaluations all failed."""
         last = self._last
         if len(last) == last.maxlen and all(status.failed for status, _ in last):
             (status, message), times = Counter(last).most_common(1)[0]
             raise SearchFailed(
                 f"the last {len(last)} evaluations all failed, {times} of them: {status}: {message}"
-                "; a resume goes on for a generation, in case the cause has been mended"
+                "; fix the cause, then resume"
             )
 
     def losses(self) -> pareto.Losses:
-        """Of the front, (n, m)."""
+        """Return the losses of the front, (n, m)."""
         return pareto.losses([entry.evaluation for entry in self.front], self.objectives)
 
     def hypervolume(self) -> float:
-        """NaN until all references are known."""
+        """Return the hypervolume of the front; NaN until all references are known."""
         if any(reference is None for reference in self.references):
             return float("nan")
         return pareto.hypervolume(self.losses(), self._signed(self.references))
 
     def best(self, objective: Objective) -> Entry | None:
-        """The front's best by one objective."""
+        """Return the front's best entry by one objective; None if the front is empty."""
         values = [e.evaluation.values[objective.name] for e in self.front]
         if not values:
             return None
@@ -114,15 +114,14 @@ class Archive:
         names = [objective.name for objective in self.objectives]
         return evaluation.status is Status.OK and finite(evaluation.values, names)
 
-    def _merge(self, found: list[Entry]) -> None:
-        """The front of the front and what was found, by objectives, then by key."""
-        everything = self.front + found
-        if not everything:
+    def _merge(self, entries: list[Entry]) -> None:
+        """Update the front with new entries; it is sorted by objectives, then by key."""
+        candidates = self.front + entries
+        if not candidates:
             return
-        values = pareto.losses([entry.evaluation for entry in everything], self.objectives)
-        kept = np.flatnonzero(pareto.is_on_front(values))
+        values = pareto.losses([entry.evaluation for entry in candidates], self.objectives)
         self.front = sorted(
-            (everything[i] for i in kept),
+            (candidates[i] for i in np.flatnonzero(pareto.is_on_front(values))),
             key=lambda entry: (
                 *pareto.losses([entry.evaluation], self.objectives)[0].tolist(),
                 entry.question.key,

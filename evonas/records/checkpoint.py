@@ -15,18 +15,20 @@ from evonas.core import State, UserError
 from evonas.records.files import write_atomic
 
 VERSION = 1
-KEPT = 2
+KEEP = 2  # how many checkpoints are kept
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Attributes:
-    generations, evaluations: how many are done.
-    strategy: its state.
-    tables: where each growing table stood (`Table.mark`); what lies beyond is newer.
-    simulated_seconds: what the run has spent.
+    """The state of a run after a generation.
+
+    Attributes:
+        generations, evaluations: how many are complete.
+        strategy: its state.
+        tables: the mark of each growing table (`Table.mark`); rows beyond it are newer.
+        simulated_seconds: how many the run has spent.
     """
 
     generations: int
@@ -42,7 +44,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
     content = _content({name: getattr(checkpoint, name) for name in Checkpoint.__slots__})
     name = f"generation-{checkpoint.generations:07d}-{_digest(content)}.pt"
     write_atomic(folder / name, content, sync=True)
-    for old in _files(folder)[KEPT:]:
+    for old in _files(folder)[KEEP:]:
         old.unlink()
 
 
@@ -52,19 +54,22 @@ def write(path: Path, state: State) -> None:
 
 
 def newest_first(folder: Path) -> Iterator[Checkpoint]:
-    """The checkpoints that are whole: whose digest is that in their name.
+    """Yield the intact checkpoints, those whose digest is the one in their name.
 
     Raises:
-        UserError: one was written by a newer version.
+        UserError: a newer version wrote one of them.
     """
     for path in _files(folder):
         content = path.read_bytes()
         if path.stem.rpartition("-")[2] != _digest(content):
-            log.warning("%s is damaged and passed over", path)
+            log.warning("%s is damaged; skipped", path)
             continue
         data = torch.load(io.BytesIO(content), weights_only=True)
         if data["version"] > VERSION:
-            raise UserError(f"{path} has version {data['version']}; known: up to {VERSION}")
+            raise UserError(
+                f"{path} has version {data['version']}",
+                hint=f"this evonas reads versions up to {VERSION}; update it",
+            )
         yield Checkpoint(**data)
 
 

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, a lock that a dead process cannot hold, and the log."""
+"""Files written whole or not at all, a lock that a dead process cannot hold, and the log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from evonas.core import Evaluation, UserError
 
 
 def write_atomic(path: Path, content: bytes | str, *, sync: bool = False) -> None:
-    """Writes aside and renames into place; with `sync`, it outlives a power cut too."""
+    """Write aside and rename into place; with `sync`, the file also survives a power cut."""
     data = content.encode() if isinstance(content, str) else content
     aside = path.with_name(f".{path.name}.part")
     with aside.open("wb") as file:
@@ -34,10 +34,10 @@ def weights_left(run_dir: Path, evaluation: Evaluation) -> Path | None:
 
 
 def lock(run_dir: Path) -> IO[str]:
-    """Takes the run folder for this process, until the file is closed or the process ends.
+    """Lock the run folder for this process, until the file is closed or the process ends.
 
     Raises:
-        UserError: another process has it.
+        UserError: another process has locked it.
     """
     file = (run_dir / "lock").open("a+")
     try:
@@ -46,7 +46,10 @@ def lock(run_dir: Path) -> IO[str]:
         file.seek(0)
         owner = file.read().strip() or "unknown"
         file.close()
-        raise UserError(f"{run_dir} is being written by process {owner}; wait or end it") from None
+        raise UserError(
+            f"{run_dir} is being written by process {owner}",
+            hint="wait for it to finish, or stop it",
+        ) from None
     file.truncate(0)
     file.write(f"{os.getpid()}\n")
     file.flush()
@@ -54,7 +57,7 @@ def lock(run_dir: Path) -> IO[str]:
 
 
 def is_locked(run_dir: Path) -> bool:
-    """Whether a process has the run folder."""
+    """Return whether a process has locked the run folder."""
     try:
         with (run_dir / "lock").open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -66,7 +69,7 @@ def is_locked(run_dir: Path) -> bool:
 
 
 def log_to(path: Path) -> logging.Handler:
-    """Has evonas log into a file, until the handler is taken off and closed."""
+    """Make evonas log to a file, until the handler is removed and closed."""
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("evonas")

@@ -28,10 +28,10 @@ class Hold:
     """
 
     def __init__(self, path: Path) -> None:
-        """Takes the folder.
+        """Lock the folder and open its log.
 
         Raises:
-            UserError: another process has it.
+            UserError: another process has locked it.
         """
         self.path = path
         self._lock = files.lock(path)
@@ -49,7 +49,7 @@ class Hold:
         self.release(error)
 
     def release(self, error: object = None) -> None:
-        """Lets go of the folder, with a last line in its log for an error that is a bug."""
+        """Release the folder; an error that is a bug is logged first."""
         if isinstance(error, Exception) and not isinstance(error, UserError | SearchFailed):
             log.error("ended with an error", exc_info=error)
         log.removeHandler(self._log)
@@ -66,7 +66,7 @@ class Hold:
             raise
 
     def undo(self) -> None:
-        """Takes away what a start has written, for one that was a mistake from the outset."""
+        """Delete all that a start has written, when the start was a mistake."""
         for entry in self.path.iterdir():
             if entry.is_dir():
                 shutil.rmtree(entry)
@@ -77,22 +77,24 @@ class Hold:
 
 
 def begin(path: Path, marker: str) -> Hold:
-    """Takes a folder that is new, empty or was only just begun.
+    """Take a folder that is new, empty or barely started.
 
     Args:
-        marker: the file whose presence says that the folder can be resumed.
+        marker: the file whose presence means that the folder can be resumed.
 
     Raises:
-        UserError: it can be resumed, holds something else, or cannot be made.
+        UserError: the folder can be resumed, holds other files, or cannot be created.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
         _refuse_unless_new(path, marker)
         hold = Hold(path)
     except OSError as error:
-        raise UserError(f"{path} cannot be made: {error.strerror}; allowed: --out DIR") from None
+        raise UserError(
+            f"{path} cannot be created: {error.strerror}", hint="choose another folder with --out"
+        ) from None
     try:
-        _refuse_unless_new(path, marker)  # another process may have been quicker
+        _refuse_unless_new(path, marker)  # another process may have been faster
     except UserError:
         hold.release()
         raise
@@ -100,16 +102,16 @@ def begin(path: Path, marker: str) -> Hold:
 
 
 def check_run_folder(path: Path) -> None:
-    """Raises UserError if a folder is not a search's, with what it is instead."""
+    """Raise UserError, saying what the folder is instead, unless it is a search's."""
     if (path / "config.yaml").is_file():
         return
     if not path.exists():
-        raise UserError(f"{path} does not exist; allowed: a run folder")
+        raise UserError(f"{path} does not exist", hint="give a run folder")
     if (path / "training.yaml").is_file():
-        raise UserError(f"{path} is a full training's folder; allowed: that of a search")
-    inside = sorted(str(found.parent) for found in path.glob("*/config.yaml"))
-    hint = f"; run folders in it: {', '.join(inside[:5])}" if inside else ""
-    raise UserError(f"{path} is no run folder: it has no config.yaml{hint}")
+        raise UserError(f"{path} holds a full training", hint="give the folder of a search")
+    inside = sorted(str(file.parent) for file in path.glob("*/config.yaml"))
+    hint = f"run folders in it: {', '.join(inside[:5])}" if inside else ""
+    raise UserError(f"{path} is not a run folder: it has no config.yaml", hint=hint)
 
 
 def note_start(path: Path, now: Mapping[str, Any], own: Mapping[str, str] | None = None) -> None:
@@ -123,16 +125,17 @@ def note_start(path: Path, now: Mapping[str, Any], own: Mapping[str, str] | None
 
 
 def note_data(path: Path, fingerprint: str) -> None:
-    """Writes the data's fingerprint into `environment.json`, or holds the data against it.
+    """Record the data's fingerprint in `environment.json`, or compare it with the one there.
 
     Raises:
-        UserError: the images, labels or split are not those that the folder began with.
+        UserError: the images, labels or split changed since the folder was begun.
     """
     noted = environment(path)
     if noted.setdefault("data", fingerprint) != fingerprint:
         raise UserError(
-            f"{path}: the data are not those that it began with; "
-            "allowed: a new folder, or the data as they were"
+            "the data changed since this run started",
+            hint="use a new folder or restore the data",
+            key=str(path),
         )
     _write_environment(path, noted)
 
@@ -153,7 +156,7 @@ def environment(path: Path) -> dict[str, Any]:
     try:
         noted: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     except ValueError:
-        raise UserError(f"{file} is damaged; allowed: to go on without it") from None
+        raise UserError(f"{file} is damaged", hint="delete it to continue") from None
     return noted
 
 
@@ -162,11 +165,11 @@ def _write_environment(path: Path, noted: Mapping[str, Any]) -> None:
 
 
 def _refuse_unless_new(path: Path, marker: str) -> None:
-    held = {entry.name for entry in path.iterdir()}
-    if marker in held:
+    names = {entry.name for entry in path.iterdir()}
+    if marker in names:
         raise UserError(
-            f"{path} is there already; allowed: `evonas resume {path}` to go on with it, "
-            "or --out with another folder"
+            f"{path} already exists",
+            hint=f"resume it with `evonas resume {path}`, or choose another folder with --out",
         )
-    if any(name not in LEFTOVERS and not name.endswith(".part") for name in held):
-        raise UserError(f"{path} holds other files; allowed: --out with a new or empty folder")
+    if any(name not in LEFTOVERS and not name.endswith(".part") for name in names):
+        raise UserError(f"{path} holds other files", hint="choose a new or empty folder with --out")

@@ -1,4 +1,4 @@
-"""Every finished training, on disk before anything else learns of it."""
+"""The journal: every finished training, on disk before anything else sees it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ log = logging.getLogger(__name__)
 
 
 class Journal:
-    """The answers of a run, one JSON object a line, in the order they arrived.
+    """The answers of a run, one JSON object per line, in order of arrival.
 
-    A line is written with one system call, so a kill leaves at most one torn line, at the end; it
-    is cut off when the journal is opened again.
+    Each line is written with one system call, so a kill leaves at most one torn line, at the end,
+    which is cut off when the journal is opened again.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,14 +44,14 @@ class Journal:
         self.added += 1
 
     def sync(self) -> None:
-        """To the disk, not only to the system."""
+        """Flush the journal to the disk, not only to the operating system."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()
 
     def _append(self, line: bytes) -> None:
-        """The whole line, or, on a full disk, none of it."""
+        """Write the whole line or, on a full disk, none of it."""
         size = os.fstat(self._file.fileno()).st_size
         try:
             while line:
@@ -63,9 +63,9 @@ class Journal:
     def _read(self, path: Path) -> None:
         with path.open("r+b") as file:
             content = file.read()
-            whole = content.rfind(b"\n") + 1
-            file.truncate(whole)
-        for number, line in enumerate(content[:whole].splitlines(), 1):
+            end = content.rfind(b"\n") + 1
+            file.truncate(end)
+        for number, line in enumerate(content[:end].splitlines(), 1):
             try:
                 record = json.loads(line)
                 question = Question(record["key"], record["seed"], record["budget"])
@@ -74,4 +74,4 @@ class Journal:
                     record["weights"] = named if question.budget else ""
                 self._answers[question] = Evaluation.from_plain(record)
             except (ValueError, KeyError, TypeError) as error:
-                log.warning("%s, line %d is damaged and left out: %s", path, number, error)
+                log.warning("%s, line %d is damaged; skipped: %s", path, number, error)

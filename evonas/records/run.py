@@ -1,4 +1,4 @@
-"""A run folder: made once, written generation by generation, restored after a kill."""
+"""A run folder: created once, written generation by generation, restored after a kill."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class RunFolder:
-    """The growing part of a run folder. One process at a time; the folder's lock sees to it."""
+    """The growing part of a run folder, which its lock keeps to one process at a time."""
 
     def __init__(
         self,
@@ -31,10 +31,10 @@ class RunFolder:
         references: Sequence[float | None],
         traces: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        """Opens what is there, back to the last checkpoint that it bears out.
+        """Open the folder, restored to the last checkpoint that its files confirm.
 
         Args:
-            traces: columns of the strategy's own tables, by name (`core.Traced`).
+            traces: the columns of the strategy's own tables, by table (`core.Traced`).
         """
         self.path = path
         self.space = space
@@ -68,10 +68,10 @@ class RunFolder:
         strategy: State | None,
         traces: Mapping[str, Sequence[tables.Row]] | None = None,
     ) -> None:
-        """Journal to the disk, then the tables, then the checkpoint that vouches for them.
+        """Flush the journal to disk, then write the tables, then the checkpoint that marks them.
 
-        An incomplete generation comes without the strategy's state, and no checkpoint vouches for
-        it: a resume with more seconds to spend drops its rows and writes it again, whole.
+        An incomplete generation comes without the strategy's state and gets no checkpoint: a
+        resume with more seconds to spend drops its rows and writes the complete generation.
         """
         archive, first = self.archive, self.archive.evaluations
         archive.add(generation)
@@ -124,29 +124,29 @@ class RunFolder:
         )
 
     def _keep_weights(self) -> None:
-        """Those of the front are kept under their key; of all others asked so far, none."""
-        kept = set()
+        """Keep the weights of the front under their keys; delete those of other networks asked."""
+        keys = set()
         for entry in self.archive.front:
-            kept.add(entry.question.key)
+            keys.add(entry.question.key)
             file = weights_left(self.path, entry.evaluation)
             if file is not None and file.exists():
                 file.replace(self.weights(entry.question.key))
         for file in (self.path / "weights").glob("*.safetensors"):
-            if file.stem in self.archive.keys and file.stem not in kept:
+            if file.stem in self.archive.keys and file.stem not in keys:
                 file.unlink()
 
     def _restore(self) -> None:
-        """Back to the newest checkpoint that tables and journal bear out.
+        """Go back to the newest checkpoint that tables and journal confirm.
 
-        Rows after it are dropped, and the archive is folded again. Without any, the run begins
-        anew, and the journal answers what it has answered before.
+        Rows after it are dropped, and the archive is rebuilt. Without such a checkpoint, the run
+        starts over, with the answers that are in the journal.
         """
         for checkpoint in checkpoints.newest_first(self.path / "checkpoints"):
             marks = checkpoint.tables
-            if all(table.goes_back_to(marks.get(table.path.name)) for table in self._growing):
+            if all(table.begins_as(marks.get(table.path.name)) for table in self._growing):
                 for table in self._growing:
                     table.cut(int(marks[table.path.name]["size"]))
-                archive = self._refolded()
+                archive = self._rebuilt()
                 if archive is not None:
                     archive.simulated_seconds = checkpoint.simulated_seconds
                     self.archive = archive
@@ -154,12 +154,12 @@ class RunFolder:
                     self._write_front()
                     self._keep_weights()
                     return
-            log.warning("tables or journal are not what a checkpoint counts on; going back")
+            log.warning("tables or journal do not match a checkpoint; trying an older one")
         for table in self._growing:
             table.clear()
 
-    def _refolded(self) -> Archive | None:
-        """The archive of `evaluations.csv`; the journal has the values, to the last digit."""
+    def _rebuilt(self) -> Archive | None:
+        """Return the archive of `evaluations.csv`, with exact values if the journal has all."""
         archive = Archive(self.archive.objectives, self.archive.references)
         rows = tables.read_text(self.evaluations.path)
         for generation, group in rows.groupby(rows["generation"].astype(int), sort=True):

@@ -1,4 +1,4 @@
-"""The tables of a run: plain CSV that `pandas.read_csv` opens as it is."""
+"""The tables of a run: plain CSV, which `pandas.read_csv` opens as it is."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ TIMING_COLUMNS = (
 class Table:
     """A table that grows. Numbers are written so that they read back the same.
 
-    One with other columns, as an older version wrote them, begins anew: no checkpoint bears it
-    out then, and the run is made again from its journal.
+    A table with other columns, which an older version wrote, is emptied: no checkpoint matches it
+    then, and the run is rebuilt from its journal.
     """
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
@@ -49,38 +49,38 @@ class Table:
         header = _csv([], self.columns, header=True)
         if not path.exists() or not path.read_bytes().startswith(header):
             write_table(path, [], self.columns)
-        self._look()
+        self._measure()
 
     def mark(self) -> dict[str, int | str]:
-        """Where the table stands: its size in bytes, and a digest of them."""
+        """Return the table's size in bytes, and a digest of them."""
         return {"size": self._size, "digest": self._digest.hexdigest()}
 
-    def goes_back_to(self, mark: Mapping[str, Any] | None) -> bool:
-        """Whether the table begins with what it was at the mark, and has one."""
+    def begins_as(self, mark: Mapping[str, Any] | None) -> bool:
+        """Return whether the table begins with its content at the mark; False without a mark."""
         if mark is None:
             return False
         with self.path.open("rb") as file:
-            found: str = _digest(file.read(mark["size"])).hexdigest()
-        return found == str(mark["digest"])
+            digest: str = _digest(file.read(mark["size"])).hexdigest()
+        return digest == str(mark["digest"])
 
     def clear(self) -> None:
-        """Leaves the header alone."""
+        """Delete all rows, keeping the header."""
         write_table(self.path, [], self.columns)
-        self._look()
+        self._measure()
 
     def append(self, rows: Iterable[Row]) -> None:
-        added = _csv(rows, self.columns, header=False)
+        content = _csv(rows, self.columns, header=False)
         with self.path.open("ab") as file:
-            file.write(added)
-        self._size += len(added)
-        self._digest.update(added)
+            file.write(content)
+        self._size += len(content)
+        self._digest.update(content)
 
     def cut(self, size: int) -> None:
-        """Drops what was written after it had this size."""
+        """Drop what was written after the table had this size."""
         os.truncate(self.path, size)
-        self._look()
+        self._measure()
 
-    def _look(self) -> None:
+    def _measure(self) -> None:
         content = self.path.read_bytes()
         self._size, self._digest = len(content), _digest(content)
 
@@ -90,27 +90,27 @@ def _digest(content: bytes) -> hashlib.blake2b:
 
 
 def write_table(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> None:
-    """A whole table, written anew."""
+    """Write a whole table, replacing the file."""
     write_atomic(path, _csv(rows, columns, header=True))
 
 
 def read(
     path: Path, columns: Collection[str] | None = None, text: Collection[str] = ()
 ) -> pd.DataFrame:
-    """A table as far as it is written: a run may be adding to it.
+    """Read the complete rows of a table, to which a run may be adding.
 
     Args:
-        columns: those to read, if they are there; None for all.
-        text: those that are text whatever they look like.
+        columns: those to read, if present; None for all.
+        text: columns that are text, whatever they look like.
     """
     content = path.read_bytes()
-    wanted = None if columns is None else set(columns).__contains__
-    whole = io.BytesIO(content[: content.rfind(b"\n") + 1])
-    return pd.read_csv(whole, usecols=wanted, dtype=dict.fromkeys(text, "str"))
+    selected = None if columns is None else set(columns).__contains__
+    complete = io.BytesIO(content[: content.rfind(b"\n") + 1])
+    return pd.read_csv(complete, usecols=selected, dtype=dict.fromkeys(text, "str"))
 
 
 def winner(run_dir: Path) -> pd.Series[Any] | None:
-    """The winner's row of `finalists.csv`, if the finals have named one.
+    """Return the winner's row of `finalists.csv`, or None if there is no winner yet.
 
     Raises:
         UserError: the table is damaged.
@@ -120,14 +120,14 @@ def winner(run_dir: Path) -> pd.Series[Any] | None:
         return None
     try:
         finalists = read(path, text=("key", "genes"))
-        named = finalists[finalists["winner"].astype(str) == "True"]
+        winners = finalists[finalists["winner"].astype(str) == "True"]
     except (OSError, ValueError, KeyError):
-        raise UserError(f"{path} is damaged; allowed: as `evonas run` wrote it") from None
-    return None if named.empty else named.iloc[0]
+        raise UserError(f"{path} is damaged", hint="restore it as `evonas run` wrote it") from None
+    return None if winners.empty else winners.iloc[0]
 
 
 def read_text(path: Path) -> pd.DataFrame:
-    """A table with every cell as it is written."""
+    """Read a table, with every cell as its text."""
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
@@ -142,7 +142,7 @@ def evaluation_columns(metrics: Sequence[str]) -> tuple[str, ...]:
 def evaluation_rows(
     generation: Generation, first: int, space: SearchSpace, metrics: Sequence[str]
 ) -> list[Row]:
-    """A row a candidate; `first` is the index of the first."""
+    """Return one row per candidate; `first` is the index of the first."""
     rows: list[Row] = []
     for i, (question, evaluation, cached) in enumerate(
         zip(generation.questions, generation.evaluations, generation.cached, strict=True)
@@ -177,12 +177,13 @@ def generation_columns(
 
 
 def generation_row(generation: Generation, archive: Archive) -> Row:
-    """Counts and figures of one generation's evaluations, and the archive's front after it.
+    """Return counts and statistics of one generation, and of the archive's front after it.
 
-    `trained` counts what neither an earlier one nor the cheap values answered, `faults` those that
-    failed, a column named for a status its own. Best, mean and worst are of those that ended well.
-    `diversity` is the mean Hamming distance of the genomes, in genes; `distinct` counts networks;
-    `simulated_seconds`, there if a table has them, is what the run has spent so far.
+    `trained` counts evaluations answered neither by an earlier one nor by cheap values, `faults`
+    those that failed, and a column named after a status those with it. Best, mean and worst are
+    over successful evaluations. `diversity` is the mean Hamming distance of the genomes, in genes;
+    `distinct` counts networks; `simulated_seconds` is what the run has spent so far on a table that
+    has them.
     """
     evaluations = generation.evaluations
     statuses = [evaluation.status for evaluation in evaluations]
@@ -222,7 +223,7 @@ def fronts_columns(objectives: Sequence[Objective]) -> tuple[str, ...]:
 
 
 def fronts_rows(generation: int, archive: Archive) -> list[Row]:
-    """The front after a generation, its objectives alone."""
+    """Return the front after a generation, with its objectives alone."""
     return [
         {"generation": generation, "key": entry.question.key}
         | {o.name: entry.evaluation.values[o.name] for o in archive.objectives}
@@ -235,7 +236,7 @@ def front_columns(metrics: Sequence[str]) -> tuple[str, ...]:
 
 
 def front_rows(archive: Archive, space: SearchSpace) -> list[Row]:
-    """The front with all that was measured, best by the first objective first."""
+    """Return the front with all metrics, the best by the first objective first."""
     return [
         {
             "generation": entry.generation,

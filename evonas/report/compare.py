@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from evonas import markdown
 from evonas.core import UserError
 from evonas.records.files import write_atomic
 from evonas.report import compare_figures as figures
@@ -149,7 +150,7 @@ def _totals(arms: Sequence[Arm], curves: Curves) -> str:
                 "test error": _tested(tested, len(runs)),
             }
         )
-    return _markdown(rows)
+    return markdown.table(list(rows[0]), [row.values() for row in rows])
 
 
 def _at_equal_cost(arms: Sequence[Arm], curves: Curves) -> str:
@@ -162,7 +163,8 @@ def _at_equal_cost(arms: Sequence[Arm], curves: Curves) -> str:
             values = np.array([each.at(np.array([end]))[0] for each in of_arm])
             row[f"{name}, {_plain(end)} {by}"] = _mean_and_deviation(values[:, 0])
             row[f"hypervolume, {_plain(end)} {by}"] = _mean_and_deviation(values[:, -1])
-    return f"At equal cost, best {name} and hypervolume:\n\n{_markdown(rows)}"
+    table = markdown.table(list(rows[0]), [row.values() for row in rows])
+    return f"At equal cost, best {name} and hypervolume:\n\n{table}"
 
 
 def _notes(comparison: Comparison) -> list[str]:
@@ -296,15 +298,3 @@ def _plain(value: float) -> str:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A Markdown table that also reads as plain text: columns are padded to their widest cell."""
-    lines = [list(rows[0]), *([str(value) for value in row.values()] for row in rows)]
-    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
-    text = [
-        [cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(pairs)]
-        for pairs in (list(zip(line, widths, strict=True)) for line in lines)
-    ]
-    rule = ["-" * (width - bool(i)) + (":" if i else "") for i, width in enumerate(widths)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (text[0], rule, *text[1:]))

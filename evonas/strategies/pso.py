@@ -21,6 +21,8 @@ Weight = Annotated[float, Field(ge=0, le=10)]
 
 
 class PSOParams(Params):
+    RENAMED: ClassVar = {"converged": "on_convergence"}
+
     name: Literal["pso"] = "pso"
     particles: Annotated[int, Field(ge=2, le=100_000)] = 20
     """The number of particles of the swarm, and of candidates in each generation."""
@@ -55,7 +57,7 @@ class PSOParams(Params):
     objectives and 0 with one."""
     patience: Annotated[int, Field(ge=1, le=10_000_000)] = 3
     """After how many generations without a new network the swarm counts as converged."""
-    converged: Literal["restart", "end"] = "restart"
+    on_convergence: Literal["restart", "end"] = "restart"
     """What happens then: all particles start anew at random places (`restart`), or the search ends
     (`end`)."""
 
@@ -100,7 +102,7 @@ class PSO(Generational):
         if not len(self.positions):
             self._scatter()
         elif self.stalled >= params.patience:
-            if params.converged == "end":
+            if params.on_convergence == "end":
                 return []
             self._scatter()
             self.stalled = 0

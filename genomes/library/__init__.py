@@ -1,4 +1,4 @@
-"""Published cells by name, each with where it comes from and what was published of it."""
+"""Published cells by name, each with its source and its published figures."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ SPACES = {"darts/v1": Darts, "nasbench201/v1": NASBench201}
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A cell of the library.
+    """A published cell.
 
     Attributes:
-        space: name of the space it belongs to.
-        genome: as that space writes it.
+        space: the name of its space.
+        genome: its text form in that space.
         source: the publication, and where the cell was taken from.
-        figures: what was published of it, as it was written there: `data`, `params`, `test_error`.
+        figures: the published results, as written there: `data`, `params`, `test_error`.
     """
 
     name: str
@@ -35,23 +35,23 @@ class Published:
 
 @cache
 def library() -> dict[str, Published]:
-    """All cells, by name, in alphabetical order."""
+    """Return all cells by name, in alphabetical order."""
     cells = {}
     for file in sorted(files(__name__).iterdir(), key=lambda file: file.name):
-        name, _, ending = file.name.rpartition(".")
-        if ending == "json":
-            entry = json.loads(file.read_text(encoding="utf-8"))
+        name, _, suffix = file.name.rpartition(".")
+        if suffix == "json":
+            cell = json.loads(file.read_text(encoding="utf-8"))
             cells[name] = Published(
-                name, entry["space"], entry["genome"], entry["source"], entry["published"]
+                name, cell["space"], cell["genome"], cell["source"], cell["published"]
             )
     return cells
 
 
 def load(name: str) -> tuple[SearchSpace, Genome]:
-    """A cell and its space.
+    """Return the space and the genome of a cell.
 
     Raises:
-        KeyError: none of this name.
+        KeyError: no cell has this name.
     """
     published = library()[name]
     space = SPACES[published.space]()
@@ -59,10 +59,10 @@ def load(name: str) -> tuple[SearchSpace, Genome]:
 
 
 def read(space: SearchSpace, text: str) -> Genome:
-    """The genome that a text stands for: a name of the library, or what `space.parse` reads.
+    """Return the genome that a text stands for: a cell's name, or what `space.parse` reads.
 
     Raises:
-        ValueError: it is neither, or the name of a cell of another space.
+        ValueError: the text is neither, or names a cell of another space.
     """
     published = library().get(text.strip())
     if published is None:

@@ -70,7 +70,9 @@ VARIANTS: dict[str, Make] = {
     ),
     "pso that ends": maker(
         PSO,
-        PSOParams(particles=4, converged="end", boundary="periodic", inertia_end=0.4, patience=1),
+        PSOParams(
+            particles=4, on_convergence="end", boundary="periodic", inertia_end=0.4, patience=1
+        ),
     ),
     "local search, first": maker(LocalSearch, LocalSearchParams(improvement="first")),
     "local search, first of 4": maker(LocalSearch, LocalSearchParams(improvement="first", batch=4)),

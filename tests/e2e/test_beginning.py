@@ -90,7 +90,10 @@ def test_init_overwrites_nothing_and_tells_mistakes(tmp_path: Path) -> None:
         (("init", path), "is there already; allowed: a new file"),
         (("init", tmp_path / "no" / "x.yaml"), "cannot be written: No such file"),
         (("init", tmp_path / "y.yaml", "--data", "digit"), "did you mean 'digits'?"),
-        (("init", tmp_path / "y.yaml", "--path", "x"), "digits has none"),
+        (
+            ("init", tmp_path / "y.yaml", "--path", "x"),
+            "--path: digits takes no path",
+        ),
     ):
         status, told = command(*arguments)
         assert (status, expected in told) == (2, True), told

@@ -110,10 +110,10 @@ def test_validate_imports_nothing(experiment: Path, tmp_path: Path) -> None:
         ("space.chanels=3", "space.chanels: unknown key; keys of"),
         ("space.channels=many", "space.channels: is 'many'"),
         ("space.name=my_space.py:huge", "has no function huge"),
-        ("space.name=my_space.py:conv", "allowed: def NAME(pick, *, in_channels, classes, ...)"),
+        ("space.name=my_space.py:conv", "must be def NAME(pick, *, in_channels, classes, ...)"),
         ("space.name=none.py:tiny", "none.py: No such file"),
         ("data.frst=3", "data.frst: unknown key; keys of"),
-        ("data.name=none.py:even", "no file"),
+        ("data.name=none.py:even", "none.py does not exist"),
     ],
 )
 def test_mistakes_are_told_and_leave_no_folder(
@@ -182,9 +182,9 @@ def greedy(pick: Any, *everything: Any, in_channels: int, classes: int) -> nn.Mo
         (numbered, "the candidate 3"),
         (idle, "picks nothing"),
         (broken, "raised RuntimeError with op b: no b"),
-        (no_network, "gave a int; allowed: a torch.nn.Module"),
-        (greedy, "allowed: settings by name"),
-        (lambda x: x, "allowed: def NAME"),
+        (no_network, "returned a value of type int; must be a torch.nn.Module"),
+        (greedy, "it may only take settings by name"),
+        (lambda x: x, "must be def NAME"),
     ],
 )
 def test_a_function_that_spans_no_space_is_refused_by_name(
@@ -195,7 +195,7 @@ def test_a_function_that_spans_no_space_is_refused_by_name(
 
 
 def test_the_decorator_refuses_what_is_no_space_at_once() -> None:
-    with pytest.raises(UserError, match=r"allowed: def NAME\(pick, \*"):
+    with pytest.raises(UserError, match=r"must be def NAME\(pick, \*"):
         evonas.space(lambda network: network)
     with pytest.raises(UserError, match=r"^space.name: is 'x.py:1'; allowed: FILE.py:NAME"):
         evonas.search("x.py:1", evaluate=lambda genome: {}, objectives=["a"], generations=1)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
@@ -15,11 +13,11 @@ from typer.testing import CliRunner
 
 from evonas import config
 from evonas.cli import app
-from evonas.core import Budget, Constraint, Evaluation, SearchFailed, Status, UserError, derive_seed
-from evonas.jobs.rank import NAMES, Ranking, agreement, drawn, opened
+from evonas.core import Budget, Evaluation, SearchFailed, Status, UserError, derive_seed
+from evonas.jobs.rank import NAMES, Ranking, opened
 from evonas.jobs.search import start
 from evonas.records.journal import Journal
-from genomes import Gene, NASBench201, SearchSpace
+from genomes import NASBench201
 
 EXPERIMENT = """
 name: ranked
@@ -36,6 +34,14 @@ parallel: {workers: 1, timeout: 120}
 TABLES = ("networks.csv", "summary.csv")
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_resamples() -> Iterator[None]:
+    """What the intervals are is tested in `unit/test_rank.py`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("evonas.jobs.rank.RESAMPLES", 200)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +131,8 @@ def test_the_seeds_and_the_budget_are_those_of_the_question(ranked: Path) -> Non
     journal = Journal(ranked / "rank" / "journal")
     with opened(ranked, 6) as ranking:
         for genome in ranking.genomes:
-            question, candidate = ranking._asked(genome, alone=True)
+            asked = ranking._asked(genome, alone=True)
+            question, candidate = asked.question, asked.candidate
             assert question.seed == derive_seed(3, question.key, "rank")
             assert question.budget == "steps=4"
             assert candidate.budget == Budget(steps=4)
@@ -265,7 +272,7 @@ def test_where_all_are_tied_there_is_no_statistic(run_dir: Path) -> None:
 
 def test_networks_that_the_constraints_turn_down_are_left_out(run_dir: Path) -> None:
     with opened(run_dir, 20) as ranking:
-        flops = [ranking.evaluator.cheap(genome)["flops"] for genome in ranking.genomes]
+        flops = [ranking._desk.evaluator.cheap(genome)["flops"] for genome in ranking.genomes]
         all_ = ranking.genomes
     limit = sorted(flops)[9]
     path = run_dir / "config.yaml"
@@ -274,62 +281,6 @@ def test_networks_that_the_constraints_turn_down_are_left_out(run_dir: Path) -> 
         assert (
             list(ranking.genomes) == [g for g, f in zip(all_, flops, strict=True) if f <= limit][:5]
         )
-
-
-TINY = SearchSpace("tiny/v1", [Gene("a", ("x", "y")), Gene("b", ("x", "y", "z"))])
-
-
-def test_a_space_with_fewer_networks_gives_all_of_them() -> None:
-    found, why = drawn(TINY, 10, 0)
-    assert {genome.genes for genome in found} == set(itertools.product(range(2), range(3)))
-    assert why == "the space has 6 networks"
-    assert drawn(TINY, 4, 0)[0] == found[:4]
-    most = (Constraint(name="sum", max=1.0),)
-    some, why = drawn(TINY, 10, 0, most, lambda genome: {"sum": sum(genome.genes)})
-    assert some == [genome for genome in found if sum(genome.genes) <= 1]
-    assert why == "the space has 3 networks that the constraints allow"
-
-
-def test_draws_are_uniform_over_genomes() -> None:
-    firsts = [drawn(TINY, 1, seed)[0][0].genes for seed in range(600)]
-    counts = pd.Series(firsts).value_counts()
-    assert len(counts) == 6
-    assert stats.chisquare(counts).pvalue > 1e-3
-
-
-def test_resamples_are_those_that_scipy_would_have_measured() -> None:
-    rng = np.random.default_rng(1)
-    scores = rng.integers(5, size=12) / 5  # with ties
-    errors = (scores + rng.normal(size=12)).round(1)
-    picks = np.random.default_rng(7).integers(12, size=(10_000, 12))[:400]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("evonas.jobs.rank.RESAMPLES", 400)
-        patch.setattr("evonas.jobs.rank.FEWEST_RESAMPLES", 400)
-        found = agreement(scores, errors, 7)
-    for each, measure in zip(found, (stats.kendalltau, stats.spearmanr), strict=True):
-        values = [measure(scores[p], errors[p]).statistic for p in picks]
-        ends = np.nanpercentile(values, [2.5, 97.5])
-        assert (each.low, each.high) == pytest.approx(tuple(ends))
-        assert each.value == pytest.approx(measure(scores, errors).statistic)
-
-
-def test_intervals_hold_what_they_should_about_as_often_as_they_say() -> None:
-    """Of independent measures the statistics are 0."""
-    rng = np.random.default_rng(0)
-    held = 0
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("evonas.jobs.rank.RESAMPLES", 1000)
-        for seed in range(200):
-            tau, _ = agreement(rng.random(30), rng.random(30), seed)
-            held += tau.low <= 0 <= tau.high
-    assert 0.87 < held / 200 < 0.99
-
-
-def test_many_networks_cost_fewer_resamples() -> None:
-    rng = np.random.default_rng(0)
-    scores = rng.random(2500)
-    tau, rho = agreement(scores, scores + 0.5 * rng.random(2500), 0)
-    assert 0 < tau.low < tau.value < tau.high < rho.low < rho.value < rho.high < 1
 
 
 def test_a_run_that_shares_no_weights_is_refused(run_dir: Path) -> None:
@@ -373,7 +324,7 @@ def test_two_processes_do_not_rank_in_one_folder(run_dir: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["away"], "does not exist; allowed: a run folder"),
+        (["away"], "does not exist; give a run folder"),
         (["run", "--sample", "2"], "greater than or equal to 3"),
         (["run", "--epochs", "0"], "greater than or equal to 1"),
     ],

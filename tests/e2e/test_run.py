@@ -268,7 +268,7 @@ def test_data_that_cannot_be_split_are_the_users_mistake_and_leave_no_folder(
     out = tmp_path / "none"
     result = evonas("run", experiment, "--out", out, "--set", "data.val=0.001")
     assert result.exit_code == 2
-    assert "allowed: shares that give each part an image of each class" in result.stderr
+    assert "choose shares that give each part an image of each class" in result.stderr
     assert not out.exists()
 
 
@@ -341,7 +341,7 @@ def test_other_data_than_the_run_began_with_are_refused(experiment: Path, tmp_pa
     np.savez(tmp_path / "mine.npz", **arrays)
     result = evonas("resume", out, "--set", "stop.generations=2")
     assert result.exit_code == 2
-    assert "the data are not those that it began with" in result.stderr
+    assert "the data changed since this run started" in result.stderr
 
 
 def test_a_longer_run_is_the_same_as_a_short_one_resumed(

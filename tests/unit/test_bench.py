@@ -26,7 +26,7 @@ BENCH = {
         "simulated_seconds": "size + 10",
     },
     "objectives": [{"name": "loss"}],
-    "tell": ["test"],
+    "report": ["test"],
     "protocol": {"queries": 40, "at": [10]},
     "seeds": 6,
     "strategies": {
@@ -73,7 +73,7 @@ def test_every_strategy_runs_with_every_seed_random_search_among_them(
         assert row["found"] == np.isfinite(needed).mean()
         assert row["median_queries"] == np.median(needed)
     assert math.isnan(found.loc["random", "p_random"])
-    assert "| aging |" in result.output
+    assert "| aging    |" in result.output
     assert (tmp_path / "out" / "best.png").stat().st_size > 10_000
 
 
@@ -165,7 +165,7 @@ def test_a_killed_benchmark_goes_on_and_ends_the_same(file: Path, tmp_path: Path
     table.write_text(before.replace("0000,20.0", "0000,21.0"))
     changed = evonas("bench", file, "--out", cut)
     assert changed.exit_code == 2
-    assert "not those that it began with" in changed.stderr
+    assert "the data changed since this run started" in changed.stderr
     table.write_text(before)
     (cut / "runs.csv").write_text("")
     assert evonas("bench", file, "--out", cut).exit_code == 0
@@ -180,7 +180,7 @@ def test_a_killed_benchmark_goes_on_and_ends_the_same(file: Path, tmp_path: Path
     [
         ("table.path=away.csv", "No such file"),
         ("objectives=[{name: error}]", "unknown metric 'error'"),
-        ("tell=[accuracy]", "unknown metric 'accuracy'"),
+        ("report=[accuracy]", "unknown metric 'accuracy'"),
         ("strategies={a: {name: agin}}", "did you mean 'aging'"),
         ("strategies={a: {name: aging, popultion: 3}}", "did you mean 'population'"),
         ("strategies={random: {name: aging}}", "the label of random search"),
@@ -204,3 +204,17 @@ def test_a_medians_interval_holds_it_as_often_as_it_says() -> None:
         _, low, high = _median(rng.exponential(size=40))
         held += low <= math.log(2) <= high
     assert held >= 940
+
+
+def test_a_medians_interval_of_few_runs_goes_from_the_least_to_the_most() -> None:
+    assert _median(np.array([3.0, 1.0, 2.0, 5.0, math.inf])) == (3, 1, math.inf)
+    assert _median(np.array([3.0])) == (3, 3, 3)
+    six = np.array([3.0, 1.0, 2.0, 5.0, 4.0, math.inf])  # holds it with 1 - 2 / 2^6 = 97 %
+    assert _median(six) == (3.5, 1, math.inf)
+
+
+def test_a_median_of_runs_that_never_found_it_is_infinite_and_so_may_be_an_end() -> None:
+    assert _median(np.full(40, math.inf)) == (math.inf, math.inf, math.inf)
+    half = np.array([*range(1, 13), *[math.inf] * 8], float)
+    assert _median(half) == (10.5, 6, math.inf)
+    assert _median(np.array([*range(1, 16), *[math.inf] * 5], float)) == (10.5, 6, 15)

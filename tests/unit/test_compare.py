@@ -211,7 +211,7 @@ def test_runs_on_other_data_are_refused_wherever_the_data_lie(tmp_path: Path) ->
 def test_what_is_no_finished_generation_of_a_run_is_refused(tmp_path: Path) -> None:
     good, out = folder(tmp_path / "good"), tmp_path / "out"
     assert "two run folders or more" in refusal([good], out)
-    assert "is no run folder" in refusal([good, tmp_path], out)
+    assert "is not a run folder" in refusal([good, tmp_path], out)
     empty = folder(tmp_path / "empty", [], seed=1)
     assert "no generation is finished yet" in refusal([good, empty], out)
     (empty / "timings.csv").unlink()

@@ -213,7 +213,7 @@ def test_data_beside_the_current_folder_are_not_taken_for_those_of_the_experimen
     folder.mkdir()
     monkeypatch.chdir(tmp_path)
     told = mistakes(folder, DESIGN, "data={name: npz, path: whole.npz}")
-    assert told[0].startswith(f"data: no file {folder}/whole.npz; allowed: ")
+    assert told[0].startswith(f"data: {folder}/whole.npz is not a file; give ")
 
 
 def test_an_absolute_path_and_a_home_stay_what_they_are(
@@ -350,7 +350,7 @@ def test_a_file_at_the_largest_size_is_read_and_one_a_byte_larger_is_not(tmp_pat
     assert read_yaml(file) == {"a": 1}
     file.write_text(text + "x" * (MAX_BYTES - len(text) + 1))
     with pytest.raises(
-        UserError, match=f"is {MAX_BYTES + 1:,} bytes; allowed: up to {MAX_BYTES:,}"
+        UserError, match=f"is {MAX_BYTES + 1:,} bytes; must be at most {MAX_BYTES:,}"
     ):
         read_yaml(file)
 

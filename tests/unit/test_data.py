@@ -335,21 +335,27 @@ def with_(**arrays: Any) -> Arrays:
 IMAGES, LABELS = np.zeros((60, 4, 4, 3), np.uint8), np.arange(60) % 3
 REFUSED = {
     "images without height and width": (with_(images=np.zeros((60, 16))), "are .60, 16. and"),
-    "images of five axes": (with_(images=np.zeros((60, 2, 4, 4, 3))), "allowed: images"),
-    "one number for images": (with_(images=np.array(3)), "allowed: images"),
+    "images of five axes": (with_(images=np.zeros((60, 2, 4, 4, 3))), "must be images"),
+    "one number for images": (with_(images=np.array(3)), "must be images"),
     "a label too few": (with_(labels=LABELS[:59]), "labels are .60, 4, 4, 3. and .59,."),
-    "labels of two axes": (with_(labels=LABELS[:, None]), "allowed: images"),
-    "a negative label": (with_(labels=LABELS - 1), "labels are -1 to 1; allowed: integers from 0"),
-    "labels of floats": (with_(labels=LABELS / 2), "labels are float64; allowed: integers from 0"),
+    "labels of two axes": (with_(labels=LABELS[:, None]), "must be images"),
+    "a negative label": (
+        with_(labels=LABELS - 1),
+        "labels range from -1 to 1; must be integers from 0",
+    ),
+    "labels of floats": (
+        with_(labels=LABELS / 2),
+        "labels have the type float64; must be integers from 0",
+    ),
     "labels of text": (
         with_(labels=LABELS.astype(str)),
-        "labels are <U21; allowed: integers from 0",
+        "labels have the type <U21; must be integers from 0",
     ),
     "NaN": (with_(images=np.where(np.arange(3) == 1, math.nan, IMAGES)), "NaN or infinity"),
     "infinity": (with_(images=np.full((60, 4, 4), math.inf)), "NaN or infinity"),
     "images of words": (
         with_(images=np.full((60, 4, 4), "a")),
-        "images are <U1; allowed: uint8 or floats",
+        "images have the type <U1; must be uint8 or floats",
     ),
     "a class of four": (with_(labels=np.array([1] * 4 + [0] * 56)), "class 1 has 4 images"),
     "a class of none": (with_(labels=LABELS * 2), "no label is 1"),
@@ -358,18 +364,18 @@ REFUSED = {
     "test labels without images": (with_(test_labels=LABELS), "lacks test_images"),
     "test images of another size": (
         with_(test_images=IMAGES[:, :3], test_labels=LABELS),
-        "test images are of another shape",
+        "test images differ in shape",
     ),
     "a negative test label": (
         with_(test_images=IMAGES, test_labels=LABELS - 1),
-        "test_labels are -1 to 1",
+        "test_labels range from -1 to 1",
     ),
     "NaN in the test images": (
         with_(test_images=IMAGES * math.nan, test_labels=LABELS),
-        "test_images hold NaN",
+        "test_images contain NaN",
     ),
-    "no labels": ({"images": IMAGES}, "lacks labels; allowed: images"),
-    "other names": ({"x": IMAGES, "y": LABELS}, "lacks images, labels; allowed: images"),
+    "no labels": ({"images": IMAGES}, "lacks labels; it must hold images"),
+    "other names": ({"x": IMAGES, "y": LABELS}, "lacks images, labels; it must hold images"),
 }
 
 
@@ -410,13 +416,13 @@ def test_a_part_with_fewer_images_than_classes_is_the_users_mistake(
 
 
 def test_a_missing_file_is_refused_without_loading(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no file .*away\.npz; allowed: an \.npz with images"):
+    with pytest.raises(UserError, match=r"away\.npz is not a file; give an \.npz file with images"):
         Npz(NpzParams(path=str(tmp_path / "away.npz"))).check()
 
 
 def test_a_file_that_is_no_zip_is_refused_without_loading(tmp_path: Path) -> None:
     np.save(tmp_path / "array.npy", IMAGES)
-    with pytest.raises(UserError, match=r"array\.npy is no \.npz file; .*savez"):
+    with pytest.raises(UserError, match=r"array\.npy is not an \.npz file; .*savez"):
         Npz(NpzParams(path=str(tmp_path / "array.npy"))).check()
 
 

@@ -31,7 +31,7 @@ def test_the_slower_of_two_starts_takes_nothing_away(
         Hold.__init__(self, path)
 
     monkeypatch.setattr(Hold, "__init__", quicker)
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="already exists"):
         begin(path, "config.yaml")
     assert (path / "config.yaml").read_text() == "theirs"
     Hold(path).release()  # it is free
@@ -66,7 +66,7 @@ def test_what_a_killed_start_leaves_is_no_hindrance(tmp_path: Path, name: str) -
 
 
 @pytest.mark.parametrize(
-    ("name", "says"), [("config.yaml", "is there already"), ("photo.jpg", "holds other files")]
+    ("name", "says"), [("config.yaml", "already exists"), ("photo.jpg", "holds other files")]
 )
 def test_a_folder_with_something_in_it_is_refused_untouched(
     tmp_path: Path, name: str, says: str
@@ -80,10 +80,10 @@ def test_a_folder_with_something_in_it_is_refused_untouched(
 def test_data_are_noted_once_and_held_against_that(tmp_path: Path) -> None:
     note_data(tmp_path, "abc")
     note_data(tmp_path, "abc")
-    with pytest.raises(UserError, match="the data are not those that it began with"):
+    with pytest.raises(UserError, match="data changed since this run started; use a new folder"):
         note_data(tmp_path, "def")
     (tmp_path / "environment.json").write_text("{")
-    with pytest.raises(UserError, match="is damaged; allowed: to go on without it"):
+    with pytest.raises(UserError, match="is damaged; delete it to continue"):
         note_data(tmp_path, "abc")
 
 

@@ -64,9 +64,7 @@ def test_a_missing_set_says_where_to_get_it(tmp_path: Path) -> None:
         Mnist(MnistParams(path=str(tmp_path))),
         FashionMnist(FashionMnistParams(path=str(tmp_path))),
     ):
-        with pytest.raises(
-            UserError, match=r"no (Fashion-)?MNIST in .*; allowed: data.path"
-        ) as told:
+        with pytest.raises(UserError, match=r"no (Fashion-)?MNIST in .*; set data.path to") as told:
             source.check()
         assert len(str(told.value).splitlines()) == 1
         assert "torchvision" in str(told.value)
@@ -109,8 +107,8 @@ def test_sets_without_images_with_gaps_or_of_two_kinds_are_refused(tmp_path: Pat
     none, two = np.zeros((0, 28, 28), np.uint8), np.zeros((30, 10, 10), np.uint8)
     for name, array, says in (
         ("train-labels-idx1-ubyte", np.arange(60, dtype=np.uint8) % 3 * 2, "no label is 1"),
-        ("t10k-labels-idx1-ubyte", np.full(30, 3, np.uint8), "classes that labels do not"),
-        ("t10k-images-idx3-ubyte", two, "of another shape"),
+        ("t10k-labels-idx1-ubyte", np.full(30, 3, np.uint8), "classes that the other labels lack"),
+        ("t10k-images-idx3-ubyte", two, "differ in shape"),
         ("train-images-idx3-ubyte", none, r"\(0, 28, 28\) and \(60,\)"),
     ):
         write_set(tmp_path)

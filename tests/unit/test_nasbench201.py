@@ -132,24 +132,24 @@ def test_keys_begin_with_a_letter_so_that_no_table_reader_makes_them_numbers() -
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        pytest.param("", "is no genome of nasbench201/v1; write 6 genes: 0-1-2-3-4-0", id="empty"),
-        pytest.param("resnet", "'resnet' is no genome", id="a-name"),
+        pytest.param("", "is not a genome of nasbench201/v1; write 6 genes: 0-1-2-3-", id="empty"),
+        pytest.param("resnet", "'resnet' is not a genome", id="a-name"),
         pytest.param("333132", "has 6 genes, got 1", id="no-hyphens"),
         pytest.param("3-3-3-1-3", "has 6 genes, got 5", id="a-gene-too-few"),
         pytest.param("3-3-3-1-3-2-0", "has 6 genes, got 7", id="a-gene-too-many"),
         pytest.param("3-3-3-1-3-5", "gene 2>3 of nasbench201/v1 is 5; allowed: 0 to 4", id="range"),
-        pytest.param("3-3-3-1-3--2", "is no genome", id="a-negative-gene"),
-        pytest.param("3-3-3-1-3-²", "is no genome", id="a-digit-of-another-script"),
-        pytest.param("|", "is not written", id="a-bar"),
+        pytest.param("3-3-3-1-3--2", "is not a genome", id="a-negative-gene"),
+        pytest.param("3-3-3-1-3-²", "is not a genome", id="a-digit-of-another-script"),
+        pytest.param("|", "is not of the form", id="a-bar"),
         pytest.param(
             BEST_CIFAR10.replace("nor_conv_1x1", "nor_conv_5x5"),
             "unknown op 'nor_conv_5x5'; known: none, skip_connect",
             id="an-unknown-op",
         ),
-        pytest.param(BEST_CIFAR10[:-16], "is not written", id="cut-off"),
-        pytest.param(BEST_CIFAR10 + BEST_CIFAR10, "is not written", id="twice"),
-        pytest.param(BEST_CIFAR10.replace("~2", "~1"), "is not written", id="a-wrong-source"),
-        pytest.param(BEST_CIFAR10.replace("|+|", "|"), "is not written", id="without-nodes"),
+        pytest.param(BEST_CIFAR10[:-16], "is not of the form", id="cut-off"),
+        pytest.param(BEST_CIFAR10 + BEST_CIFAR10, "is not of the form", id="twice"),
+        pytest.param(BEST_CIFAR10.replace("~2", "~1"), "is not of the form", id="a-wrong-source"),
+        pytest.param(BEST_CIFAR10.replace("|+|", "|"), "is not of the form", id="without-nodes"),
     ],
 )
 def test_parse_refuses_what_is_malformed_and_says_what(text: str, complaint: str) -> None:

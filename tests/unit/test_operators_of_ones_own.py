@@ -146,7 +146,7 @@ def test_a_run_folder_alone_imports_nothing(
         assert not (tmp_path / "imported").exists(), words
     result = evonas("resume", out, *more)
     assert result.exit_code == 2
-    assert "allowed: --plugin FILE, its content as it was" in result.stderr
+    assert "add --plugin FILE, with the same content" in result.stderr
     moved = tmp_path / "elsewhere.py"
     (tmp_path / "ops.py").rename(moved)
     moved.write_text(OPS + "\n# other\n")

@@ -432,7 +432,7 @@ def test_a_genome_that_cannot_be_drawn_there_is_told(
 def test_a_folder_that_is_no_run_folder_is_the_users_mistake(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["plot", str(tmp_path)])
     assert result.exit_code == 2
-    assert "no run folder" in result.stderr
+    assert "is not a run folder" in result.stderr
     assert not list(tmp_path.iterdir())
     (tmp_path / "config.yaml").write_text("name: no objectives\n")
     with pytest.raises(UserError, match="objectives"):

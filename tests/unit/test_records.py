@@ -288,20 +288,17 @@ def front_weights(folder: Path) -> dict[str, str]:
 
 
 def killed_before_weights_are_kept(evaluator: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three generations, the last of which has its checkpoint, its weights still in `scratch/`."""
+    """A generation with its checkpoint, and all weights still in `scratch/`."""
     folder = evaluator.scratch.parent
 
     def killed(self: RunFolder) -> None:
-        if self.archive.generations == 3:
-            raise KeyboardInterrupt
-        keep(self)
+        raise KeyboardInterrupt
 
-    keep = RunFolder._keep_weights
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "_keep_weights", killed)
         with pytest.raises(KeyboardInterrupt):
-            search(folder, 3, evaluator)
-    assert list(evaluator.scratch.iterdir())
+            search(folder, 1, evaluator)
+    assert front_weights(folder) == {}
 
 
 def test_weights_are_those_that_the_answers_name(tmp_path: Path) -> None:
@@ -318,7 +315,7 @@ def test_a_kill_costs_no_weights_of_the_front(
     killed_before_weights_are_kept(Trained(tmp_path), monkeypatch)
     if not checkpoints:
         damage_all_checkpoints(tmp_path)
-    assert search(tmp_path, 3).asked == []
+    assert search(tmp_path, 1).asked == []
     front = pd.read_csv(tmp_path / "front.csv")
     assert front_weights(tmp_path) == {key: key[1:] for key in front["key"]}
 
@@ -340,7 +337,7 @@ def test_a_journal_that_names_no_weights_has_them_where_version_0_1_0_left_them(
     journal.write_text("".join(f"{json.dumps(record)}\n" for record in records))
     if not checkpoints:
         damage_all_checkpoints(tmp_path)
-    assert search(tmp_path, 3, Free(budget)).asked == []
+    assert search(tmp_path, 1, Free(budget)).asked == []
     front = pd.read_csv(tmp_path / "front.csv")
     assert front_weights(tmp_path) == {key: key[1:] for key in front["key"]}
 

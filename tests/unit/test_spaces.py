@@ -273,10 +273,10 @@ GENOTYPE = (
         ("('dil_conv_3x3', 2)]", "('conv_7x7', 2)]", "unknown op 'conv_7x7'"),
         ("('dil_conv_3x3', 2)]", "('dil_conv_3x3', 5)]", "node 5 .* reads 5"),
         ("2)], normal", "2), ('none', 0), ('none', 1)], normal", "normal cell has 5 nodes"),
-        ("range(2, 6)", "[4, 5]", r"normal cell puts out the nodes \[4, 5\]"),
-        ("normal=", "ordinary=", "is not written"),
-        ("range(2, 6)", "print(2)", "is not written"),
-        ("Genotype(", "Genotype(open('x'), ", "is not written"),
+        ("range(2, 6)", "[4, 5]", r"normal cell outputs the nodes \[4, 5\]"),
+        ("normal=", "ordinary=", "is not of the form"),
+        ("range(2, 6)", "print(2)", "is not of the form"),
+        ("Genotype(", "Genotype(open('x'), ", "is not of the form"),
     ],
 )
 def test_a_darts_cell_that_does_not_fit_is_refused_by_name(old: str, new: str, told: str) -> None:
@@ -330,5 +330,5 @@ def test_the_stages_of_channels_are_as_wide_as_it_says() -> None:
     network = decode(space, space.parse("4:6:4"), in_channels=1, block="inverted", blocks=2)
     blocks = [m for m in network.body if type(m).__name__ == "InvertedResidual"]
     assert [m.layers[-1].num_features for m in blocks] == [4, 4, 6, 6, 4, 4]
-    with pytest.raises(ValueError, match="allowed: 3 of 4, 6"):
+    with pytest.raises(ValueError, match="write 3 of 4, 6"):
         space.parse("4:8:4")

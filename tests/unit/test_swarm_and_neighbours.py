@@ -235,10 +235,10 @@ def test_particles_keep_their_own_places_when_their_genomes_collide() -> None:
     assert len(strategy.seen) == 2
 
 
-@pytest.mark.parametrize(("converged", "ends"), [("end", True), ("restart", False)])
-def test_a_swarm_that_has_converged_ends_or_starts_anew(converged: str, ends: bool) -> None:
+@pytest.mark.parametrize(("on_convergence", "ends"), [("end", True), ("restart", False)])
+def test_a_swarm_that_has_converged_ends_or_starts_anew(on_convergence: str, ends: bool) -> None:
     tiny = SearchSpace("tiny/v1", [Gene("a", ("x", "y")), Gene("b", ("x", "y"))])
-    strategy = pso(space=tiny, particles=4, patience=2, converged=converged)
+    strategy = pso(space=tiny, particles=4, patience=2, on_convergence=on_convergence)
     loop = evolve(strategy, Desk(Answers(), tiny), stop=Stop(generations=50))
     generations = len(list(loop))
     assert (generations < 50) is ends

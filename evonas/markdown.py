@@ -1,0 +1,23 @@
+"""Markdown tables that read as plain text too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+
+def table(header: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
+    """Writes a table, all columns as wide as their widest cell.
+
+    The first column is aligned to the left, all others, which are numbers, to the right.
+
+    Raises:
+        ValueError: a row has more or fewer cells than the header.
+    """
+    lines = [list(header), *([str(cell) for cell in row] for row in rows)]
+    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
+    text = [
+        [cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(pairs)]
+        for pairs in (list(zip(line, widths, strict=True)) for line in lines)
+    ]
+    rule = ["-" * (width - bool(i)) + (":" if i else "") for i, width in enumerate(widths)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (text[0], rule, *text[1:]))
