@@ -21,7 +21,7 @@ from evonas.records.files import write_atomic
 from genomes import SearchSpace, Verbatim
 
 CHUNK = 5  # seeds of a task, whose rows are written together
-MIN_QUERIES = 100  # queries that a run of so many seconds may ask for, many times each
+MIN_QUERIES = 100  # queries that a run with simulated seconds counts with, at least
 TEXT = ("strategy", "trace")
 _tables: dict[str, Table] = {}  # those that this process has read, by benchmark
 

@@ -29,8 +29,8 @@ class Protocol(Params):
     at: Annotated[tuple[Count, ...], Field(max_length=20, strict=False)] = ()
     """Numbers of queries after which the best so far is reported, besides at the end."""
     max_asks_per_query: Count = 20
-    """A run ends after this many candidates for each query: it asks for the same again and again.
-    With simulated seconds, for each query that it has made, or for 100."""
+    """A run ends after this many candidates for each query, since it then asks for the same ones
+    again and again. With simulated seconds, the queries made so far count, or 100 if fewer."""
 
     def model_post_init(self, context: object) -> None:
         if (self.queries is None) == (self.simulated_seconds is None):

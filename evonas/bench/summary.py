@@ -62,13 +62,13 @@ class Traces:
 
 
 def summary(bench: Bench, table: Table, runs: pd.DataFrame) -> pd.DataFrame:
-    """A row a strategy.
+    """One row for each strategy.
 
-    `value` is the best so far of the objective, or, with several, the share of the exact front's
-    hypervolume. `p_random` is that of a two-sided Mann-Whitney test of the values against random
-    search's. A median's interval is distribution-free, from order statistics, of 95 % at least; for
-    fewer than 6 runs it goes from the least to the most, and holds less. A run that did not find
-    the optimum counts as one that would have needed for ever.
+    `value` is the best so far of the objective or, with several, the share of the exact front's
+    hypervolume. `p_random` is the p-value of a two-sided Mann-Whitney test of the values against
+    those of random search. The interval of a median is distribution-free, from order statistics,
+    with at least 95 %; for fewer than 6 runs it goes from the least to the most, with less. A run
+    that did not find the optimum counts as one that needs infinitely many queries.
     """
     several = len(bench.objectives) > 1
     traces = {label: Traces(group["trace"], 0) for label, group in runs.groupby("strategy")}
@@ -113,7 +113,7 @@ def curves(bench: Bench, runs: pd.DataFrame) -> Mapping[str, MeanCurve]:
 
 
 def held(runs: int) -> float:
-    """The probability with which the interval of a median holds it, at least."""
+    """The least probability with which the interval of a median contains it."""
     return min(LEVEL, 1 - 2 * 0.5**runs)  # all that few runs can give: from the least to the most
 
 
@@ -128,11 +128,11 @@ def _mean_columns(name: str, values: Array) -> dict[str, float]:
 
 
 def _median(values: Array) -> tuple[float, float, float]:
-    """The median, and the order statistics around it that hold it with probability LEVEL.
+    """The median, and the order statistics that contain it with probability LEVEL.
 
-    Values may be infinite. Of fewer than 6, the interval goes from the least to the most.
+    Values may be infinite. For fewer than 6, the interval goes from the least to the most.
     """
     low, high = quantile_test(values, p=0.5).confidence_interval(LEVEL)
-    if math.isnan(low):  # no order statistics hold it with this probability
+    if math.isnan(low):  # no order statistics contain it with this probability
         low, high = values.min(), values.max()
     return float(np.median(values)), float(low), float(high)

@@ -64,10 +64,10 @@ class Aging:
         self.seeds = parse_seeds(self.space, params.seeds)
         self.asked = 0
         self.answers = 0
-        self.population: deque[Evaluation] = deque()  # as the next candidate may know it
-        self.waiting: deque[Evaluation] = deque()  # told, and not for the next candidate to know
-        self.out: deque[Candidate] = deque()  # asked and not told yet
-        self.replay: list[Candidate] = []  # of `out`, after a resume: to be asked again
+        self.population: deque[Evaluation] = deque()  # as the next candidate may see it
+        self.waiting: deque[Evaluation] = deque()  # which the next candidate may not see yet
+        self.out: deque[Candidate] = deque()  # asked for, and not evaluated yet
+        self.replay: list[Candidate] = []  # those of `out` to ask for again after a resume
 
     @property
     def generation_size(self) -> int:

@@ -58,7 +58,7 @@ class PSOParams(Params):
     patience: Annotated[int, Field(ge=1, le=10_000_000)] = 3
     """After how many generations without a new network the swarm counts as converged."""
     on_convergence: Literal["restart", "end"] = "restart"
-    """What happens then: all particles start anew at random places (`restart`), or the search ends
+    """What happens then: all particles restart at random places (`restart`), or the search ends
     (`end`)."""
 
     def model_post_init(self, context: object) -> None:

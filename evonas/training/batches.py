@@ -85,7 +85,7 @@ class Batches:
 
 
 def arranged(images: Tensor, channels_last: bool) -> Tensor:
-    """Images, (n, c, h, w), in the memory format that the hardware has."""
+    """Returns images, (n, c, h, w), in the memory format given."""
     return images.contiguous(memory_format=torch.channels_last) if channels_last else images
 
 

@@ -252,7 +252,7 @@ def threads(count: int) -> Iterator[None]:
 
 @contextmanager
 def memory_guard(message: str) -> Iterator[None]:
-    """Turns a lack of memory within into the end of the search.
+    """Turns a lack of memory within the block into the end of the search.
 
     Raises:
         SearchFailed: memory ran out; it says `message`.
