@@ -1,11 +1,11 @@
-"""The cores of NSGA-II and NSGA-III on real-valued test problems, beside pymoo's.
+"""Compares the cores of NSGA-II and NSGA-III with pymoo's, on real-valued test problems.
 
-Same operators and rates on both sides: simulated binary crossover (rate 0.9, index 15, each
+Operators and rates are the same on both sides: simulated binary crossover (rate 0.9, index 15, each
 coordinate with probability 1/2), polynomial mutation (index 20, each coordinate with probability
 1 / dimensions), binary tournaments, population 100, 250 generations.
 
-Came out (20 seeds; 2 cores of an AMD EPYC, Python 3.11, NumPy 2.4.6, pymoo 0.6.2; 7 minutes): the
-mean hypervolume of ours is 0.9966 to 1.0006 times pymoo's (array_cores.csv in
+Result (20 seeds; 2 cores of an AMD EPYC, Python 3.11, NumPy 2.4.6, pymoo 0.6.2; 7 minutes): our
+mean hypervolume is 0.9966 to 1.0006 times pymoo's (array_cores.csv in
 results/reference/nasbench201).
 
     python benchmarks/array_cores.py [--seeds 20] [--workers 2] [--out FILE]
@@ -87,7 +87,7 @@ def ours(name: str, algorithm: str, seed: int) -> float:
 
 
 def theirs(name: str, algorithm: str, seed: int) -> float:
-    """The same by pymoo."""
+    """The hypervolume of pymoo's last population."""
     problem = get_problem(name)
     operators = {
         "crossover": SBX(prob=0.9, eta=15, prob_var=0.5),
@@ -103,7 +103,7 @@ def theirs(name: str, algorithm: str, seed: int) -> float:
 
 
 def compared(seeds: int, workers: int) -> pd.DataFrame:
-    """A row a problem: mean hypervolumes, and ours as a share of theirs."""
+    """One row for each problem: mean hypervolumes, and ours as a share of theirs."""
     cases = [(name, "nsga2") for name in TWO] + [("dtlz2", "nsga2"), ("dtlz2", "nsga3")]
     rows = []
     for name, algorithm in cases:

@@ -1,9 +1,9 @@
-"""Differentiable, one-shot, evolutionary and random search in the same time, on the same networks.
+"""Compares differentiable, one-shot, evolutionary and random search in the same time.
 
-Each arm searches `nasbench201` cells as an experiment of `experiments/digits_*.yaml`, but longer;
-those of which the clock decides the length have as long as the others of the same seed had on
-average. Finalists are trained on their own with the same budget in all arms. The chosen networks
-are also looked up in a table of NAS-Bench-201, if there is one. Goes on if it was killed. On a
+Each arm searches `nasbench201` cells like an experiment of `experiments/digits_*.yaml`, but longer.
+Arms whose length the clock decides get the average time of the others with the same seed.
+Finalists are trained on their own, with the same budget in all arms. The chosen networks are also
+looked up in a table of NAS-Bench-201, if one is given. Call it again to continue after a kill. On a
 shared machine, run it on a core that nothing else uses.
 
     python benchmarks/families.py --data digits [--seeds 5] [--table nasbench201.csv.gz] [--out DIR]
@@ -26,7 +26,7 @@ from evonas.plots.style import CATEGORIES, GREY, WIDTH, rendered, styled
 from genomes.nasbench201 import NASBench201
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
-# What each arm is, and how much longer it is than its experiment, by data.
+# The experiment of each arm, the key of its length, and its length by data.
 ARMS = {
     "darts, first order": ("digits_darts", "strategy.epochs", {"digits": 400, "fashion_mnist": 32}),
     "darts, second order": (
@@ -54,8 +54,8 @@ ENDLESS = 100_000
 
 
 def run(data: str, arm: str, seed: int, limit: float | None, folder: Path) -> dict[str, object]:
-    """One search to its end, or until the clock ends it, and its finals."""
-    shutil.rmtree(folder, ignore_errors=True)  # of one that was killed: its clock has stopped
+    """Runs one search to its end, or until the clock ends it, and its finals."""
+    shutil.rmtree(folder, ignore_errors=True)  # from a kill, after which the time is not known
     overrides = [*SETTINGS[data], f"seed={seed}", "parallel.workers=1"]
     if limit is None:
         name, key, lengths = ARMS[arm]
@@ -80,7 +80,7 @@ def run(data: str, arm: str, seed: int, limit: float | None, folder: Path) -> di
 
 
 def told(folder: Path) -> dict[str, object]:
-    """What a run came to."""
+    """The results of a run."""
     evaluations = pd.read_csv(folder / "evaluations.csv", dtype={"genes": str})
     finalists = pd.read_csv(folder / "finalists.csv", dtype={"genes": str})
     winner = finalists[finalists["winner"]].iloc[0]
@@ -97,8 +97,8 @@ def told(folder: Path) -> dict[str, object]:
 
 
 def looked_up(rows: pd.DataFrame, table: Path) -> pd.DataFrame:
-    """With the CIFAR-10 test accuracy after 200 epochs of what was chosen, and of the last derived
-    (of the differentiable methods, what they would be said to have found), in percent.
+    """Adds test accuracies on CIFAR-10 after 200 epochs, in percent: of the chosen network and, for
+    the differentiable methods, of the last one derived, which they would report as their result.
     """
     known = pd.read_csv(table, dtype={"genome": str}).set_index("genome")["test200_cifar10"]
     space = NASBench201()
@@ -111,7 +111,7 @@ def looked_up(rows: pd.DataFrame, table: Path) -> pd.DataFrame:
 
 
 def lines(rows: pd.DataFrame) -> Iterator[str]:
-    """Markdown, a line an arm: means and standard errors over seeds."""
+    """Markdown with a line for each arm: means and standard errors over seeds."""
     columns = {
         "test_accuracy": "test accuracy",
         "params": "parameters",
@@ -135,7 +135,7 @@ def lines(rows: pd.DataFrame) -> Iterator[str]:
 
 
 def figure(rows: pd.DataFrame) -> Figure:
-    """Test accuracy of the chosen networks: a dot a seed, a bar for the mean."""
+    """Draws the test accuracy of the chosen networks: a dot for each seed, a bar for the mean."""
     sets = list(rows["data"].unique())
     colours = dict(zip((*ARMS, *CLOCKED), CATEGORIES * 2, strict=False)) | {"random": GREY}
     arms = {

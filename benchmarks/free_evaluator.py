@@ -1,10 +1,10 @@
-"""How many evaluations a second the engine itself can do, when an evaluation costs nothing.
+"""Measures how many evaluations per second the engine can do when an evaluation costs nothing.
 
     python benchmarks/free_evaluator.py [--evaluations 4000] [--population 100]
 
-Everything of a run is on: the genetic strategy, journal, tables, checkpoints, fsync and all; only
-the training is left out. One process, one thread. The space has 5,260 networks; past some 4,000,
-finding a new one takes many tries, which is the strategy's time and is counted as well.
+Everything in a run is on: the genetic strategy, journal, tables, checkpoints, fsync and all; only
+the training is left out. One process, one thread. The space has 5,260 networks; after about 4,000,
+finding a new one takes many tries, which is the strategy's time and counts too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from genomes import Genome, NASBench201
 
 
 class Free:
-    """Two objectives that are read off the genes and the seed."""
+    """Gives two objectives that are computed from the genes and the seed."""
 
     metrics = (Metric("val_error"), Metric("params"))
     fingerprint = ""
@@ -39,9 +39,9 @@ class Free:
 
 
 def measure(evaluations: int, population: int, folder: Path) -> float:
-    """Seconds for a run of so many evaluations."""
+    """The seconds that a run of this many evaluations takes."""
     space = NASBench201()
-    space.key(space.genome([0] * 6))  # its table of keys is made once a process
+    space.key(space.genome([0] * 6))  # its table of keys is made once per process
     objectives = (Objective(name="val_error"), Objective(name="params"))
     evaluator = Free()
     run = RunFolder(
@@ -72,7 +72,7 @@ def main() -> None:
     rate = arguments.evaluations / seconds
     print(
         f"{arguments.evaluations:,} evaluations, population {arguments.population}: "
-        f"{seconds:.2f} s, {rate:,.0f} a second (Python {platform.python_version()}, n=1)"
+        f"{seconds:.2f} s, {rate:,.0f} per second (Python {platform.python_version()}, n=1)"
     )
 
 

@@ -1,10 +1,10 @@
-"""What one generation of NSGA-II costs by itself, beside pymoo's, in the same run.
+"""Compares the time of one generation of NSGA-II with pymoo's, in the same run.
 
-Thirty genes of five choices, two objectives, uniform crossover, and a mutation of each gene with
-probability 1/30. Timed is ask and tell alone; the evaluation between them is free, and is not.
-Both sides take turns, so that what else the machine does falls on both.
+The problem has thirty genes of five choices and two objectives, with uniform crossover and a
+mutation of each gene with probability 1/30. Only ask and tell are timed, not the evaluation between
+them. Both sides take turns, so that other work on the machine affects both.
 
-Came out (one run; 2 cores of an AMD EPYC, Python 3.11, NumPy 2.4.6, pymoo 0.6.2): 14 ms at
+Result (one run; 2 cores of an AMD EPYC, Python 3.11, NumPy 2.4.6, pymoo 0.6.2): 14 ms at
 population 100, 1.15 times pymoo's; 101 ms at 1,000, 0.80 times; 1.4 s at 10,000, 0.16 times
 (generation_cost.csv in results/reference/nasbench201).
 
@@ -96,7 +96,7 @@ def measured(population: int, rounds: int) -> dict[str, float]:
     for round_ in range(rounds + 2):
         for side, made in sides.items():
             spent = made.generation()
-            if round_ >= 2:  # the first are founders, and what is loaded at first use
+            if round_ >= 2:  # the first are founders, and load what is loaded once
                 times[side].append(1000 * spent)
     medians = {side: statistics.median(spent) for side, spent in times.items()}
     return {

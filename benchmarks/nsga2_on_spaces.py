@@ -1,8 +1,8 @@
-"""NSGA-II beside random search on the darts and macro spaces: digits, 100 trainings, paired seeds.
+"""Compares NSGA-II with random search on the darts and macro spaces: digits, 100 trainings.
 
 Runs `experiments/digits_space_darts.yaml` and `digits_space_macro.yaml` with both strategies. Runs
 with the same seed begin with the same networks, and train a network that both meet with the same
-seed, so they are compared in pairs. A benchmark that was killed goes on when it is called again.
+seed, so they are compared in pairs. Call it again to continue after a kill.
 
     python benchmarks/nsga2_on_spaces.py [--seeds 5] [--trainings 100] [--out DIR]
 """
@@ -26,7 +26,7 @@ POPULATION = 10
 
 
 def run(space: str, strategy: str, seed: int, trainings: int, folder: Path) -> None:
-    """Runs the search, or goes on with it."""
+    """Runs the search, or resumes it."""
     if (folder / "config.yaml").exists():
         command = ["resume", str(folder)]
     else:
@@ -42,7 +42,7 @@ def run(space: str, strategy: str, seed: int, trainings: int, folder: Path) -> N
 
 
 def figures(folder: Path) -> dict[str, float]:
-    """What a run found: its front, its most accurate network, and its winner on test."""
+    """The results of a run: its front, its most accurate network, and its winner's test error."""
     objectives = yaml.safe_load((folder / "config.yaml").read_text())["objectives"]
     box = prod(objective["reference"] for objective in objectives)
     generations = pd.read_csv(folder / "generations.csv")

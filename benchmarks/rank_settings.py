@@ -1,8 +1,8 @@
-"""What raises Kendall's tau between a supernet's scores and trainings alone, by what was tried.
+"""Tries settings that may raise Kendall's tau between a supernet's scores and trainings alone.
 
-Takes the networks that `evonas rank` has trained alone, trains supernets of other settings, and
-scores the same networks with each. `fair` sampling, which trains all five ops at each step, has a
-fifth of the epochs. One supernet each; goes on if it was killed.
+Takes the networks that `evonas rank` has trained alone, trains supernets with other settings, and
+scores the same networks with each. `fair` sampling, which trains all five ops at each step, gets a
+fifth of the epochs. One supernet each; call it again to continue after a kill.
 
     evonas run experiments/fashion_mnist_spos.yaml
     evonas rank results/fashion_mnist_spos-seed0 --sample 100 --epochs 4
@@ -29,7 +29,7 @@ FEW = 40  # epochs, where many settings are tried
 
 
 def tries() -> Iterator[tuple[str, bool, list[str]]]:
-    """A name, whether the run's own supernet serves, and overrides."""
+    """Yields a name, whether the run's own supernet is used, and overrides."""
     yield "the run's", True, []
     yield "the run's, batch norms as the supernet has them", True, ["evaluator.recalibrate=0"]
     yield "the run's, batch norms measured on 100 batches", True, ["evaluator.recalibrate=100"]
@@ -46,7 +46,7 @@ def tries() -> Iterator[tuple[str, bool, list[str]]]:
 
 
 def scored(run_dir: Path, overrides: list[str], folder: Path, genes: list[str]) -> pd.DataFrame:
-    """Error and loss of each network with the supernet in a folder, which is trained first."""
+    """The error and loss of each network with the supernet in a folder, which is trained first."""
     settings = config.load(run_dir / "config.yaml", [*overrides, "evaluator.pool=0"])
     parts = build(settings)
     list(parts.evaluator.prepare(folder))
@@ -59,7 +59,7 @@ def scored(run_dir: Path, overrides: list[str], folder: Path, genes: list[str]) 
 
 
 def told(scores: pd.DataFrame, alone: pd.Series, seed: int) -> dict[str, object]:
-    """Tau by either score; networks whose score is not finite come last, all alike."""
+    """Tau by either score; networks whose score is not finite are tied in last place."""
     row: dict[str, object] = {}
     for name in ("error", "loss"):
         filled = scores[name].fillna(np.inf).rank(method="min").to_numpy()

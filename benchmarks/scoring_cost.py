@@ -1,4 +1,4 @@
-"""What it costs to score networks with a run's supernet, beside training each of them alone.
+"""Compares the time of scoring networks with a run's supernet with that of training each alone.
 
 Draws networks that meet the run's constraints, scores each, and trains each as long as finalists
 are, in this process and on one thread. The supernet's own training is not counted.
@@ -50,9 +50,9 @@ def main() -> None:
                     raise SystemExit(f"{genome.text}: {found.message}")
     each = statistics.fmean(scoring), statistics.fmean(training)
     text = "" if budget is None else budget.text
-    print(f"{given.sample} networks, one thread: to score one {1000 * each[0]:.1f} ms, to train it")
-    print(f"alone for {text} {1000 * each[1]:.1f} ms: a share of {each[0] / each[1]:.3f};")
-    print(f"1,000: {1000 * each[0]:.0f} s scored, {1000 * each[1]:.0f} s trained")
+    print(f"{given.sample} networks, one thread: scoring takes {1000 * each[0]:.1f} ms each, and")
+    print(f"training alone for {text} {1000 * each[1]:.1f} ms, a ratio of {each[0] / each[1]:.3f};")
+    print(f"1,000 networks: {1000 * each[0]:.0f} s to score, {1000 * each[1]:.0f} s to train")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""What share of its workers' time a run has spent on training.
+"""Computes the share of its workers' time that a run has spent on training.
 
     python benchmarks/worker_time.py results/quickstart
 
-From the start of the first training to the end of the last, in each phase, times the workers: that
-is the time there was. Time before the first training (starting Python, reading the data) and
-between search and finals is not counted.
+The time available in each phase is the span from the start of the first training to the end of the
+last, times the number of workers. Time before the first training (starting Python, reading the
+data) and between search and finals is not counted.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Strategies against a table of trained networks, over many seeds."""
+"""Benchmarks: strategies on a table of trained networks, over many seeds."""

@@ -1,4 +1,4 @@
-"""A benchmark from its file to its folder: runs, a table of what they came to, a figure."""
+"""A benchmark from its file to its folder: runs, a table of their results, a figure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FILE = "bench.yaml"
 
 
 class Benching:
-    """A benchmark and the runs that it has so far; `opened` makes one and holds its folder.
+    """A benchmark and the runs that it has so far; `opened` makes it and holds its folder.
 
     Iterating makes the runs that are missing; `finish` writes `summary.csv`, `summary.md` and the
     figure.
@@ -42,10 +42,10 @@ class Benching:
     def __init__(
         self, bench: Bench, table: Table, folder: Path, workers: int, own: Mapping[str, str]
     ) -> None:
-        """A benchmark as far as its folder has the runs.
+        """Takes a benchmark whose folder is already held.
 
         Args:
-            own: the user's Python files that it names, and each one's SHA-256.
+            own: the user's Python files that it names, with the SHA-256 of each.
         """
         self.bench = bench
         self.table = table
@@ -55,14 +55,14 @@ class Benching:
 
     @property
     def count(self) -> int:
-        """Of all runs."""
+        """The number of all runs."""
         return len(self.bench.strategies) * self.bench.seeds
 
     def __iter__(self) -> Iterator[int]:
         return runs.run_all(self.bench, self.folder, self.workers, self.own)
 
     def finish(self) -> str:
-        """Writes what came out, and says it in Markdown."""
+        """Writes the results, and returns their summary as Markdown."""
         made = runs.read(self.folder / "runs.csv")
         found = summary(self.bench, self.table, made)
         write_atomic(self.folder / "summary.csv", found.to_csv(index=False, lineterminator="\n"))
@@ -75,16 +75,16 @@ class Benching:
 
 @contextmanager
 def opened(bench: Bench, folder: Path, *, workers: int | None = None) -> Iterator[Benching]:
-    """A benchmark in a new folder, or as far as it is in its own, which is held meanwhile.
+    """Opens a benchmark in a new folder, or continues it in its own; holds the folder meanwhile.
 
-    Python files of the user's own that the benchmark names are imported from here on.
+    The user's Python files that the benchmark names may be imported from here on.
 
     Args:
-        workers: how many processes; one a core if not given.
+        workers: the number of processes; without it, one per core.
 
     Raises:
-        UserError: the table cannot be read, the folder holds something else, or table or files are
-            not those that it began with.
+        UserError: the table cannot be read, the folder holds something else, or the table or the
+            files are not those that it began with.
     """
     own = plugins.allow(file for params in bench.strategies.values() for file in params.own_files())
     table = runs.read_table(bench)
@@ -115,13 +115,13 @@ def _check_files(folder: Path, own: Mapping[str, str]) -> None:
     for file, digest in own.items():
         if began_with.get(file) != digest:
             raise UserError(
-                f"{file} is not what {folder} began with; "
-                "allowed: the file as it was, or --out with a new folder"
+                f"{file} has changed since {folder} began",
+                hint="restore it, or give --out with a new folder",
             )
 
 
 def summary_text(bench: Bench, found: pd.DataFrame) -> str:
-    """The summary for people: a table, and what its columns are."""
+    """The summary as Markdown: a table, and notes on its columns."""
     several = len(bench.objectives) > 1
     first = "hypervolume" if several else bench.objectives[0].name
     points = [*bench.protocol.at, None]
@@ -150,7 +150,7 @@ def summary_text(bench: Bench, found: pd.DataFrame) -> str:
         "- p: two-sided Mann-Whitney test of the values to its left against random search's.",
     ]
     if several:
-        notes.append("- Hypervolume as a share of that of the table's exact front.")
+        notes.append("- Hypervolume is given as a share of that of the table's exact front.")
     else:
         notes.append(
             "- A run ends when it has found the optimum of the table. A median's interval holds it "

@@ -1,4 +1,4 @@
-"""The figure of a benchmark: how good the best so far is, after how many queries."""
+"""The figure of a benchmark: the best so far, by queries."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from evonas.bench.spec import Bench
 from evonas.bench.summary import MeanCurve
 from evonas.plots.style import CATEGORIES, DASHES, SMALL, WIDTH, Drawing, Measure
 
-ROW = 0.15  # inches, of the legend
-SHOWN_FROM = 0.1  # of the protocol: before, all are much the same, and far from the rest
+ROW = 0.15  # inches: the height of a row of the legend
+SHOWN_FROM = 0.1  # of the protocol: earlier values are much alike, and far from the later ones
 
 
 def best_so_far(bench: Bench, curves: Mapping[str, MeanCurve]) -> Drawing:
-    """A line a strategy, the mean over its runs; the band is the 95 % interval of that mean."""
+    """Draws a line for each strategy, the mean over its runs, with a 95 % interval of that mean."""
     several, seconds = len(bench.objectives) > 1, bench.protocol.simulated_seconds
     rows = -(-len(curves) // 2)
     figure = Figure(figsize=(WIDTH, 2.3 + ROW * (rows + 1)), layout="constrained")

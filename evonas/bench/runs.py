@@ -1,4 +1,4 @@
-"""The runs of a benchmark: each strategy with each seed, in processes, kept as they end."""
+"""The runs of a benchmark: each strategy with each seed, in processes, saved as they end."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from evonas.protocols import Setting
 from evonas.records.files import write_atomic
 from genomes import SearchSpace, Verbatim
 
-CHUNK = 5  # seeds a task, whose rows are written together
-MIN_QUERIES = 100  # queries that a run of so many seconds may ask for, many times each
+CHUNK = 5  # seeds of a task, whose rows are written together
+MIN_QUERIES = 100  # queries that a run with simulated seconds counts with, at least
 TEXT = ("strategy", "trace")
-_tables: dict[str, Table] = {}  # that this process has read, by benchmark
+_tables: dict[str, Table] = {}  # those that this process has read, by benchmark
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table as a benchmark looks at it.
+    """A table as a benchmark uses it.
 
     Attributes:
-        losses: (n, m), of all that has them.
-        signs: (m,), 1 where less is wanted, -1 where more is.
-        reference: (m,), of the hypervolume, as losses.
+        losses: (n, m), of all rows that have finite ones.
+        signs: (m,), 1 to minimise, -1 to maximise.
+        reference: (m,), the reference point of the hypervolume, as losses.
         front: the hypervolume of the exact front.
     """
 
@@ -52,11 +52,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Run:
-    """One strategy with one seed.
+    """The result of one strategy with one seed.
 
     Attributes:
-        trace: (k, 3), after how many queries, and simulated seconds, the best so far, or with
-            several objectives the share of the exact front's hypervolume, came to be what.
+        trace: (k, 3), the changes of the best so far (with several objectives, of the share of the
+            exact front's hypervolume): queries, simulated seconds, and the new value.
     """
 
     queries: int
@@ -71,10 +71,10 @@ class Run:
 def run_all(
     bench: Bench, folder: Path, workers: int, own: Mapping[str, str] | None = None
 ) -> Iterator[int]:
-    """Makes the runs that `runs.csv` lacks, in order, and yields how many are there.
+    """Makes the runs that `runs.csv` lacks, in order, and yields how many it has.
 
-    Rows are written five seeds at a time, in order, so a kill costs those in hand, and what other
-    workers have done ahead of them.
+    Rows are written five seeds at a time, in order, so a kill costs the runs under way, and those
+    that other workers have finished ahead of them.
 
     Args:
         own: the user's Python files that may be imported, and each one's SHA-256.
@@ -100,7 +100,7 @@ def run_all(
 
 
 def read(path: Path) -> pd.DataFrame:
-    """The runs of a file, the last line left out if it is torn; none without a file."""
+    """Reads the runs of a file, and cuts off a torn last line; without a file there are none."""
     if not path.exists() or not path.stat().st_size:
         return pd.DataFrame(columns=["strategy", "seed"])
     content = path.read_bytes()
@@ -150,7 +150,7 @@ def read_table(bench: Bench) -> Table:
 
 
 def run(bench: Bench, table: Table, label: str, seed: int) -> Run:
-    """One strategy with one seed, until the protocol ends it."""
+    """Runs one strategy with one seed, until the protocol ends it."""
     params, protocol = bench.strategies[label], bench.protocol
     kind, params = config.strategy_of(params)
     strategy = kind(params, Setting(table.space, bench.objectives, seed=seed))
@@ -167,7 +167,7 @@ def run(bench: Bench, table: Table, label: str, seed: int) -> Run:
 
 
 class Watch:
-    """What a benchmark sees of a run."""
+    """Follows a run, and records its best so far."""
 
     def __init__(self, bench: Bench, table: Table) -> None:
         self.bench = bench
@@ -183,8 +183,8 @@ class Watch:
 
     @property
     def done(self) -> bool:
-        """All queries are made, the one objective is at the table's best, so that nothing is
-        better, or the strategy asks for the same again and again.
+        """Whether all queries are made, the only objective is at the table's best, or the strategy
+        keeps asking for the same genomes.
         """
         protocol = self.bench.protocol
         best = self.hit is not None and len(self.names) == 1
@@ -225,7 +225,7 @@ class Watch:
 def _rows(
     bench: Bench, label: str, seeds: Sequence[int], own: Mapping[str, str]
 ) -> list[dict[str, object]]:
-    """Some runs, in a worker, which reads the table once."""
+    """Makes some runs in a worker, which reads the table once."""
     plugins.allow_again(own, map(Path, own))
     key = bench.model_dump_json()
     if key not in _tables:

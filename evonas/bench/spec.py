@@ -1,4 +1,4 @@
-"""The benchmark file: a table, a protocol, and the strategies that meet on it."""
+"""The benchmark file: a table, a protocol, and the strategies to compare."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ RANDOM = "random"
 
 
 class Protocol(Params):
-    """When a run ends, and when it is looked at."""
+    """When a run ends, and when its best so far is reported."""
 
     RENAMED: ClassVar = {"asks_a_query": "max_asks_per_query"}
 
     queries: Count | None = None
-    """So many distinct genomes, or networks; asking again costs nothing."""
+    """A run ends after this many distinct genomes, or networks; asking again costs nothing."""
     simulated_seconds: Annotated[float, Field(gt=0)] | None = None
-    """So many; the evaluation that would overspend is not made."""
+    """A run ends when these are spent; an evaluation that would exceed them is not made."""
     at: Annotated[tuple[Count, ...], Field(max_length=20, strict=False)] = ()
-    """Queries after which the best so far is told, besides at the end."""
+    """Numbers of queries after which the best so far is reported, besides at the end."""
     max_asks_per_query: Count = 20
-    """A run ends after this many candidates for each query: it asks for the same again and again.
-    With simulated seconds, for each query that it has made, or for 100."""
+    """A run ends after this many candidates for each query, since it then asks for the same ones
+    again and again. With simulated seconds, the queries made so far count, or 100 if fewer."""
 
     def model_post_init(self, context: object) -> None:
         if (self.queries is None) == (self.simulated_seconds is None):
@@ -40,35 +40,35 @@ class Protocol(Params):
 
 
 class Bench(Params):
-    """Strategies times seeds on one table."""
+    """A benchmark: strategies, each with many seeds, on one table."""
 
     RENAMED: ClassVar = {"tell": "report"}
 
     name: config.Name
-    """Of the benchmark."""
+    """The name of the benchmark."""
     space: SerializeAsAny[Params]
     """The genomes of the table."""
     table: TabularParams
-    """The table, its metrics and what an evaluation takes."""
+    """The table, its metrics, and how long an evaluation takes."""
     distinct: Literal["genomes", "networks"] = "genomes"
-    """What a query is: a genome, or a network, whose canonical spelling is looked up for all."""
+    """What a query is: a genome, or a network, which is looked up by its canonical spelling."""
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=20, strict=False)]
-    """What is searched for, the first first."""
+    """The objectives of the search; the first decides which network is the best."""
     report: Annotated[tuple[str, ...], Field(max_length=20, strict=False)] = ()
-    """Metrics of the network that is best by the first objective, reported beside it."""
+    """Metrics of the network that is best by the first objective, reported next to it."""
     protocol: Protocol
     """When a run ends."""
     seeds: Count
     """Runs of each strategy, from seed 0."""
     strategies: Annotated[dict[str, SerializeAsAny[Params]], Field(min_length=1, max_length=50)]
-    """The strategies, each under a label of its own; random search is always among them."""
+    """The strategies, each under its own label; random search is added if it is missing."""
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Bench:
     """Reads, checks and completes a benchmark file.
 
     Raises:
-        UserError: one to three lines, each naming the file, the key and what is allowed.
+        UserError: at most three lines, each naming the file, the key and the remedy.
     """
     with config.naming(path):
         document = yamlfile.overridden(yamlfile.read(path), overrides)
@@ -77,7 +77,8 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Bench:
 
 def _checked(document: Any, folder: Path) -> Bench:
     if not isinstance(document, dict):
-        raise UserError(f"holds no mapping; allowed: the keys {', '.join(Bench.model_fields)}")
+        keys = ", ".join(Bench.model_fields)
+        raise UserError("is not a mapping", hint=f"allowed: the keys {keys}")
     sections = dict(document)
     if "space" in sections:
         sections["space"] = config.component("space", "spaces", sections["space"])
@@ -91,7 +92,8 @@ def _checked(document: Any, folder: Path) -> Bench:
             config.refuse_training(arm, f"strategies.{label}")
         if not any(registry.name_of(arm) == RANDOM for arm in checked.values()):
             if RANDOM in checked:
-                raise UserError(f"strategies.{RANDOM}: the label of random search")
+                problem = "is the label of random search"
+                raise UserError(problem, hint="choose another label", key=f"strategies.{RANDOM}")
             loaded = registry.load("strategies", RANDOM)
             checked = {RANDOM: loaded.Params(), **checked}
         sections["strategies"] = checked
@@ -111,11 +113,13 @@ def _check_together(bench: Bench) -> None:
         for i, name in enumerate(names):
             if name not in known:
                 text = registry.unknown("metric", name, known)
-                raise UserError(f"{section}.{i}: {text}")
+                raise UserError(text, key=f"{section}.{i}")
             if name in names[:i]:
-                raise UserError(f"{section}.{i}: {name} stands twice; allowed: once")
+                key = f"{section}.{i}"
+                raise UserError(f"{name} is listed twice", hint="list it once", key=key)
     if bench.protocol.simulated_seconds is not None and bench.table.simulated_seconds is None:
         raise UserError(
-            f"protocol.simulated_seconds: the table has no {SIMULATED_SECONDS.name}; "
-            "allowed: queries, or `table.simulated_seconds`"
+            f"the table has no {SIMULATED_SECONDS.name}",
+            hint="give queries instead, or table.simulated_seconds",
+            key="protocol.simulated_seconds",
         )

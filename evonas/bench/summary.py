@@ -1,4 +1,4 @@
-"""What a benchmark's runs came to: a row a strategy, and curves over queries."""
+"""The results of a benchmark: a row for each strategy, and curves over queries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from evonas.bench.runs import Table
 from evonas.bench.spec import RANDOM, Bench
 
 LEVEL = 0.95  # of the interval of a median
-POINTS = 200  # of a curve
+POINTS = 200  # in a curve
 
 Array = NDArray[np.float64]
 
@@ -36,7 +36,7 @@ class MeanCurve:
 
 
 class Traces:
-    """The best so far of each run of a strategy, as it changed."""
+    """The changes of the best so far, for each run of a strategy."""
 
     def __init__(self, texts: pd.Series[str], column: int) -> None:
         steps = [
@@ -46,7 +46,7 @@ class Traces:
         self.values = [np.array([step[2] for step in run]) for run in steps]
 
     def at(self, x: float) -> Array:
-        """(n,) values after x queries or seconds; NaN where there was none."""
+        """The values after x queries or seconds, (n,); NaN for runs that have none yet."""
         found = []
         for places, values in zip(self.x, self.values, strict=True):
             i = int(np.searchsorted(places, x, side="right")) - 1
@@ -55,20 +55,20 @@ class Traces:
 
     def curve(self, x: Array) -> MeanCurve:
         values = np.stack([self.at(place) for place in x])
-        values[np.isnan(values).any(axis=1)] = np.nan  # until every run has one
+        values[np.isnan(values).any(axis=1)] = np.nan  # until every run has a value
         mean, n = values.mean(axis=1), values.shape[1]
         half = 1.96 * values.std(axis=1, ddof=1) / n**0.5 if n > 1 else np.zeros(len(x))
         return MeanCurve(x, mean, mean - half, mean + half)
 
 
 def summary(bench: Bench, table: Table, runs: pd.DataFrame) -> pd.DataFrame:
-    """A row a strategy.
+    """One row for each strategy.
 
-    `value` is the best so far of the objective, or, with several, the share of the exact front's
-    hypervolume. `p_random` is that of a two-sided Mann-Whitney test of the values against random
-    search's. A median's interval is distribution-free, from order statistics, of 95 % at least; for
-    fewer than 6 runs it goes from the least to the most, and holds less. A run that did not find
-    the optimum counts as one that would have needed for ever.
+    `value` is the best so far of the objective or, with several, the share of the exact front's
+    hypervolume. `p_random` is the p-value of a two-sided Mann-Whitney test of the values against
+    those of random search. The interval of a median is distribution-free, from order statistics,
+    with at least 95 %; for fewer than 6 runs it goes from the least to the most, with less. A run
+    that did not find the optimum counts as one that needs infinitely many queries.
     """
     several = len(bench.objectives) > 1
     traces = {label: Traces(group["trace"], 0) for label, group in runs.groupby("strategy")}
@@ -100,7 +100,7 @@ def summary(bench: Bench, table: Table, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def curves(bench: Bench, runs: pd.DataFrame) -> Mapping[str, MeanCurve]:
-    """By queries, or by simulated seconds where the protocol counts them."""
+    """A curve for each strategy, by queries, or by simulated seconds if the protocol has them."""
     seconds = bench.protocol.simulated_seconds
     most = seconds if seconds is not None else float(bench.protocol.queries or 1)
     least = most / 100 if seconds is not None else 1.0
@@ -113,7 +113,7 @@ def curves(bench: Bench, runs: pd.DataFrame) -> Mapping[str, MeanCurve]:
 
 
 def held(runs: int) -> float:
-    """The probability with which the interval of a median holds it, at least."""
+    """The least probability with which the interval of a median contains it."""
     return min(LEVEL, 1 - 2 * 0.5**runs)  # all that few runs can give: from the least to the most
 
 
@@ -122,17 +122,17 @@ def _random(bench: Bench) -> str:
 
 
 def _mean_columns(name: str, values: Array) -> dict[str, float]:
-    """Mean, standard deviation of the sample, and standard error of the mean."""
+    """The mean, the standard deviation of the sample, and the standard error of the mean."""
     std = float(values.std(ddof=1)) if len(values) > 1 else math.nan
     return {name: float(values.mean()), f"{name}_std": std, f"{name}_se": std / len(values) ** 0.5}
 
 
 def _median(values: Array) -> tuple[float, float, float]:
-    """The median, and the order statistics around it that hold it with probability LEVEL.
+    """The median, and the order statistics that contain it with probability LEVEL.
 
-    Values may be infinite. Of fewer than 6, the interval goes from the least to the most.
+    Values may be infinite. For fewer than 6, the interval goes from the least to the most.
     """
     low, high = quantile_test(values, p=0.5).confidence_interval(LEVEL)
-    if math.isnan(low):  # no order statistics hold it with this probability
+    if math.isnan(low):  # no order statistics contain it with this probability
         low, high = values.min(), values.max()
     return float(np.median(values)), float(low), float(high)

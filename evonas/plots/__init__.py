@@ -1,4 +1,4 @@
-"""Figures of a run, from its tables alone: PNG and SVG, with the numbers they show as CSV."""
+"""Draws the figures of a run from its tables alone: as PNG and SVG, with their numbers as CSV."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FIGURES: dict[str, Callable[[Tables], Drawing]] = {
     "cell": cell.cell,
     "cost": cost.cost,
 }
-# Of what only some runs have, by the table.
+# Figures that only some runs have, each with the table that it is drawn from.
 TRACES: dict[str, tuple[str, Callable[[Tables], Drawing]]] = {
     "swarm": ("swarm", swarm.swarm),
     "probabilities": ("probabilities", policy.probabilities),
@@ -48,12 +48,12 @@ TRACES: dict[str, tuple[str, Callable[[Tables], Drawing]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What came of drawing.
+    """The result of `draw`.
 
     Attributes:
         folder: where the figures are.
-        figures: the names of those drawn; each is a PNG, an SVG and a CSV file.
-        skipped: for each that could not be drawn, why not, in a line.
+        figures: the names of the figures drawn; each is a PNG, an SVG and a CSV file.
+        skipped: the names of those that could not be drawn, each with the reason in one line.
     """
 
     folder: Path
@@ -64,13 +64,13 @@ class Drawn:
 def draw(run_dir: Path, only: Collection[str] = ()) -> Drawn:
     """Draws all figures of a run, or of a full training, finished or not, into its `figures/`.
 
-    A figure that cannot be drawn yet is skipped, and what an earlier call drew of it is removed.
+    A figure that cannot be drawn yet is skipped, and its files from an earlier call are removed.
 
     Args:
-        only: the names of those to draw, if not all.
+        only: the names of the figures to draw; if empty, all.
 
     Raises:
-        UserError: `run_dir` is no run folder.
+        UserError: `run_dir` is not a run folder.
     """
     makers: dict[str, Callable[[], Drawing]]
     if (run_dir / "training.yaml").is_file():

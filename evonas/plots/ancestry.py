@@ -1,4 +1,4 @@
-"""Where the winner comes from: its ancestors by the generation in which each was first tried."""
+"""The ancestors of the winner, by the generation in which each was first tried."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from evonas.plots.style import (
 )
 from evonas.plots.tables import Tables
 
-MOST = 40  # networks that can still be told apart
+MOST = 40  # networks that are still distinguishable
 MOST_COLUMNS = 14
 LABELLED = 12
-KEY = 5.5  # points
-# A marker means the same in every figure; of what else a strategy names, all share the last.
+KEY = 5.5  # points: the font size of a network's key
+# An origin has the same marker in every figure; those not listed share the last marker.
 ORIGINS = dict(
     zip(
         ("sampled", "crossover", "crossover+mutation", "mutation", "velocity", "neighbour"),
@@ -42,7 +42,7 @@ ORIGINS = dict(
         strict=True,
     )
 )
-THROUGH = 0.07  # inches, for a line that passes
+THROUGH = 0.07  # inches: the height of a line that passes through a column
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +59,10 @@ class _Birth:
 
 
 def ancestry(tables: Tables) -> Drawing:
-    """A network a node, a line from each parent to its children.
+    """Draws a node for each network, and a line from each parent to its children.
 
-    Of many ancestors the nearest are drawn, whole steps back from the winner; the title says so.
+    If there are many ancestors, only those within some steps of the winner are drawn, and the
+    title says how many are left out.
     """
     winner, first = tables.winner, tables.objectives[0]
     levels = _levels(tables, winner.key)
@@ -72,7 +73,7 @@ def ancestry(tables: Tables) -> Drawing:
     left_out = sum(map(len, levels)) - len(births)
 
     columns = sorted({birth.generation for birth in births.values()})
-    # Keys where there is room: a column is as wide as its share of the figure.
+    # Keys are written only where there is room; all columns are equally wide.
     room = (WIDTH - 0.2) / len(columns)
     widest = max(text_width(key, KEY) for key in births) + 0.08
     labelled = len(births) <= LABELLED and widest < room
@@ -91,7 +92,7 @@ def ancestry(tables: Tables) -> Drawing:
         label = ax.annotate(key, place, (0, 6), textcoords="offset points", ha="center", zorder=4)
         label.set(fontsize=KEY, path_effects=[Stroke(linewidth=1.5, foreground="white"), Normal()])
     ax.set_xticks(range(len(columns)), [str(generation) for generation in columns])
-    ax.set_xlabel("generation first tried in")
+    ax.set_xlabel("first tried in generation")
     ax.set_xlim(-0.5, len(columns) - 0.5)
     half = max(tallest, 1.0) / 2 + 0.08
     ax.set_ylim(-half, half)
@@ -123,10 +124,10 @@ def _levels(tables: Tables, winner: str) -> list[list[_Birth]]:
             if key in seen or key not in rows:
                 continue
             seen.add(key)
-            _, generation, index, origin, told, value = rows[key]
+            _, generation, index, origin, parent_keys, value = rows[key]
             parents = tuple(
                 parent
-                for parent in dict.fromkeys(told.split())
+                for parent in dict.fromkeys(parent_keys.split())
                 if parent in rows and rows[parent][2] < index
             )
             level.append(_Birth(key, generation, index, origin, parents, value, len(levels)))
@@ -139,7 +140,7 @@ def _levels(tables: Tables, winner: str) -> list[list[_Birth]]:
 
 
 def _nearest(levels: list[list[_Birth]]) -> int:
-    """How many levels can be drawn and still be read, two at least."""
+    """The number of levels that stay readable when drawn, at least two."""
     count, generations = 0, set()
     for shown, level in enumerate(levels):
         count += len(level)
@@ -153,12 +154,16 @@ Places = dict[tuple[str, int], tuple[float, float]]  # (key, column) -> point
 
 
 def _layout(births: dict[str, _Birth], columns: list[int], slot: float) -> tuple[Places, float]:
-    """A point for each network, and for its line in each column that it passes on its way.
+    """Places each network, and its line in each column that the line passes through.
 
-    `slot` is the height of a network, in inches; the second answer is that of the tallest column.
+    Going back from the winner, each column is sorted by the heights of its members' children,
+    which keeps crossings few (the barycentre rule of Sugiyama et al., 1981).
 
-    From the winner backwards, a column's members are put in the order of their children's
-    heights, which keeps crossings few (the barycentre rule of Sugiyama et al., 1981).
+    Args:
+        slot: the height of a network, in inches.
+
+    Returns:
+        The points, and the height of the tallest column, in inches.
     """
     column_of = {key: columns.index(birth.generation) for key, birth in births.items()}
     last: dict[str, int] = dict(column_of)
@@ -193,14 +198,14 @@ def _layout(births: dict[str, _Birth], columns: list[int], slot: float) -> tuple
 
 
 def _lines(births: dict[str, _Birth], places: Places, columns: list[int]) -> list[Path]:
-    """From each parent along its way, and off it to each child, once each."""
+    """Curves from each parent to its children; a stretch that several share is drawn once."""
     pieces: dict[tuple[tuple[float, float], tuple[float, float]], None] = {}
     for key, birth in births.items():
         to = columns.index(birth.generation)
         for parent in birth.parents:
             if parent in births:
-                born = columns.index(births[parent].generation)
-                way = [places[parent, column] for column in range(born, to)]
+                start = columns.index(births[parent].generation)
+                way = [places[parent, column] for column in range(start, to)]
                 pieces |= dict.fromkeys(zip(way, [*way[1:], places[key, to]], strict=True))
     codes = [Path.MOVETO, *[Path.CURVE4] * 3]
     return [
@@ -218,7 +223,9 @@ def _draw_births(
     measure: Measure,
     objective: Objective,
 ) -> None:
-    """Coloured by the first objective, grey without it; a marker says how each came about."""
+    """Draws the networks: coloured by the first objective, grey without it, with a marker for the
+    origin.
+    """
     values = np.array([birth.value for birth in births])
     finite = values[np.isfinite(values)]
     low, high, extend = _scale(finite, objective)
@@ -252,7 +259,9 @@ def _draw_births(
 
 
 def _scale(values: NDArray[np.float64], objective: Objective) -> tuple[float, float, str]:
-    """The ends of the colours, and where values are beyond: the worst tenth, if it is far off."""
+    """The ends of the colour scale, and which end is open: the worst one, if the worst tenth of the
+    values lies far from the rest.
+    """
     if not len(values):
         return 0.0, 1.0, "neither"
     sign = objective.sign

@@ -1,6 +1,6 @@
-"""A genome drawn as a graph: nodes one below the other, ops along the arrows between them.
+"""Draws a genome as a graph: nodes one below the other, with ops on the arrows between them.
 
-Lengths are in inches throughout, so that what fits can be computed beforehand.
+All lengths are in inches, so that what fits can be computed in advance.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ from genomes import Edge, Genome, Graph, SearchSpace
 
 FORMATS = ("png", "svg", "pdf")
 STEP = 0.52  # from a node to the next one below
-HALF = 0.1  # of a node's height
-PAD = 0.09  # between a label and what is beside it
+HALF = 0.1  # half of a node's height
+PAD = 0.09  # the gap between a label and its neighbours
 
 
 @dataclass(frozen=True, slots=True)
 class _Lane:
-    """Where an edge runs: to the right of the nodes or the left, and how far out; 0 is straight."""
+    """Where an edge runs: right (1) or left (-1) of the nodes, and how far out; 0 is straight."""
 
     side: int
     level: int
 
 
 def cell(tables: Tables) -> Drawing:
-    """The winner's cell."""
+    """Draws the winner's cell."""
     space, winner = tables.space, tables.winner
     try:
         genome = space.genome(winner.genes)
     except ValueError as error:
-        raise NotYet(f"the {winner.word} is not of its space: {error}") from None
+        raise NotYet(f"the {winner.word} is not a genome of the run's space: {error}") from None
     return _drawn(space, genome, f"{winner.word}: {short(winner.key)}")
 
 
@@ -63,20 +63,21 @@ def draw_cell(space: SearchSpace, genome: Genome, path: Path) -> None:
     """Draws any genome into a PNG, SVG or PDF file.
 
     Raises:
-        UserError: another ending, or a folder that is not there.
+        UserError: the file name ends otherwise, or the file cannot be written.
     """
     kind = path.suffix.lower().removeprefix(".")
     if kind not in FORMATS:
         endings = ", ".join(f".{each}" for each in FORMATS)
-        raise UserError(f"{path}: cannot be drawn as {path.suffix or 'it is'}; allowed: {endings}")
+        problem = f"cannot be drawn as {path.suffix}" if kind else "has no file name extension"
+        raise UserError(problem, hint=f"allowed: {endings}", key=str(path))
     with style.styled():
         content = style.rendered(_drawn(space, genome, short(space.key(genome))).figure, kind)
     try:
         write_atomic(path, content)
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written: {error.strerror}; allowed: a file in a folder there is"
-        ) from None
+        problem = f"cannot be written: {error.strerror}"
+        hint = "the folder must exist and be writable"
+        raise UserError(problem, hint=hint, key=str(path)) from None
 
 
 def _drawn(space: SearchSpace, genome: Genome, title: str) -> Drawing:
@@ -84,7 +85,8 @@ def _drawn(space: SearchSpace, genome: Genome, title: str) -> Drawing:
     parts = [_Part.of(part) for part in _connected(graph)]
     ops = list(dict.fromkeys(c for gene in space.genes for c in gene.choices if c != "none"))
     colours = {op: CATEGORIES[i % len(CATEGORIES)] for i, op in enumerate(ops)}
-    caption = "dashed: dead, no part of the network" if any(not e.live for e in graph.edges) else ""
+    dead = any(not edge.live for edge in graph.edges)
+    caption = "dashed: dead, not part of the network" if dead else ""
     top, bottom = 0.45, 0.34 if caption else 0.16
     inner = sum(part.left + part.right for part in parts)
     width = max(WIDTH, inner, text_width(title, 7) + 0.2)
@@ -109,12 +111,12 @@ def _drawn(space: SearchSpace, genome: Genome, title: str) -> Drawing:
 
 @dataclass(frozen=True)
 class _Part:
-    """What hangs together, its nodes one below the other.
+    """A connected part of a graph, its nodes one below the other.
 
     Attributes:
-        first, more: how far out the first lane is, and each one further.
+        first, more: how far out the first lane is, and each further one beyond the one before.
         half_node: half the width of the widest node.
-        left, right: how far it reaches from its nodes.
+        left, right: how far the part extends to either side of its nodes' centres.
     """
 
     graph: Graph
@@ -131,7 +133,7 @@ class _Part:
     def of(cls, graph: Graph) -> _Part:
         order = _order(graph)
         lanes = _lanes(graph.edges, order)
-        # How far out each level is: past the widest label, at least, of all that are further in.
+        # Each level lies far enough out to clear the widest label of the levels inside it.
         widest = max((text_width(spell(edge.op), SMALL) for edge in graph.edges), default=0.0)
         names = _names(graph)
         half_node = max(text_width(name, 7) for name in names.values()) / 2 + 0.08
@@ -157,7 +159,7 @@ class _Part:
 
 
 def _connected(graph: Graph) -> list[Graph]:
-    """The parts that nothing connects; a lone node belongs to the first."""
+    """The connected parts of a graph; a node without edges goes into the first."""
     group = {node: node for node in graph.nodes}
 
     def root(node: str) -> str:
@@ -183,26 +185,26 @@ def _connected(graph: Graph) -> list[Graph]:
 
 
 def _order(graph: Graph) -> dict[str, int]:
-    """A row for each node: by its longest path from a source, then as the space lists them."""
+    """A row for each node: by its longest path from a source, then in the space's order."""
     depth = dict.fromkeys(graph.nodes, 0)
-    for _ in graph.nodes:  # as often as a path can be long
+    for _ in graph.nodes:  # no path is longer
         for edge in graph.edges:
             depth[edge.target] = max(depth[edge.target], depth[edge.source] + 1)
     # A node that no edge reaches keeps its place in the list, between its neighbours.
     reached = {edge.target for edge in graph.edges}
-    sought, deepest = {}, 0
+    level, deepest = {}, 0
     for node in graph.nodes:
-        sought[node] = depth[node] if node in reached else deepest
-        deepest = max(deepest, sought[node])
+        level[node] = depth[node] if node in reached else deepest
+        deepest = max(deepest, level[node])
     for node in graph.outputs:
-        sought[node] = deepest + 1
+        level[node] = deepest + 1
     places = {node: i for i, node in enumerate(graph.nodes)}
-    ranked = sorted(graph.nodes, key=lambda node: (sought[node], places[node]))
+    ranked = sorted(graph.nodes, key=lambda node: (level[node], places[node]))
     return {node: row for row, node in enumerate(ranked)}
 
 
 def _lanes(edges: Sequence[Edge], order: dict[str, int]) -> list[_Lane]:
-    """A lane for each edge, no two at once in one; short ones inside, few that cross."""
+    """A lane for each edge: no two overlap in one, short edges run inside, and few cross."""
     taken: list[tuple[_Lane, int, int]] = []
     lanes: dict[int, _Lane] = {}
     spans = [sorted((order[edge.source], order[edge.target])) for edge in edges]
@@ -215,7 +217,7 @@ def _lanes(edges: Sequence[Edge], order: dict[str, int]) -> list[_Lane]:
             lane
             for lane in options
             if not any(lane == other and low < b and a < high for other, a, b in taken)
-            # Outside all that it spans, or it would run through their labels.
+            # It must run outside all edges that it spans, or it would cross their labels.
             and not any(
                 lane.side == other.side and low <= a and b <= high and 0 < lane.level <= other.level
                 for other, a, b in taken
@@ -269,15 +271,15 @@ def _draw_edge(
     colour: str,
     half_node: float,
 ) -> None:
-    """An arrow, straight or in an arc whose middle is `out` to the side, and its label there."""
+    """Draws an arrow, straight or in an arc whose middle is `out` to the side, and its label."""
     start, end = ends
     down = math.copysign(1, end - start)
     if out == 0:
         points = [(x, start), (x, end - down * HALF)]
         codes = [Outline.MOVETO, Outline.LINETO]
     else:
-        # A cubic whose two inner points are d away is 3/4 d away in its middle. It leaves and
-        # meets the nodes slantwise, beside those who go straight.
+        # The middle of a cubic curve is 3/4 as far out as its two inner points. The curve leaves
+        # and meets the nodes at a slant, which keeps it clear of straight arrows.
         far = x + out / 0.75
         slant = min(0.22 * abs(end - start), 0.35) * down
         inner = [(far, start + slant), (far, end - slant)]

@@ -1,4 +1,4 @@
-"""What a search cost, what it was spared, and what went wrong, by generation."""
+"""The cost of a search by generation: worker time, how candidates were answered, and failures."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ UNITS = ((86_400, "days"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def cost(tables: Tables) -> Drawing:
-    """Worker time, how the candidates were answered, and faults by status.
+    """Draws worker time, how the candidates were answered, and failures by status.
 
-    Trainings that another run had done already are shown apart: their time was not spent here.
+    Trainings taken from the cache are shown apart, since their time was not spent in this run.
     """
     data = _by_generation(tables)
     x = data["generation"]
@@ -52,7 +52,7 @@ def cost(tables: Tables) -> Drawing:
         {
             "trained": (data["trained"], BLUE, ""),
             "from the cache": (data["from_cache"], SKY, "////"),
-            "by an earlier one": (data["hits"], ORANGE, "...."),
+            "same as an earlier one": (data["hits"], ORANGE, "...."),
             "turned down": (data["turned_down"], GREY, "xxxx"),
         },
     )
@@ -102,15 +102,15 @@ def _by_generation(tables: Tables) -> pd.DataFrame:
 def _column(
     frame: pd.DataFrame, column: tuple[str, bool], index: pd.Index[int]
 ) -> pd.Series[float]:
-    """A column that may be missing, on an index that it may not fill."""
-    found = frame[column] if column in frame else pd.Series(0.0, index=index)
-    return found.reindex(index).fillna(0.0)
+    """A column on the index given, with 0 where the column or a row of it is missing."""
+    values = frame[column] if column in frame else pd.Series(0.0, index=index)
+    return values.reindex(index).fillna(0.0)
 
 
 def _stack(
     ax: Axes, generations: pd.Series[int], layers: dict[str, tuple[pd.Series[float], str, str]]
 ) -> None:
-    """Layers upon each other, one a category; those that are empty have no entry in the legend."""
+    """Draws stacked layers, one for each category; empty ones have no entry in the legend."""
     base = np.zeros(len(generations))
     drawn = 0
     for name, (values, colour, hatch) in layers.items():
@@ -120,7 +120,7 @@ def _stack(
             continue
         if len(generations) <= 60:
             ax.bar(generations, height, 0.8, base, **look)
-        else:  # bars would run together, and a thousand of them take their time
+        else:  # bars would merge, and a thousand of them are slow to draw
             edges = np.append(generations, generations.iloc[-1] + 1) - 0.5
             ax.stairs(base + height, edges, baseline=base, fill=True, **look)
         base = base + height
@@ -130,13 +130,13 @@ def _stack(
 
 
 def _totals(tables: Tables) -> str:
-    """Worker time of search and finals; what the cache gave was not spent here."""
+    """The worker time of search and finals as text, without trainings taken from the cache."""
     spent = tables.timings[~tables.timings["from_cache"]]
     sums = spent.groupby("phase")["seconds"].sum()
     phases = [phase for phase in ("search", "finalists") if phase in sums]
-    return "worker time: " + ", ".join(f"{phase} {_told(sums[phase])}" for phase in phases)
+    return "worker time: " + ", ".join(f"{phase} {_duration(sums[phase])}" for phase in phases)
 
 
-def _told(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     divisor, unit = next((each for each in UNITS if seconds >= 3 * each[0]), UNITS[-1])
     return f"{seconds / divisor:.3g} {unit}"

@@ -1,4 +1,4 @@
-"""How a full training went, epoch by epoch."""
+"""The learning curve of a full training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from evonas.records.tables import read
 
 
 def curve(training_dir: Path) -> Drawing:
-    """Loss and test error by epoch; the score is that of the last."""
+    """Draws loss and test error by epoch; the score of the training is that of the last epoch."""
     try:
         frame = read(training_dir / "curve.csv")
     except (OSError, ValueError):

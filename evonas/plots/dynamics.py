@@ -1,4 +1,4 @@
-"""How a search goes: objectives, hypervolume and diversity by generation."""
+"""The progress of a search: objectives, hypervolume and diversity by generation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from evonas.plots.tables import Tables
 
 
 def objectives(tables: Tables) -> Drawing:
-    """Best, mean and spread of every objective, of the evaluations that ended well."""
+    """Draws best, mean and spread of every objective over the successful evaluations."""
     last = int(tables.evaluations["generation"].max())
     parts = [_by_generation(tables.ended_well, objective, last) for objective in tables.objectives]
     figure, axes = panels(len(parts), 1.45, above=0.35)
@@ -37,7 +37,7 @@ def objectives(tables: Tables) -> Drawing:
         Measure(objective.name, shown).write_on(ax.yaxis)
         band = "10th to 90th percentile"
         ax.fill_between(x, part["p10"], part["p90"], color=SKY, alpha=0.35, lw=0, label=band)
-        if len(part) == 1:  # one generation has no area
+        if len(part) == 1:  # a single generation has no area to fill
             ax.vlines(x, part["p10"], part["p90"], color=SKY, alpha=0.6, lw=4)
         ax.plot(x, part["mean"], color=VERMILION, ls="--", marker=dot and "s", label="mean")
         ax.plot(x, part["best"], color=BLUE, ls=":", marker=dot, label="best of the generation")
@@ -57,7 +57,7 @@ def objectives(tables: Tables) -> Drawing:
 
 
 def _by_generation(ended_well: pd.DataFrame, objective: Objective, last: int) -> pd.DataFrame:
-    """A row a generation; one in which nothing ended well has blanks."""
+    """One row for each generation, blank where no evaluation succeeded."""
     grouped = ended_well.groupby("generation")[objective.name]
     best = grouped.min() if objective.goal == "min" else grouped.max()
     frame = pd.DataFrame(
@@ -78,7 +78,7 @@ def _by_generation(ended_well: pd.DataFrame, objective: Objective, last: int) ->
 
 
 def hypervolume(tables: Tables) -> Drawing:
-    """The volume between front and reference, by generation and by evaluations."""
+    """Draws the volume between front and reference point, by generation and by evaluations."""
     frame = tables.generations[["generation", "evaluations", "hypervolume"]].copy()
     size = int(frame["evaluations"].iloc[0])
     steady = bool((frame["evaluations"] == size).all())
@@ -93,7 +93,7 @@ def hypervolume(tables: Tables) -> Drawing:
     ax.plot(x, frame["hypervolume"], color=BLUE, drawstyle=where, marker=marker(len(frame)))
     whole_axis(ax, x)
     ax.margins(y=0.08)
-    if steady:  # then both scales are even
+    if steady:  # only then are both scales linear
         counts = frame["evaluations"].iloc[-1]
         ticks = whole_ticks(size, counts) if counts > 12 * size else size * (x + 1)
         top = ax.secondary_xaxis("top")
@@ -106,19 +106,19 @@ def hypervolume(tables: Tables) -> Drawing:
     if all(objective.reference is not None for objective in tables.objectives):
         # Lines break between objectives, not within one.
         points = [_reference(each).replace(" ", "\xa0") for each in tables.objectives]
-        told = f"reference\xa0point: {', '.join(points)}"
-        ax.set_xlabel(f"{ax.get_xlabel()}\n{textwrap.fill(told, 50)}")
+        note = f"reference\xa0point: {', '.join(points)}"
+        ax.set_xlabel(f"{ax.get_xlabel()}\n{textwrap.fill(note, 50)}")
     return Drawing(figure, frame)
 
 
 def _reference(objective: Objective) -> str:
     assert objective.reference is not None
     measure = Measure(objective.name, [objective.reference])
-    return f"{measure.text} {measure.told(objective.reference)}"
+    return f"{measure.text} {measure.with_unit(objective.reference)}"
 
 
 def diversity(tables: Tables) -> Drawing:
-    """How different the members of a generation are, and how many networks are new."""
+    """Draws how different the members of a generation are, and how many networks are new."""
     keys = tables.evaluations[["generation", "key"]]
     new = (~keys["key"].duplicated()).groupby(keys["generation"]).agg(["sum", "size"])
     frame = tables.generations[["generation", "evaluations", "diversity", "distinct"]].copy()
@@ -133,7 +133,7 @@ def diversity(tables: Tables) -> Drawing:
     axes[1].set_ylabel("distinct networks\n(dashed: size)")
     axes[1].set_yticks(whole_ticks(0, int(frame["evaluations"].max())))
     axes[2].plot(x, frame["new_share"], color=GREEN, marker=dot and "^")
-    axes[2].set_ylabel("never seen\nbefore (%)")
+    axes[2].set_ylabel("new to the\nrun (%)")
     axes[2].yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
     for ax in axes:
         ax.set_ylim(0, 1.08 * max(ax.dataLim.y1, 0.01))

@@ -1,4 +1,4 @@
-"""The front: what no other network beats in every objective, and when each was found."""
+"""The front: the networks that no other beats in every objective, and when each joined it."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ from evonas.plots.style import (
 )
 from evonas.plots.tables import Tables
 
-STAIRCASES = 5  # of earlier generations
+STAIRCASES = 5  # earlier generations whose front is outlined
 
 
 def front(tables: Tables) -> Drawing:
-    """All networks, those that were ever on the front by when they came onto it, the last front.
+    """Draws all networks, those ever on the front coloured by when they joined it, the last ringed.
 
-    The first objective against each of the others. With two objectives, staircases show what the
-    front covered, after the last generation and after some before it.
+    The first objective is drawn against each of the others. With two objectives, staircases show
+    the region that the front covered after the last generation and after some earlier ones.
     """
     first, *others = tables.objectives
     if not others:
-        raise NotYet("one objective has no front")
+        raise NotYet("with one objective there is no front")
     data = _networks(tables)
-    found = data[data["front_from"].notna()].sort_values("front_from", kind="stable")
-    if found.empty:
+    members = data[data["front_from"].notna()].sort_values("front_from", kind="stable")
+    if members.empty:
         raise NotYet("no network is on the front yet")
     figure, axes = panels(len(others), 2.5, above=0.35)
     latest = int(tables.fronts["generation"].max())
     colours, norm = sequence(), Normalize(0, max(latest, 1))
-    last, best = found[found["on_last_front"] & ~found["winner"]], data[data["winner"]]
+    last, best = members[members["on_last_front"] & ~members["winner"]], data[data["winner"]]
     outside = np.zeros(len(data), dtype=np.bool_)
     for ax, other in zip(axes, others, strict=True):
         x, y = first.name, other.name
@@ -57,23 +57,23 @@ def front(tables: Tables) -> Drawing:
         if len(others) == 1:
             _staircases(ax, tables.fronts, (first, other), lambda g: colours(norm(g)))
         shown = ax.scatter(
-            found[x],
-            found[y],
-            c=found["front_from"].astype(int),
+            members[x],
+            members[y],
+            c=members["front_from"].astype(int),
             cmap=colours,
             norm=norm,
             s=13,
             lw=0.3,
             ec="white",
             zorder=3,
-            rasterized=len(found) > 2000,
+            rasterized=len(members) > 2000,
         )
         ax.scatter(last[x], last[y], s=26, fc="none", ec=BLACK, lw=0.7, zorder=4)
         ax.scatter(best[x], best[y], s=90, marker="*", fc=VERMILION, ec="white", lw=0.5, zorder=5)
-        outside |= _close_in(ax.set_xlim, data[x], found[x], first)
-        outside |= _close_in(ax.set_ylim, data[y], found[y], other)
+        outside |= _close_in(ax.set_xlim, data[x], members[x], first)
+        outside |= _close_in(ax.set_ylim, data[y], members[y], other)
         ax.label_outer()
-    bar = figure.colorbar(shown, ax=axes, label="generation it was found in", aspect=30)
+    bar = figure.colorbar(shown, ax=axes, label="joined the front in generation", aspect=30)
     bar.set_ticks(whole_ticks(0, latest))
     word = tables.winner.word if len(best) else ""
     _legend(figure, word, latest, int(outside.sum()))
@@ -81,13 +81,13 @@ def front(tables: Tables) -> Drawing:
 
 
 def _networks(tables: Tables) -> pd.DataFrame:
-    """A row for each network and its values, from when on it was on the front, if ever."""
+    """One row for each network and its values, with the generation in which it joined the front."""
     names = [objective.name for objective in tables.objectives]
     same = ["key", *names]
     data = tables.ended_well[["generation", *same]].drop_duplicates(same)
     fronts = tables.fronts[["generation", *same]]
-    came = fronts.groupby(same, sort=False)["generation"].min().rename("front_from")
-    data = data.merge(came.reset_index(), on=same, how="left")
+    arrivals = fronts.groupby(same, sort=False)["generation"].min().rename("front_from")
+    data = data.merge(arrivals.reset_index(), on=same, how="left")
     data["front_from"] = data["front_from"].astype("Int64")
     last = fronts[fronts["generation"] == fronts["generation"].max()][same].drop_duplicates()
     data = data.merge(last.assign(on_last_front=True), on=same, how="left")
@@ -106,7 +106,9 @@ def _staircases(
     objectives: tuple[Objective, Objective],
     colour: Callable[[int], Any],
 ) -> None:
-    """The edge of what a front dominates, after some generations; the last in black."""
+    """Draws the edge of the region that a front dominates, after some generations; the last in
+    black.
+    """
     x, y = objectives
     generations = fronts["generation"].unique()
     some = np.unique(np.linspace(0, len(generations) - 1, STAIRCASES + 1).round().astype(int))
@@ -127,16 +129,19 @@ def _staircases(
 def _close_in(
     set_limits: Callable[[float, float], Any],
     values: pd.Series[float],
-    found: pd.Series[float],
+    members: pd.Series[float],
     objective: Objective,
 ) -> NDArray[np.bool_]:
-    """Leaves the worst 5% out of a view that they would make more than half as wide again.
+    """Leaves the worst 5 % out of view where they would widen it by more than half.
+
+    Args:
+        members: the values of the networks that were ever on the front, which stay in view.
 
     Returns:
-        Which values are outside; none that was ever on the front.
+        (n,), whether each value is out of view.
     """
     sign = objective.sign
-    losses, kept = sign * values.to_numpy(), sign * found.to_numpy()
+    losses, kept = sign * values.to_numpy(), sign * members.to_numpy()
     best, worst = losses.min(), max(np.quantile(losses, 0.95), kept.max())
     measure = Measure(objective.name, values)
     if measure.logarithmic or losses.max() - best <= 1.5 * (worst - best):

@@ -1,4 +1,4 @@
-"""What the population is made of: how often each gene takes each of its choices."""
+"""The composition of the population: how often each gene takes each of its choices."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ from evonas.plots.style import SMALL, WIDTH, Drawing, NotYet, spell, whole_ticks
 from evonas.plots.tables import Tables
 from genomes import Gene
 
-COLUMNS = 200  # more than these cannot be told apart in a column of print
-ROW = 0.1  # inches: a line of the smallest print
+COLUMNS = 200  # more are not distinguishable in a printed column
+ROW = 0.1  # inches: a line of the smallest text
 TALLEST = 9.0
 
 
 def ops(tables: Tables) -> Drawing:
-    """A heat map: a row a choice, grouped by gene, a column a generation, or some in a row."""
+    """Draws a heat map: a row for each choice, grouped by gene, and a column for each generation,
+    or for several generations.
+    """
     genes = tables.genes
     data = _shares(tables, genes)
     bins = data[["first_generation", "last_generation"]].drop_duplicates().to_numpy()
     edges = np.append(bins[:, 0], bins[-1, 1] + 1) - 0.5
     shares = data["share"].to_numpy().reshape(len(bins), -1).T  # (choices, bins)
 
-    gap = 0.6  # of a row, between genes
+    gap = 0.6  # rows between genes
     starts = np.cumsum([0.0, *(len(gene.choices) + gap for gene in genes)])
     rows = starts[-1] - gap
     height = min(rows * ROW, TALLEST)
@@ -78,10 +80,10 @@ def _shares(tables: Tables, genes: tuple[Gene, ...]) -> pd.DataFrame:
     except ValueError:
         values = choices[None]
     if len(values) != len(texts) or (values >= choices).any():
-        raise NotYet("the genes in evaluations.csv are not those of space.json")
+        raise NotYet("the genes in evaluations.csv do not match space.json")
     generations = tables.evaluations["generation"].to_numpy()
     present = np.unique(generations)
-    per = -(-len(present) // COLUMNS)  # generations a column
+    per = -(-len(present) // COLUMNS)  # generations in each column
     which = np.searchsorted(present, generations) // per
     offsets = np.concatenate([[0], np.cumsum(choices)[:-1]])
     columns = values + offsets

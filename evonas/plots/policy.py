@@ -1,4 +1,4 @@
-"""What a search holds likely: the probability of each choice, and how what gives it is trained."""
+"""The probability of each choice, and the training of the model that gives it."""
 
 from __future__ import annotations
 
@@ -37,23 +37,24 @@ from evonas.plots.tables import Tables
 
 MOST_GENES = 36
 MOST_NAMES = 24  # choices in the legend
-FEW = 9  # genes that one column of print has room for, three a row
+FEW = 9  # genes that fit into one printed column, three side by side
 TWO_COLUMNS = 7.0  # inches
-MOST_POINTS = 200  # of a line: a panel is no wider
+MOST_POINTS = 200  # points of a line; a panel has room for no more
 ENTROPY = "entropy of a gene\n(nats, mean)"
 
 
 def probabilities(tables: Tables) -> Drawing:
-    """A small panel a gene, a line a choice; a choice looks the same in all of them.
+    """Draws a small panel for each gene, with a line for each choice, which looks alike in all.
 
-    Genes that have one choice alone are left out. The thin grey line is where all choices of a
-    gene are as likely. Of more genes than can be read, the first are drawn; the title says so.
+    Genes with a single choice are left out. The thin grey line is where all choices of a gene are
+    equally likely. If there are too many genes to read, the first are drawn, and the legend says
+    so.
     """
     frame = tables.probabilities.dropna()
     several = frame.groupby("gene", sort=False)["choice"].nunique()
     names = several.index[several > 1].tolist()
     if not names:
-        raise NotYet("no gene has several choices")
+        raise NotYet("no gene has more than one choice")
     shown = frame[frame["gene"].isin(names[:MOST_GENES])]
     numbers = shown["generation"].unique()
     if len(numbers) > MOST_POINTS:
@@ -93,9 +94,10 @@ def probabilities(tables: Tables) -> Drawing:
 
 
 def relaxation(tables: Tables) -> Drawing:
-    """Losses, mean entropy of a gene, the skip connections of what would be derived, temperature.
+    """Draws losses, the mean entropy of a gene, the derived network's skip connections, and the
+    temperature.
 
-    In a warm-up the choices are not trained, and have no loss.
+    During a warm-up the choices are not trained, and have no loss.
     """
     frame = tables.relaxation
     x, dot = frame["generation"], marker(len(frame))
@@ -126,7 +128,7 @@ def relaxation(tables: Tables) -> Drawing:
 
 
 def controller(tables: Tables) -> Drawing:
-    """Mean reward of a generation beside what it is compared with, and the entropy of a gene."""
+    """Draws a generation's mean reward, the average it is compared with, and a gene's entropy."""
     frame = tables.controller
     x, dot = frame["generation"], marker(len(frame))
     figure, axes = panels(2, 1.3, above=0.25)
@@ -143,7 +145,7 @@ def controller(tables: Tables) -> Drawing:
 
 
 def _looks(shown: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Colour and dashes of the choices in the legend: those that came to be likeliest, if many."""
+    """Colour and dashes of the choices in the legend; of many, those that end up likeliest."""
     choices = shown["choice"].unique().tolist()
     if len(choices) > MOST_NAMES:
         last = shown[shown["generation"] == shown["generation"].max()]
@@ -156,14 +158,14 @@ def _looks(shown: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def _across(count: int) -> int:
-    """How many panels stand beside each other: as fill their rows best."""
+    """The number of panels side by side that fills the rows best."""
     if count <= FEW:
         return min(count, 3) if count != 4 else 2
     return min((7, 6, 5), key=lambda across: -count % across)
 
 
 def _columns(labels: list[str], width: float) -> int:
-    """How many columns of a legend have room."""
+    """The number of legend columns that fit."""
     widest = max(text_width(label, SMALL) for label in labels) + 0.45
     return max(1, min(len(labels), int((width - 0.2) / widest)))
 
@@ -177,7 +179,7 @@ def _draw_gene(ax: Axes, part: pd.DataFrame, looks: dict[str, dict[str, Any]]) -
 
 
 def _share_scales(axes: list[Axes], shown: pd.DataFrame, across: int) -> None:
-    """All that there is, and no more: choices may differ by little."""
+    """Fits the shared scales closely to the data, since choices may differ by little."""
     values = 100 * shown["probability"]
     low, high = float(values.min()), float(values.max())
     margin = max(0.05 * (high - low), 0.5)
@@ -189,18 +191,18 @@ def _share_scales(axes: list[Axes], shown: pd.DataFrame, across: int) -> None:
     margin = max(0.03 * (last - first), 0.1)
     axes[0].set_xlim(first - margin, last + margin)
     axes[0].set_xticks(ticks[:: -(-len(ticks) // 4)])
-    for ax in axes[-across:]:  # what is lowest in its column
+    for ax in axes[-across:]:  # the lowest of each column
         ax.tick_params(labelbottom=True)
 
 
 def _over_zero(ax: Axes, frame: pd.DataFrame, name: str, colour: str, dot: str) -> None:
-    """A line over an axis that begins at 0, which of an entropy is where all is decided."""
+    """Draws a line over an axis that begins at 0; an entropy of 0 means that all is decided."""
     ax.plot(frame["generation"], frame[name], color=colour, marker=dot)
     from_zero(ax, frame[name])
 
 
 def _finish(figure: Figure, axes: list[Axes], numbers: pd.Series[int]) -> None:
-    """Scales, labels, and the legend of the first panel's lines."""
+    """Adds scales, labels, and the legend of the first panel's lines."""
     for ax in axes:
         whole_axis(ax, numbers)
         ax.label_outer()

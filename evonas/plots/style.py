@@ -1,4 +1,4 @@
-"""How figures look: a journal's column wide, colours that the colour-blind can tell apart."""
+"""The look of figures: one journal column wide, in colours that suit colour-blind readers."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ BLUE, VERMILION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 SKY, PURPLE, BLACK, GREY = "#56B4E9", "#CC79A7", "#000000", "#999999"
 CATEGORIES = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK)
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++", "----")
-# Seven colours and five dashes: no pair comes twice before the 36th line.
+# Seven colours and five dashes: no pair repeats before the 36th line.
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (2, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
@@ -81,7 +81,7 @@ STYLE = {
 
 
 class NotYet(Exception):
-    """A figure cannot be drawn; says why."""
+    """A figure cannot be drawn yet; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Drawing:
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Our settings and no others, whatever the user's matplotlibrc says."""
+    """Applies these settings alone, whatever the user's matplotlibrc says."""
     with mpl.style.context(STYLE, after_reset=True):
         yield
 
@@ -102,7 +102,7 @@ def styled() -> Iterator[None]:
 def save(drawing: Drawing, folder: Path, name: str) -> list[Path]:
     """Writes NAME.png, NAME.svg and NAME.csv, each whole or not at all."""
     png = rendered(drawing.figure, "png")
-    drawing.figure.set_layout_engine("none")  # laid out once; the next format is to look the same
+    drawing.figure.set_layout_engine("none")  # laid out once, so that formats agree
     contents: dict[str, bytes | str] = {
         "png": png,
         "svg": rendered(drawing.figure, "svg"),
@@ -114,9 +114,9 @@ def save(drawing: Drawing, folder: Path, name: str) -> list[Path]:
 
 
 def rendered(figure: Figure, kind: str) -> bytes:
-    """The figure as the bytes of a PNG, SVG or PDF file, without the time of day in them."""
+    """The figure as the bytes of a PNG, SVG or PDF file, without a timestamp."""
     buffer = io.BytesIO()
-    # Not savefig, which draws everything once more beforehand.
+    # savefig would draw everything twice.
     print_ = getattr(CANVASES[kind](figure), f"print_{kind}")
     print_(buffer, metadata=DATELESS.get(kind))
     return buffer.getvalue()
@@ -151,7 +151,7 @@ class Measure:
 
     @property
     def logarithmic(self) -> bool:
-        """Values above 0 that span 1.5 decades are shown on such a scale."""
+        """Whether to use a logarithmic scale: for positive values that span over 1.5 decades."""
         return self.decades > 1.5
 
     @property
@@ -162,14 +162,14 @@ class Measure:
             return EngFormatter(sep="")
         return ScalarFormatter(useOffset=False)
 
-    def told(self, value: float) -> str:
+    def with_unit(self, value: float) -> str:
         """A value with its unit, for titles."""
         if self.share:
             return f"{100 * value:.3g}%"
         return EngFormatter(sep="")(float(f"{value:.3g}")) if self.large else f"{value:.4g}"
 
     def write_on(self, axis: Axis) -> None:
-        """Label, ticks and scale of an axis."""
+        """Sets label, ticks and scale of an axis."""
         axis.set_label_text(self.label)
         if self.logarithmic:
             across = axis is axis.axes.xaxis
@@ -181,7 +181,7 @@ class Measure:
 
 
 def whole_axis(axes: Axes, numbers: pd.Series[int], label: str = "generation") -> None:
-    """Whole numbers along x; room for a marker at either end."""
+    """Puts whole numbers along x, with room for a marker at either end."""
     first, last = int(numbers.min()), int(numbers.max())
     margin = max(0.5, 0.02 * (last - first))
     axes.set_xlim(first - margin, last + margin)
@@ -190,19 +190,19 @@ def whole_axis(axes: Axes, numbers: pd.Series[int], label: str = "generation") -
 
 
 def whole_ticks(low: int, high: int) -> list[int]:
-    """A few whole numbers between two, both included."""
+    """A few whole numbers from `low` to `high`, both of which may be among them."""
     ticks = MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]).tick_values(low, high)
     return sorted({int(tick) for tick in ticks if low <= tick <= high})
 
 
 def from_zero(axes: Axes, values: ArrayLike) -> None:
-    """An axis that begins at 0, with room above the largest of some values."""
+    """Begins the y axis at 0, with room above the largest of the values."""
     array = np.asarray(values, dtype=np.float64)
     axes.set_ylim(0, 1.1 * max(array[np.isfinite(array)], default=1.0) or 1.0)
 
 
 def marker(count: int) -> str:
-    """A marker where there are few points, none where they would run together."""
+    """The marker of a line of `count` points: none where they would run together."""
     return "o" if count <= 30 else ""
 
 
@@ -213,14 +213,14 @@ def sequence() -> Colormap:
 
 
 def text_width(text: str, size: float) -> float:
-    """Of a line of text, in inches."""
+    """The width of a line of text, in inches."""
     if not text.strip():
         return 0.0
     return float(TextPath((0, 0), text, size=size).get_extents().width) / 72
 
 
 def short(text: str, most: int = 45) -> str:
-    """Text that fits above a figure."""
+    """The text, shortened so that it fits above a figure."""
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 

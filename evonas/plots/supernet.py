@@ -1,4 +1,4 @@
-"""A supernet: how its training went, and what its scores are worth."""
+"""The training of a supernet, and how well its scores rank networks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from evonas.plots.style import (
 )
 from evonas.plots.tables import Tables
 
-# What some ways of sampling tell: label, colour, marker.
+# What some ways of sampling report: label, colour, marker.
 MORE = {
     "keep": ("probability to\nkeep an op", SKY, "D"),
     "temperature": ("temperature", ORANGE, "v"),
@@ -34,11 +34,11 @@ MORE = {
 }
 STATISTICS = {"kendall_tau": "Kendall's tau", "spearman": "Spearman's rho"}
 MIN_NETWORKS = 3  # networks that can be ranked
-FAR = 5  # how many times the spread of the middle half above it an error is too far to show
+FAR = 5  # interquartile ranges above the middle half; larger errors are drawn at the edge
 
 
 def supernet(tables: Tables) -> Drawing:
-    """Loss by epoch; the errors of the networks scored after each; what else is told of it."""
+    """Draws the loss by epoch, the errors of the networks scored, and what the sampling reports."""
     curve = tables.supernet_curve
     x, dot = curve["epoch"], marker(len(curve))
     try:
@@ -77,13 +77,14 @@ def supernet(tables: Tables) -> Drawing:
         whole_axis(ax, x, "epoch of the supernet")
         ax.label_outer()
     figure.align_ylabels(axes)
-    # A row a network that was scored, beside what its epoch came to.
+    # One row for each network scored, with the values of its epoch.
     return Drawing(figure, curve.merge(pool, on="epoch", how="left"))
 
 
 def rank(tables: Tables) -> Drawing:
-    """A network's error with shared weights against that when it is trained alone; those far above
-    the others stand at the edge.
+    """Draws each network's error with shared weights against its error when trained alone.
+
+    Errors far above the others are drawn at the edge.
     """
     data = tables.ranked
     pair = ["supernet_error", "alone_error"]
@@ -115,24 +116,25 @@ def rank(tables: Tables) -> Drawing:
     best = well.sort_values([pair[0], "key"]).index[:1]
     ax.scatter(x[best], y[best], s=45, fc="none", ec=VERMILION, lw=0.9, label="best by score")
     ax.legend(loc="lower right", bbox_to_anchor=(1, 1), handletextpad=0.2)
-    told = [f"{len(well)} networks; intervals of 95 %"]
+    lines = [f"{len(well)} networks; 95 % intervals"]
     for row in summary.to_dict("records"):
         name = STATISTICS.get(str(row["statistic"]), str(row["statistic"]))
-        told.append(f"{name} {_interval(row['value'], row['low'], row['high'])}")
-    ax.set_title("\n".join(told), loc="left")
+        lines.append(f"{name} {_interval(row['value'], row['low'], row['high'])}")
+    ax.set_title("\n".join(lines), loc="left")
     return Drawing(figure, data)
 
 
 def _near(errors: pd.Series[float]) -> pd.Series[float]:
-    """Errors, those far above the middle half cut off there, so that the others can be told apart;
-    a network that computes nothing has 90 % where others differ by 1 %.
+    """Clips errors far above the middle half, so that the others stay distinguishable.
+
+    A network that computes nothing has an error of 90 %, where others differ by 1 %.
     """
     low, high = (float(errors.quantile(share)) for share in (0.25, 0.75))
     return errors.clip(None, high + FAR * (high - low)) if high > low else errors
 
 
 def _interval(value: float, low: float, high: float) -> str:
-    """A statistic with its interval, or what stands for it where all are tied."""
+    """A statistic with its interval as text; it is undefined if all networks are tied."""
     if not np.isfinite(value):
         return "undefined: all tied"
     return f"{value:.2f}" + (f" ({low:.2f} to {high:.2f})" if np.isfinite(low) else "")

@@ -1,4 +1,4 @@
-"""A particle swarm: its path through the space, and how fast it flies."""
+"""A particle swarm: its path through the space, and its speed."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from evonas.plots.style import (
 )
 from evonas.plots.tables import Tables
 
-MOST = 6000  # particles drawn; of more, evenly many of each generation
+MOST = 6000  # particles drawn; larger data are thinned evenly
 
 
 def swarm(tables: Tables) -> Drawing:
-    """Particles in the first two principal components of all places, and speed by generation.
+    """Draws particles along two principal components, and their speed by generation.
 
-    The components are those of the places of all generations together (Pearson, 1901); the line
-    joins the middles of the swarm, one a generation.
+    The components are the first two of the positions in all generations (Pearson, 1901); the line
+    joins the mean positions of the swarm, one for each generation.
     """
     frame = tables.swarm
     places = np.array([text.split() for text in frame["position"]], dtype=np.float64)
@@ -35,9 +35,9 @@ def swarm(tables: Tables) -> Drawing:
     _, spread, axes = np.linalg.svd(centred, full_matrices=False)
     total = float((spread**2).sum())
     if total == 0 or len(places) < 3 or places.shape[1] < 2:
-        raise NotYet("the swarm has not moved in two directions")
+        raise NotYet("the swarm has not moved in two directions yet")
     signs = np.where(axes[np.arange(2), np.abs(axes[:2]).argmax(axis=1)] < 0, -1.0, 1.0)
-    flat = centred @ axes[:2].T * signs  # the sign of a component is anybody's
+    flat = centred @ axes[:2].T * signs  # the sign of a component is arbitrary
     shares = spread[:2] ** 2 / total
     data = frame[["generation", "particle", "speed"]].assign(pc1=flat[:, 0], pc2=flat[:, 1])
     by_generation = data.groupby("generation")
@@ -65,7 +65,7 @@ def swarm(tables: Tables) -> Drawing:
     path.legend(loc="lower left", bbox_to_anchor=(0, 1))
     bar = figure.colorbar(dots, ax=path, aspect=25, ticks=whole_ticks(0, last))
     bar.set_label("generation")
-    bar.solids.set_alpha(1)  # type: ignore[union-attr]  # there are some
+    bar.solids.set_alpha(1)  # type: ignore[union-attr]  # a drawn bar has them
 
     speeds = by_generation["speed"]
     numbers = pd.Series(middle.index.to_numpy())

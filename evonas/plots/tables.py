@@ -1,4 +1,4 @@
-"""What the figures read: a run folder's tables, each once, as far as they are written."""
+"""The tables of a run folder, as the figures read them: each once, as far as it is written."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ TEXT = (
     *("gene", "choice", "statistic", "budget"),
 )
 FLAGS = ("winner", "from_cache")
-# And never missing.
+# Columns of whole numbers in which no value may be missing.
 WHOLE = ("generation", "index", "epoch", "evaluations", "trained", "hits", "distinct")
 STATUSES = [str(status) for status in Status if status is not Status.OK]
 
 
 @dataclass(frozen=True, slots=True)
 class Winner:
-    """The network that the run has come to so far."""
+    """The winner of a run, or its best network so far."""
 
     key: str
     genes: tuple[int, ...]
-    final: bool  # named by the finals; else the best of the front so far
+    final: bool  # chosen by the finals; otherwise the best of the front so far
 
     @property
     def word(self) -> str:
@@ -43,45 +43,44 @@ class Winner:
 
 
 class Tables:
-    """A run folder, running, finished or killed.
+    """The tables of a run folder, whether the run is running, finished or killed.
 
-    Every table is a property that raises NotYet where the folder does not have it yet.
+    Each table is a property, which raises NotYet while the folder does not have it.
     """
 
     def __init__(self, path: Path) -> None:
         """Reads the experiment.
 
         Raises:
-            UserError: `path` is no run folder.
+            UserError: `path` is not a run folder.
         """
         self.path = path
         check_run_folder(path)
         try:
             self.settings: dict[str, Any] = yamlfile.read(path / "config.yaml")
-            self.objectives = tuple(Objective(**given) for given in self.settings["objectives"])
+            self.objectives = tuple(Objective(**each) for each in self.settings["objectives"])
         except UserError as error:
-            raise UserError(f"{path / 'config.yaml'}: {error}") from None
+            raise UserError(str(error), key=str(path / "config.yaml")) from None
         except (KeyError, TypeError, ValidationError):
-            raise UserError(
-                f"{path / 'config.yaml'} has no objectives; allowed: the file as evonas wrote it"
-            ) from None
+            problem, hint = "has no valid objectives", "restore the file as evonas wrote it"
+            raise UserError(problem, hint=hint, key=str(path / "config.yaml")) from None
 
     @cached_property
     def evaluations(self) -> pd.DataFrame:
-        """A row a candidate, in the order of their index."""
+        """One row for each candidate, in the order of their index."""
         names = [objective.name for objective in self.objectives]
         columns = ("generation", "index", "key", "genes", "parents", "origin", "status", *names)
         return self._read("evaluations", columns)
 
     @cached_property
     def ended_well(self) -> pd.DataFrame:
-        """Of the evaluations, those with a value for every objective."""
+        """The successful evaluations that have a finite value for every objective."""
         names = [objective.name for objective in self.objectives]
         well = self.evaluations["status"] == str(Status.OK)
         finite = np.isfinite(self.evaluations[names].to_numpy(dtype=np.float64)).all(axis=1)
         frame: pd.DataFrame = self.evaluations[well & finite]
         if frame.empty:
-            raise NotYet("no evaluation has ended well yet")
+            raise NotYet("no evaluation has succeeded yet")
         return frame
 
     @cached_property
@@ -101,51 +100,51 @@ class Tables:
 
     @cached_property
     def swarm(self) -> pd.DataFrame:
-        """A row a particle and generation, of a particle swarm."""
+        """One row for each particle and generation of a particle swarm."""
         return self._read("swarm", ("generation", "particle", "speed", "position"))
 
     @cached_property
     def probabilities(self) -> pd.DataFrame:
-        """A row a generation, gene and choice, of a strategy that draws or derives by them."""
+        """One row for each generation, gene and choice of a strategy that learns probabilities."""
         return self._read("probabilities", ("generation", "gene", "choice", "probability"))
 
     @cached_property
     def relaxation(self) -> pd.DataFrame:
-        """A row a generation, which is an epoch, of a search by gradient."""
-        told = ("train_loss", "alpha_loss", "entropy", "skips", "skip_share", "temperature")
-        return self._read("relaxation", ("generation", "epoch", *told))
+        """One row for each generation, which is one epoch, of a search by gradient."""
+        measures = ("train_loss", "alpha_loss", "entropy", "skips", "skip_share", "temperature")
+        return self._read("relaxation", ("generation", "epoch", *measures))
 
     @cached_property
     def controller(self) -> pd.DataFrame:
-        """A row a generation of a controller."""
+        """One row for each generation of a controller."""
         return self._read("controller", ("generation", "reward", "baseline", "entropy"))
 
     @cached_property
     def supernet_curve(self) -> pd.DataFrame:
-        """A row an epoch of the supernet."""
-        told = ("train_loss", "pool_error", "pool_best", "keep", "temperature", "entropy")
-        return self._read("supernet/curve", ("epoch", *told))
+        """One row for each epoch of the supernet."""
+        measures = ("train_loss", "pool_error", "pool_best", "keep", "temperature", "entropy")
+        return self._read("supernet/curve", ("epoch", *measures))
 
     @cached_property
     def supernet_pool(self) -> pd.DataFrame:
-        """A row a network that was scored after an epoch of the supernet; maybe none."""
+        """One row for each network scored after an epoch of the supernet; may be empty."""
         return self._read("supernet/pool", ("epoch", "key", "val_error"), empty=True)
 
     @cached_property
     def ranked(self) -> pd.DataFrame:
-        """A row a network that the supernet has scored and that was trained alone."""
+        """One row for each network that was both scored by the supernet and trained alone."""
         columns = ("key", "genes", "supernet_error", "alone_error", "status")
         return self._read("rank/networks", columns)
 
     @cached_property
     def rank_summary(self) -> pd.DataFrame:
-        """A row a statistic of both errors."""
+        """One row for each statistic of the two errors."""
         columns = ("statistic", "value", "low", "high", "n", "budget")
         return self._read("rank/summary", columns)
 
     @cached_property
     def timings(self) -> pd.DataFrame:
-        """A row a training, none if no candidate was worth one; `from_cache`: by another run."""
+        """One row for each training; `from_cache` marks those done by another run. May be empty."""
         columns = ("phase", "generation", "seconds")
         frame = self._read("timings", columns, optional=("from_cache",), empty=True)
         if "from_cache" not in frame:
@@ -155,26 +154,26 @@ class Tables:
 
     @cached_property
     def genes(self) -> tuple[Gene, ...]:
-        """The space's, from `space.json`."""
+        """The genes of the space, from `space.json`."""
         try:
-            told = json.loads((self.path / "space.json").read_text())
-            return tuple(Gene(gene["name"], tuple(gene["choices"])) for gene in told["genes"])
+            space = json.loads((self.path / "space.json").read_text())
+            return tuple(Gene(gene["name"], tuple(gene["choices"])) for gene in space["genes"])
         except (OSError, ValueError, KeyError, TypeError):
             raise NotYet("space.json is missing or damaged") from None
 
     @cached_property
     def space(self) -> SearchSpace:
-        """The space itself, for what only it knows."""
-        given = self.settings.get("space")
-        if not isinstance(given, dict):
+        """The space itself, for what `space.json` does not say."""
+        params = self.settings.get("space")
+        if not isinstance(params, dict):
             raise NotYet("the space in config.yaml is damaged")
-        name = str(given.get("name"))
-        if registry.is_own(str(name)):  # its file is not imported for a drawing
+        name = str(params.get("name"))
+        if registry.is_own(str(name)):  # the user's file is not imported for a drawing
             return SearchSpace(str(name), self.genes)
         if name not in registry.names("spaces"):
             raise NotYet(registry.unknown("space", name, registry.names("spaces")))
         try:
-            return registry.make_space(registry.space(name).Params(**given))
+            return registry.make_space(registry.space(name).Params(**params))
         except (TypeError, ValueError):
             raise NotYet("the space in config.yaml is damaged") from None
 

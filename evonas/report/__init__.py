@@ -1,1 +1,1 @@
-"""What is made of finished runs: comparisons."""
+"""Reports on runs: comparisons."""

@@ -19,13 +19,13 @@ from evonas.records import tables
 from evonas.records.folder import check_run_folder
 from evonas.records.tables import read
 
-# What cannot change a network's values; of data and tables the fingerprint tells more than a path.
+# Settings that cannot change a network's values. Data and tables are identified by fingerprint.
 IRRELEVANT = (
     *("seed", "name", "stop", "finalists", "training", "cache", "data.path"),
     *("parallel.workers", "parallel.timeout", "evaluator.path"),
 )
 SECTIONS = ("name", "seed", "space", "strategy", "evaluator", "objectives")
-MOST_DIFFERENCES = 3  # that a name is made of
+MOST_DIFFERENCES = 3  # in the name of an arm
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,12 @@ class Run:
     """One run folder, as far as it is written.
 
     Attributes:
-        config: the resolved experiment, plain.
-        losses: (n, m), of each evaluation in the order of its index, to minimise; NaN in all of a
-            row that failed, is infeasible or has a value that is not finite.
-        epochs: (n,), what each evaluation was trained for; 0 for one that was answered by an
-            earlier one.
-        tested: the winner's test error and its standard error, where it has been tested.
+        config: the resolved experiment, as plain data.
+        losses: (n, m), to minimise, in the order of the evaluations' index; a row is all NaN if
+            its evaluation failed, is infeasible or has a value that is not finite.
+        epochs: (n,), the epochs that each evaluation was trained for; 0 if an earlier one
+            answered it.
+        tested: the winner's test error and its standard error, if it has been tested.
     """
 
     path: Path
@@ -60,7 +60,7 @@ class Run:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that can change a result, by dotted key."""
+        """The settings that can change a result, by dotted key."""
         return {
             key: value
             for key, value in _flat(self.config)
@@ -71,7 +71,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """All runs of the same settings, in the order of their seeds, which all differ."""
+    """All runs with the same settings, ordered by seed; no seed occurs twice."""
 
     name: str
     runs: tuple[Run, ...]
@@ -85,37 +85,37 @@ def load(path: Path) -> Run:
     """Reads a run folder, finished, running or killed.
 
     Raises:
-        UserError: it is none, has no generation yet, or is damaged.
+        UserError: it is not a run folder, has no generation yet, or is damaged.
     """
     check_run_folder(path)
     tables = [path / f"{name}.csv" for name in ("evaluations", "timings")]
     try:
         config = yamlfile.read(path / "config.yaml")
     except UserError as error:
-        raise UserError(f"{path / 'config.yaml'}: {error}") from None
+        raise UserError(str(error), key=str(path / "config.yaml")) from None
     lacking = [name for name in SECTIONS if not isinstance(config, dict) or name not in config]
     if lacking:
-        raise UserError(
-            f"{path / 'config.yaml'} lacks {lacking[0]}; allowed: the file as evonas wrote it"
-        )
+        hint = "restore the file as evonas wrote it"
+        raise UserError(f"lacks {lacking[0]}", hint=hint, key=str(path / "config.yaml"))
     if not all(table.exists() and b"\n" in table.read_bytes() for table in tables):
-        raise UserError(f"{path}: no generation is finished yet; allowed: runs that have one")
+        raise _unfinished(path)
     try:
         environment = json.loads((path / "environment.json").read_text())
         run = _read(path, config, environment, *map(read, tables))
     except (OSError, KeyError, TypeError, ValueError) as error:
-        told = " ".join(str(error).split())
-        raise UserError(f"{path} is damaged: {type(error).__name__}: {told}") from None
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        hint = "leave this run out"
+        raise UserError(f"is damaged ({reason})", hint=hint, key=str(path)) from None
     if not len(run.losses):
-        raise UserError(f"{path}: no generation is finished yet; allowed: runs that have one")
+        raise _unfinished(path)
     return run
 
 
 def arms_of(runs: Sequence[Run]) -> list[Arm]:
-    """The runs as arms, in the order in which they are first named.
+    """Groups runs into arms, in the order in which they are first named.
 
     Raises:
-        UserError: the runs have nothing to be compared by, or a seed stands twice in an arm.
+        UserError: the runs cannot be compared, or two runs of an arm have the same seed.
     """
     for run in runs[1:]:
         _check_comparable(runs[0], run)
@@ -132,15 +132,14 @@ def arms_of(runs: Sequence[Run]) -> list[Arm]:
         group.sort(key=lambda run: run.seed)
         for one, other in pairwise(group):
             if one.seed == other.seed:
-                raise UserError(
-                    f"{one.path} and {other.path} are the same experiment with the same seed, "
-                    f"{one.seed}; allowed: one of them"
-                )
+                both = f"{one.path} and {other.path}"
+                problem = f"{both} are duplicates (same experiment, same seed, {one.seed})"
+                raise UserError(problem, hint="give only one of them")
     return [Arm(name, tuple(group)) for name, group in zip(names, groups, strict=True)]
 
 
 def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The keys that some have and others have not, or with another value."""
+    """The keys that some settings lack, or whose values differ."""
     keys = dict.fromkeys(key for each in settings for key in each)
     first = settings[0]
     return [
@@ -148,6 +147,11 @@ def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
         for key in keys
         if any(key not in each or each[key] != first.get(key) for each in settings)
     ]
+
+
+def _unfinished(path: Path) -> UserError:
+    hint = "wait until it has finished one, or leave it out"
+    return UserError("no generation is finished yet", hint=hint, key=str(path))
 
 
 def _read(
@@ -159,7 +163,7 @@ def _read(
 ) -> Run:
     evaluations = evaluations.sort_values("index", kind="stable")
     timings = timings[timings["phase"] == "search"]
-    objectives = tuple(Objective(**given) for given in config["objectives"])
+    objectives = tuple(Objective(**each) for each in config["objectives"])
     signs = [objective.sign for objective in objectives]
     losses = evaluations[[o.name for o in objectives]].to_numpy(np.float64) * signs
     ok = (evaluations["status"] == str(Status.OK)).to_numpy(np.bool_)
@@ -168,10 +172,10 @@ def _read(
     failed = evaluations["status"].isin(FAILURES).to_numpy(np.bool_)
     budgets = evaluations["budget"].astype(object).fillna("").astype(str)
     cached = timings.get("from_cache", pd.Series(False, index=timings.index)).astype(str) == "True"
-    # Its timing says how long a training was, also one that diverged half way. A running process
-    # writes that row last; until then the budget says it.
-    told = timings.drop_duplicates("index").set_index("index")["epochs"]
-    epochs = told.reindex(evaluations["index"]).to_numpy(np.float64)
+    # The timings say how long each training was, even one that diverged half way. A running
+    # process writes that row last; until then the budget stands in.
+    timed = timings.drop_duplicates("index").set_index("index")["epochs"]
+    epochs = timed.reindex(evaluations["index"]).to_numpy(np.float64)
     planned = budgets.str.extract(r"^epochs=([\d.]+)", expand=False).to_numpy(np.float64)
     epochs = np.where(np.isnan(epochs), np.where(ok, planned, 0.0), epochs)
     return Run(
@@ -198,7 +202,7 @@ def _tested(path: Path) -> tuple[float, float] | None:
 
 
 def _check_comparable(one: Run, other: Run) -> None:
-    """Raises UserError where the values of two runs have nothing to do with each other."""
+    """Raises UserError if the values of two runs are not comparable."""
 
     def goals(run: Run) -> str:
         return ", ".join(f"{o.name} {o.goal}" for o in run.objectives)
@@ -211,19 +215,19 @@ def _check_comparable(one: Run, other: Run) -> None:
         if "data" in run.config:
             return f"{run.config['data']['name']} {fingerprint}"
         metrics = dict(_flat(run.config["evaluator"].get("metrics", {})))
-        told = [f"{goal.name} = {metrics.get(goal.name)}" for goal in run.objectives]
-        return f"table {fingerprint}, {', '.join(told)}"
+        formulas = [f"{goal.name} = {metrics.get(goal.name)}" for goal in run.objectives]
+        return f"table {fingerprint}, {', '.join(formulas)}"
 
-    for what, tell in (("objectives", goals), ("space", space), ("data", data)):
-        if tell(one) != tell(other):
+    for what, text in (("objectives", goals), ("space", space), ("data", data)):
+        if text(one) != text(other):
             raise UserError(
-                f"{one.path} ({tell(one)}) and {other.path} ({tell(other)}) cannot be compared; "
-                f"allowed: runs with the same {what}"
+                f"{one.path} ({text(one)}) and {other.path} ({text(other)}) cannot be compared",
+                hint=f"give runs with the same {what}",
             )
 
 
 def _names(groups: Sequence[Sequence[Run]]) -> list[str]:
-    """The first experiment's, made unique by what differs between those that share one."""
+    """The names of the groups' first experiments; what differs is added where groups share one."""
     plain = [str(group[0].config["name"]) for group in groups]
     names = list(plain)
     for name in {each for each in plain if plain.count(each) > 1}:
@@ -234,20 +238,20 @@ def _names(groups: Sequence[Sequence[Run]]) -> list[str]:
         if len(set(strategies)) == len(places):
             keys = ["strategy.name"]
         for number, (i, each) in enumerate(zip(places, settings, strict=True), 1):
-            told = [f"{_short(key)} {each.get(key, '-')}" for key in keys[:MOST_DIFFERENCES]]
-            names[i] = f"{name} ({', '.join(told)})"
+            shown = [f"{_short(key)} {each.get(key, '-')}" for key in keys[:MOST_DIFFERENCES]]
+            names[i] = f"{name} ({', '.join(shown)})"
             if len(keys) > MOST_DIFFERENCES:
                 names[i] += f" #{number}"
     return names
 
 
 def _short(key: str) -> str:
-    """`strategy.population` is a population, but `strategy.name` a strategy."""
+    """The last word of a key: `strategy.population` is a population, `strategy.name` a strategy."""
     return key.removesuffix(".name").rpartition(".")[2]
 
 
 def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and the values at their ends; an empty list or mapping is one."""
+    """Yields dotted keys and their values; an empty list or mapping counts as a value."""
     if isinstance(value, Mapping | list) and value:
         pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
         for name, inner in pairs:

@@ -1,18 +1,19 @@
 """Runs side by side: by evaluations and by trained epochs, over seeds.
 
-An *arm* is all runs whose settings are the same but for the seed and what cannot change a network's
-values: workers, timeout, cache, where the search stopped, finalists, and the experiment's name. It
-bears that name, made unique by what differs. Runs of other objectives, another space or other data
-are refused; where budget, recipe or machine differ, a note says so.
+An *arm* is all runs whose settings agree, except for the seed and for what cannot change a
+network's values: workers, timeout, cache, where the search stopped, finalists, and the experiment's
+name. It takes that name, made unique by what differs. Runs with other objectives, another space or
+other data are refused; if budget, recipe or machine differ, a note says so.
 
-Best so far is of each objective by itself, so two bests need not be one network's. A failed or
-infeasible evaluation has no value but counts as an evaluation. Epochs are counted as they were
-trained; what a cache answered counts as if it had been trained, so that a cache does not flatter;
-what crashed or ran into its timeout counts none, since it could not tell. A band is from smallest
-to largest for two to four seeds, the standard error of the mean for more; mean and band end with
-the arm's shortest run. Hypervolume is measured anew, against one reference for all runs, the worst
-of those recorded, and given as a share of the box between it and the best that any of the runs has
-found: 1 would be one network that is the best in all.
+The best so far is taken for each objective by itself, so two bests need not belong to one network.
+A failed or infeasible evaluation has no value but counts as an evaluation. Epochs are counted as
+trained; a training taken from a cache counts as if it had been trained, so that a cache does not
+flatter; one that crashed or timed out counts none, since its epochs are unknown. A band runs from
+the smallest to the largest value for two to four seeds, and shows the standard error of the mean
+for more; mean and band end with the arm's shortest run. Hypervolume is measured anew, from one
+reference point for all runs, the worst of those recorded, and given as a share of the box between
+that point and the best values of all runs: 1 would be one network that is the best in every
+objective.
 """
 
 from __future__ import annotations
@@ -39,15 +40,15 @@ FILES = (
     *("compare.md", "compare.csv"),
     *("best.png", "best.svg", "hypervolume.png", "hypervolume.svg"),
 )
-Curves = Mapping[By, Sequence[Sequence[Curve]]]  # one a run, by arm
+Curves = Mapping[By, Sequence[Sequence[Curve]]]  # one for each run, by arm
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Arms, and their curves by evaluations and, unless some run has trained none, by epochs.
+    """Arms and their curves, by evaluations and, unless some run has trained no epochs, by epochs.
 
     Attributes:
-        box: where hypervolume is measured; None where it cannot be.
+        box: where hypervolume is measured; None if it cannot be.
     """
 
     arms: Sequence[Arm]
@@ -62,14 +63,14 @@ class Comparison:
             UserError: they cannot be compared.
         """
         if len(paths) < 2:
-            raise UserError("one run alone cannot be compared; allowed: two run folders or more")
+            raise UserError("one run alone cannot be compared", hint="give two run folders or more")
         runs = [load(path) for path in paths]
         arms = arms_of(runs)
         box = Box.around(runs)
         return cls(arms, box, _curves(arms, box))
 
     def text(self) -> str:
-        """What a person reads: Markdown, the beginning of `compare.md`."""
+        """The report as Markdown, with which `compare.md` begins."""
         arms, runs = self.arms, sum(len(arm.runs) for arm in self.arms)
         return "\n\n".join(
             [
@@ -81,10 +82,10 @@ class Comparison:
         )
 
     def write(self, out: Path) -> None:
-        """Tables and figures, instead of what an earlier comparison has left there.
+        """Writes tables and figures, in place of those of an earlier comparison.
 
         Raises:
-            UserError: `out` holds what is not a comparison's.
+            UserError: `out` holds anything but a comparison.
         """
         _check_out(out)
         arms, objectives = self.arms, self.arms[0].runs[0].objectives
@@ -105,31 +106,30 @@ class Comparison:
 
 
 def _check_out(out: Path) -> None:
-    """Makes the folder, or sees that what is in it is a comparison's."""
+    """Makes the folder, or checks that it holds nothing but a comparison."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        held = {entry.name for entry in out.iterdir()}
-        mine = not held or (out / "compare.md").read_text().startswith(TITLE)
+        names = {entry.name for entry in out.iterdir()}
+        mine = not names or (out / "compare.md").read_text().startswith(TITLE)
     except (OSError, UnicodeDecodeError):
-        mine, held = False, set()
-    if not mine or held - {*FILES, *(f".{name}.part" for name in FILES)}:
-        raise UserError(
-            f"{out} is not a folder that compare has made; allowed: --out with a new or empty one"
-        )
+        mine, names = False, set()
+    if not mine or names - {*FILES, *(f".{name}.part" for name in FILES)}:
+        hint = "name a new or empty folder with --out"
+        raise UserError("is not a folder that compare has made", hint=hint, key=str(out))
 
 
 def _curves(arms: Sequence[Arm], box: Box | None) -> Curves:
-    found: dict[By, list[list[Curve]]] = {}
+    curves: dict[By, list[list[Curve]]] = {}
     bys: tuple[By, ...] = ("evaluations", "epochs")
     for by in bys:
         of_arms = [[curve(run, box, by) for run in arm.runs] for arm in arms]
         if all(each.x[-1] > 0 for of_arm in of_arms for each in of_arm):
-            found[by] = of_arms
-    return found
+            curves[by] = of_arms
+    return curves
 
 
 def _totals(arms: Sequence[Arm], curves: Curves) -> str:
-    """A row an arm, at the end of its runs."""
+    """A table with a row for each arm, at the end of its runs."""
     names = [objective.name for objective in arms[0].runs[0].objectives]
     rows = []
     for arm, of_arm in zip(arms, curves["evaluations"], strict=True):
@@ -154,15 +154,15 @@ def _totals(arms: Sequence[Arm], curves: Curves) -> str:
 
 
 def _at_equal_cost(arms: Sequence[Arm], curves: Curves) -> str:
-    """A row an arm, where the shortest of all runs ends."""
+    """A table with a row for each arm, at the point where the shortest of all runs ends."""
     name = arms[0].runs[0].objectives[0].name
     rows: list[dict[str, Any]] = [{"arm": arm.name, "n": len(arm.runs)} for arm in arms]
     for by, of_arms in curves.items():
         end = min(each.x[-1] for of_arm in of_arms for each in of_arm)
         for row, of_arm in zip(rows, of_arms, strict=True):
-            there = np.array([each.at(np.array([end]))[0] for each in of_arm])
-            row[f"{name}, {_plain(end)} {by}"] = _mean_and_deviation(there[:, 0])
-            row[f"hypervolume, {_plain(end)} {by}"] = _mean_and_deviation(there[:, -1])
+            values = np.array([each.at(np.array([end]))[0] for each in of_arm])
+            row[f"{name}, {_plain(end)} {by}"] = _mean_and_deviation(values[:, 0])
+            row[f"hypervolume, {_plain(end)} {by}"] = _mean_and_deviation(values[:, -1])
     table = markdown.table(list(rows[0]), [row.values() for row in rows])
     return f"At equal cost, best {name} and hypervolume:\n\n{table}"
 
@@ -177,7 +177,7 @@ def _notes(comparison: Comparison) -> list[str]:
         where = "every arm" if len(single) == len(arms) else ", ".join(single)
         notes.append(
             f"n=1 in {where}: one seed proves nothing about a strategy; "
-            "with other seeds the order may be another."
+            "other seeds may give another order."
         )
     elif any(len(arm.runs) < ENOUGH_SEEDS for arm in arms):
         notes.append(
@@ -185,53 +185,53 @@ def _notes(comparison: Comparison) -> list[str]:
         )
     budgets = {arm.name: sorted({b for run in arm.runs for b in run.budgets}) for arm in arms}
     if len({budget for each in budgets.values() for budget in each}) > 1:
-        told = "; ".join(f"{name} {', '.join(each) or 'none'}" for name, each in budgets.items())
+        shown = "; ".join(f"{name} {', '.join(each) or 'none'}" for name, each in budgets.items())
         notes.append(
-            f"Fidelity differs ({told}): best-so-far values by unlike budgets are not comparable, "
-            "and hypervolumes neither; the test errors of winners are, if trained alike."
+            f"Fidelity differs ({shown}): best-so-far values and hypervolumes under different "
+            "budgets are not comparable; test errors are, if the winners were trained alike."
         )
     settings = [arm.settings for arm in arms]
     other = [key for key in differing(settings) if not key.startswith("strategy.")]
     if other:
-        told = "; ".join(
+        shown = "; ".join(
             f"{key} {' / '.join(str(each.get(key, '-')) for each in settings)}" for key in other
         )
-        notes.append(f"The arms differ in more than their strategy: {told}.")
+        notes.append(f"The arms differ in more than their strategy: {shown}.")
     lengths = [(arm.name, [len(run.losses) for run in arm.runs]) for arm in arms]
     unequal = [f"{name} {min(n):,} to {max(n):,}" for name, n in lengths if min(n) < max(n)]
     if unequal:
         notes.append(
-            f"Evaluations differ between seeds ({'; '.join(unequal)}), as of runs that were killed "
-            "or still go on; mean and band end with the shortest."
+            f"The number of evaluations differs between seeds ({'; '.join(unequal)}), as in runs "
+            "that were killed or are still running; mean and band end with the shortest."
         )
     tested = [run.config.get("finalists") for run in runs if run.tested is not None]
     if any(each != tested[0] for each in tested):
         notes.append("The finals differ (top, seeds or budget), so test errors are not comparable.")
     machines = [[run.environment.get(key) for key in ("processor", "gpus")] for run in runs]
     if any(machine != machines[0] for machine in machines):
-        notes.append("Worker hours are of different machines.")
+        notes.append("Worker hours come from different machines.")
     spared = [(arm.name, sum(run.from_cache for run in arm.runs)) for arm in arms]
-    told = ", ".join(f"{count:,} of {name}" for name, count in spared if count)
-    if told:
-        notes.append(f"Trainings taken from a cache ({told}) count, but have no worker hours.")
+    shown = ", ".join(f"{count:,} of {name}" for name, count in spared if count)
+    if shown:
+        notes.append(f"Trainings taken from a cache ({shown}) count, but add no worker hours.")
     if "epochs" not in comparison.curves:
         notes.append("A run has trained no epochs, so there is no comparison by epochs.")
     if comparison.box is None:
         notes.append("No hypervolume: some objective has no value or reference in any run.")
     notes.append(
-        "All by the search's own measurements, of which the best is the luckiest too; a test error "
-        "is of the winner trained again, on images that the search has not seen."
+        "All values are the search's own measurements, and the best of many is partly luck. A test "
+        "error is that of the winner, trained again, on images that the search has not seen."
     )
     notes.append(
-        "Counts are means a run, of the search without its finals; ± is the standard deviation "
-        "over seeds, but of a test error the standard error that its images give, which more seeds "
-        "do not make smaller. Each best is by itself: two bests need not be one network's."
+        "Counts are means per run, for the search without its finals. ± is the standard deviation "
+        "over seeds; for a test error it is the standard error due to the number of test images, "
+        "which more seeds do not reduce. Two bests need not belong to one network."
     )
     return notes
 
 
 def _appendix(arms: Sequence[Arm], box: Box | None) -> str:
-    """For the file alone: pictures, what is measured how, and the runs."""
+    """The rest of the file: figures, how things are measured, and the runs."""
     objectives = arms[0].runs[0].objectives
     lines = ["![Best so far](best.svg)", ""]
     if box is not None:
@@ -250,7 +250,7 @@ def _appendix(arms: Sequence[Arm], box: Box | None) -> str:
 
 
 def _long(arms: Sequence[Arm], curves: Curves) -> str:
-    """Every run's curves, a row where something changes and at the end."""
+    """Every run's curves as CSV, with a row wherever something changes and at the end."""
     names = [objective.name for objective in arms[0].runs[0].objectives]
     frames = []
     for by, of_arms in curves.items():
@@ -265,7 +265,7 @@ def _long(arms: Sequence[Arm], curves: Curves) -> str:
 
 
 def _tested(tested: Sequence[tuple[float, float]], runs: int) -> str:
-    """Means over the seeds that have a winner."""
+    """The mean test error over the seeds that have a winner, as text."""
     if not tested:
         return "-"
     error, spread = (statistics.fmean(column) for column in zip(*tested, strict=True))
@@ -274,7 +274,7 @@ def _tested(tested: Sequence[tuple[float, float]], runs: int) -> str:
 
 
 def _mean_and_deviation(values: Iterable[float]) -> str:
-    """Mean, and the standard deviation where there are several values."""
+    """The mean as text, with the standard deviation if there are several values."""
     numbers = [float(value) for value in values]
     if not all(map(math.isfinite, numbers)):
         return "-"
@@ -283,7 +283,7 @@ def _mean_and_deviation(values: Iterable[float]) -> str:
         return _plain(mean) if abs(mean) >= 1 else f"{mean:.4f}"
     spread = statistics.stdev(numbers)
     digits = 0 if abs(mean) >= 1000 else 2 if abs(mean) >= 10 else 4
-    if digits == 4 and spread:  # as many as the spread needs to be seen
+    if digits == 4 and spread:  # enough to show the spread
         digits = min(max(digits, -math.floor(math.log10(spread))), 8)
     return f"{mean:,.{digits}f} ± {spread:,.{digits}f}"
 

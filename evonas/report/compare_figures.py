@@ -1,4 +1,4 @@
-"""The figures of a comparison: what each arm had come to, by evaluations and by epochs."""
+"""The figures of a comparison: the progress of each arm, by evaluations and by epochs."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from evonas.report.arms import Arm
 from evonas.report.curves import Band, By
 
 ROW, LEGEND_ROW = 1.3, 0.15  # inches
-WRAP, HALF = 58, 25  # letters that fit in a line of the legend, and in half of one
+WRAP, HALF = 58, 25  # characters that fit in a line of the legend, and in half a line
 LABELS: Mapping[By, str] = {"evaluations": "evaluations", "epochs": "trained epochs"}
 HYPERVOLUME = "hypervolume (share)"
-Bands = Mapping[By, Sequence[Band]]  # a band an arm
+Bands = Mapping[By, Sequence[Band]]  # one for each arm
 
 
 def best_figure(arms: Sequence[Arm], bands: Bands, objectives: Sequence[Objective]) -> list[bytes]:
-    """Best so far: a row of panels an objective; as PNG and SVG."""
+    """Draws the best so far, a row of panels for each objective; as PNG and SVG."""
     names = [objective.name for objective in objectives]
     return _drawn(arms, bands, dict(enumerate(names)))
 
 
 def hypervolume_figure(arms: Sequence[Arm], bands: Bands) -> list[bytes]:
-    """Hypervolume, as a share of the box; as PNG and SVG."""
+    """Draws hypervolume as a share of the box; as PNG and SVG."""
     last = len(arms[0].runs[0].objectives)
     return _drawn(arms, bands, {last: HYPERVOLUME})
 
 
 def _drawn(arms: Sequence[Arm], bands: Bands, rows: Mapping[int, str]) -> list[bytes]:
-    """A row of panels for each column of the bands that is named, a panel for each `By`."""
+    """Draws a row of panels for each of the bands' columns in `rows`, a panel for each `By`."""
     with styled():
         names = [textwrap.fill(f"{arm.name}, n={len(arm.runs)}", WRAP) for arm in arms]
         columns = 2 if max(map(len, names)) <= HALF else 1
@@ -54,17 +54,17 @@ def _drawn(arms: Sequence[Arm], bands: Bands, rows: Mapping[int, str]) -> list[b
             panel.xaxis.set_major_formatter(EngFormatter(sep=""))
             panel.set_xlim(left=0)
         figure.legend(
-            axes[0, 0].get_lines()[::2],  # without the ends
+            axes[0, 0].get_lines()[::2],  # without the dots at the ends
             names,
             loc="outside upper left",
             ncols=columns,
-            title=_told(next(iter(bands.values()))),
+            title=_title(next(iter(bands.values()))),
             alignment="left",
             title_fontsize=SMALL,
             handlelength=2.4,
         )
         png = rendered(figure, "png")
-        figure.set_layout_engine("none")  # laid out once: the next format is to look the same
+        figure.set_layout_engine("none")  # laid out once, so that formats agree
         return [png, rendered(figure, "svg")]
 
 
@@ -79,11 +79,11 @@ def _draw(panel: Axes, bands: Sequence[Band], column: int) -> None:
                 x, low[changes], high[changes], step="post", color=colour, alpha=0.18, linewidth=0
             )
         panel.step(x, mean[changes], where="post", color=colour, linestyle=dashes)
-        panel.plot(x[-1:], mean[-1:], ".", color=colour, markersize=3)  # where it ends
+        panel.plot(x[-1:], mean[-1:], ".", color=colour, markersize=3)  # a dot at the end
 
 
 def _changes(*columns: Any) -> Any:
-    """Where one of them takes a new value, and the last place: all that a step needs."""
+    """Where some column takes a new value, and both ends: all the points that a step plot needs."""
     values = np.nan_to_num(np.stack(columns), nan=np.inf)
     kept = np.ones(values.shape[1], dtype=np.bool_)
     kept[1:-1] = (values[:, 1:-1] != values[:, :-2]).any(axis=0)
@@ -91,11 +91,11 @@ def _changes(*columns: Any) -> Any:
 
 
 def _scale(panel: Axes, bands: Sequence[Band], column: int, name: str) -> None:
-    """Named as in a run's own figures; logarithmic for a best that spans more than a factor of
-    five.
+    """Labels a panel as in a run's own figures, and sets its scale, which is logarithmic for a best
+    that spans more than a factor of five.
 
-    Hypervolume rises fast and then slowly: its panel begins where a tenth of the way is behind, or
-    what matters later could not be seen.
+    Hypervolume rises fast and then slowly, so its panel begins at the value after a tenth of the
+    way; otherwise later differences could not be seen.
     """
     values = np.concatenate([np.append(b.low[:, column], b.high[:, column]) for b in bands])
     values = values[np.isfinite(values)]
@@ -118,8 +118,8 @@ def _scale(panel: Axes, bands: Sequence[Band], column: int, name: str) -> None:
         panel.yaxis.set_major_formatter(measure.formatter)
 
 
-def _told(bands: Sequence[Band]) -> str:
-    """What lines and bands are."""
+def _title(bands: Sequence[Band]) -> str:
+    """The title of the legend, which says what lines and bands are."""
     kinds = list(dict.fromkeys(band.kind for band in bands if band.kind))
     if not kinds:
         return "one seed each"

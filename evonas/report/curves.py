@@ -1,4 +1,4 @@
-"""How far a run had come, after so many evaluations or epochs: best so far, and hypervolume."""
+"""The progress of a run by evaluations or epochs: the best so far, and the hypervolume."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ By = Literal["evaluations", "epochs"]
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A step function: from each `x` on, the values beside it.
+    """A step function: from each `x` on, its row of `y` holds.
 
     Attributes:
         x: (n,), rising.
@@ -29,12 +29,12 @@ class Curve:
     y: Array
 
     def at(self, x: Array) -> Array:
-        """(len(x), m + 1); NaN before the curve begins."""
+        """The values at each `x`, (len(x), m + 1); NaN before the curve begins."""
         place = np.searchsorted(self.x, x, side="right") - 1
         return np.where(place[:, None] < 0, np.nan, self.y[place])
 
     def steps(self) -> Curve:
-        """The same with the places alone at which something changes, and the last."""
+        """The same curve, reduced to its ends and the points where something changes."""
         y = np.where(np.isnan(self.y), np.inf, self.y)
         kept = np.ones(len(self.x), dtype=np.bool_)
         kept[1:-1] = (y[1:-1] != y[:-2]).any(axis=1)
@@ -43,7 +43,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """Where hypervolume is measured, as losses: from the best of all runs to their reference.
+    """The box of losses in which hypervolume is measured: from the best of all runs to a reference.
 
     Attributes:
         best: (m,), the best of each objective in any of the runs.
@@ -55,7 +55,7 @@ class Box:
 
     @classmethod
     def around(cls, runs: Sequence[Run]) -> Box | None:
-        """None where the runs have no value, or no reference, for some objective."""
+        """The box of some runs; None if an objective has no value, or no reference, in any run."""
         objectives = runs[0].objectives
         recorded = [
             [np.nan if o.reference is None else o.sign * o.reference for o in run.objectives]
@@ -71,12 +71,12 @@ class Box:
         return cls(best, reference)
 
     def hypervolumes(self, losses: Losses) -> Array:
-        """The hypervolume after each of the points, as a share of the box: from 0 to 1.
+        """The hypervolume after each point, as a share of the box, from 0 to 1.
 
-        A point that the front so far dominates changes nothing, and is passed over.
+        A point that the front so far dominates changes nothing, and is skipped.
 
         Args:
-            losses: (n, m); rows of NaN are no points.
+            losses: (n, m); rows of NaN are skipped.
 
         Returns:
             (n,), never falling.
@@ -86,19 +86,19 @@ class Box:
             return np.zeros(len(losses))
         points = (losses - self.best) / span
         corner = [1.0] * len(span)
-        found = np.zeros(len(losses))
+        volumes = np.zeros(len(losses))
         front = np.empty((0, len(span)))
         for i in np.flatnonzero((points < 1).all(axis=1)):
             point = points[i]
             if (front <= point).all(axis=1).any():
                 continue
             front = np.vstack([front[~(point <= front).all(axis=1)], point])
-            found[i] = pareto.hypervolume(front, corner)
-        return np.maximum.accumulate(found)
+            volumes[i] = pareto.hypervolume(front, corner)
+        return np.maximum.accumulate(volumes)
 
 
 def curve(run: Run, box: Box | None, by: By) -> Curve:
-    """A run's curve by evaluations, all of them counted, or by epochs trained so far."""
+    """The curve of a run, by evaluations (repeats count) or by epochs trained so far."""
     signs = np.array([objective.sign for objective in run.objectives])
     best = np.fmin.accumulate(run.losses, axis=0) * signs
     volume = np.full(len(best), np.nan) if box is None else box.hypervolumes(run.losses)
@@ -106,18 +106,18 @@ def curve(run: Run, box: Box | None, by: By) -> Curve:
     if by == "evaluations":
         return Curve(np.arange(1.0, len(y) + 1), y)
     x = np.cumsum(run.epochs)
-    last = np.append(x[1:] != x[:-1], True)  # what costs nothing is there with what came before
+    last = np.append(x[1:] != x[:-1], True)  # what costs nothing shares a place
     return Curve(x[last], y[last])
 
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """The mean over an arm's seeds, with a band, as far as its shortest run goes.
+    """The mean over an arm's seeds, with a band, up to the end of its shortest run.
 
     Attributes:
         x: (n,), rising.
         mean, low, high: (n, m + 1); NaN until all seeds have a value.
-        kind: what the band is; empty for one seed, which has none.
+        kind: what the band shows; empty for a single seed, which has no band.
     """
 
     x: Array
@@ -127,11 +127,11 @@ class Band:
     kind: str
 
 
-ENOUGH_SEEDS = 5  # seeds, from which on the standard error says more than the extremes
+ENOUGH_SEEDS = 5  # seeds from which on the standard error says more than the extremes
 
 
 def band(curves: Sequence[Curve]) -> Band:
-    """Smallest to largest for two to four seeds, the standard error of the mean for more."""
+    """The band of an arm: smallest to largest for two to four seeds, standard error for more."""
     end = min(each.x[-1] for each in curves)
     x = np.unique(np.concatenate([each.x for each in curves]))
     x = x[x <= end]

@@ -1,1 +1,1 @@
-"""What chooses the next candidates: one file a strategy."""
+"""The strategies, which choose the next candidates: one file each."""

@@ -1,4 +1,4 @@
-"""Where children come from: encoding, crossover, mutation; the genetic strategies share it."""
+"""How children are made: encoding, crossover and mutation, shared by the genetic strategies."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ Vector = list[float]  # genes, or numbers in the unit cube
 
 class BreedingParams(Params):
     population: Annotated[int, Field(ge=2, le=100_000)] = 20
-    """How many members the population has, and how many candidates each generation."""
+    """The number of members of the population, and of candidates in each generation."""
     seeds: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    """Genomes that the search begins with, in place of as many drawn at random: as the space
-    writes them, as genes, or names of `evonas list genomes`. At most `population`."""
+    """Genomes that the search begins with, each in place of a random one: as the space writes
+    them, as genes, or by a name from `evonas list genomes`. At most `population`."""
     encoding: Literal["genes", "scaled", "logits"] = "genes"
     """What is mixed and changed: the `genes` themselves, or numbers from 0 to 1, one for each gene
-    (`scaled`) or one for each choice of each gene, of which the largest is taken (`logits`)."""
+    (`scaled`) or one for each choice of each gene, the largest of which is taken (`logits`)."""
     crossover: (
         Literal["uniform", "one_point", "two_point", "arithmetic", "blend", "simulated_binary"]
         | Annotated[str, Field(pattern=plugins.PATTERN)]
@@ -40,13 +40,14 @@ class BreedingParams(Params):
     `one_point` swaps all after a random place, `two_point` those between two places. The others
     need numbers: `arithmetic` takes weighted means, a x + (1 - a) y with one a for the pair,
     `blend` draws between the parents and a little beyond, `simulated_binary` draws near them.
-    `FILE.py:NAME` is a function of your own, from two lists and a generator to two lists."""
+    `FILE.py:NAME` is your own function, which takes two lists and a generator and returns two
+    lists."""
     crossover_rate: Probability = 0.9
     """The probability that two parents are mixed. If not, each child begins as a copy of one
     parent."""
     mutation: Literal["reset", "scale", "polynomial"] = "reset"
     """How a gene (or number) changes: `reset` draws it anew. The others need numbers: `scale`
-    makes x (1 + s) of x, `polynomial` moves it a little, seldom far."""
+    turns x into x (1 + s), `polynomial` moves it a little, rarely far."""
     mutation_rate: Probability = 0.1
     """The probability, for each gene (or number) of a child, that it changes."""
     sigma: Annotated[float, Field(ge=-1, le=10)] = 0.1
@@ -77,11 +78,11 @@ class BreedingParams(Params):
 
 
 class Breeding:
-    """A population whose members have children, each of a network not asked for before.
+    """A population whose members have children, each a network not asked for before.
 
     Attributes:
         population: the evaluations of the members.
-        vectors: the members, as they are varied.
+        vectors: the vectors of the members, on which crossover and mutation act.
     """
 
     def __init__(
@@ -118,15 +119,15 @@ class Breeding:
         selection: str = "tournament",
         pressure: float = 1.5,
     ) -> list[Candidate]:
-        """A whole generation of children of members selected by rank, whose neighbours mate.
+        """Makes a generation of children; parents are selected by rank, and neighbours mate.
 
-        A child whose network has been asked for before is varied again, and at last drawn at
-        random; only a space that is all but used up lets a seen one through.
+        A child whose network has been asked for before is mutated again, and in the end replaced
+        by a random one; only in a space that is nearly used up is a network asked for twice.
 
         Args:
             ranks: (n,) order of preference of the members, 0 the best.
             tournament_size, selection: see `_deap.select`.
-            pressure: see `_deap.shaped`; a tournament looks at the order alone.
+            pressure: see `_deap.shaped`; a tournament depends on the order alone.
         """
         fitness = _deap.shaped(ranks, pressure)
         count = self.params.population + self.params.population % 2  # parents come in pairs
@@ -153,7 +154,7 @@ class Breeding:
         evaluations: Sequence[Evaluation],
         survivors: Callable[[list[Evaluation]], Sequence[int]],
     ) -> None:
-        """Makes the next population of the survivors of the last one and of its offspring."""
+        """Makes the next population: the survivors of the last one and of its offspring."""
         everyone, vectors = [*self.population, *evaluations], [*self.vectors, *self._asked]
         numbers = survivors(everyone)
         self.population = [everyone[i] for i in numbers]
@@ -196,7 +197,7 @@ class Breeding:
         return self._founder()
 
     def _founder(self) -> Candidate:
-        """A vector drawn at random, of a new network if one turns up."""
+        """A candidate drawn at random, of a new network if one turns up."""
         for _ in range(TRIES):
             vector = self._variation.founder()
             genome = self._variation.genome(vector)
@@ -230,13 +231,13 @@ class Variation:
         )
 
     def founder(self) -> Vector:
-        """Drawn uniformly."""
+        """A vector drawn uniformly."""
         if self.continuous:
             return list(self.rng.random(self._encoding.dimensions).tolist())
         return list(self.space.sample(self.rng).genes)
 
     def vector(self, genome: Genome) -> Vector:
-        """One that reads as a genome."""
+        """A vector that decodes to the genome."""
         return list(self._encoding.encode(genome.genes)) if self.continuous else [*genome.genes]
 
     def genome(self, vector: Vector) -> Genome:
@@ -260,7 +261,7 @@ class Variation:
         return self._inside(_deap.mutate(self._toolbox, vector))
 
     def _mated_by_own(self, first: Vector, second: Vector) -> tuple[Vector, Vector]:
-        """By the user's function, whose children are looked at before they are believed."""
+        """Mates two vectors with the user's function, and checks the children it returns."""
         assert self._own is not None
         own = self.params.crossover
         try:

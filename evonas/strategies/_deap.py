@@ -16,10 +16,10 @@ from deap.tools import emo
 from numpy.typing import NDArray
 
 SELECTIONS = ("roulette", "tournament", "rank")
-CROSSOVERS = ("uniform", "one_point", "two_point")  # of genes and of numbers
-BLENDS = ("arithmetic", "blend", "simulated_binary")  # of numbers alone
-MUTATIONS = ("scale", "polynomial")  # of numbers alone
-BLOCK = 4_000_000  # distances in memory at a time, some 30 MB
+CROSSOVERS = ("uniform", "one_point", "two_point")  # for genes and for numbers
+BLENDS = ("arithmetic", "blend", "simulated_binary")  # for numbers only
+MUTATIONS = ("scale", "polynomial")  # for numbers only
+BLOCK = 4_000_000  # distances in memory at a time, about 30 MB
 
 
 class Fitness(base.Fitness):
@@ -37,7 +37,7 @@ class Individual(list[float]):
 
 @contextmanager
 def stdlib_random(rng: np.random.Generator) -> Iterator[None]:
-    """Seeds the global `random` from ours, as DEAP draws from it, and puts its state back."""
+    """Lends our randomness to the global `random`, which DEAP draws from, and then restores it."""
     before = random.getstate()
     random.seed(int(rng.integers(2**63)))
     try:
@@ -62,12 +62,12 @@ def numpy_random(rng: np.random.Generator) -> Iterator[None]:
 def shaped(ranks: NDArray[np.int64], pressure: float) -> NDArray[np.float64]:
     """Fitness by linear ranking (Baker, 1985; Whitley, 1989): positive whatever the losses are.
 
-    f_i = 2 - s + 2 (s - 1) (n - 1 - r_i) / (n - 1), with r_i the mean position of those that share
-    a rank, so that equal ones have equal chances and all-equal ones have fitness 1.
+    f_i = 2 - s + 2 (s - 1) (n - 1 - r_i) / (n - 1), where r_i is the mean position of the members
+    that share a rank, so that equals have equal chances; if all are equal, each has fitness 1.
 
     Args:
         ranks: (n,) order of preference, 0 the best (`pareto.preference`).
-        pressure: s, 1 < s < 2: the best one's expected share of parents, in units of the mean's.
+        pressure: s, 1 < s < 2: how often the best member is drawn, relative to an average one.
 
     Returns:
         (n,) fitness of mean 1, all positive.
@@ -124,14 +124,16 @@ def toolbox(
     sigma: float = 0.1,
     drawn: bool = True,
 ) -> base.Toolbox:
-    """`mate` and `mutate`, which change vectors in place; but for genes, within the unit cube.
+    """A toolbox with `mate` and `mutate`, which change vectors in place.
+
+    Vectors are genes or points of the unit cube, which blend and scale may leave.
 
     Args:
-        rate: each coordinate's chance to be mutated.
-        alpha: of blend (Eshelman and Schaffer, 1993).
+        rate: the probability that a coordinate is mutated.
+        alpha: the parameter of blend (Eshelman and Schaffer, 1993).
         crossover_eta: the index of simulated binary crossover (Deb and Agrawal, 1995).
-        mutation_eta: that of polynomial mutation (Deb and Goyal, 1996).
-        sigma, drawn: of scale; see `_scale`.
+        mutation_eta: the index of polynomial mutation (Deb and Goyal, 1996).
+        sigma, drawn: the parameters of scale; see `_scale`.
     """
     box = base.Toolbox()
     mates = {
@@ -187,7 +189,7 @@ def _arithmetic(first: Individual, second: Individual) -> None:
 def _scale(vector: Individual, *, rate: float, sigma: float, drawn: bool) -> None:
     """x' = x (1 + s) for each coordinate, with probability `rate`.
 
-    s is `sigma`, or, drawn, normal with that standard deviation.
+    s is `sigma` or, if `drawn`, normal with that standard deviation.
     """
     for i, x in enumerate(vector):
         if random.random() < rate:
@@ -207,7 +209,7 @@ def niches(
     worst: NDArray[np.float64],
     extremes: NDArray[np.float64] | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """The nearest direction of each point, how far it is, and the new extreme points.
+    """Finds the nearest direction of each point, its distance, and the new extreme points.
 
     Args:
         losses: (n, m), the first fronts.
@@ -216,7 +218,7 @@ def niches(
         extremes: (m, m), of the last generation.
     """
     extremes = emo.find_extreme_points(losses, ideal, extremes)
-    # Seen from the ideal point: DEAP's intercepts are, some of the time, counted from there.
+    # All is relative to the ideal point, since DEAP counts some of its intercepts from there.
     moved, zero = losses - ideal, np.zeros_like(ideal)
     intercepts = emo.find_intercepts(extremes - ideal, zero, worst - ideal, moved.max(axis=0))
     scaled = moved / np.maximum(intercepts, 1e-12)
@@ -230,9 +232,9 @@ def niches(
 def _nearest(
     points: NDArray[np.float64], units: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """For each point the line it is nearest to, all through the origin, and how far it is."""
+    """For each point, the nearest of the lines through the origin, and the distance to it."""
     along = points @ units.T
-    nearest = along.argmax(axis=1)  # the longest shadow is that on the nearest line
+    nearest = along.argmax(axis=1)  # the projection on it is the longest
     square = (points**2).sum(axis=1) - along[np.arange(len(along)), nearest] ** 2
     return nearest, np.sqrt(np.maximum(square, 0.0))
 
@@ -244,5 +246,5 @@ def fill_niches(
     distances: NDArray[np.float64],
     counts: NDArray[np.int64],
 ) -> list[int]:
-    """k of the members, those in the emptiest niches; draws within `numpy_random`."""
+    """Chooses k of the members, from the emptiest niches; call it within `numpy_random`."""
     return list(emo.niching(members, k, niches, distances, counts.copy()))

@@ -1,4 +1,4 @@
-"""Aging evolution: who lives longest is not who scored best, but who came last."""
+"""Aging evolution: the members that live on are not the best, but the latest."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from genomes.operators import change_one
 class AgingParams(Params):
     name: Literal["aging"] = "aging"
     population: Annotated[int, Field(ge=2, le=100_000)] = 20
-    """How many members the population has: the latest candidates. As many count as a generation in
-    the tables."""
+    """The number of members of the population: the latest candidates. As many candidates count as a
+    generation in the tables."""
     seeds: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    """Genomes that the search begins with, in place of as many drawn at random: as the space
-    writes them, as genes, or names of `evonas list genomes`. At most `population`."""
+    """Genomes that the search begins with, each in place of a random one: as the space writes
+    them, as genes, or by a name from `evonas list genomes`. At most `population`."""
     tournament_size: Annotated[int, Field(ge=1, le=100_000)] = 5
-    """How many members are drawn, of which the best has the next child."""
+    """How many members are drawn; the best of them has the next child."""
     lag: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """How many candidates may be out at once: each is chosen with the answers up to the one that
-    many before it, whatever the number of workers. 1 is the published algorithm, one after the
-    other, and finds good networks in fewer candidates; more keeps more workers busy. Without it,
-    the population."""
+    """How many candidates may be out at once: each is chosen from the results up to the one this
+    many before it, whatever the number of workers. 1 is the published algorithm, one candidate
+    after the other, and finds good networks in fewer candidates; more keeps more workers busy.
+    Without it, the population."""
 
     def model_post_init(self, context: object) -> None:
         if self.lag is not None and self.lag > self.population:
@@ -43,11 +43,11 @@ class AgingParams(Params):
 class Aging:
     """Regularized evolution (Real et al., 2019, algorithm 1), steady state.
 
-    The first `population` candidates are drawn at random. Each one after is a child of the best of
-    `tournament_size` members drawn with replacement, one gene changed; its answer takes the place
-    of the oldest member. With a `lag` of more than 1, which is not in the paper, several candidates
-    are out at once, and the search is the same whatever the number of workers. Several objectives
-    are compared by front, then crowding (`pareto.preference`).
+    The first `population` candidates are drawn at random. Each later one is a child of the best of
+    `tournament_size` members drawn with replacement, with one gene changed; its evaluation replaces
+    the oldest member. With a `lag` of more than 1, which is not in the paper, several candidates
+    are out at once; the search does not depend on the number of workers. Several objectives are
+    compared by front, then crowding (`pareto.preference`).
     """
 
     Params = AgingParams
@@ -64,10 +64,10 @@ class Aging:
         self.seeds = parse_seeds(self.space, params.seeds)
         self.asked = 0
         self.answers = 0
-        self.population: deque[Evaluation] = deque()  # as the next candidate may know it
-        self.waiting: deque[Evaluation] = deque()  # told, and not for the next candidate to know
-        self.out: deque[Candidate] = deque()  # asked and not told yet
-        self.replay: list[Candidate] = []  # of `out`, after a resume: to be asked again
+        self.population: deque[Evaluation] = deque()  # as the next candidate may see it
+        self.waiting: deque[Evaluation] = deque()  # which the next candidate may not see yet
+        self.out: deque[Candidate] = deque()  # asked for, and not evaluated yet
+        self.replay: list[Candidate] = []  # those of `out` to ask for again after a resume
 
     @property
     def generation_size(self) -> int:
@@ -125,7 +125,7 @@ class Aging:
         return Candidate(self.space.sample(self.rng))
 
     def _child(self) -> Candidate:
-        """A child of the members that the candidate in turn may know."""
+        """A child of the members that the next candidate may know."""
         visible = self.asked - self.lag + 1
         while self.answers - len(self.waiting) < visible:
             self.population.append(self.waiting.popleft())

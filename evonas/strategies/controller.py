@@ -1,4 +1,4 @@
-"""A controller that writes genomes gene by gene, and learns from what they come to."""
+"""A controller that writes genomes gene by gene, and learns from their results."""
 
 from __future__ import annotations
 
@@ -32,35 +32,35 @@ Positive = Annotated[float, Field(gt=0, le=1000)]
 class ControllerParams(Params):
     name: Literal["controller"] = "controller"
     population: Annotated[int, Field(ge=1, le=100_000)] = 5
-    """How many genomes the controller writes in each generation, of which it then learns."""
+    """How many genomes the controller writes in each generation, and then learns from."""
     units: Annotated[int, Field(ge=1, le=10_000)] = 64
-    """How many units its LSTM has, and how many numbers stand for a choice that it reads."""
+    """The number of units of its LSTM, and the size of the vectors that stand for choices."""
     lr: Annotated[float, Field(gt=0, le=10)] = 0.02
-    """The learning rate, of Adam."""
+    """The learning rate of Adam."""
     entropy: Annotated[float, Field(ge=0, le=100)] = 0.05
-    """How much the entropy of its choices, nats a gene, counts beside the reward, which is told in
-    standard deviations. The more, the longer it tries other choices."""
+    """The weight of the entropy of its choices, in nats per gene, relative to the reward, in
+    standard deviations. The larger it is, the longer the controller tries other choices."""
     baseline_decay: Annotated[float, Field(ge=0, lt=1)] = 0.8
-    """How much the rewards of earlier generations count in the moving average that a reward is
-    compared with."""
+    """The weight of earlier generations in the moving average that rewards are compared with."""
     temperature: Positive = 1.0
-    """What logits are divided by: above 1, choices are more alike."""
+    """What logits are divided by; above 1, choices become more equally likely."""
     tanh_constant: Positive | None = None
-    """Without it, logits are as they are. With it, they stay within this, so that no choice is ever
-    all but ruled out."""
+    """A bound on the size of logits, so that no choice is ever nearly ruled out. Without it, they
+    are not bounded."""
     unseen: bool = True
-    """Whether genomes whose network has been asked for are written again, up to 20 times; then one
-    is drawn at random."""
+    """Whether a genome whose network has been asked for before is written again, up to 20 times,
+    and then drawn at random."""
     reward: dict[str, float] | None = None
-    """With several objectives, what the reward is: the product of the objectives named, each to the
-    power given, such as `{accuracy: 1, latency_ms: -0.07}`; above 0 where more is better, below 0
-    where less is. Without it, the place within the generation, by front and crowding distance."""
+    """The reward for several objectives: the product of the objectives named, each raised to the
+    power given, such as `{accuracy: 1, latency_ms: -0.07}`. Powers are above 0 if more is better,
+    below 0 if less is. Without it, the reward is the rank within the generation, by front and
+    crowding distance."""
 
 
 class Policy(nn.Module):
-    """An LSTM that chooses gene after gene, having read the choice before (Zoph and Le, 2017).
+    """An LSTM that chooses gene after gene, and reads the choice before (Zoph and Le, 2017).
 
-    Each gene has an output layer of its own, and an embedding of its choices for the next to read.
+    Each gene has its own output layer, and an embedding of its choices, which the next gene reads.
     """
 
     def __init__(
@@ -78,8 +78,8 @@ class Policy(nn.Module):
         """Writes n genomes.
 
         Args:
-            choose: from the gene's number and the probabilities of its choices, (n, choices), to
-                those chosen, (n,).
+            choose: takes the gene's number and the log-probabilities of its choices, (n, choices),
+                and returns the choices, (n,).
 
         Returns:
             The log-probability of each genome, (n,), and for each gene the log-probabilities of
@@ -103,18 +103,18 @@ class Policy(nn.Module):
 
 
 class Controller(Generational):
-    """An LSTM writes a generation of genomes, gene by gene, and REINFORCE makes those likelier that
-    came to more than the moving average (Zoph and Le, 2017; Pham et al., 2018).
+    """An LSTM writes genomes gene by gene, and REINFORCE makes those more likely whose reward is
+    above the moving average (Zoph and Le, 2017; Pham et al., 2018).
 
     The gradient is that of sum_t log pi(a_t | s_t) (R - b), b the moving average, with a bonus for
-    entropy. So that `lr` means the same whatever the unit of rewards, R - b is divided by a moving
-    root mean square of itself, which differs from the papers.
+    entropy. Unlike in the papers, R - b is divided by its moving root mean square, so that `lr`
+    means the same whatever the unit of the rewards.
 
-    With one objective R = -loss. Several are ranked within the generation, the best 1 and the last
-    0, which tells a generation of one nothing; or R is their weighted product (Tan et al., 2019,
-    eq. 2), where a value of 0 or less counts as its limit towards 0: R is 0 where more is better,
-    and the highest so far where less is. An infeasible network counts for less than the least
-    reward so far, by how much it violates, and a failed one for less than those.
+    With one objective, R = -loss. With several, R is the rank within the generation, from 1 for the
+    best to 0 for the last (so a generation of one teaches nothing), or their weighted product (Tan
+    et al., 2019, eq. 2). There a value of 0 or less counts as its limit towards 0: R is 0 if more
+    is better, and the highest so far if less is. An infeasible network gets less than the lowest
+    reward so far, the less the larger its violation, and a failed one less than all of those.
     """
 
     Params = ControllerParams
@@ -127,7 +127,7 @@ class Controller(Generational):
         super().__init__(params, setting)
         self._powers = _powers(params.reward, self.objectives)
         with torch.random.fork_rng(devices=[]):
-            # Of the CPU's alone; `torch.manual_seed` would leave those of GPUs changed.
+            # Only the CPU's generator is forked; `torch.manual_seed` would change those of GPUs.
             torch.default_generator.manual_seed(derive_seed(setting.seed, "controller"))
             # In double precision, processors differ by too little to change a draw.
             self.policy = Policy(
@@ -145,7 +145,7 @@ class Controller(Generational):
         return [self._candidate(row) for row in self._write(n)]
 
     def _candidate(self, genes: list[int]) -> Candidate:
-        """The genome written, or, where new networks are wanted, another that is new."""
+        """The genome written or, with `unseen`, another whose network is new."""
         genome = Genome(self.space.name, tuple(genes))
         if self._is_new(genome) or not self.params.unseen:
             return Candidate(genome, origin="controller")
@@ -168,14 +168,14 @@ class Controller(Generational):
         self._note(rewards, steps, float(entropies.detach().mean()))
 
     def trace(self) -> dict[str, list[dict[str, Any]]]:
-        """Of the generation told of last: each choice's probability, the mean over its genomes, and
-        the mean reward, the moving average and the mean entropy of a gene, nats.
+        """The trace of the last generation: the probability of each choice (a mean over genomes),
+        the mean reward, the moving average, and the mean entropy of a gene, nats.
         """
         return self._trace
 
     @torch.no_grad()
     def _write(self, n: int) -> list[list[int]]:
-        """Genes of n genomes, drawn from the policy."""
+        """Draws the genes of n genomes from the policy."""
         drawn: list[Tensor] = []
 
         def draw(_: int, logs: Tensor) -> Tensor:
@@ -189,7 +189,7 @@ class Controller(Generational):
         return genes
 
     def _rewards(self, evaluations: Sequence[Evaluation]) -> Array:
-        """(n,), finite, the more the better."""
+        """The rewards, (n,), finite; more is better."""
         tiers = [pareto.tier(evaluation, self.objectives) for evaluation in evaluations]
         rewards = np.zeros(len(evaluations))
         feasible = np.array(tiers) == pareto.FEASIBLE
@@ -225,10 +225,10 @@ class Controller(Generational):
         return 1.0 - ranks / max(int(ranks.max()), 1)
 
     def _advantages(self, rewards: Array) -> Array:
-        """(R - b) over its moving root mean square; then both averages move on.
+        """Divides (R - b) by its moving root mean square, and updates both averages.
 
-        Means are those of differences, which are exactly 0 where all rewards are alike: the root
-        mean square would make whatever is left by rounding as large as any difference.
+        Means are taken of differences, which are exactly 0 if all rewards are equal: divided by the
+        root mean square, a rounding error would become as large as any real difference.
         """
         first, decay = self.baseline is None, self.params.baseline_decay
         before = float(rewards[0]) if self.baseline is None else self.baseline

@@ -1,4 +1,4 @@
-"""A whole space, in order."""
+"""Exhaustive search: a whole space, in order."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from genomes import Genome
 class ExhaustiveParams(Params):
     name: Literal["exhaustive"] = "exhaustive"
     population: Annotated[int, Field(ge=1, le=100_000)] = 100
-    """How many candidates each generation asks for."""
+    """The number of candidates in each generation."""
 
 
 class Exhaustive(Generational):
-    """Every network once, in its canonical spelling, by genes, the last the quickest to change."""
+    """Asks for every network once, in its canonical spelling; the last gene changes fastest."""
 
     Params = ExhaustiveParams
-    place = 0  # of the next spelling
+    place = 0  # the number of the next genome to look at
 
     def _propose(self) -> list[Candidate]:
         return list(islice(self._following(), self.params.population))

@@ -1,4 +1,4 @@
-"""What generational strategies share: one generation out at a time, and networks asked once."""
+"""The base of generational strategies: one generation out at a time, each network asked once."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from evonas.core import Candidate, Evaluation, State, UserError
 from evonas.protocols import Need, Setting
 from genomes import Genome, SearchSpace, library
 
-TRIES = 20  # draws for a network not asked for yet, before a seen one is let through
+TRIES = 20  # draws for a network not asked for yet, before a known one is accepted
 
 
 class Generational:
-    """Asks for a whole generation, then waits until it is told of all of it.
+    """Asks for a whole generation, then waits until it is told all of its evaluations.
 
-    A strategy says what to ask (`_propose`), what to make of the answers (`_learn`), and what it
-    has to keep beside the generator's state and the networks seen (`_state`, `_restore`).
+    A strategy says what to ask for (`_propose`), how to learn from the evaluations (`_learn`), and
+    what to save besides the generator's state and the networks seen (`_state`, `_restore`).
 
     Attributes:
         needs: what the strategy needs of the experiment; most need nothing.
         seen: keys of the networks asked for, in order.
-        out: what is asked and not told of yet.
+        out: the candidates asked for whose evaluations are outstanding.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset()
@@ -88,7 +88,7 @@ class Generational:
         return genome
 
     def _is_new(self, genome: Genome) -> bool:
-        """Whether its network has not been asked for; from now on it has."""
+        """Whether the network of a genome is new; from now on it counts as asked for."""
         key = self.space.key(genome)
         new = key not in self.seen
         self.seen[key] = None
@@ -96,10 +96,10 @@ class Generational:
 
 
 def parse_seeds(space: SearchSpace, texts: Sequence[str]) -> list[Genome]:
-    """The genomes that a search begins with, as the space writes them or by the library's names.
+    """Reads the genomes that a search begins with, as the space writes them or by library name.
 
     Raises:
-        UserError: one is no genome of the space.
+        UserError: a text is not a genome of the space.
     """
     genomes = []
     for i, text in enumerate(texts):

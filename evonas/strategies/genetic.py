@@ -17,17 +17,17 @@ from evonas.strategies.generational import Generational
 class GeneticParams(BreedingParams):
     name: Literal["genetic"] = "genetic"
     selection: Literal["roulette", "tournament", "rank"] = "roulette"
-    """How parents are drawn: `roulette` draws each by chance, better members more often; `rank`
-    does the same with less chance in it (stochastic universal sampling); `tournament` takes the
-    best of a few that are drawn evenly."""
+    """How parents are drawn: `roulette` draws each at random, better members more often; `rank`
+    does the same with less randomness (stochastic universal sampling); `tournament` takes the best
+    of a few that are drawn uniformly."""
     pressure: Annotated[float, Field(gt=1, lt=2)] = 1.8
-    """For `roulette` and `rank`: how many times as often as the average member the best one is
-    drawn. The worst is drawn 2 - `pressure` times as often."""
+    """For `roulette` and `rank`: how often the best member is drawn, relative to an average one.
+    The worst is drawn 2 - `pressure` times as often as an average one."""
     tournament_size: Annotated[int, Field(ge=1, le=1000)] = 3
-    """For `tournament`: how many members are drawn, of which the best becomes a parent."""
+    """For `tournament`: how many members are drawn; the best of them becomes a parent."""
     elites: Annotated[int, Field(ge=0)] = 2
-    """How many of the best members stay in the population for the next generation; fewer than
-    `population`. They are not trained again."""
+    """How many of the best members stay for the next generation, without being trained again;
+    fewer than `population`."""
 
     def model_post_init(self, context: object) -> None:
         super().model_post_init(context)
@@ -36,12 +36,12 @@ class GeneticParams(BreedingParams):
 
 
 class Genetic(Generational):
-    """Select parents, cross, mutate (Holland, 1975; Goldberg, 1989), with elites.
+    """A genetic algorithm with elites (Holland, 1975; Goldberg, 1989): select, cross, mutate.
 
     Each generation asks for as many offspring as the population has members. The next population
-    is made of the `elites` best of the last one and the best of the offspring. Selection works on
+    consists of the `elites` best of the last one and the best of the offspring. Selection works on
     an order of preference, not on raw values (see `pareto.preference` and `_deap.shaped`), so it
-    takes any number of objectives, minimised or maximised, and failed evaluations.
+    copes with any number of objectives, minimised or maximised, and with failed evaluations.
     """
 
     Params = GeneticParams
@@ -70,13 +70,13 @@ class Genetic(Generational):
         self.breeding.tell(evaluations, self._survivors)
 
     def _survivors(self, everyone: list[Evaluation]) -> list[int]:
-        """The elites of the population, which stands first, and the best of the offspring."""
+        """The elites of the population, which comes first, and the best of the offspring."""
         before, size = len(self.population), self.params.population
         elites = self._best(everyone, range(before), self.params.elites)
         return elites + self._best(everyone, range(before, len(everyone)), size - len(elites))
 
     def _best(self, everyone: list[Evaluation], among: range, k: int) -> list[int]:
-        """The k preferred, each network once while there are enough; of equals the first."""
+        """The k best; repeats of a network come last, and of equals the first is preferred."""
         some = everyone[among.start : among.stop]
         ranks = pareto.preference(some, self.objectives, self.constraints)
         order = np.argsort(ranks, kind="stable").tolist()

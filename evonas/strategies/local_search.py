@@ -1,4 +1,4 @@
-"""Local search: from a network to a better neighbour, and anew where there is none."""
+"""Local search: from a network to a better neighbour, with a restart where there is none."""
 
 from __future__ import annotations
 
@@ -18,28 +18,27 @@ from genomes.operators import neighbours
 class LocalSearchParams(Params):
     name: Literal["local_search"] = "local_search"
     improvement: Literal["best", "first"] = "best"
-    """Whether all neighbours are looked at and the `best` is taken, or the `first` that is better
-    than where the search stands."""
+    """Whether the search looks at all neighbours and moves to the `best`, or moves to the `first`
+    one that is better than the current network."""
     batch: Annotated[int, Field(ge=1, le=100_000)] = 1
-    """For `first`: how many neighbours are asked for together, so that several workers have
-    something to do."""
+    """For `first`: how many neighbours are asked for together, so that several workers are kept
+    busy."""
     seeds: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    """Genomes that the search starts from, one after the other, before it starts at random ones: as
-    the space writes them, as genes, or names of `evonas list genomes`."""
+    """Genomes that the search starts from, one after the other, before it starts from random ones:
+    as the space writes them, as genes, or by a name from `evonas list genomes`."""
 
 
 class LocalSearch(Generational):
     """Hill climbing with restarts (White et al., 2021; best improvement is their algorithm 1).
 
     Neighbours are the genomes one gene away, in random order. Where none is better, or with several
-    objectives none dominates, the search starts again from a random network, one not asked for
-    before if one turns up.
+    objectives none dominates, the search restarts from a random network, a new one if one turns up.
     """
 
     Params = LocalSearchParams
     current: Evaluation | None = None  # where the search stands; None before a start
     left: list[tuple[int, ...]] | None = None  # neighbours not looked at; None: not listed yet
-    starts = 0  # how many there have been
+    starts = 0  # the number of starts so far
 
     def __init__(self, params: LocalSearchParams, setting: Setting) -> None:
         super().__init__(params, setting)

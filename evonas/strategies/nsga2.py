@@ -17,17 +17,17 @@ from evonas.strategies.generational import Generational
 class NSGA2Params(BreedingParams):
     name: Literal["nsga2"] = "nsga2"
     tournament_size: Annotated[int, Field(ge=1, le=1000)] = 2
-    """How many members are drawn, of which the best becomes a parent."""
+    """How many members are drawn; the best of them becomes a parent."""
 
 
 class NSGA2(Generational):
     """NSGA-II (Deb et al., 2002).
 
-    Parents win tournaments by the crowded-comparison operator; of population and offspring
-    together, the first fronts survive, and of the last one that fits in part the least crowded.
-    Feasible goes before infeasible before failed. Beyond the paper, no network is asked for twice,
-    and equal points count as one when crowding is measured. With one objective it is a (mu + mu)
-    genetic algorithm.
+    Parents win tournaments by the crowded-comparison operator. From population and offspring
+    together, the first fronts survive, and the least crowded members of the front that fits only in
+    part. Feasible networks go before infeasible ones, and those before failed ones. Unlike in the
+    paper, no network is asked for twice, and equal points count as one when crowding is measured.
+    With one objective it is a (mu + mu) genetic algorithm.
     """
 
     Params = NSGA2Params

@@ -17,24 +17,24 @@ from evonas.strategies import _deap
 from evonas.strategies._breeding import Breeding, BreedingParams
 from evonas.strategies.generational import Generational
 
-MAX_DIRECTIONS = 100_000  # as many as a population has members
+MAX_DIRECTIONS = 100_000  # as many as the largest population has members
 
 
 class NSGA3Params(BreedingParams):
     name: Literal["nsga3"] = "nsga3"
     divisions: Annotated[int, Field(ge=1, le=1000)] | None = None
-    """Into how many parts the reference directions divide each objective. Without it, as many as
-    give no more directions than the population has members."""
+    """How many parts the reference directions divide each objective into. Without it, the largest
+    number that gives no more directions than the population has members."""
 
 
 @dataclass
 class Scale:
-    """What the normalisation remembers (Deb and Jain, 2014, sec. IV-C).
+    """The state of the normalisation (Deb and Jain, 2014, sec. IV-C).
 
     Attributes:
         ideal: (m,), the best of each objective so far.
-        worst: (m,), the worst so far.
-        extremes: (m, m), for each axis the point closest to it so far; None before the first.
+        worst: (m,), the worst of each objective so far.
+        extremes: (m, m), for each axis the point closest to it so far; None at the beginning.
     """
 
     ideal: Array
@@ -45,10 +45,10 @@ class Scale:
 class NSGA3(Generational):
     """NSGA-III (Deb and Jain, 2014), with the niching of DEAP.
 
-    Of population and offspring together, the first fronts survive, and of the last one that fits
-    in part those whose niche, the nearest reference direction, has the fewest. Parents are drawn
-    uniformly, the feasible before the infeasible before the failed (Jain and Deb, 2014). Beyond
-    the papers, no network is asked for twice.
+    From population and offspring together, the first fronts survive, and from the front that fits
+    only in part those whose niche, the nearest reference direction, has the fewest members. Parents
+    are drawn uniformly, feasible ones before infeasible ones, and those before failed ones (Jain
+    and Deb, 2014). Unlike in the papers, no network is asked for twice.
     """
 
     Params = NSGA3Params
@@ -116,7 +116,7 @@ def directions(objectives: int, divisions: int) -> Array:
         (r, objectives), r = C(objectives + divisions - 1, divisions), each summing to 1.
 
     Raises:
-        UserError: more than 100,000 of them.
+        UserError: there would be more than 100,000.
     """
     count = math.comb(objectives + divisions - 1, divisions)
     if count > MAX_DIRECTIONS:
@@ -131,7 +131,7 @@ def directions(objectives: int, divisions: int) -> Array:
 def survive(
     losses: Losses, k: int, directions: Array, scale: Scale, rng: np.random.Generator
 ) -> list[int]:
-    """The k that survive (Deb and Jain, 2014, algorithm 1); `scale` is brought up to date.
+    """Chooses the k survivors (Deb and Jain, 2014, algorithm 1), and updates `scale`.
 
     Args:
         losses: (n, m), finite, n >= k.
@@ -161,7 +161,7 @@ def survive(
 
 
 def _max_divisions(objectives: int, population: int) -> int:
-    """The most divisions whose directions the population can hold, and one at least."""
+    """The largest number of divisions with no more directions than members, at least one."""
     if objectives == 1:
         return 1
     divisions = 1

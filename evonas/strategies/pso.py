@@ -25,40 +25,40 @@ class PSOParams(Params):
 
     name: Literal["pso"] = "pso"
     particles: Annotated[int, Field(ge=2, le=100_000)] = 20
-    """How many particles the swarm has, and how many candidates each generation."""
+    """The number of particles of the swarm, and of candidates in each generation."""
     seeds: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    """Genomes that the search begins with, in place of as many drawn at random: as the space
-    writes them, as genes, or names of `evonas list genomes`. At most `particles`."""
+    """Genomes that the search begins with, each in place of a random one: as the space writes
+    them, as genes, or by a name from `evonas list genomes`. At most `particles`."""
     encoding: Literal["scaled", "logits"] = "scaled"
     """What the swarm flies in: one number for each gene (`scaled`), or one for each choice of each
-    gene, of which the largest is taken (`logits`)."""
+    gene, the largest of which is taken (`logits`)."""
     inertia: Annotated[float, Field(ge=0, lt=1)] = 0.729  # Clerc and Kennedy (2002)
     """w, the share of its velocity that a particle keeps (at the beginning)."""
     inertia_end: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """What w changes to, in a straight line over `inertia_generations`. Without it, w stays."""
+    """The final w, reached linearly over `inertia_generations`. Without it, w is constant."""
     inertia_generations: Annotated[int, Field(ge=1, le=10_000_000)] = 100
-    """The generation at which w has become `inertia_end`."""
+    """The number of generations after which w is `inertia_end`."""
     cognitive: Weight = 1.49445
     """c1, how strongly a particle is drawn to its own best place."""
     social: Weight = 1.49445
     """c2, how strongly it is drawn to the best place of its guide."""
     velocity_max: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """The most that a particle moves in one generation, in each dimension, whose range is 1."""
+    """The largest move of a particle in one generation, in each dimension, whose range is 1."""
     boundary: Literal["absorb", "reflect", "periodic"] = "absorb"
-    """What happens to a particle that would leave the range: it stops at the end (`absorb`), is
-    thrown back (`reflect`), or comes in again at the other end (`periodic`)."""
+    """What happens to a particle that would leave the range: it stops at the end (`absorb`),
+    bounces back (`reflect`), or enters again at the other end (`periodic`)."""
     neighbourhood: Literal["global", "ring"] = "global"
-    """With one objective, whose best place guides a particle: that of the whole swarm (`global`),
-    or of itself and its two neighbours (`ring`)."""
+    """With one objective, the best place that guides a particle: that of the whole swarm
+    (`global`), or of the particle and its two neighbours (`ring`)."""
     archive: Annotated[int, Field(ge=2, le=100_000)] = 100
     """With several objectives, how many places on the front are kept as guides."""
     turbulence: Annotated[float, Field(ge=0, le=1)] | None = None
-    """The share of particles that are moved by polynomial mutation as well. Without it, 0.15 with
-    several objectives and 0 with one."""
+    """The share of particles that polynomial mutation moves as well. Without it, 0.15 with several
+    objectives and 0 with one."""
     patience: Annotated[int, Field(ge=1, le=10_000_000)] = 3
     """After how many generations without a new network the swarm counts as converged."""
     on_convergence: Literal["restart", "end"] = "restart"
-    """What happens then: all particles start anew at random places (`restart`), or the search ends
+    """What happens then: all particles restart at random places (`restart`), or the search ends
     (`end`)."""
 
     def model_post_init(self, context: object) -> None:
@@ -74,7 +74,8 @@ class PSO(Generational):
     leader from an archive of the front, the less crowded of two drawn, and particles are shaken
     by polynomial mutation, as in SMPSO (Nebro et al., 2009), whose velocity constriction is left
     out, since the weights here are constricted themselves. Particles keep their own places when
-    their genomes collide. Feasible goes before infeasible before failed.
+    their genomes collide. Feasible networks go before infeasible ones, and those before failed
+    ones.
     """
 
     Params = PSOParams
@@ -133,7 +134,7 @@ class PSO(Generational):
             self._follow(evaluations)
 
     def trace(self) -> dict[str, list[dict[str, Any]]]:
-        """Where each particle is, and the length of the velocity that has brought it there."""
+        """The position of each particle, and its speed, the length of its last velocity."""
         speeds = np.linalg.norm(self.velocities, axis=1).tolist()
         rows = [
             {
@@ -146,14 +147,14 @@ class PSO(Generational):
         return {"swarm": rows}
 
     def _scatter(self) -> None:
-        """Places and velocities drawn uniformly; what each particle remembers is forgotten."""
+        """Draws places and velocities uniformly, and clears what the particles remember."""
         shape = (self.params.particles, self.encoding.dimensions)
         limit = self.params.velocity_max
-        self.generation = 0  # for a swarm that starts anew, so does its inertia
+        self.generation = 0  # the inertia of a restarted swarm restarts too
         self.positions = self.rng.random(shape)
         self.velocities = self.rng.uniform(-limit, limit, shape)
         self.bests = []
-        if not self.seen:  # not when it starts anew
+        if not self.seen:  # not after a restart
             for i, seed in enumerate(self.seeds):
                 self.positions[i] = self.encoding.encode(seed.genes)
 
@@ -202,7 +203,7 @@ class PSO(Generational):
         return best
 
     def _replaces(self, new: Evaluation, best: Evaluation) -> bool:
-        """Whether a place becomes the particle's best: with several objectives, also if neither
+        """Whether a new place becomes the particle's best; with several objectives, also if neither
         dominates (SMPSO).
         """
         if len(self.objectives) == 1:
@@ -210,7 +211,7 @@ class PSO(Generational):
         return not pareto.better(best, new, self.objectives, self.constraints)
 
     def _follow(self, evaluations: list[Evaluation]) -> None:
-        """Leaders are the front, each network once, of which the least crowded are kept."""
+        """Updates the leaders: the least crowded networks of the front, each once."""
         everyone = self.leaders + evaluations
         places = np.concatenate([self.leaders_at, self.positions])
         first: dict[str, int] = {}
@@ -267,7 +268,7 @@ def fly(
     Args:
         positions, velocities: (n, d).
         own, guides: (n, d), the best places of each particle and of its guide.
-        limit: the most that a velocity is in each dimension.
+        limit: the largest velocity in each dimension.
 
     Returns:
         New positions and velocities, (n, d) each.

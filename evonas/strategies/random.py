@@ -1,4 +1,4 @@
-"""Random search: the arm that every other has to beat."""
+"""Random search: the baseline that every other strategy has to beat."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from evonas.strategies.generational import Generational
 class RandomParams(Params):
     name: Literal["random"] = "random"
     population: Annotated[int, Field(ge=1, le=100_000)] = 20
-    """How many candidates each generation has."""
+    """The number of candidates in each generation."""
 
 
 class Random(Generational):
-    """Genomes drawn uniformly, each network once (Li and Talwalkar, 2019, on why to compare)."""
+    """Draws genomes uniformly, each network once (Li and Talwalkar, 2019, say why to do this)."""
 
     Params = RandomParams
 

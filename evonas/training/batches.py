@@ -1,4 +1,4 @@
-"""Images on the device, once a process, and the batches drawn from them."""
+"""Images on the device, loaded once per process, and the batches drawn from them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Resident:
 
 @dataclass(frozen=True, slots=True)
 class ResidentData:
-    """What a process trains on; `mean` and `std` are (1, c, 1, 1)."""
+    """The data that a process trains on; `mean` and `std` are (1, c, 1, 1)."""
 
     train: Resident
     val: Resident
@@ -42,15 +42,15 @@ class ResidentData:
 
 
 class Batches:
-    """A part's images in a new order each epoch, and the batches made of them.
+    """The batches of the training images, in a new order each epoch.
 
     Args:
-        generator: on the CPU; of the order and the augmentation.
-        channels_last: the memory format of what `load` gives.
+        generator: on the CPU; draws the order and the augmentation.
+        channels_last: the memory format of the images that `load` returns.
 
     Attributes:
-        size: of a batch; all images, if those are fewer than the recipe's.
-        steps: batches in an epoch; the last, smaller one is left out.
+        size: the images of a batch; all images, if there are fewer than the recipe wants.
+        steps: the batches of an epoch; a last, smaller one is left out.
     """
 
     def __init__(
@@ -69,14 +69,14 @@ class Batches:
         self._flip = data.flippable if recipe.flip is None else recipe.flip
 
     def epoch(self) -> tuple[Tensor, ...]:
-        """The rows of each batch, (size,)."""
+        """The rows of the batches of an epoch, each (size,)."""
         n = len(self.data.train)
         order = torch.randperm(n, generator=self.generator)
         batches: tuple[Tensor, ...] = order[: n - n % self.size].split(self.size)
         return batches
 
     def load(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Images, (n, c, h, w), normalised and augmented, and labels, (n,)."""
+        """Returns a batch: images, (n, c, h, w), normalised and augmented, and labels, (n,)."""
         part = self.data.train
         at = rows.to(part.labels.device)
         images = self.data.normalised(part.images[at])
@@ -85,7 +85,7 @@ class Batches:
 
 
 def arranged(images: Tensor, channels_last: bool) -> Tensor:
-    """Images, (n, c, h, w), in the memory format that the hardware has."""
+    """Returns images, (n, c, h, w), in the memory format given."""
     return images.contiguous(memory_format=torch.channels_last) if channels_last else images
 
 
@@ -93,7 +93,7 @@ _resident: dict[tuple[str, str, bool], ResidentData] = {}
 
 
 def resident(data: DataSet, device: torch.device) -> ResidentData:
-    """The data on the device; copied there the first time a process asks."""
+    """The data on the device, copied there when a process first asks."""
     name = (data.fingerprint, str(device), data.flippable)
     if name not in _resident:
         _resident.clear()  # one data set at a time
@@ -108,11 +108,13 @@ def resident(data: DataSet, device: torch.device) -> ResidentData:
 
 
 def augmented(images: Tensor, recipe: Recipe, flip: bool, generator: torch.Generator) -> Tensor:
-    """A batch, each image cropped, mirrored and cut out at random; the mean stands for nothing.
+    """Crops, mirrors and cuts out each image of a batch at random.
+
+    Padding and holes are filled with the mean.
 
     Args:
         images: (n, c, h, w), normalised, so that 0 is the mean.
-        flip: mirror half of them left to right.
+        flip: whether to mirror half of them, drawn at random, left to right.
         generator: on the CPU, so that the draws are the same on any device.
     """
     n, _, height, width = images.shape

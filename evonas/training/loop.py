@@ -20,12 +20,12 @@ from evonas.training.recipe import Recipe, lr_factor
 
 Network = TypeVar("Network", bound=nn.Module)
 
-CHECK_EVERY = 20  # steps between looks at the loss, each of which waits for the device
+CHECK_EVERY = 20  # steps between checks of the loss, each of which waits for the device
 
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """What the driver has chosen for the machine, so that a resume trains in the same way.
+    """The settings chosen for the machine, kept so that a resume trains in the same way.
 
     Attributes:
         device: "cpu" or "cuda".
@@ -53,7 +53,7 @@ class Hardware:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """How a training went."""
+    """The outcome of a training."""
 
     diverged: bool
     steps: int
@@ -65,10 +65,10 @@ class Trainer:
     """Trains a network in place, step by step.
 
     Args:
-        network: on the hardware's device already.
-        seed: of the batches' order and augmentation.
-        micro_batch: forward and backward so many images at a time, adding gradients up to a
-            whole batch before each step: less memory, the same step but for batch norm.
+        network: already on the hardware's device.
+        seed: determines the order of the batches and the augmentation.
+        micro_batch: the images of one forward and backward pass; gradients are added up to those
+            of a whole batch before each step. This saves memory and changes only batch norm.
     """
 
     def __init__(
@@ -99,10 +99,10 @@ class Trainer:
         return self.batches.epoch()
 
     def step(self, rows: Tensor, progress: float) -> Tensor:
-        """One batch forward, backward and into the weights.
+        """Trains on one batch: forward, backward, and an update of the weights.
 
         Args:
-            progress: of the schedule, from 0 to 1.
+            progress: the position in the schedule, from 0 to 1.
 
         Returns:
             (), the mean loss of the batch, nats.
@@ -114,13 +114,13 @@ class Trainer:
         return loss
 
     def begin(self, progress: float) -> None:
-        """Sets the learning rate, and forgets the gradients of the step before."""
+        """Sets the learning rate, and clears the gradients of the step before."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.lr * lr_factor(self.recipe.schedule, progress)
         self.optimizer.zero_grad(set_to_none=True)
 
     def backward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Forward and backward of a batch; its gradients are added to those there.
+        """Runs a batch forward and backward, and adds its gradients to those already there.
 
         Returns:
             (), the mean loss of the batch, nats.
@@ -136,14 +136,14 @@ class Trainer:
         return mean
 
     def end(self) -> None:
-        """Takes the gradients into the weights."""
+        """Clips the gradients and updates the weights."""
         if self.recipe.clip is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
         self.optimizer.step()
         self.steps += 1
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the training stands, at the end of an epoch; plain data and tensors."""
+        """The state of the training at the end of an epoch: plain data and tensors."""
         return {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -171,7 +171,7 @@ def train(
     """Trains a network in place, under a budget; see `Trainer`.
 
     Returns:
-        What it took. A loss that is NaN or infinite ends it as diverged.
+        The outcome. A loss that is NaN or infinite ends the training as diverged.
     """
     started = time.perf_counter()
     trainer = Trainer(network, data, recipe, seed, hardware, micro_batch=micro_batch)
@@ -179,7 +179,7 @@ def train(
     last_loss = torch.zeros(())
 
     def progress() -> float:
-        """Of the budget, in its own unit."""
+        """How much of the budget is spent, in its own unit."""
         if budget.seconds:
             return time.perf_counter() - started
         return trainer.steps / trainer.epoch_steps if budget.epochs else trainer.steps
@@ -203,7 +203,7 @@ def measure(
     hardware: Hardware,
     batch_size: int,
 ) -> dict[str, float]:
-    """Error, top-5 error (shares) and mean cross-entropy (nats) on a part of the data."""
+    """Measures error, top-5 error (shares) and mean cross-entropy (nats) on a part of the data."""
     network.eval()
     wrong = wrong_5 = 0
     loss = 0.0
@@ -229,9 +229,9 @@ def warm_up() -> None:
 
 @contextmanager
 def seeded(seed: int, device: str) -> Iterator[None]:
-    """torch's global generators begin at a seed within, and stand where they stood after.
+    """Seeds torch's global generators within the block, and restores them after it.
 
-    Dropout, and what else a network of the user's own draws, draws from them.
+    Dropout draws from them, and so may a user's own network.
     """
     gpus = [torch.cuda.current_device()] if device == "cuda" else []
     with torch.random.fork_rng(devices=gpus):
@@ -241,7 +241,7 @@ def seeded(seed: int, device: str) -> Iterator[None]:
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """So many threads of torch's within, as the numbers depend on it."""
+    """Sets torch's number of threads within the block, since results depend on it."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -252,7 +252,7 @@ def threads(count: int) -> Iterator[None]:
 
 @contextmanager
 def memory_guard(message: str) -> Iterator[None]:
-    """Turns a lack of memory within into the end of the search.
+    """Turns a lack of memory within the block into the end of the search.
 
     Raises:
         SearchFailed: memory ran out; it says `message`.
@@ -277,7 +277,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def training_loss(output: Tensor | tuple[Tensor, Tensor], labels: Tensor, recipe: Recipe) -> Tensor:
-    """Cross-entropy; that of an auxiliary classifier is added, at a weight of its own."""
+    """The cross-entropy, plus that of an auxiliary classifier times its weight."""
     if isinstance(output, tuple):
         main, auxiliary = (training_loss(logits, labels, recipe) for logits in output)
         return main + recipe.auxiliary_weight * auxiliary
@@ -285,7 +285,7 @@ def training_loss(output: Tensor | tuple[Tensor, Tensor], labels: Tensor, recipe
 
 
 def optimizer_of(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Weight decay is for weights; biases and batch norm go without."""
+    """The recipe's optimizer; weight decay acts on weights, not on biases and batch norm."""
     weights = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim <= 1]
     groups = [

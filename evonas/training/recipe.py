@@ -12,31 +12,31 @@ from evonas.core import Params
 
 class Recipe(Params):
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    """What changes the weights: `sgd`, with Nesterov momentum, or `adamw`."""
+    """The optimizer: `sgd`, with Nesterov momentum, or `adamw`."""
     lr: Annotated[float, Field(gt=0, le=100)] = 0.1
-    """The learning rate where the schedule is at its highest. `adamw` needs a far lower one than
-    `sgd`, around 0.002."""
+    """The highest learning rate of the schedule. `adamw` needs a far lower one than `sgd`, around
+    0.002."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """The momentum of `sgd`; `adamw` does not use it."""
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 5e-4
     """How strongly weights are pulled towards 0. It acts on the weights of convolutions and linear
     layers, not on biases and batch norm."""
     clip: Annotated[float, Field(gt=0, le=1e6)] | None = None
-    """The most that the gradient's norm may be; a longer one is shortened to it. Without it, none
-    is."""
+    """The largest norm that the gradient may have; a longer gradient is scaled down to it. Without
+    it, gradients are not clipped."""
     schedule: Literal["cosine", "one_cycle", "constant"] = "cosine"
     """How the learning rate changes: `cosine` falls from `lr` to 0, slowly at both ends;
-    `one_cycle` climbs to `lr` in the first quarter and then falls to 0; `constant` stays at
+    `one_cycle` rises to `lr` in the first quarter and then falls to 0; `constant` stays at
     `lr`."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """The share of each label that is spread evenly over all classes; 0 turns it off."""
     auxiliary_weight: Annotated[float, Field(ge=0, le=10)] = 0.4  # Liu et al. (2019)
-    """For networks with an auxiliary classifier: how much its loss counts beside the other."""
+    """For networks with an auxiliary classifier: the weight of its loss; the main loss has 1."""
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 64
     """How many images each training step uses."""
     pad_crop: Annotated[int, Field(ge=0, le=64)] = 0
-    """The most pixels that a training image is shifted, at random, in each direction: it is padded
-    by so many and a part of its old size is cut out. 0 turns it off."""
+    """The largest random shift of a training image, in pixels, in each direction: the image is
+    padded by this much, and a part of the original size is cut out. 0 turns it off."""
     flip: bool | None = None
     """Whether half of the training images, drawn at random, are mirrored left to right. Without
     it, the data set decides: `flippable` for your own images; CIFAR and Fashion-MNIST are
@@ -47,7 +47,7 @@ class Recipe(Params):
 
 
 def filled_from(recipe: Recipe) -> BeforeValidator:
-    """Lets a field's file name some keys of a recipe, and take the others from this one."""
+    """Lets a field set some keys of a recipe, and takes the others from this one."""
 
     def fill(data: Any) -> Any:
         return recipe.model_dump(exclude_none=True) | data if isinstance(data, dict) else data
@@ -55,7 +55,7 @@ def filled_from(recipe: Recipe) -> BeforeValidator:
     return BeforeValidator(fill)
 
 
-WARM_UP = 0.25  # of a one-cycle schedule
+WARM_UP = 0.25  # the share of a one-cycle schedule that rises
 
 
 @runtime_checkable
@@ -67,10 +67,10 @@ class TrainsAlone(Protocol):
 
 
 def lr_factor(schedule: str, progress: float) -> float:
-    """The learning rate as a share of its highest, at `progress` from 0 to 1.
+    """The learning rate as a share of its highest value, at `progress` from 0 to 1.
 
-    `cosine` anneals without restarts (Loshchilov and Hutter, 2017, eq. 5); `one_cycle` climbs in
-    a line and then falls in a line to 0 (after Smith and Topin, 2018).
+    `cosine` anneals without restarts (Loshchilov and Hutter, 2017, eq. 5); `one_cycle` rises
+    linearly and then falls linearly to 0 (after Smith and Topin, 2018).
     """
     progress = min(max(progress, 0.0), 1.0)
     if schedule == "cosine":

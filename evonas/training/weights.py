@@ -1,4 +1,4 @@
-"""Weights in a file that says how to build their network and how to feed it."""
+"""Files of weights, which also say how to build the network and how to feed it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def save_weights(
     """Writes a network's weights, whole or not at all; no pickle.
 
     Args:
-        settings: of the network's builder, but for what the data say.
+        settings: the arguments of the network's builder, except those that the data determine.
 
     Raises:
-        SearchFailed: the disk is full, or the like.
+        SearchFailed: the file cannot be written, for example because the disk is full.
     """
     weights = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
     about = {
@@ -36,14 +36,14 @@ def save_weights(
             **settings,
         },
         "image_shape": data.image_shape,
-        "mean": data.mean,  # of the images as stored, a channel
+        "mean": data.mean,  # for each channel of the images as stored
         "std": data.std,
     }
-    metadata = {"evonas": json.dumps(about)}  # one entry: several come in any order
+    metadata = {"evonas": json.dumps(about)}  # one entry, since several have no fixed order
     aside = path.with_suffix(".part")
     try:
         save_file(weights, aside, metadata)
-        aside.chmod(0o644)  # it is made for its owner's eyes alone
+        aside.chmod(0o644)  # written readable by its owner alone
         aside.replace(path)
-    except (OSError, SafetensorError) as error:  # a full disk is no fault of the network's
+    except (OSError, SafetensorError) as error:  # a full disk is not the network's fault
         raise SearchFailed(f"weights cannot be written: {error}") from None

@@ -22,7 +22,7 @@ SHORT = (
 
 
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_experiment_is_valid_and_says_what_came_out(
+def test_every_experiment_is_valid_and_reports_its_result(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for stem in STEMS:
@@ -34,7 +34,7 @@ def test_every_experiment_is_valid_and_says_what_came_out(
     assert config.load(path).name == document["name"]
     head = path.read_text().split("name:")[0]
     assert "Shows:" in head
-    assert "Came out" in head
+    assert "Result" in head
 
 
 @pytest.mark.figures

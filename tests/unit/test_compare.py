@@ -179,7 +179,7 @@ def test_arms_are_named_by_the_experiment_else_by_what_differs(tmp_path: Path) -
 
 def test_the_same_seed_twice_in_an_arm_is_refused(tmp_path: Path) -> None:
     paths = [folder(tmp_path / "a"), folder(tmp_path / "b", name="other")]
-    assert "same seed, 0; allowed: one of them" in refusal(paths, tmp_path / "out")
+    assert "same seed, 0); give only one of them" in refusal(paths, tmp_path / "out")
 
 
 # What cannot be compared
@@ -188,10 +188,10 @@ def test_the_same_seed_twice_in_an_arm_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"objectives__0__goal": "max"}, "allowed: runs with the same objectives"),
-        ({"objectives__1__name": "flops"}, "allowed: runs with the same objectives"),
+        ({"objectives__0__goal": "max"}, "give runs with the same objectives"),
+        ({"objectives__1__name": "flops"}, "give runs with the same objectives"),
         ({"space__channels": 16}, "name nasbench201) and"),
-        ({"space__name": "other"}, "allowed: runs with the same space"),
+        ({"space__name": "other"}, "give runs with the same space"),
     ],
 )
 def test_runs_of_other_goals_or_spaces_are_refused(
@@ -205,7 +205,7 @@ def test_runs_of_other_goals_or_spaces_are_refused(
 def test_runs_on_other_data_are_refused_wherever_the_data_lie(tmp_path: Path) -> None:
     paths = [folder(tmp_path / "a"), folder(tmp_path / "b", seed=1)]
     (paths[1] / "environment.json").write_text('{"data": "d2"}')
-    assert "allowed: runs with the same data" in refusal(paths, tmp_path / "out")
+    assert "give runs with the same data" in refusal(paths, tmp_path / "out")
 
 
 def test_what_is_no_finished_generation_of_a_run_is_refused(tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_a_folder_that_compare_has_not_made_is_left_alone(tmp_path: Path) -> Non
     out = tmp_path / "out"
     compare(paths, out)
     (out / "mine.txt").write_text("precious")
-    assert "--out with a new or empty one" in refusal(paths, out)
+    assert "name a new or empty folder with --out" in refusal(paths, out)
     (out / "mine.txt").unlink()
     (out / "compare.md").write_text("my own notes")
     assert "not a folder that compare has made" in refusal(paths, out)
@@ -509,7 +509,7 @@ def test_the_table_has_a_row_an_arm(tmp_path: Path) -> None:
     assert equal["tiny"]["val_error, 1 evaluations"] == f"0.4000 ± {spread:.4f}"
     assert equal["tiny"]["val_error, 3 epochs"] == f"0.4000 ± {spread:.4f}"
     assert "n=1 in big: one seed proves nothing" in text
-    assert "Evaluations differ between seeds (tiny 2 to 6)" in text
+    assert "number of evaluations differs between seeds (tiny 2 to 6)" in text
 
 
 def test_notes_say_what_makes_a_comparison_unfair(tmp_path: Path) -> None:

@@ -413,9 +413,18 @@ def test_show_draws_a_genome_but_no_run(tmp_path: Path) -> None:
     assert "evonas plot" in result.stderr
 
 
-@pytest.mark.parametrize("name", ["cell.jpg", "cell", "away/cell.png"])
-def test_a_genome_that_cannot_be_drawn_there_is_told(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UserError, match="allowed: "):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("cell.jpg", "cannot be drawn as .jpg; allowed: .png, .svg, .pdf$"),
+        ("cell", "has no file name extension; allowed: .png"),
+        ("away/cell.png", "No such file or directory; the folder must exist"),
+    ],
+)
+def test_a_genome_that_cannot_be_drawn_there_is_told(
+    tmp_path: Path, name: str, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
         draw_cell(SPACE, SPACE.parse("3-1-4-0-4-1"), tmp_path / name)
 
 
@@ -469,7 +478,7 @@ def test_one_objective_has_no_front(tmp_path: Path) -> None:
         path, space=SPACE, name="nasbench201", generations=3, population=6, objectives=["val_error"]
     )
     drawn = plots.draw(path)
-    assert drawn.skipped == {"front": "one objective has no front"}
+    assert drawn.skipped == {"front": "with one objective there is no front"}
 
 
 def test_three_objectives_are_drawn_in_pairs(tmp_path: Path) -> None:
@@ -511,7 +520,7 @@ def test_a_run_whose_every_training_failed_shows_cost_and_ops(run_dir: Path) -> 
     (run_dir / "front.csv").write_text("key,genes\n")
     drawn = plots.draw(run_dir)
     assert drawn.figures == ("diversity", "ops", "cost")
-    assert drawn.skipped["objectives"] == "no evaluation has ended well yet"
+    assert drawn.skipped["objectives"] == "no evaluation has succeeded yet"
     assert drawn.skipped["hypervolume"] == "no reference point is known yet"
     assert "front.csv has no rows yet" in drawn.skipped["cell"]
 

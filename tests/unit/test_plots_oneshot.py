@@ -314,7 +314,7 @@ def test_rank_shows_what_ended_well_and_tells_the_statistics(run_dir: Path) -> N
     assert points == [[0.5, 0.04], [0.4, 0.03], [0.4, 0.06], [0.7, 0.09]]
     assert ring == [[0.4, 0.03]]  # the best by score
     assert ax.get_title(loc="left").splitlines() == [
-        "4 networks; intervals of 95 %",
+        "4 networks; 95 % intervals",
         "Kendall's tau 0.55 (-0.10 to 0.90)",
         "Spearman's rho 0.63 (-0.20 to 1.00)",
     ]
@@ -379,7 +379,7 @@ def test_too_few_networks_or_choices_say_so(run_dir: Path) -> None:
     with pytest.raises(NotYet, match="fewer than 3 networks"):
         drawing(run_dir, "rank")
     write_probabilities(run_dir, {"one": ("a",)}, 3)
-    with pytest.raises(NotYet, match="no gene has several choices"):
+    with pytest.raises(NotYet, match="no gene has more than one choice"):
         drawing(run_dir, "probabilities")
 
 
