@@ -92,10 +92,7 @@ def run(
     set_: Set = None,
 ) -> None:
     """Runs an experiment in a new run folder."""
-    overrides = list(set_ or [])
-    overrides += [f"seed={seed}"] if seed is not None else []
-    overrides += [f"parallel.workers={workers}"] if workers is not None else []
-    overrides += [f"parallel.device='{device}'"] if device is not None else []
+    overrides = [*(set_ or []), *_overrides(seed=seed, workers=workers, device=device)]
     with _reported():
         settings = _loaded(experiment, overrides)
         path = out or Path("results") / f"{settings.name}-seed{settings.seed}"
@@ -185,22 +182,17 @@ def train(
     plugin: Plugin = None,
 ) -> None:
     """Trains one network in full on all images but the test part, then tests it."""
-    overrides = [f"epochs={epochs}"] if epochs is not None else []
-    overrides += [f"seed={seed}"] if seed is not None else []
-    if device is not None:  # the precision was chosen for the device of the search
-        overrides += [f"parallel.device='{device}'", "parallel.precision=auto"]
-        overrides += ["parallel.channels_last=null"]
+    overrides = _overrides(seed=seed, epochs=epochs, device=device)
+    if device is not None:  # precision and layout were chosen for the device of the search
+        overrides += ["parallel.precision=auto", "parallel.channels_last=null"]
     overrides += set_ or []
     with _reported():
-        settings_file = _settings_file(what, experiment, plugin or ())
-        searched = _loaded(settings_file) if experiment else config.load(settings_file)
+        searched, folder = _searched(what, experiment, plugin or ())
         from evonas.jobs import choice, full_training  # loads torch, in seconds: after the checks
 
         full_training.check_trains(searched)
         chosen = choice.choose(what, genome, searched)
-        settings = full_training.settings_for(
-            searched, chosen.genome.text, overrides, settings_file.parent
-        )
+        settings = full_training.settings_for(searched, chosen.genome.text, overrides, folder)
         key = choice.read(settings.genome, settings).key
         stem = Path("results") / settings.name if experiment else Path(what)
         stem = stem if stem.name not in ("", "..") else stem.resolve()
@@ -218,8 +210,7 @@ def estimate(
     set_: Set = None,
 ) -> None:
     """Estimates run time and memory from a few timed steps."""
-    overrides = list(set_ or [])
-    overrides += [f"parallel.workers={workers}"] if workers is not None else []
+    overrides = [*(set_ or []), *_overrides(workers=workers)]
     with _reported():
         settings = _loaded(experiment, overrides)
         from evonas import display
@@ -298,9 +289,9 @@ def compare(
     run_dirs: Annotated[
         list[Path], typer.Argument(metavar="RUN_DIR", help="Two or more run folders.")
     ],
-    out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder for tables and figures.")
-    ] = Path("results/compare"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for tables and figures.")] = Path(
+        "results/compare"
+    ),
 ) -> None:
     """Compares runs over seeds: best so far, hypervolume, cost."""
     with _reported():
@@ -386,9 +377,7 @@ def bench(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR", help="Folder of the benchmark (default: results/bench-NAME)."
-        ),
+        typer.Option(metavar="DIR", help="Folder of the benchmark (default: results/bench-NAME)."),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Number of processes (default: one per core).")
@@ -491,6 +480,23 @@ def common(
     pass  # the option is handled before any command
 
 
+def _overrides(
+    *,
+    seed: int | None = None,
+    epochs: int | None = None,
+    workers: int | None = None,
+    device: str | None = None,
+) -> list[str]:
+    """Return the options as `--set` would have them."""
+    values = {
+        "seed": seed,
+        "epochs": epochs,
+        "parallel.workers": workers,
+        "parallel.device": None if device is None else f"'{device}'",
+    }
+    return [f"{key}={value}" for key, value in values.items() if value is not None]
+
+
 def _search(search: Run) -> None:
     """Search to the end, with progress on screen, and show the results."""
     from evonas import display
@@ -507,8 +513,13 @@ def _search(search: Run) -> None:
     _draw_if_possible(search.path)
 
 
-def _settings_file(what: str, experiment: Path | None, own: Sequence[Path]) -> Path:
-    """Return the file with the settings for `evonas train`, and permit the run's Python files.
+def _searched(
+    what: str, experiment: Path | None, own: Sequence[Path]
+) -> tuple[config.Experiment, Path]:
+    """Load the experiment whose network `evonas train` trains, and permit its own Python files.
+
+    Returns:
+        The experiment, and the folder that its relative paths start from.
 
     Raises:
         UserError: `what` is a full training, or neither a run folder nor a genome with its
@@ -521,7 +532,7 @@ def _settings_file(what: str, experiment: Path | None, own: Sequence[Path]) -> P
         if experiment is None:
             hint = "name a run folder, or add --experiment FILE to a genome"
             raise UserError(f"{what} is no run folder", hint=hint)
-        return experiment
+        return _loaded(experiment), experiment.parent
     if (folder / "training.yaml").exists():
         raise UserError(f"{what} is a full training", hint=f"continue it: evonas resume {what}")
     if experiment is not None:
@@ -529,7 +540,7 @@ def _settings_file(what: str, experiment: Path | None, own: Sequence[Path]) -> P
         raise UserError(problem, hint="leave it out", key="--experiment")
     check_run_folder(folder)
     plugins.allow_recorded(folder, own)
-    return folder / "config.yaml"
+    return config.load(folder / "config.yaml"), folder
 
 
 def _draw(run_dir: Path, only: Collection[str] = ()) -> None:

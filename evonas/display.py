@@ -176,7 +176,7 @@ def of_search(run: Run) -> Callable[[], Reading]:
 
 
 def of_training(training: FullTraining) -> Callable[[], Reading]:
-    """Reads a full training's last epoch."""
+    """Return a reader of the last epoch of a full training."""
 
     def look() -> Reading:
         text = ""

@@ -65,7 +65,7 @@ class Bench(Params):
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Bench:
-    """Reads, checks and completes a benchmark file.
+    """Read, check and complete a benchmark file.
 
     Raises:
         UserError: at most three lines, each naming the file, the key and the remedy.
@@ -104,15 +104,15 @@ def _checked(document: Any, folder: Path) -> Bench:
 
 
 def _check_together(bench: Bench) -> None:
-    known = list(bench.table.metrics)
+    metrics = list(bench.table.metrics)
     named: Mapping[str, tuple[str, ...]] = {
         "objectives": tuple(objective.name for objective in bench.objectives),
         "report": bench.report,
     }
     for section, names in named.items():
         for i, name in enumerate(names):
-            if name not in known:
-                text = registry.unknown("metric", name, known)
+            if name not in metrics:
+                text = registry.unknown("metric", name, metrics)
                 raise UserError(text, key=f"{section}.{i}")
             if name in names[:i]:
                 key = f"{section}.{i}"
