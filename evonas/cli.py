@@ -123,8 +123,7 @@ def resume(
 
     Also resumes a full training begun with `evonas train`.
     """
-    overrides = list(set_ or [])
-    overrides += [f"parallel.workers={workers}"] if workers is not None else []
+    overrides = [*(set_ or []), *_overrides(workers=workers)]
     with _reported():
         if (run_dir / "training.yaml").exists():
             if overrides:

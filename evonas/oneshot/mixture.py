@@ -78,7 +78,7 @@ def dropped(choices: Mapping[str, int], keep: float, rng: np.random.Generator) -
 def _independent(keep: float, count: int) -> float:
     """Return the probability q to keep each op independently.
 
-    If none is kept, one is drawn; so q + (1 - q)^count / count = keep, which is solved by bisection.
+    If none is kept, one is drawn, so q + (1 - q)^count / count = keep; this is solved by bisection.
     """
     low, high = 0.0, 1.0
     for _ in range(60):
