@@ -15,6 +15,7 @@ import typer
 
 from evonas import __version__, config, plugins, registry
 from evonas.core import SearchFailed, UserError
+from evonas.markdown import counted
 from evonas.records.folder import check_run_folder
 from genomes import library
 
@@ -392,7 +393,7 @@ def bench(
         settings = load(table, set_ or [])
         folder = out or Path("results") / f"bench-{settings.name}"
         with opened(settings, folder, workers=workers) as benching:
-            typer.echo(f"{settings.name}: {_count(benching.count, 'run')} in {folder}", err=True)
+            typer.echo(f"{settings.name}: {counted(benching.count, 'run')} in {folder}", err=True)
             with counter(settings.name, "runs") as update:
                 for count in benching:
                     update(count, benching.count)
@@ -547,7 +548,7 @@ def _draw(run_dir: Path, only: Collection[str] = ()) -> None:
     from evonas import plots
 
     drawn = plots.draw(run_dir, only)
-    typer.echo(f"{drawn.folder}: {_count(len(drawn.figures), 'figure')}")
+    typer.echo(f"{drawn.folder}: {counted(len(drawn.figures), 'figure')}")
     for name, reason in drawn.skipped.items():
         typer.echo(f"  {name}: not drawn, since {reason}")
 
@@ -598,14 +599,10 @@ def _saved(path: Path) -> str:
         return file.read_bytes().count(b"\n") if file.exists() else 0
 
     if (path / "training.yaml").exists():
-        return _count(max(lines("curve.csv") - 1, 0), "epoch")
+        return counted(max(lines("curve.csv") - 1, 0), "epoch")
     if (results := lines("journal")) or not lines("supernet/curve.csv"):
-        return _count(results, "result")
-    return f"{_count(lines('supernet/curve.csv') - 1, 'epoch')} of the supernet"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+        return counted(results, "result")
+    return f"{counted(lines('supernet/curve.csv') - 1, 'epoch')} of the supernet"
 
 
 def _loaded(experiment: Path, overrides: Sequence[str] = ()) -> config.Experiment:

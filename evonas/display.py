@@ -19,6 +19,7 @@ from rich.text import Text
 
 from evonas import yamlfile
 from evonas.core import FAILURES
+from evonas.markdown import counted
 from evonas.records import tables as recorded
 from evonas.records.files import is_locked
 from evonas.records.folder import check_run_folder, environment
@@ -214,12 +215,16 @@ def show_run(path: Path) -> None:
     scored = int(trained["phase"].eq("search").sum()) if shared else 0
     seconds = timedelta(seconds=round(trained["seconds"].sum()))
     parts = [
-        f"{len(evaluations)} evaluations in {generations} generations, "
+        f"{counted(len(evaluations), 'evaluation')} in {counted(generations, 'generation')}, "
         f"{int(evaluations['cached'].sum())} of them repeats",
         *([f"{scored} scored with shared weights"] if scored else []),
-        f"{len(trained) - scored} trainings, including finalists",
+        f"{counted(len(trained) - scored, 'training')}, including finalists",
         f"{seconds} of worker time",
-        *([f"{from_cache.sum()} more trainings from the cache"] if from_cache.any() else []),
+        *(
+            [f"{counted(from_cache.sum(), 'more training')} from the cache"]
+            if from_cache.any()
+            else []
+        ),
     ]
     say(f"cost: {'; '.join(parts)}")
     infeasible = int((evaluations["status"] == "infeasible").sum())
@@ -260,8 +265,7 @@ def show_training(path: Path) -> None:
         return
     row = read(path / "result.csv").iloc[0]
     say(f"{row['key']}, {row['genome']}, {row['params']:,} params, {row['flops']:,} flops")
-    epochs = f"{row['epochs']} epoch{'' if row['epochs'] == 1 else 's'}"
-    say(f"  trained for {epochs} on {row['train_images']:,} images")
+    say(f"  trained for {counted(row['epochs'], 'epoch')} on {row['train_images']:,} images")
     say(
         f"  test accuracy {1 - row['test_error']:.4f} ± {row['test_error_se']:.4f} "
         f"(standard error, {row['test_images']:,} images)"
@@ -273,7 +277,7 @@ def show_estimate(name: str, estimate: Estimate) -> None:
     """Print what a run will cost."""
     say = partial(Console().print, soft_wrap=True, markup=False, highlight=False)
     mean, low, high = estimate.seconds
-    workers = f"{estimate.workers} worker{'s' if estimate.workers > 1 else ''}"
+    workers = counted(estimate.workers, "worker")
     varied = estimate.generations is None
     generations = "generations of up to" if varied else f"{estimate.generations} generations of"
     unit = "score" if estimate.scored else "training"
@@ -338,7 +342,7 @@ def show_genome(choice: Choice, facts: Facts) -> None:
 
 
 def _front_table(front: pd.DataFrame, path: Path) -> Table:
-    title = f"front of {path}: {len(front)} networks"
+    title = f"front of {path}: {counted(len(front), 'network')}"
     if len(front) > SHOWN:
         title += f", the first {SHOWN}"
     table = Table(title=title)
@@ -366,12 +370,14 @@ def _print_winner(say: Callable[[str], None], path: Path) -> None:
         return
     spread = next(name for name in map(str, winner.index) if name.endswith("_std"))
     first = spread.removesuffix("_std")
-    epochs = settings["finalists"].get("budget")
-    budget = f" for {', '.join(f'{v} {k}' for k, v in epochs.items())}" if epochs else ""
-    seeds = winner["seeds"] - winner["failed"]
+    limits = settings["finalists"].get("budget") or {}
+    budget = ", ".join(counted(value, unit.removesuffix("s")) for unit, value in limits.items())
+    seeds = counted(winner["seeds"] - winner["failed"], "seed")
     spread_of = "" if pd.isna(winner[spread]) else f" ± {winner[spread]:.4f} (standard deviation)"
     say(f"winner: {winner['key']}, {winner['genome']}, {int(winner['params']):,} params")
-    say(f"  {first} {winner[first]:.4f}{spread_of}, retrained with {seeds} seeds{budget}")
+    say(
+        f"  {first} {winner[first]:.4f}{spread_of}, retrained with {seeds}{budget and f' for {budget}'}"
+    )
     say(
         f"  test accuracy {1 - winner['test_error']:.4f} ± {winner['test_error_se']:.4f} "
         "(standard error), on images that the search has not seen"

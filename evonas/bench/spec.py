@@ -104,15 +104,15 @@ def _checked(document: Any, folder: Path) -> Bench:
 
 
 def _check_together(bench: Bench) -> None:
-    metrics = list(bench.table.metrics)
+    known = list(bench.table.metrics)
     named: Mapping[str, tuple[str, ...]] = {
         "objectives": tuple(objective.name for objective in bench.objectives),
         "report": bench.report,
     }
     for section, names in named.items():
         for i, name in enumerate(names):
-            if name not in metrics:
-                text = registry.unknown("metric", name, metrics)
+            if name not in known:
+                text = registry.unknown("metric", name, known)
                 raise UserError(text, key=f"{section}.{i}")
             if name in names[:i]:
                 key = f"{section}.{i}"

@@ -74,7 +74,7 @@ class Comparison:
         arms, runs = self.arms, sum(len(arm.runs) for arm in self.arms)
         return "\n\n".join(
             [
-                f"{TITLE}: {_count(len(arms), 'arm')}, {_count(runs, 'run')}",
+                f"{TITLE}: {markdown.counted(len(arms), 'arm')}, {markdown.counted(runs, 'run')}",
                 _totals(arms, self.curves),
                 _at_equal_cost(arms, self.curves),
                 "\n".join(f"- {note}" for note in _notes(self)),
@@ -302,7 +302,3 @@ def _mean(values: Iterable[float]) -> str:
 
 def _plain(value: float) -> str:
     return f"{int(value):,}" if float(value).is_integer() else f"{value:,.4f}".rstrip("0")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
