@@ -44,17 +44,17 @@ def test_what_a_start_has_written_is_taken_away_after_a_users_mistake_alone(
     target.mkdir()
     (tmp_path / "link").symlink_to(target)
     for path, kept in ((tmp_path / "new", False), (tmp_path / "link", True)):
-        hold = begin(path, "config.yaml")
-        (path / "config.yaml").touch()
-        (path / "scratch").mkdir()
-        with pytest.raises(UserError), hold.released_on_error(undo=True):
-            raise UserError("no such data")
+        with pytest.raises(UserError), begin(path, "config.yaml") as hold:
+            (path / "config.yaml").touch()
+            (path / "scratch").mkdir()
+            with hold.undone_on_mistake():
+                raise UserError("no such data")
         assert path.exists() == kept
     assert list(target.iterdir()) == []
-    hold = begin(tmp_path / "other", "config.yaml")
-    (tmp_path / "other" / "config.yaml").touch()
-    with pytest.raises(ZeroDivisionError), hold.released_on_error(undo=True):
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError), begin(tmp_path / "other", "config.yaml") as hold:
+        (tmp_path / "other" / "config.yaml").touch()
+        with hold.undone_on_mistake():
+            raise ZeroDivisionError
     assert (tmp_path / "other" / "config.yaml").exists()
     assert "ZeroDivisionError" in (tmp_path / "other" / "log.txt").read_text()
 

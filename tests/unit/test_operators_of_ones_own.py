@@ -110,7 +110,7 @@ def test_a_benchmark_uses_it_in_its_workers_too_and_knows_it_again(
     (tmp_path / "ops.py").write_text(OPS + "\n# other\n")
     changed = evonas("bench", path, "--out", out)
     assert changed.exit_code == 2
-    assert "ops.py is not what" in changed.stderr
+    assert "ops.py has changed since" in changed.stderr
 
 
 def test_a_search_from_python_takes_it_from_the_working_folder(

@@ -443,7 +443,7 @@ def test_what_a_recipe_leaves_out_is_as_the_method_has_it() -> None:
     assert (params.recipe.lr, params.recipe.batch_size) == (0.05, 32)
     search = GdasParams.model_validate({"name": "gdas", "recipe": {"lr": 0.1}})
     assert (search.recipe.lr, search.recipe.clip, search.recipe.weight_decay) == (0.1, 5.0, 3e-4)
-    with pytest.raises(ValueError, match="warm_up: below epochs, 3"):
+    with pytest.raises(ValueError, match="warm_up: must be less than epochs, 3"):
         GdasParams(epochs=3, warm_up=3)
 
 
