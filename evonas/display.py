@@ -167,8 +167,8 @@ def of_search(run: Run) -> Callable[[], Reading]:
             *(["finalists"] if total is not None and total <= archive.evaluations else []),
             f"generation {archive.generations}{limit}",
             f"best {objective.name} {shown}",
-            *([f"{faults} faults"] if faults else []),
-            *([f"{archive.hits} hits"] if archive.hits else []),
+            *([counted(faults, "fault")] if faults else []),
+            *([counted(archive.hits, "hit")] if archive.hits else []),
         ]
         done = archive.evaluations + journal.added - journaled
         return Reading(done, total, " · ".join(parts))
@@ -371,13 +371,11 @@ def _print_winner(say: Callable[[str], None], path: Path) -> None:
     spread = next(name for name in map(str, winner.index) if name.endswith("_std"))
     first = spread.removesuffix("_std")
     limits = settings["finalists"].get("budget") or {}
-    budget = ", ".join(counted(value, unit.removesuffix("s")) for unit, value in limits.items())
+    budget = "".join(f" for {counted(n, unit.removesuffix('s'))}" for unit, n in limits.items())
     seeds = counted(winner["seeds"] - winner["failed"], "seed")
     spread_of = "" if pd.isna(winner[spread]) else f" ± {winner[spread]:.4f} (standard deviation)"
     say(f"winner: {winner['key']}, {winner['genome']}, {int(winner['params']):,} params")
-    say(
-        f"  {first} {winner[first]:.4f}{spread_of}, retrained with {seeds}{budget and f' for {budget}'}"
-    )
+    say(f"  {first} {winner[first]:.4f}{spread_of}, retrained with {seeds}{budget}")
     say(
         f"  test accuracy {1 - winner['test_error']:.4f} ± {winner['test_error_se']:.4f} "
         "(standard error), on images that the search has not seen"
