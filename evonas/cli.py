@@ -382,7 +382,12 @@ def bench(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Number of processes (default: one per core).")
     ] = None,
-    set_: Set = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Override a setting, e.g. seeds=20. Repeatable."
+        ),
+    ] = None,
 ) -> None:
     """Compares strategies on a table of trained networks, over many seeds; resumable."""
     with _reported():
@@ -438,7 +443,7 @@ def init(
 def list_(
     kind: Annotated[
         str | None,
-        typer.Argument(metavar=f"[{'|'.join(KINDS)}]", help="What to list (default: all)."),
+        typer.Argument(metavar="|".join(KINDS), help="What to list (default: all)."),
     ] = None,
 ) -> None:
     """Lists the names that an experiment file can use."""
