@@ -63,8 +63,8 @@ class BilevelParams(Params):
     the others."""
     max_skips: Annotated[int, Field(ge=0, le=10_000)] | None = None
     """The search ends when the derived genome would have more skip connections than this (DARTS+,
-    Liang et al., 2019, where it is one in the normal cell). During the warm-up, when alphas are
-    noise, there is no limit. Without it, there is none at all."""
+    Liang et al., 2019, where it is one in the normal cell), except during the warm-up, when alphas
+    are noise. Without it, the search never ends for this reason."""
     proxy: dict[str, int] = Field(default_factory=dict)
     """Settings of the space in which the supernet differs from the networks: `{channels: 8}` makes
     it cheaper to train."""

@@ -96,4 +96,4 @@ def test_a_run_with_a_supernet_has_scores_in_place_of_the_trainings_of_its_searc
     (path / "supernet").mkdir()
     show_run(path)
     shown = capsys.readouterr().out
-    assert "2 scored with shared weights; 1 trainings, including finalists; 0:00:03" in shown
+    assert "2 scored with shared weights; 1 training, including finalists; 0:00:03" in shown

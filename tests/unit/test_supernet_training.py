@@ -264,7 +264,7 @@ def test_a_lack_of_memory_ends_the_run(
 
     owner = trained.sampling if "." in place else trained
     monkeypatch.setattr(owner, place.rpartition(".")[2], full)
-    with pytest.raises(SearchFailed, match="out of memory at 16 images"):
+    with pytest.raises(SearchFailed, match="out of memory with batches of 16 images"):
         trained.epoch()
 
 
@@ -478,7 +478,7 @@ def test_a_candidate_that_is_no_layer_is_told_of(data: DataSet) -> None:
         return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(in_channels, classes))
 
     given = {**arguments(data, "nasbench201"), "space": OwnSpace(plain, {}), "network": {}}
-    with pytest.raises(UserError, match=r"a candidate of op makes no torch\.nn\.Module"):
+    with pytest.raises(UserError, match=r"a candidate of op is no torch\.nn\.Module"):
         SupernetTraining(SharedTraining(epochs=1), **given)
 
 

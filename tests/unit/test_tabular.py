@@ -81,7 +81,7 @@ def test_what_the_table_lacks_is_a_fault(table: Path) -> None:
     evaluator = tabular(table)
     missing = evaluator.evaluate(Candidate(SPACE.parse("0-2")), 0)
     assert missing.status is Status.DIVERGED
-    assert "has no error of 0-2" in missing.message
+    assert "has no error for 0-2" in missing.message
     with pytest.raises(KeyError, match="no row for 1-2"):  # the loop makes a crash of it
         evaluator.evaluate(Candidate(SPACE.parse("1-2")), 0)
     assert evaluator.most() == {"error": 0.5, "size": 5.0}
@@ -255,14 +255,14 @@ def test_infeasible_genomes_cost_nothing(experiment: Path, tmp_path: Path) -> No
         ("evaluator.genome=arch", "no column 'arch'"),
         ("evaluator.metrics.error=1 - accuracy", "uses the unknown column 'accuracy'"),
         ("evaluator.metrics.error=genome", "uses the unknown column 'genome'"),
-        ("evaluator.cheap=[params]", "'params' is no metric"),
+        ("evaluator.cheap=[params]", "'params' is not a metric"),
         ("evaluator.metrics.simulated_seconds=size", "has a key of its own"),
         ("objectives=[{name: flops}]", "unknown metric 'flops'"),
         ("space={name: nasbench201}", "row 2"),
-        ("data={name: digits}", "trains nothing"),
-        ("budget={epochs: 3}", "trains nothing"),
-        ("finalists={top: 2}", "trains nothing"),
-        ("cache=cache", "does not say what its answers depend on"),
+        ("data={name: digits}", "evaluator tabular, which does not train"),
+        ("budget={epochs: 3}", "evaluator tabular, which does not train"),
+        ("finalists={top: 2}", "evaluator tabular, which does not train"),
+        ("cache=cache", "does not say what results depend on"),
         ("space.genes={}", "at least 1"),
     ],
 )
