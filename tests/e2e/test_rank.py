@@ -335,7 +335,7 @@ def test_mistakes_are_told(run_dir: Path, arguments: list[str], told: str) -> No
     assert told in output
 
 
-def test_interrupted_it_says_how_many_answers_are_kept(
+def test_interrupted_it_says_how_many_results_are_saved(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(ranking: Ranking) -> Iterator[int]:
@@ -346,6 +346,6 @@ def test_interrupted_it_says_how_many_answers_are_kept(
     monkeypatch.setattr(Ranking, "__iter__", interrupted)
     status, told = command("rank", run_dir, "--sample", 3)
     assert status == 130
-    assert "interrupted; 6 answers are kept; go on with: the same command\n" in told
+    assert "interrupted; 6 results saved. To continue: the same command\n" in told
     with opened(run_dir, 3):
         pass  # it is free again

@@ -275,7 +275,7 @@ def test_mistakes_are_told_in_a_line(experiment: Path, tmp_path: Path) -> None:
     cases: dict[tuple[str | Path, ...], str] = {
         ("nonsense", *base): "nonsense is no genome of trained: ",
         ("9-1-0-1-0-1", *base): "gene 0>1 of nasbench201/v1 is 9; allowed: 0 to 4",
-        (GENOME,): "is no run folder; allowed: a run folder, or a genome with --experiment",
+        (GENOME,): "is no run folder; name a run folder, or add --experiment FILE",
         (GENOME, *base, "--set", "recipe.lr=-1"): "recipe.lr: is -1; allowed: more than 0",
         (GENOME, *base, "--set", "colour=red"): "colour: unknown key",
         (GENOME, *base, "--genome", "best"): "is a genome itself; leave it out",
@@ -290,8 +290,11 @@ def test_mistakes_are_told_in_a_line(experiment: Path, tmp_path: Path) -> None:
 
 def test_a_training_folder_is_gone_on_with_not_begun_again(whole_training: Path) -> None:
     for arguments, expected in (
-        (("train", whole_training), "allowed: `evonas resume"),
-        (("resume", whole_training, "--set", "stop.generations=3"), "to go on as it began"),
+        (("train", whole_training), "is a full training; continue it: evonas resume"),
+        (
+            ("resume", whole_training, "--set", "stop.generations=3"),
+            "do not apply when resuming",
+        ),
     ):
         status, told = command(*arguments)
         assert (status, expected in told) == (2, True), told

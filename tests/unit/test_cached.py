@@ -366,7 +366,7 @@ def theirs(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (older, "is an SQLite file, as the caches of evonas 0.1.0 were, not a folder"),
+        (older, "is an SQLite file, a cache of evonas 0.1.0, not a folder"),
         (lambda path: path.write_text("name,value\n" * 1000), "is a file, not a folder"),
         (theirs, "holds other files, and no evonas-cache-v1"),
         (newer, "holds other files, and no evonas-cache-v1"),
@@ -470,7 +470,7 @@ def test_a_trouble_is_told_with_the_next_answer_that_is_well(tmp_path: Path) -> 
     assert wrapped.evaluate(CANDIDATE, 1).message == "the loss was NaN"
     inner.fault = ""
     found = [wrapped.evaluate(CANDIDATE, seed).message for seed in (2, 3)]
-    assert "the cache is left alone from here on" in found[0]
+    assert "the cache is no longer used" in found[0]
     assert found[1] == ""
 
 

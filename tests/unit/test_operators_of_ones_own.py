@@ -159,10 +159,10 @@ def test_a_run_folder_alone_imports_nothing(
 @pytest.mark.parametrize(
     ("crossover", "told"),
     [
-        ("ops.py:strange", "allowed: two lists of 3 genes within their choices"),
-        ("ops.py:short", "allowed: two lists of 3 genes within their choices"),
-        ("ops.py:nothing", "gave None"),
-        ("ops.py:halves", "allowed: two lists of 3 genes within their choices"),
+        ("ops.py:strange", "it must return two lists of 3 genes within their choices"),
+        ("ops.py:short", "it must return two lists of 3 genes within their choices"),
+        ("ops.py:nothing", "returned None"),
+        ("ops.py:halves", "it must return two lists of 3 genes within their choices"),
         ("ops.py:fails", "raised RuntimeError: no luck"),
         ("ops.py:number", "has no function number"),
         ("ops.py:absent", "has no function absent"),

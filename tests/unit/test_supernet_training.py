@@ -235,9 +235,9 @@ def test_a_recalibrated_score_is_better_than_one_that_is_not(data: DataSet) -> N
 
 
 def test_mistakes_are_told_before_anything_is_trained(data: DataSet) -> None:
-    with pytest.raises(UserError, match=r"evaluator\.sampling: fair: needs genes that choose ops"):
+    with pytest.raises(UserError, match=r"evaluator\.sampling: fair does not apply, since chann"):
         evaluator(data, "channels", sampling="fair")
-    with pytest.raises(UserError, match=r"evaluator\.latency: needs genes that choose ops"):
+    with pytest.raises(UserError, match=r"evaluator\.latency: channels/v1 has no genes that"):
         evaluator(data, "channels", latency=Latency())
     with pytest.raises(ValueError, match=r"keep_end: must be at most keep, 0\.5"):
         SharedTraining(sampling="dropout", keep=0.5, keep_end=0.9)
@@ -249,7 +249,7 @@ def test_a_loss_that_is_nan_ends_the_run(data: DataSet, sampling: str) -> None:
     with torch.no_grad():
         for parameter in trained.supernet.parameters():
             parameter.fill_(math.nan)
-    with pytest.raises(SearchFailed, match=r"epoch 1; allowed: .* lower evaluator\.recipe\.lr"):
+    with pytest.raises(SearchFailed, match=r"epoch 1; start .* a lower evaluator\.recipe\.lr"):
         trained.epoch()
 
 
@@ -401,7 +401,7 @@ def test_a_lack_of_memory_at_a_resume_leaves_the_checkpoint(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(SupernetTraining, "load_state_dict", full)
-    with pytest.raises(SearchFailed, match="cannot be read now"):
+    with pytest.raises(SearchFailed, match=r"checkpoint\.pt cannot be read"):
         list(evaluator(data).prepare(tmp_path))
     assert kept.read_bytes() == before
 

@@ -82,7 +82,7 @@ def test_what_the_table_lacks_is_a_fault(table: Path) -> None:
     missing = evaluator.evaluate(Candidate(SPACE.parse("0-2")), 0)
     assert missing.status is Status.DIVERGED
     assert "has no error of 0-2" in missing.message
-    with pytest.raises(KeyError, match="no row of 1-2"):  # the loop makes a crash of it
+    with pytest.raises(KeyError, match="no row for 1-2"):  # the loop makes a crash of it
         evaluator.evaluate(Candidate(SPACE.parse("1-2")), 0)
     assert evaluator.most() == {"error": 0.5, "size": 5.0}
 
@@ -183,7 +183,7 @@ def test_a_genome_is_shown_as_the_table_has_it(experiment: Path) -> None:
     assert float(shown["size"]) == 5
     assert shown["looked up in"].strip() == "the table of tabular"
     missing = evonas("show", "1-2", "--experiment", experiment)
-    assert "the table has no row of 1-2" in missing.stdout
+    assert "the table has no row for 1-2" in missing.stdout
     assert "no genome of tabular" in evonas("show", "7-7", "--experiment", experiment).stderr
 
 
@@ -288,7 +288,7 @@ def test_a_space_without_networks_cannot_be_trained(experiment: Path, tmp_path: 
 
 def test_a_genome_that_stands_twice_is_told(table: Path) -> None:
     table.write_text(ROWS + "11,0.2,1,1\n")
-    with pytest.raises(UserError, match="row 7: 11 stands twice"):
+    with pytest.raises(UserError, match=r"11 is listed twice, again in row 7 of .*; list it once"):
         tabular(table)
 
 
