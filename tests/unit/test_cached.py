@@ -493,9 +493,10 @@ def test_an_evaluator_without_an_identity_is_refused_before_anything_runs(
         Params = TrainEvaluator.Params
         needs = TrainEvaluator.needs
         metrics_of = TrainEvaluator.metrics_of
+        test = TrainEvaluator.test
 
     monkeypatch.setattr(registry, "evaluator", lambda name: Anonymous)
-    with pytest.raises(UserError, match="cache: .* train, which does not say what results depend"):
+    with pytest.raises(UserError, match=r"cache: .* train, which does not say what results depend"):
         load(tmp_path / "mine.yaml")
 
 
