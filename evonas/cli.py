@@ -16,6 +16,7 @@ import typer
 from evonas import __version__, config, plugins, registry
 from evonas.core import SearchFailed, UserError
 from evonas.markdown import counted
+from evonas.metrics import LATENCY, SIMULATED_SECONDS, TRAINED
 from evonas.records.folder import check_run_folder
 from genomes import library
 
@@ -452,12 +453,9 @@ def list_(
             raise UserError(registry.unknown("kind", kind, list(KINDS)))
         for each in KINDS if kind is None else (kind,):
             if each == "metrics":
-                labels: dict[str, str] = {}
-                for evaluator in ("train", *registry.names("evaluators")):
-                    for name in registry.load("evaluators", evaluator).METRICS:
-                        only = "" if evaluator == "train" else f" (evaluator {evaluator})"
-                        labels.setdefault(name, f"{name}{only}")
-                names = list(labels.values())
+                names = [metric.name for metric in TRAINED]
+                names.append(f"{LATENCY.name} (evaluator supernet)")
+                names.append(f"{SIMULATED_SECONDS.name} (evaluator tabular)")
             elif each == "genomes":
                 cells = library.library().values()
                 names = [cell.name for cell in cells]

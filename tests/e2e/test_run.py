@@ -28,7 +28,7 @@ from evonas.cli import app
 from evonas.core import Status
 from evonas.data.dataset import split
 from evonas.data.digits import Digits, DigitsParams
-from evonas.evaluators.train import METRICS
+from evonas.metrics import TRAINED
 from evonas.networks.decode import decode
 from evonas.records.tables import evaluation_columns
 from genomes import NASBench201
@@ -90,7 +90,7 @@ def test_a_run_folder_holds_what_it_should(run_dir: Path) -> None:
 
 def test_every_table_opens_with_plain_read_csv(run_dir: Path) -> None:
     evaluations = pd.read_csv(run_dir / "evaluations.csv")
-    assert tuple(evaluations.columns) == evaluation_columns(METRICS)
+    assert tuple(evaluations.columns) == evaluation_columns([metric.name for metric in TRAINED])
     assert len(evaluations) == 12
     assert evaluations["index"].tolist() == list(range(12))
     assert set(evaluations["status"]) == {"ok"}
@@ -500,6 +500,6 @@ def test_list_names_what_is_registered() -> None:
     result = evonas("list")
     assert result.exit_code == 0
     assert "strategies: aging, controller, darts, exhaustive, gdas, genetic" in result.output
-    for metric in METRICS:
-        assert metric in evonas("list", "metrics").output.split()
+    for metric in TRAINED:
+        assert metric.name in evonas("list", "metrics").output.split()
     assert evonas("list", "strategys").exit_code == 2
