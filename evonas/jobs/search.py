@@ -268,7 +268,7 @@ def _made(path: Path, experiment: Experiment, workers: Workers) -> Run:
 def _resolved(experiment: Experiment) -> Experiment:
     update: dict[str, Any] = {"parallel": machine.resolve(experiment.parallel)}
     if not config.has_finalists(experiment):
-        update["finalists"] = config.NO_FINALS
+        update["finalists"] = config.NO_FINALISTS
     return experiment.model_copy(update=update)
 
 
