@@ -28,8 +28,8 @@ from evonas.metrics import SIMULATED_SECONDS
 from evonas.protocols import Dispatcher, Evaluator, SteadyState, Strategy
 from genomes import SearchSpace
 
-# Repeated candidates cost no time, so a limit on seconds alone would never end a search that asks for
-# nothing else; after so many in a row, it is over.
+# Repeated candidates cost no time, so a limit on time alone would never end a search that asks for
+# nothing else. It ends after so many in a row.
 MAX_REPEATED = 5000
 
 
