@@ -280,7 +280,7 @@ def _recorded(build: Build, settings: Mapping[str, Any], title: str) -> list[Gen
                 or "all first choices"
             )
             raise UserError(
-                f"{title} raised {type(error).__name__} with {picks}: {error}",
+                f"{title} raised {type(error).__name__} with {choices or 'all first choices'}: {error}",
                 hint="it must work for every choice",
             ) from error
         if not isinstance(network, nn.Module):
