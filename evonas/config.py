@@ -266,7 +266,7 @@ def component(section: str, kind: str, value: Any) -> Params:
     if name is None:
         raise UserError("is missing", hint=f"allowed: {', '.join(names)}", key=key)
     if not isinstance(name, str) or (name not in names and not registry.is_own(name)):
-        raise UserError(registry.unknown(registry.SINGULAR[kind], name, names, key))
+        raise UserError(registry.unknown(registry.SINGULAR[kind], name, names), key=key)
     model: type[Params] = registry.load(kind, name).Params
     return validated(value, model, section)
 
@@ -341,7 +341,7 @@ def own_metrics(experiment: Experiment, evaluator: EvaluatorClass) -> tuple[Metr
         key = f"metrics.{i}"
         if not registry.is_own(metric) and metric not in registry.names("metrics"):
             allowed = [*registry.names("metrics"), "FILE.py:NAME"]
-            raise UserError(registry.unknown("metric", metric, allowed, key))
+            raise UserError(registry.unknown("metric", metric, allowed), key=key)
         if name in ours or name in names[:i]:
             raise UserError(f"{name} is already a metric", hint="rename the function", key=key)
     return tuple(map(named, names))
@@ -351,7 +351,7 @@ def _check_names(section: str, names: Sequence[str], metrics: Sequence[str]) -> 
     for i, name in enumerate(names):
         key = f"{section}.{i}.name"
         if name not in metrics:
-            raise UserError(registry.unknown("metric", name, list(metrics), key))
+            raise UserError(registry.unknown("metric", name, list(metrics)), key=key)
         if name in names[:i]:
             raise UserError(f"{name} is listed twice", hint="list it once", key=key)
 

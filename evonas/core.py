@@ -45,13 +45,21 @@ class UserError(Exception):
 
     `UserError("unknown key", hint="allowed: name, seed", key="sede")` has one mistake;
     `UserError(*mistakes)` has several.
+
+    Args:
+        mistakes: the problem in words, or mistakes.
+        hint: the remedy of a problem in words.
+        key: where the problem is, or the mistakes that have no key of their own.
     """
 
     MAX_LINES = 3
 
     def __init__(self, *mistakes: Mistake | str, hint: str = "", key: str = "") -> None:
         self.mistakes = tuple(
-            each if isinstance(each, Mistake) else Mistake(each, hint, key) for each in mistakes
+            replace(each, key=each.key or key)
+            if isinstance(each, Mistake)
+            else Mistake(each, hint, key)
+            for each in mistakes
         )
         lines = [str(mistake) for mistake in self.mistakes]
         if len(lines) > self.MAX_LINES:
@@ -109,12 +117,12 @@ class Params(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _by_present_names(cls, values: Any) -> Any:
+    def _by_todays_names(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
         old = {key: new for key, new in cls.RENAMED.items() if key in values and new not in values}
         for key, new in old.items():
-            _warn_renamed(key, new)
+            _tell_renamed(key, new)
         return {old.get(key, key): value for key, value in values.items()}
 
     def anchored(self, folder: Path) -> Self:
@@ -463,5 +471,5 @@ def finite(values: Mapping[str, float], names: Sequence[str]) -> bool:
 
 
 @cache  # warns once, however often a file is read
-def _warn_renamed(old: str, new: str) -> None:
+def _tell_renamed(old: str, new: str) -> None:
     log.warning("the key `%s` is now called `%s`; the old name still works", old, new)

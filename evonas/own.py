@@ -275,12 +275,10 @@ def _recorded(build: Build, settings: Mapping[str, Any], title: str) -> list[Gen
         except UserError:
             raise
         except Exception as error:  # a user's function may raise anything
-            picks = (
-                ", ".join(f"{gene}={choice}" for gene, choice in chosen.items())
-                or "all first choices"
-            )
+            choices = ", ".join(f"{gene}={choice}" for gene, choice in chosen.items())
+            choices = choices or "all first choices"
             raise UserError(
-                f"{title} raised {type(error).__name__} with {choices or 'all first choices'}: {error}",
+                f"{title} raised {type(error).__name__} with {choices}: {error}",
                 hint="it must work for every choice",
             ) from error
         if not isinstance(network, nn.Module):

@@ -149,9 +149,9 @@ class Drawn(Protocol):
     def blueprint(self) -> Blueprint: ...
 
 
-def unknown(what: str, name: object, allowed: list[str], key: str = "") -> Mistake:
+def unknown(what: str, name: object, allowed: list[str]) -> Mistake:
     """Return `unknown strategy 'pzo' (did you mean 'pso'?); allowed: genetic, pso`."""
     close = difflib.get_close_matches(str(name), allowed, n=1)
     guess = f" (did you mean {close[0]!r}?)" if close else ""
     shown = str(name) if len(str(name)) <= 60 else f"{str(name)[:57]}..."
-    return Mistake(f"unknown {what} {shown!r}{guess}", f"allowed: {', '.join(allowed)}", key)
+    return Mistake(f"unknown {what} {shown!r}{guess}", f"allowed: {', '.join(allowed)}")

@@ -112,7 +112,8 @@ def _check_together(bench: Bench) -> None:
     for section, names in named.items():
         for i, name in enumerate(names):
             if name not in known:
-                raise UserError(registry.unknown("metric", name, known, f"{section}.{i}"))
+                text = registry.unknown("metric", name, known)
+                raise UserError(text, key=f"{section}.{i}")
             if name in names[:i]:
                 key = f"{section}.{i}"
                 raise UserError(f"{name} is listed twice", hint="list it once", key=key)

@@ -92,7 +92,7 @@ def export(network: TrainedNetwork, form: str, out: Path | None = None) -> list[
         SearchFailed: the ONNX file's logits differ from torch's.
     """
     if form not in ENDINGS:
-        raise UserError(registry.unknown("format", form, list(ENDINGS), "--format"))
+        raise UserError(registry.unknown("format", form, list(ENDINGS)), key="--format")
     # A module's name cannot have dashes.
     out = out or Path(network.key.replace("-", "_") + ENDINGS[form])
     if out.suffix != ENDINGS[form]:

@@ -239,7 +239,8 @@ def _time_steps(
         except BrokenProcessPool as error:
             cause = error_text(error.__cause__ or error)
             raise SearchFailed(
-                f"a worker died, possibly out of memory: {cause}; use fewer workers or smaller batches"
+                f"a worker died, possibly out of memory: {cause}; "
+                "use fewer workers or smaller batches"
             ) from None
         finally:
             pool.close()

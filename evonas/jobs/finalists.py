@@ -1,4 +1,4 @@
-"""The finals: the best networks of the front are trained again, with other seeds, to name a winner."""
+"""The finals: the best of the front are trained again with other seeds, to name a winner."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def run_finals(folder: RunFolder, experiment: Experiment, desk: Desk, test: Test
             weights = weights_left(folder.path, again)
             if weights is None:
                 raise SearchFailed(
-                    f"the weights of the winner, {genome.text}, are missing, and could not be trained "
-                    f"again ({again.status}: {again.message or 'no weights were saved'}); "
+                    f"the weights of the winner, {genome.text}, are missing, and could not be "
+                    f"trained again ({again.status}: {again.message or 'no weights were saved'}); "
                     "resume the run to try again"
                 )
         winner = folder.weights("winner")
@@ -110,7 +110,7 @@ def _trained(folder: RunFolder, experiment: Experiment, desk: Desk) -> list[Fina
 
 
 def _rank(finalist: Finalist, experiment: Experiment) -> tuple[bool, list[float], str]:
-    """Return a sort key: mean losses, the first objective first; finalists that failed come last."""
+    """Return a sort key: the mean losses in order of the objectives; failed finalists are last."""
     ok = [e for _, e in finalist.ok()]
     means = losses(ok, experiment.objectives).mean(axis=0).tolist() if ok else []
     return not ok, means, finalist.entry.question.key
