@@ -381,9 +381,9 @@ def _check_uses(experiment: Experiment, evaluator: EvaluatorClass) -> None:
     for key, is_used in used.items():
         default = Experiment.model_fields[key].default
         if not is_used and values[key] not in (default, NO_FINALISTS):
-            does = "does not say what results depend on" if key == "cache" else "does not train"
+            reason = "which does not support a cache" if key == "cache" else "which does not train"
             raise UserError(
-                f"cannot be used with evaluator {name}, which {does}",
+                f"cannot be used with evaluator {name}, {reason}",
                 hint="remove the key",
                 key=key,
             )
@@ -449,7 +449,7 @@ def _needs_supernet(experiment: Experiment, section: str) -> None:
     name = registry.name_of(experiment.space)
     if registry.space(name).shares is None:
         raise UserError(
-            f"{name} has no supernet", hint=f"allowed: {SHARING}, channels", key="space.name"
+            f"{name} has no supernet", hint=_spaces_sharing("ops", "slices"), key="space.name"
         )
 
 
@@ -459,13 +459,17 @@ def _needs_ops(experiment: Experiment, section: str) -> None:
         part = registry.name_of(components(experiment)[section])
         raise UserError(
             f"{name} has no ops that {part} can choose from",
-            hint=f"allowed: {SHARING}",
+            hint=_spaces_sharing("ops"),
             key="space.name",
         )
 
 
+def _spaces_sharing(*kinds: str) -> str:
+    spaces = [name for name in registry.names("spaces") if registry.space(name).shares in kinds]
+    return f"allowed: {', '.join([*spaces, 'FILE.py:NAME'])}"
+
+
 A_BUDGET = "give epochs, steps or seconds, such as {epochs: 3}"
-SHARING = "nasbench201, darts, chain, FILE.py:NAME"
 CHECKS: Mapping[Need, Callable[[Experiment, str], None]] = {
     Need.DATA: _needs_data,
     Need.BUDGET: _needs_budget,

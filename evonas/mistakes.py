@@ -75,8 +75,7 @@ def explained(
 
 def shown(value: Any) -> str:
     """Return a value as YAML writes it, shortened to 50 characters."""
-    text = {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value)
-    text = "null" if value is None else text
+    text = _in_yaml(value)
     return text if len(text) <= 50 else f"{text[:47]}..."
 
 
@@ -88,6 +87,16 @@ def kind_of(document: Any) -> str:
 def printable(text: str) -> str:
     """Return a text with line breaks and terminal escapes spelt out."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _in_yaml(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_in_yaml(inner)}' for key, inner in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_in_yaml, value))}]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "null" if value is None else repr(value)
 
 
 def _joined(key: str, branches: Sequence[_Branch]) -> Mistake:

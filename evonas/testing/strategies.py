@@ -139,7 +139,7 @@ def every_question_is_a_genome_of_the_space(make: Make) -> None:
 
 
 @_contract
-def answers_are_owed_before_more_is_asked(make: Make) -> None:
+def it_waits_for_outstanding_results(make: Make) -> None:
     """A strategy waits for outstanding results, and refuses results that it did not ask for."""
     strategy = make()
     asked = strategy.ask()
@@ -200,7 +200,7 @@ def a_resume_is_exact(make: Make) -> None:
 
 
 @_contract
-def a_search_cut_short_and_gone_on_with_is_the_whole(make: Make) -> None:
+def an_extended_search_is_the_whole(make: Make) -> None:
     """A search that ends and is then extended equals a search in one go.
 
     At the end, all results are told to the strategy, even those that in a longer search would still
@@ -315,7 +315,7 @@ def equal_values_are_survived(make: Make) -> None:
 
 
 @_contract
-def a_space_that_is_used_up_does_not_stop_it(make: Make) -> None:
+def an_exhausted_space_is_survived(make: Make) -> None:
     """A search asks again for networks that it asked for, or ends; it does not hang."""
     for space in (TINY, LONE):
         for objectives in (ONE, THREE):
@@ -357,16 +357,16 @@ def parents_were_evaluated(make: Make) -> None:
 CONTRACTS: tuple[Callable[[Make], None], ...] = (
     same_seed_same_search,
     every_question_is_a_genome_of_the_space,
-    answers_are_owed_before_more_is_asked,
+    it_waits_for_outstanding_results,
     state_is_plain_data,
     a_resume_is_exact,
-    a_search_cut_short_and_gone_on_with_is_the_whole,
+    an_extended_search_is_the_whole,
     less_of_a_loss_is_more_of_its_negative,
     answers_lead_where_the_goal_says,
     constraints_push_back,
     failures_are_survived,
     equal_values_are_survived,
-    a_space_that_is_used_up_does_not_stop_it,
+    an_exhausted_space_is_survived,
     other_generators_are_left_alone,
     it_depends_on_nothing_global,
     parents_were_evaluated,
