@@ -111,12 +111,10 @@ def _components(section: str) -> Iterator[str]:
         yield _table(DataParams)
     for name in sorted(registry.TABLES[kind]):
         loaded = registry.load(kind, name)
-        model = loaded.params if kind == "networks" else loaded.Params
-        about = "" if kind == "networks" else (loaded.__doc__ or "").strip().split("\n\n")[0]
         yield f"### {name}"
-        if about:
-            yield " ".join(about.split())
-        yield _table(model, without={"name", *shared})
+        if isinstance(loaded, type):  # a space is an object, described by its keys alone
+            yield " ".join((loaded.__doc__ or "").strip().split("\n\n")[0].split())
+        yield _table(loaded.Params, without={"name", *shared})
 
 
 def _table(model: type[Params], without: Collection[str] = ()) -> str:

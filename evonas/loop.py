@@ -282,7 +282,7 @@ class Desk:
         self._outstanding[self.dispatcher.submit(canonical, question.seed)] = question
 
     def wait(self, asked: Asked) -> Evaluation:
-        """Wait for the answer, and return it for this candidate, of several with this network."""
+        """Wait for the answer; return it with this candidate, even if another one asked first."""
         while (answer := self.answers.get(asked.question)) is None:
             self._take_one()
         return replace(answer, candidate=asked.candidate)

@@ -110,7 +110,10 @@ def test_validate_imports_nothing(experiment: Path, tmp_path: Path) -> None:
         ("space.chanels=3", "space.chanels: unknown key; keys of"),
         ("space.channels=many", "space.channels: is 'many'"),
         ("space.name=my_space.py:huge", "has no function huge"),
-        ("space.name=my_space.py:conv", "must be def NAME(pick, *, in_channels, classes, ...)"),
+        (
+            "space.name=my_space.py:conv",
+            "must be of the form def NAME(pick, *, in_channels, classes, ...)",
+        ),
         ("space.name=none.py:tiny", "none.py: No such file"),
         ("data.frst=3", "data.frst: unknown key; keys of"),
         ("data.name=none.py:even", "none.py does not exist"),

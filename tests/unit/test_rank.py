@@ -21,12 +21,12 @@ TINY = SearchSpace("tiny/v1", [Gene("a", ("x", "y")), Gene("b", ("x", "y", "z"))
 def test_a_space_with_fewer_networks_gives_all_of_them() -> None:
     found, why = draw(TINY, 10, 0)
     assert {genome.genes for genome in found} == set(itertools.product(range(2), range(3)))
-    assert why == "the space has 6 networks"
+    assert why == "the space has only 6 networks"
     assert draw(TINY, 4, 0)[0] == found[:4]
     most = (Constraint(name="sum", max=1.0),)
     some, why = draw(TINY, 10, 0, most, lambda genome: {"sum": sum(genome.genes)})
     assert some == [genome for genome in found if sum(genome.genes) <= 1]
-    assert why == "the space has 3 networks that the constraints allow"
+    assert why == "the space has only 3 networks that meet the constraints"
 
 
 def test_draws_are_uniform_over_genomes() -> None:
