@@ -63,6 +63,7 @@ budget:
 objectives:
   - {{name: val_error, goal: min}}
   - {{name: params, goal: min}}
+# metrics: [my_metrics.py:sparsity]   # functions of your own, which objectives may name
 # constraints:                # networks with more FLOPs than this are not trained
 #   - {{name: flops, max: 5.0e+6}}
 

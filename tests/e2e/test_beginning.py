@@ -18,8 +18,8 @@ from evonas import config, registry
 from evonas.cli import app
 from evonas.core import SearchFailed, UserError
 from evonas.jobs import machine
-from evonas.jobs.estimate import _foreseen, _rehearsed, estimate
-from evonas.jobs.search import build
+from evonas.jobs.estimate import estimate, first_generations, totals
+from evonas.jobs.parts import build, make_strategy
 from evonas.starter import starter
 from tests.faults import die
 
@@ -206,9 +206,9 @@ def test_a_rehearsal_shows_how_large_generations_are(
     experiment = config.load(path)
     parallel = machine.resolve(experiment.parallel)
     parts = build(experiment.model_copy(update={"parallel": parallel}))
-    rehearsed = _rehearsed(experiment, parts)
-    assert {len(generation) for generation in rehearsed} == sizes
-    assert _foreseen(experiment.stop, rehearsed) == foreseen
+    first = first_generations(experiment, parts, make_strategy(experiment, parts.setting))
+    assert {len(generation) for generation in first} == sizes
+    assert totals(experiment.stop, first) == foreseen
 
 
 def test_a_worker_that_dies_while_measured_is_told_in_a_line(
@@ -218,7 +218,7 @@ def test_a_worker_that_dies_while_measured_is_told_in_a_line(
     path.write_text(EXPERIMENT)
     monkeypatch.setattr("evonas.jobs.estimate._measured", die)
     status, told = command("estimate", path)
-    assert (status, "a worker died, of a lack of memory perhaps" in told) == (3, True), told
+    assert (status, "a worker died, possibly out of memory: " in told) == (3, True), told
     assert len(told.splitlines()) == 1
 
 

@@ -172,7 +172,7 @@ def test_runs_on_a_table_are_compared_but_not_trained(
     assert "error = 1 - acc" in result.stderr
     result = evonas("train", runs[0])
     assert result.exit_code == 2
-    assert "the evaluator tabular trains nothing" in result.stderr
+    assert "the evaluator tabular does not train; give a run, or an" in result.stderr
 
 
 def test_a_genome_is_shown_as_the_table_has_it(experiment: Path) -> None:
@@ -184,7 +184,10 @@ def test_a_genome_is_shown_as_the_table_has_it(experiment: Path) -> None:
     assert shown["looked up in"].strip() == "the table of tabular"
     missing = evonas("show", "1-2", "--experiment", experiment)
     assert "the table has no row for 1-2" in missing.stdout
-    assert "no genome of tabular" in evonas("show", "7-7", "--experiment", experiment).stderr
+    assert (
+        "7-7 is not a genome of tabular: "
+        in evonas("show", "7-7", "--experiment", experiment).stderr
+    )
 
 
 def test_more_seconds_make_of_it_what_it_would_have_been(experiment: Path, tmp_path: Path) -> None:
@@ -255,14 +258,17 @@ def test_infeasible_genomes_cost_nothing(experiment: Path, tmp_path: Path) -> No
         ("evaluator.genome=arch", "no column 'arch'"),
         ("evaluator.metrics.error=1 - accuracy", "uses the unknown column 'accuracy'"),
         ("evaluator.metrics.error=genome", "uses the unknown column 'genome'"),
-        ("evaluator.cheap=[params]", "'params' is not a metric"),
+        ("evaluator.cheap=[params]", "evaluator.cheap: 'params' is not a metric; allowed: "),
         ("evaluator.metrics.simulated_seconds=size", "has a key of its own"),
         ("objectives=[{name: flops}]", "unknown metric 'flops'"),
         ("space={name: nasbench201}", "row 2"),
-        ("data={name: digits}", "evaluator tabular, which does not train"),
-        ("budget={epochs: 3}", "evaluator tabular, which does not train"),
-        ("finalists={top: 2}", "evaluator tabular, which does not train"),
-        ("cache=cache", "does not say what results depend on"),
+        (
+            "data={name: digits}",
+            "data: cannot be used with evaluator tabular, which does not train",
+        ),
+        ("budget={epochs: 3}", "budget: cannot be used with evaluator tabular, which does"),
+        ("finalists={top: 2}", "finalists: cannot be used with evaluator tabular, which"),
+        ("cache=cache", "cache: cannot be used with evaluator tabular, which does not support"),
         ("space.genes={}", "at least 1"),
     ],
 )
@@ -280,7 +286,9 @@ def test_a_space_without_networks_cannot_be_trained(experiment: Path, tmp_path: 
     document = {**EXPERIMENT, "evaluator": {"name": "train"}, "data": {"name": "digits"}}
     document |= {"budget": {"epochs": 1}, "objectives": [{"name": "val_error"}]}
     experiment.write_text(yaml.safe_dump(document))
-    with pytest.raises(UserError, match="the evaluator train gives no simulated_seconds"):
+    with pytest.raises(
+        UserError, match="used with evaluator train, which does not count simulated"
+    ):
         config.load(experiment)
     with pytest.raises(UserError, match="table has no networks to train"):
         config.load(experiment, ["stop={generations: 1}"])
