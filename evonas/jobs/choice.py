@@ -108,12 +108,16 @@ def read(text: str, settings: Settings | None = None) -> Choice:
     """
     if settings is None:
         return Choice(*_in_any_space(text))
+    return _read(text, settings, key=text, allowed=FORMS)
+
+
+def _read(text: str, settings: Settings, *, key: str, allowed: str) -> Choice:
+    """Read a text as `read` does; a mistake has `key` for its place, and suggests `allowed`."""
     space = registry.make_space(settings.space)
     try:
         return Choice(space, library.read(space, text))
     except ValueError as error:
-        problem = f"{text} is not a genome of {settings.name}: {error}"
-        raise UserError(problem, hint=f"give {FORMS}") from None
+        raise UserError(str(error), hint=f"or give {allowed}", key=key) from None
 
 
 def _of_training(folder: Path, which: str, settings: TrainingRun) -> Choice:
@@ -130,13 +134,8 @@ def _of_training(folder: Path, which: str, settings: TrainingRun) -> Choice:
 
 def _of_run(folder: Path, which: str, settings: Experiment) -> Choice:
     named = WORDS[which](folder, settings) if which in WORDS else which
-    try:
-        choice = read(named, settings)
-    except UserError as error:
-        [mistake] = error.mistakes
-        raise UserError(
-            mistake.problem, hint=f"give winner, best, knee, {FORMS}", key="--genome"
-        ) from None
+    words = ", ".join(WORDS)
+    choice = _read(named, settings, key=f"--genome {which}", allowed=f"{words}, {FORMS}")
     return replace(choice, weights=_weights(folder, which, choice))
 
 

@@ -188,7 +188,7 @@ def test_a_network_of_a_run_is_named_by_word_key_genes_text_or_library(
     assert [chosen(which) for which in (GENOME, f"g{GENOME}", text)] == [GENOME, GENOME, second]
     assert chosen("nasbench201_resnet") == "3-0-3-1-0-1"
     with pytest.raises(
-        UserError, match=r"^--genome: winer is not a genome of trained: .*; give winner, best"
+        UserError, match=r"^--genome winer: .* is not a genome of nasbench.*; or give winner, best"
     ):
         chosen("winer")
     (tmp_path / "finalists.csv").write_text("nonsense\n1\n")
@@ -275,7 +275,10 @@ def test_mistakes_are_told_in_a_line(experiment: Path, tmp_path: Path) -> None:
     (there / "file").touch()
     base = ("--experiment", experiment, "--out", out)
     cases: dict[tuple[str | Path, ...], str] = {
-        ("nonsense", *base): "nonsense is not a genome of trained: ",
+        (
+            "nonsense",
+            *base,
+        ): "nonsense: 'nonsense' is not a genome of nasbench201/v1; write 6 genes",
         ("9-1-0-1-0-1", *base): "gene 0>1 of nasbench201/v1 is 9; allowed: 0 to 4",
         (GENOME,): "is no run folder; name a run folder, or add --experiment FILE",
         (GENOME, *base, "--set", "recipe.lr=-1"): "recipe.lr: is -1; must be more than 0",
