@@ -15,6 +15,7 @@ import typer
 
 from evonas import __version__, config, plugins, registry
 from evonas.core import SearchFailed, UserError
+from evonas.metrics import LATENCY, SIMULATED_SECONDS, TRAINED
 from evonas.records.folder import check_run_folder
 from genomes import library
 
@@ -439,12 +440,9 @@ def list_(
             raise UserError(registry.unknown("kind", kind, list(KINDS)))
         for each in KINDS if kind is None else (kind,):
             if each == "metrics":
-                known: dict[str, str] = {}
-                for evaluator in ("train", *registry.names("evaluators")):
-                    for name in registry.load("evaluators", evaluator).METRICS:
-                        only = "" if evaluator == "train" else f" (evaluator {evaluator})"
-                        known.setdefault(name, f"{name}{only}")
-                names = list(known.values())
+                names = [*(metric.name for metric in TRAINED), *registry.names("metrics")]
+                names += [f"{LATENCY.name} (evaluator supernet)"]
+                names += [f"{SIMULATED_SECONDS.name} (evaluator tabular)"]
             elif each == "genomes":
                 told = library.library().values()
                 names = [cell.name for cell in told]

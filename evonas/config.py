@@ -296,7 +296,10 @@ def check_together(experiment: Experiment) -> None:
     strategy, _ = strategy_of(experiment.strategy)
     _check_bounds(experiment.constraints)
     if own_classes.is_known(evaluator):
-        metrics = (*evaluator.metrics_of(evaluator_params), *own_metrics(experiment, evaluator))
+        metrics = (
+            *evaluator.metrics_of(evaluator_params),
+            *own_metrics(experiment, evaluator, evaluator_params),
+        )
         names = [metric.name for metric in metrics]
         _check_names("objectives", [entry.name for entry in experiment.objectives], names)
         _check_names("constraints", [entry.name for entry in experiment.constraints], names)
@@ -313,7 +316,9 @@ def check_together(experiment: Experiment) -> None:
                 DEMANDS[need](experiment, section)
 
 
-def own_metrics(experiment: Experiment, evaluator: EvaluatorClass) -> tuple[Metric, ...]:
+def own_metrics(
+    experiment: Experiment, evaluator: EvaluatorClass, params: Params
+) -> tuple[Metric, ...]:
     """What is known of the user's own metrics before their files are imported: their names."""
     if experiment.metrics and Need.DATA not in evaluator.needs:
         name = registry.name_of(experiment.evaluator)
@@ -321,7 +326,7 @@ def own_metrics(experiment: Experiment, evaluator: EvaluatorClass) -> tuple[Metr
             f"the evaluator {name} builds no networks", hint="remove the key", key="metrics"
         )
     names = [metric.rpartition(":")[2] for metric in experiment.metrics]
-    ours = {metric.name for metric in evaluator.metrics_of(experiment.evaluator)}
+    ours = {metric.name for metric in evaluator.metrics_of(params)}
     for i, (metric, name) in enumerate(zip(experiment.metrics, names, strict=True)):
         key = f"metrics.{i}"
         if not registry.is_own(metric) and metric not in registry.names("metrics"):

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from evonas import plugins, registry
 from evonas.core import Metric, Params, UserError
 from evonas.metrics import named
-from evonas.protocols import Need
+from evonas.protocols import EvaluatorClass, Need, StrategyClass
 
 Name = Annotated[str, Field(pattern=plugins.PATTERN)]
 TAKES = ("network", "genome", "images", "labels")  # what a metric's function may ask for
@@ -38,20 +38,34 @@ class OwnParams(Params):
 
 
 class OwnClassParams(OwnParams):
-    """Settings of a strategy or evaluator of the user's own, checked when its file is imported."""
+    """Settings of a strategy or evaluator of the user's own, checked when its file is imported.
+
+    Attributes:
+        PROTOCOL: what the class that they name has to be.
+    """
+
+    PROTOCOL: ClassVar[type]
+
+
+class OwnStrategyParams(OwnClassParams):
+    PROTOCOL = StrategyClass
+
+
+class OwnEvaluatorParams(OwnClassParams):
+    PROTOCOL = EvaluatorClass
 
 
 class OwnStrategy:
     """Stands for a strategy in a Python file until that may be imported (`StrategyClass`)."""
 
-    Params = OwnClassParams
+    Params = OwnStrategyParams
     needs: ClassVar[frozenset[Need]] = frozenset()
 
 
 class OwnEvaluator:
     """Stands for an evaluator in a Python file until that may be imported (`EvaluatorClass`)."""
 
-    Params = OwnClassParams
+    Params = OwnEvaluatorParams
     needs: ClassVar[frozenset[Need]] = frozenset()
 
 
@@ -74,12 +88,8 @@ def imported(params: Params) -> tuple[Any, Params] | None:
     if not plugins.is_allowed(file):
         return None
     loaded: Any = plugins.load(params.name)
-    try:
-        model, _ = loaded.Params, loaded.needs
-    except AttributeError as error:
-        raise UserError(
-            f"{params.name} has no {error.name}", hint="see `evonas.protocols`"
-        ) from None
+    registry.check_members(loaded, params.PROTOCOL, params.name)
+    model = loaded.Params
     try:
         return loaded, model.model_validate(params.settings)
     except ValidationError as error:

@@ -9,13 +9,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from filelock import FileLock, Timeout
 
+from evonas import plugins
 from evonas.core import Candidate, Evaluation
 from evonas.loop import guarded
 from evonas.protocols import Evaluator
@@ -29,13 +30,21 @@ _watch: tuple[float, IO[str]] | None = (
 )
 
 
-def start(driver: int, slots: Path, workers: int, gpus: tuple[str, ...]) -> None:
+def start(
+    driver: int,
+    slots: Path,
+    workers: int,
+    gpus: tuple[str, ...],
+    files: Mapping[str, tuple[Path, str]],
+) -> None:
     """Once a process, before its first task.
 
     Ends with the driver, whatever it is doing: the kernel sees to it on Linux; elsewhere a thread
     looks twice a second. Ctrl-C is the driver's to handle. With GPUs, the worker takes a free
-    slot, and sees the GPU of that slot alone.
+    slot, and sees the GPU of that slot alone. Of the user's Python files, it may import `files`,
+    those that the driver may (`plugins.all_allowed`).
     """
+    plugins.allow_in_worker(files)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
