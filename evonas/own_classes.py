@@ -109,8 +109,8 @@ class FunctionMetric:
 
     Args:
         function: takes some of `network`, `genome`, `images` and `labels`, by name.
-        reference: `FILE.py:NAME` where it comes from such a file, which another process may then
-            import from `path` if it still has the SHA-256 `digest`.
+        reference: what the experiment calls it, by which another process finds it too. A file is
+            then imported from `path` if it still has the SHA-256 `digest`.
     """
 
     function: Callable[..., float]
@@ -127,8 +127,9 @@ class FunctionMetric:
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__dict__.update(state)
-        if self.reference:
+        if self.path.name:
             plugins.allow_again({self.reference.rpartition(":")[0]: self.digest}, [self.path])
+        if self.reference:
             self.__dict__["function"] = _function_metric(self.reference).function
 
     @property
@@ -183,7 +184,7 @@ def load_metric(name: str) -> FunctionMetric:
                 f"the function takes {parameter}", hint=f"allowed: {', '.join(allowed)}", key=name
             )
     if not registry.is_own(name):
-        return loaded
+        return replace(loaded, reference=name)
     path, digest = plugins.allowed(str(plugins.file_of(name)))
     return replace(loaded, reference=name, path=path, digest=digest)
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
 from itertools import islice
 from typing import Any, Protocol
 
@@ -33,6 +32,7 @@ from evonas.core import (
 )
 from evonas.loop import Desk, Position, evolve
 from evonas.protocols import Setting, SteadyState, Strategy
+from evonas.testing.contract import contract, global_generators
 from genomes import Gene, Genome, SearchSpace
 
 GENERATIONS = 6
@@ -73,21 +73,6 @@ def maker(strategy: Callable[..., Strategy], params: Params) -> Make:
     return make
 
 
-def _contract(check: Callable[[Make], None]) -> Callable[[Make], None]:
-    """Whatever a strategy raises within a contract has broken it."""
-
-    @wraps(check)
-    def kept(make: Make) -> None:
-        try:
-            check(make)
-        except AssertionError:
-            raise
-        except Exception as error:  # what a broken strategy raises may be anything
-            raise AssertionError(f"{type(error).__name__}: {error}") from error
-
-    return kept
-
-
 class Answers:
     """An evaluator that costs nothing: values by genes alone."""
 
@@ -119,7 +104,7 @@ def by_genes(candidate: Candidate) -> Evaluation:
     return Evaluation(candidate, {"a": a, "b": float(genes @ weights), "c": float(genes.sum())})
 
 
-@_contract
+@contract
 def same_seed_same_search(make: Make) -> None:
     """Two of one seed ask for the same; of another seed, for something else."""
     first, second, other = (_searched(make(seed=seed)) for seed in (1, 1, 2))
@@ -127,7 +112,7 @@ def same_seed_same_search(make: Make) -> None:
     assert first != other or not _draws(make), "another seed makes no difference"
 
 
-@_contract
+@contract
 def every_question_is_a_genome_of_the_space(make: Make) -> None:
     for space in (SPACE, TINY, LONE):
         for generation in _generations(make(space=space), space):
@@ -137,7 +122,7 @@ def every_question_is_a_genome_of_the_space(make: Make) -> None:
                 space.genome(genome.genes)
 
 
-@_contract
+@contract
 def answers_are_owed_before_more_is_asked(make: Make) -> None:
     """A generational strategy asks nothing while it waits; none takes what it has not asked for."""
     strategy = make()
@@ -162,7 +147,7 @@ def answers_are_owed_before_more_is_asked(make: Make) -> None:
     _refuses(make(), [by_genes(asked[0])])
 
 
-@_contract
+@contract
 def state_is_plain_data(make: Make) -> None:
     """Numbers, strings, lists and dicts alone, so that a checkpoint can run nothing."""
     strategy = make(objectives=THREE)
@@ -170,7 +155,7 @@ def state_is_plain_data(make: Make) -> None:
         _plain(strategy.state_dict(), "state")
 
 
-@_contract
+@contract
 def a_resume_is_exact(make: Make) -> None:
     """From its state after every generation, a search goes on as if it had never stopped."""
     for objectives in (ONE, THREE):
@@ -197,7 +182,7 @@ def a_resume_is_exact(make: Make) -> None:
             assert [_asked(each) for each in rest] == [_asked(each) for each in whole[stop:]], told
 
 
-@_contract
+@contract
 def a_search_cut_short_and_gone_on_with_is_the_whole(make: Make) -> None:
     """Told of all it asked for, as at the end of a shorter run, it goes on as if it had not ended.
 
@@ -220,7 +205,7 @@ def a_search_cut_short_and_gone_on_with_is_the_whole(make: Make) -> None:
         assert found == whole, f"cut short after generation {stop} and gone on with, it differs"
 
 
-@_contract
+@contract
 def less_of_a_loss_is_more_of_its_negative(make: Make) -> None:
     """All goals turned round, and all values with them, change nothing."""
 
@@ -238,7 +223,7 @@ def less_of_a_loss_is_more_of_its_negative(make: Make) -> None:
         assert plain == other, "to minimise is not to maximise the negative"
 
 
-@_contract
+@contract
 def answers_lead_where_the_goal_says(make: Make) -> None:
     """What is asked goes down with `min` and up with `max`; not so only where none has parents."""
     low, high = (
@@ -251,7 +236,7 @@ def answers_lead_where_the_goal_says(make: Make) -> None:
     assert np.mean(low) < np.mean(high), "it goes where the goal does not say"
 
 
-@_contract
+@contract
 def constraints_push_back(make: Make) -> None:
     """Infeasible ones are avoided, and where all are, the less they violate the better.
 
@@ -273,7 +258,7 @@ def constraints_push_back(make: Make) -> None:
     assert np.mean(less) < np.mean(more), "where all are infeasible, it does not go by how much"
 
 
-@_contract
+@contract
 def failures_are_survived(make: Make) -> None:
     """Failed, infeasible, NaN and missing values, some of them and all."""
 
@@ -298,7 +283,7 @@ def failures_are_survived(make: Make) -> None:
             _run(strategy, SPACE, objectives, Answers(answer))
 
 
-@_contract
+@contract
 def equal_values_are_survived(make: Make) -> None:
     def equal(candidate: Candidate) -> Evaluation:
         return Evaluation(candidate, {"a": 1.0, "b": 1.0, "c": 1.0})
@@ -307,7 +292,7 @@ def equal_values_are_survived(make: Make) -> None:
         _run(make(objectives=objectives), SPACE, objectives, Answers(equal))
 
 
-@_contract
+@contract
 def a_space_that_is_used_up_does_not_stop_it(make: Make) -> None:
     """It lets networks through that it has asked for, or ends; it does not hang."""
     for space in (TINY, LONE):
@@ -315,27 +300,27 @@ def a_space_that_is_used_up_does_not_stop_it(make: Make) -> None:
             _run(make(space=space, objectives=objectives), space, objectives, generations=12)
 
 
-@_contract
+@contract
 def other_generators_are_left_alone(make: Make) -> None:
     """What others draw from the global generators is the same with and without the search."""
-    before = _global_generators()
+    before = global_generators()
     _run(make(objectives=THREE), SPACE, THREE)
-    after = _global_generators()
+    after = global_generators()
     assert before == after, "it draws from a global generator"
 
 
-@_contract
+@contract
 def it_depends_on_nothing_global(make: Make) -> None:
     """Global generators that stand elsewhere change nothing."""
     found = []
     for state in (1, 2):
         random.seed(state)
-        np.random.seed(state)  # noqa: NPY002  # as in `_global_generators`
+        np.random.seed(state)  # noqa: NPY002  # as in `global_generators`
         found.append(_searched(make(objectives=THREE), THREE))
     assert found[0] == found[1], "it draws from a global generator"
 
 
-@_contract
+@contract
 def parents_were_evaluated(make: Make) -> None:
     """Lineage names networks that were asked for earlier."""
     seen: set[str] = set()
@@ -442,11 +427,6 @@ def _draws(make: Make) -> bool:
         for evaluation in generation.evaluations
     }
     return origins != {"listed"}
-
-
-def _global_generators() -> tuple[Any, Any]:
-    state: Any = np.random.get_state()  # noqa: NPY002  # the global one is what this is about
-    return random.getstate(), state[1].tolist()
 
 
 def _refuses(strategy: Strategy, evaluations: Sequence[Evaluation]) -> None:
