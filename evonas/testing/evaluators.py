@@ -4,8 +4,7 @@ from evonas.testing import evaluators
 
 @pytest.mark.parametrize("contract", evaluators.CONTRACTS, ids=lambda each: each.__name__)
 def test_mine_keeps_its_promises(contract, tmp_path):
-    setting, test = evaluators.small_setting()
-    contract(evaluators.maker(Mine, MineParams(), setting, tmp_path))
+    contract(evaluators.maker(Mine, MineParams(), evaluators.small_setting(), tmp_path))
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ import torch
 from evonas import registry
 from evonas.core import Budget, Candidate, Evaluation, Params, Status
 from evonas.data.dataset import split
-from evonas.data.digits import Digits, DigitsParams
 from evonas.metrics import VALIDATED
 from evonas.protocols import (
     Bounded,
@@ -104,9 +102,10 @@ def small_setting(space: str = "nasbench201", **network: object) -> Setting:
         network: its settings; without any, small ones of nasbench201.
     """
     blueprint = registry.space(space)
-    params = blueprint.Params(**(network or {"channels": 2, "cells": 1}))  # type: ignore[arg-type]
-    data_params = DigitsParams(subset=120)
-    data, _ = split(Digits(data_params), data_params)
+    params = blueprint.Params(**(network or {"channels": 2, "cells": 1}))
+    digits = registry.load("data", "digits")
+    data_params = digits.Params(subset=120)
+    data, _ = split(digits(data_params), data_params)
     training = TrainingSetting(params.model_dump(exclude={"name"}), data, Hardware())
     return Setting(blueprint.make_space(params), training=training)
 

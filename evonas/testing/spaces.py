@@ -85,7 +85,7 @@ def the_space_is_the_same_every_time(make: Make) -> None:
     for other in (second, pickle.loads(pickle.dumps(first))):
         assert (first.name, first.genes) == (other.name, other.genes), "two spaces differ"
     title, _, version = first.name.partition("/")
-    assert title and version, f"{first.name!r} is not NAME/VERSION"
+    assert "" not in (title, version), f"{first.name!r} is not NAME/VERSION"
 
 
 @contract
@@ -118,7 +118,7 @@ def a_key_names_the_canonical_genome(make: Make) -> None:
         assert space.genome(canonical.genes) == canonical, f"{canonical} is of another space"
         assert space.canonical(canonical) == canonical, f"{canonical} has a canonical genome"
         assert key == space.key(canonical), f"{genome.text} has a key of its own"
-        assert key and not any(map(str.isspace, key)), f"the key {key!r}"
+        assert key.split() == [key], f"the key {key!r} is not one word"
 
 
 @contract
