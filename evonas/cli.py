@@ -453,9 +453,9 @@ def list_(
             raise UserError(registry.unknown("kind", kind, list(KINDS)))
         for each in KINDS if kind is None else (kind,):
             if each == "metrics":
-                names = [metric.name for metric in TRAINED]
-                names.append(f"{LATENCY.name} (evaluator supernet)")
-                names.append(f"{SIMULATED_SECONDS.name} (evaluator tabular)")
+                names = [*(metric.name for metric in TRAINED), *registry.names("metrics")]
+                names += [f"{LATENCY.name} (evaluator supernet)"]
+                names += [f"{SIMULATED_SECONDS.name} (evaluator tabular)"]
             elif each == "genomes":
                 cells = library.library().values()
                 names = [cell.name for cell in cells]

@@ -308,7 +308,10 @@ def check_together(experiment: Experiment) -> None:
     strategy, _ = strategy_of(experiment.strategy)
     _check_bounds(experiment.constraints)
     if own_classes.is_loaded(evaluator):
-        metrics = (*evaluator.metrics_of(evaluator_params), *own_metrics(experiment, evaluator))
+        metrics = (
+            *evaluator.metrics_of(evaluator_params),
+            *own_metrics(experiment, evaluator, evaluator_params),
+        )
         names = [metric.name for metric in metrics]
         _check_names("objectives", [entry.name for entry in experiment.objectives], names)
         _check_names("constraints", [entry.name for entry in experiment.constraints], names)
@@ -326,7 +329,9 @@ def check_together(experiment: Experiment) -> None:
                 CHECKS[need](experiment, section)
 
 
-def own_metrics(experiment: Experiment, evaluator: EvaluatorClass) -> tuple[Metric, ...]:
+def own_metrics(
+    experiment: Experiment, evaluator: EvaluatorClass, params: Params
+) -> tuple[Metric, ...]:
     """Return the user's own metrics, by their names alone, since no file is imported yet."""
     if experiment.metrics and Need.DATA not in evaluator.needs:
         name = registry.name_of(experiment.evaluator)
@@ -336,7 +341,7 @@ def own_metrics(experiment: Experiment, evaluator: EvaluatorClass) -> tuple[Metr
             key="metrics",
         )
     names = [metric.rpartition(":")[2] for metric in experiment.metrics]
-    ours = {metric.name for metric in evaluator.metrics_of(experiment.evaluator)}
+    ours = {metric.name for metric in evaluator.metrics_of(params)}
     for i, (metric, name) in enumerate(zip(experiment.metrics, names, strict=True)):
         key = f"metrics.{i}"
         if not registry.is_own(metric) and metric not in registry.names("metrics"):

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from evonas import plugins, registry
 from evonas.core import Metric, Params, UserError
 from evonas.metrics import named
-from evonas.protocols import Need
+from evonas.protocols import EvaluatorClass, Need, StrategyClass
 
 Name = Annotated[str, Field(pattern=plugins.PATTERN)]
 ARGUMENTS = ("network", "genome", "images", "labels")  # those a metric's function may take
@@ -39,20 +39,34 @@ class OwnParams(Params):
 
 
 class OwnClassParams(OwnParams):
-    """The settings of a user's strategy or evaluator."""
+    """Settings of a strategy or evaluator of the user's own, checked when its file is imported.
+
+    Attributes:
+        PROTOCOL: what the class that they name has to be.
+    """
+
+    PROTOCOL: ClassVar[type]
+
+
+class OwnStrategyParams(OwnClassParams):
+    PROTOCOL = StrategyClass
+
+
+class OwnEvaluatorParams(OwnClassParams):
+    PROTOCOL = EvaluatorClass
 
 
 class OwnStrategy:
     """The placeholder for a user's strategy until its file may be imported (`StrategyClass`)."""
 
-    Params = OwnClassParams
+    Params = OwnStrategyParams
     needs: ClassVar[frozenset[Need]] = frozenset()
 
 
 class OwnEvaluator:
     """The placeholder for a user's evaluator until its file may be imported (`EvaluatorClass`)."""
 
-    Params = OwnClassParams
+    Params = OwnEvaluatorParams
     needs: ClassVar[frozenset[Need]] = frozenset()
 
 
@@ -75,13 +89,8 @@ def imported(params: Params) -> tuple[Any, Params] | None:
     if not plugins.is_allowed(file):
         return None
     loaded: Any = plugins.load(params.name)
-    try:
-        model, _ = loaded.Params, loaded.needs
-    except AttributeError as error:
-        raise UserError(
-            f"{params.name} has no {error.name}",
-            hint="add it; `evonas.protocols` says what a class must have",
-        ) from None
+    registry.check_members(loaded, params.PROTOCOL, params.name)
+    model = loaded.Params
     try:
         return loaded, model.model_validate(params.settings)
     except ValidationError as error:
@@ -101,8 +110,8 @@ class FunctionMetric:
 
     Args:
         function: takes some of `network`, `genome`, `images` and `labels`, by name.
-        reference: `FILE.py:NAME` if the function comes from such a file, which another process may
-            then import from `path` if it still has the SHA-256 `digest`.
+        reference: what the experiment calls it, by which another process finds it too. A file is
+            then imported from `path` if it still has the SHA-256 `digest`.
     """
 
     function: Callable[..., float]
@@ -119,8 +128,9 @@ class FunctionMetric:
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__dict__.update(state)
-        if self.reference:
+        if self.path.name:
             plugins.allow_again({self.reference.rpartition(":")[0]: self.digest}, [self.path])
+        if self.reference:
             self.__dict__["function"] = _function_metric(self.reference).function
 
     @property
@@ -177,7 +187,7 @@ def load_metric(name: str) -> FunctionMetric:
                 key=name,
             )
     if not registry.is_own(name):
-        return loaded
+        return replace(loaded, reference=name)
     path, digest = plugins.allowed(str(plugins.file_of(name)))
     return replace(loaded, reference=name, path=path, digest=digest)
 

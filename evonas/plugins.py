@@ -13,6 +13,8 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -80,6 +82,17 @@ def is_allowed(file: str) -> bool:
     return file in _allowed
 
 
+def all_allowed() -> dict[str, tuple[Path, str]]:
+    """Return all files that may be imported: where each is now, and its SHA-256."""
+    return dict(_allowed)
+
+
+def allow_in_worker(files: Mapping[str, tuple[Path, str]]) -> None:
+    """Permit what another process permits; pickle then finds here what such a file defines."""
+    _allowed.update(files)
+    sys.meta_path.append(_Finder())
+
+
 def place(file: str) -> Path:
     """Return where a file is now: it may have moved since it was named."""
     return _allowed[file][0] if file in _allowed else Path(file)
@@ -118,7 +131,7 @@ def _module(path: Path, digest: str) -> ModuleType:
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != digest:
         raise UserError(f"{path} changed while evonas was running", hint="start again")
-    module = ModuleType(f"evonas_plugin_{digest[:16]}")
+    module = ModuleType(_module_name(digest))
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # where dataclasses look for it
     try:
@@ -126,6 +139,27 @@ def _module(path: Path, digest: str) -> ModuleType:
     except Exception as error:  # a user's module may raise anything
         raise UserError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     return module
+
+
+class _Finder(MetaPathFinder, Loader):
+    """Imports permitted files by the names that their modules have in every process."""
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        digests = {digest for _, digest in _allowed.values()}
+        return ModuleSpec(fullname, self) if fullname in map(_module_name, digests) else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        for path, digest in _allowed.values():
+            if _module_name(digest) == spec.name:
+                return _module(path, digest)
+        raise ImportError(f"no permitted file is called {spec.name}")
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Does nothing, since `_module` has run the file."""
+
+
+def _module_name(digest: str) -> str:
+    return f"evonas_plugin_{digest[:16]}"
 
 
 def _digest(path: Path) -> str:

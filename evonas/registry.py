@@ -67,6 +67,12 @@ SINGULAR = {
     "metrics": "metric",
 }
 
+CLASSES: dict[str, type] = {
+    "spaces": SpaceClass,
+    "strategies": StrategyClass,
+    "evaluators": EvaluatorClass,
+}
+
 
 @cache
 def table(kind: str) -> dict[str, str]:
@@ -93,7 +99,26 @@ def load(kind: str, name: str) -> Any:
     if target is None:
         raise UserError(unknown(SINGULAR[kind], name, names(kind)))
     module, _, attribute = target.partition(":")
-    return getattr(import_module(module), attribute)
+    loaded = getattr(import_module(module), attribute)
+    if kind in CLASSES and not is_own(name):  # else of what it stands for
+        check_members(loaded, CLASSES[kind], name)
+    return loaded
+
+
+def check_members(component: object, protocol: type, name: str) -> None:
+    """Checks that a component has all that its protocol declares.
+
+    Raises:
+        UserError: it lacks a member.
+    """
+    declared = [*protocol.__annotations__, *vars(protocol)]
+    members = [member for member in declared if not member.startswith("_")]
+    missing = [member for member in members if not hasattr(component, member)]
+    if missing:
+        where = f"{protocol.__module__}.{protocol.__name__}"
+        raise UserError(
+            f"{name} has no {', '.join(missing)}", hint=f"{where} says what it must have"
+        )
 
 
 def space(name: str) -> SpaceClass:

@@ -83,6 +83,6 @@ def claim(folder: Path, workers: int, told: Connection) -> None:
 
 
 def see(folder: Path, told: Connection) -> None:
-    start(os.getppid(), folder, 2, ("1", "3"))
+    start(os.getppid(), folder, 2, ("1", "3"), {})
     told.send(os.environ["CUDA_VISIBLE_DEVICES"])
     told.recv()

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from joblib.executor import get_memmapping_executor
 
+from evonas import plugins
 from evonas.evaluators import worker
 
 T = TypeVar("T")
@@ -77,7 +78,7 @@ class Workers:
         return get_memmapping_executor(
             self.count,
             initializer=worker.start,
-            initargs=(os.getpid(), self.folder, self.count, self.gpus),
+            initargs=(os.getpid(), self.folder, self.count, self.gpus, plugins.all_allowed()),
             env={
                 "OMP_NUM_THREADS": threads,
                 "MKL_NUM_THREADS": threads,

@@ -24,9 +24,11 @@ from evonas.core import (
     Metric,
     Params,
     Status,
+    UserError,
     weights_name,
 )
 from evonas.data.dataset import Images
+from evonas.loop import error_text
 from evonas.metrics import FLOPS, PARAMS, TRAINED, VALIDATED
 from evonas.networks.decode import decode
 from evonas.networks.profile import profile
@@ -216,7 +218,15 @@ class TrainEvaluator:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             network = self.build(genome)
-            return {own.metric.name: own.measure(network=network, genome=genome) for own in owns}
+            try:
+                return {
+                    own.metric.name: own.measure(network=network, genome=genome) for own in owns
+                }
+            except Exception as error:  # a user's function may raise anything
+                if out_of_memory(error):
+                    raise
+                names = ", ".join(own.metric.name for own in owns)
+                raise UserError(f"{names} raised {error_text(error)}", key="metrics") from error
 
     def own_values(
         self, genome: Genome, network: nn.Module, data: ResidentData

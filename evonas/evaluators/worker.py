@@ -9,13 +9,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from filelock import FileLock, Timeout
 
+from evonas import plugins
 from evonas.core import Candidate, Evaluation
 from evonas.loop import guarded
 from evonas.protocols import Evaluator
@@ -27,13 +28,24 @@ _slot: FileLock | None = None  # the lock of this process's slot, until the proc
 _watch: tuple[float, IO[str]] | None = None  # timeout and trace of the running evaluation
 
 
-def start(driver: int, slots: Path, workers: int, gpus: tuple[str, ...]) -> None:
+def start(
+    driver: int,
+    slots: Path,
+    workers: int,
+    gpus: tuple[str, ...],
+    files: Mapping[str, tuple[Path, str]],
+) -> None:
     """Prepare a worker process, before its first task.
 
     The worker ends with the driver, whatever it is doing: on Linux the kernel ends it; elsewhere a
     thread checks twice a second. It ignores Ctrl-C, which the driver handles. With GPUs, the worker
     takes a free slot, and sees only the GPU of that slot.
+
+    Args:
+        files: the user's Python files that it may import, as the driver may
+            (`plugins.all_allowed`).
     """
+    plugins.allow_in_worker(files)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

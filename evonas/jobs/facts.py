@@ -12,7 +12,7 @@ from evonas.jobs.choice import Choice, Settings
 from evonas.loop import guarded
 from evonas.networks.decode import decode
 from evonas.networks.profile import profile
-from evonas.protocols import Setting
+from evonas.protocols import Need, Setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,5 +67,8 @@ def _looked_up(choice: Choice, experiment: Experiment) -> Facts:
     kind, params = config.evaluator_of(experiment)
     evaluator = kind(params, Setting(choice.space))
     answer = guarded(evaluator, Candidate(choice.genome), 0)
-    where = answer.message or f"the table of {experiment.name}"
-    return Facts(answer.values, ("looked up in", where))
+    if Need.GENOMES in kind.needs:
+        where = answer.message or f"the table of {experiment.name}"
+        return Facts(answer.values, ("looked up in", where))
+    where = answer.message or f"the evaluator of {experiment.name}"
+    return Facts(answer.values, ("measured by", where))

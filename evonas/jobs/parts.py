@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evonas import config, own_classes, registry
 from evonas.config import Experiment
+from evonas.core import Metric, UserError
 from evonas.data.dataset import Images, split
 from evonas.jobs import machine
 from evonas.protocols import Evaluator, Need, Setting, Strategy, TrainingSetting
@@ -53,13 +55,44 @@ def build(experiment: Experiment) -> Parts:
     )
     if trains_here(experiment):
         machine.take_gpu(experiment.parallel.device)
-    return Parts(setting, kind(params, setting), test)
+    evaluator = kind(params, setting)
+    name = registry.name_of(experiment.evaluator)
+    registry.check_members(evaluator, Evaluator, name)
+    _check_metrics(experiment, evaluator, kind.metrics_of(params), name)
+    return Parts(setting, evaluator, test)
 
 
 def make_strategy(experiment: Experiment, setting: Setting) -> Strategy:
     """Return a new strategy of an experiment."""
     kind, params = config.strategy_of(experiment.strategy)
-    return kind(params, setting)
+    strategy = kind(params, setting)
+    registry.check_members(strategy, Strategy, registry.name_of(experiment.strategy))
+    return strategy
+
+
+def _check_metrics(
+    experiment: Experiment, evaluator: Evaluator, declared: Sequence[Metric], name: str
+) -> None:
+    """Checks that an evaluator measures what its class declares, and the user's own metrics.
+
+    Raises:
+        UserError: it lacks a metric.
+    """
+    measured = {metric.name for metric in evaluator.metrics}
+    for metric in declared:
+        if metric.name not in measured:
+            raise UserError(
+                f"metrics_of of {name} declares {metric.name}, which is not in its metrics",
+                hint="name the same metrics in both",
+                key="evaluator.name",
+            )
+    for i, own in enumerate(experiment.metrics):
+        if own.rpartition(":")[2] not in measured:
+            raise UserError(
+                f"the evaluator {name} does not compute metrics of your own",
+                hint="remove the key, or have it measure `setting.training.metrics`",
+                key=f"metrics.{i}",
+            )
 
 
 def trains_here(experiment: Experiment) -> bool:

@@ -195,8 +195,8 @@ def start(experiment: Experiment, path: Path) -> Iterator[Run]:
     Raises:
         UserError: the folder is not new, or the data are missing.
     """
+    plugin_digests = plugins.allow(config.own_files(experiment))
     resolved = _resolved(experiment)
-    plugin_digests = plugins.allow(config.own_files(resolved))
     hold = begin(path, "config.yaml")
     space = registry.make_space(resolved.space)
     described = {

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
 from itertools import islice
 from typing import Any, Protocol
 
@@ -33,6 +32,7 @@ from evonas.core import (
 )
 from evonas.loop import Desk, Position, evolve
 from evonas.protocols import Setting, SteadyState, Strategy
+from evonas.testing.contract import contract, global_generators
 from genomes import Gene, Genome, SearchSpace
 
 GENERATIONS = 6
@@ -73,21 +73,6 @@ def maker(strategy: Callable[..., Strategy], params: Params) -> Make:
     return make
 
 
-def _contract(check: Callable[[Make], None]) -> Callable[[Make], None]:
-    """Return a contract that any exception of the strategy breaks."""
-
-    @wraps(check)
-    def contract(make: Make) -> None:
-        try:
-            check(make)
-        except AssertionError:
-            raise
-        except Exception as error:  # a broken strategy may raise anything
-            raise AssertionError(f"{type(error).__name__}: {error}") from error
-
-    return contract
-
-
 class Answers:
     """An evaluator that computes its values from the genes, without training."""
 
@@ -119,7 +104,7 @@ def by_genes(candidate: Candidate) -> Evaluation:
     return Evaluation(candidate, {"a": a, "b": float(genes @ weights), "c": float(genes.sum())})
 
 
-@_contract
+@contract
 def same_seed_same_search(make: Make) -> None:
     """Searches with the same seed are equal; another seed gives another search."""
     first, second, other = (_searched(make(seed=seed)) for seed in (1, 1, 2))
@@ -127,7 +112,7 @@ def same_seed_same_search(make: Make) -> None:
     assert first != other or not _draws(make), "another seed makes no difference"
 
 
-@_contract
+@contract
 def every_question_is_a_genome_of_the_space(make: Make) -> None:
     """Candidates belong to the search space, even if it is tiny."""
     for space in (SPACE, TINY, LONE):
@@ -138,7 +123,7 @@ def every_question_is_a_genome_of_the_space(make: Make) -> None:
                 space.genome(genome.genes)
 
 
-@_contract
+@contract
 def it_waits_for_outstanding_results(make: Make) -> None:
     """A strategy waits for outstanding results, and refuses results that it did not ask for."""
     strategy = make()
@@ -163,7 +148,7 @@ def it_waits_for_outstanding_results(make: Make) -> None:
     _refuses(make(), [by_genes(asked[0])])
 
 
-@_contract
+@contract
 def state_is_plain_data(make: Make) -> None:
     """The state is numbers, strings, lists, dicts and tensors, so a checkpoint can run no code."""
     strategy = make(objectives=THREE)
@@ -171,7 +156,7 @@ def state_is_plain_data(make: Make) -> None:
         _plain(strategy.state_dict(), "state")
 
 
-@_contract
+@contract
 def a_resume_is_exact(make: Make) -> None:
     """A search continues from the state after any generation as if it had never stopped."""
     for objectives in (ONE, THREE):
@@ -199,7 +184,7 @@ def a_resume_is_exact(make: Make) -> None:
             assert [_asked(each) for each in rest] == after, problem
 
 
-@_contract
+@contract
 def an_extended_search_is_the_whole(make: Make) -> None:
     """A search that ends and is then extended equals a search in one go.
 
@@ -223,7 +208,7 @@ def an_extended_search_is_the_whole(make: Make) -> None:
         assert extended == whole, f"ended after generation {stop} and extended, it differs"
 
 
-@_contract
+@contract
 def less_of_a_loss_is_more_of_its_negative(make: Make) -> None:
     """Reversing all goals, and the signs of all values, changes nothing."""
 
@@ -241,7 +226,7 @@ def less_of_a_loss_is_more_of_its_negative(make: Make) -> None:
         assert plain == other, "minimising is not the same as maximising the negative"
 
 
-@_contract
+@contract
 def answers_lead_where_the_goal_says(make: Make) -> None:
     """Candidates follow the goal, down with `min` and up with `max`, unless none has parents."""
     low, high = (
@@ -254,7 +239,7 @@ def answers_lead_where_the_goal_says(make: Make) -> None:
     assert np.mean(low) < np.mean(high), "candidates do not follow the goal"
 
 
-@_contract
+@contract
 def constraints_push_back(make: Make) -> None:
     """Infeasible candidates are avoided; if all are infeasible, smaller violations are preferred.
 
@@ -278,7 +263,7 @@ def constraints_push_back(make: Make) -> None:
     )
 
 
-@_contract
+@contract
 def failures_are_survived(make: Make) -> None:
     """A search goes on if some or all results are failed, infeasible, NaN or missing."""
 
@@ -303,7 +288,7 @@ def failures_are_survived(make: Make) -> None:
             _run(strategy, SPACE, objectives, Answers(answer))
 
 
-@_contract
+@contract
 def equal_values_are_survived(make: Make) -> None:
     """A search goes on if all values are equal."""
 
@@ -314,7 +299,7 @@ def equal_values_are_survived(make: Make) -> None:
         _run(make(objectives=objectives), SPACE, objectives, Answers(equal))
 
 
-@_contract
+@contract
 def an_exhausted_space_is_survived(make: Make) -> None:
     """A search asks again for networks that it asked for, or ends; it does not hang."""
     for space in (TINY, LONE):
@@ -322,27 +307,27 @@ def an_exhausted_space_is_survived(make: Make) -> None:
             _run(make(space=space, objectives=objectives), space, objectives, generations=12)
 
 
-@_contract
+@contract
 def other_generators_are_left_alone(make: Make) -> None:
     """A search does not change the state of the global generators."""
-    before = _global_generators()
+    before = global_generators()
     _run(make(objectives=THREE), SPACE, THREE)
-    after = _global_generators()
+    after = global_generators()
     assert before == after, "it draws from a global generator"
 
 
-@_contract
+@contract
 def it_depends_on_nothing_global(make: Make) -> None:
     """A search does not depend on the state of the global generators."""
     searches = []
     for state in (1, 2):
         random.seed(state)
-        np.random.seed(state)  # noqa: NPY002  # as in `_global_generators`
+        np.random.seed(state)  # noqa: NPY002  # as in `global_generators`
         searches.append(_searched(make(objectives=THREE), THREE))
     assert searches[0] == searches[1], "it draws from a global generator"
 
 
-@_contract
+@contract
 def parents_were_evaluated(make: Make) -> None:
     """Parents are networks that the search asked for."""
     seen: set[str] = set()
@@ -449,11 +434,6 @@ def _draws(make: Make) -> bool:
         for evaluation in generation.evaluations
     }
     return origins != {"listed"}
-
-
-def _global_generators() -> tuple[Any, Any]:
-    state: Any = np.random.get_state()  # noqa: NPY002  # this is about the global generator
-    return random.getstate(), state[1].tolist()
 
 
 def _refuses(strategy: Strategy, evaluations: Sequence[Evaluation]) -> None:
