@@ -1,4 +1,4 @@
-"""Contracts that a plug-in's author can hold a strategy to, with pytest or without."""
+"""Contracts that the author of a plug-in can check a strategy against, with or without pytest."""
 
 from evonas.testing.strategies import CONTRACTS, Make, maker
 
