@@ -117,12 +117,18 @@ class Params(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _by_todays_names(cls, values: Any) -> Any:
+    def _taken_by_old_names(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        old = {key: new for key, new in cls.RENAMED.items() if key in values and new not in values}
-        for key, new in old.items():
-            _tell_renamed(key, new)
+        renamed = cls.renamed(values)
+        for key in values.keys() - renamed.keys():
+            _tell_renamed(key, cls.RENAMED[key])
+        return renamed
+
+    @classmethod
+    def renamed(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings, unchecked, with the names that their keys have today."""
+        old = {key: new for key, new in cls.RENAMED.items() if new not in values}
         return {old.get(key, key): value for key, value in values.items()}
 
     def anchored(self, folder: Path) -> Self:
@@ -221,6 +227,18 @@ class Budget(Params):
         """`epochs=3`, or `epochs=3/10` for a schedule of ten."""
         horizon = "" if self.horizon is None else f"/{_exact(self.horizon)}"
         return f"{self.unit}={_exact(self.amount)}{horizon}"
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """The budget that has this `text`.
+
+        Raises:
+            ValueError: none has (pydantic's error, which is a ValueError).
+        """
+        length, _, horizon = text.partition("/")
+        unit, _, amount = length.partition("=")
+        stated = {unit: amount, **({"horizon": horizon} if horizon else {})}
+        return cls.model_validate_strings(stated, strict=False)
 
     @property
     def deterministic(self) -> bool:
