@@ -19,7 +19,7 @@ from evonas.data.idx import STEMS
 from evonas.own import OwnData, OwnDataParams
 from evonas.testing import data as contracts
 from evonas.testing.data import CONTRACTS, Make, maker
-from tests.cifar import noise, write_binary
+from tests.helpers.cifar import noise, write_binary
 
 Contract = Callable[[Make], None]
 contract = pytest.mark.parametrize("contract", CONTRACTS, ids=lambda each: each.__name__)

@@ -21,7 +21,7 @@ from evonas.jobs import machine
 from evonas.jobs.estimate import estimate, first_generations, totals
 from evonas.jobs.parts import build, make_strategy
 from evonas.starter import starter
-from tests.faults import die
+from tests.helpers.faults import die
 
 
 def command(*arguments: str | Path) -> tuple[int, str]:

@@ -18,9 +18,9 @@ from evonas.core import Status
 from evonas.evaluators.cached import Cached, create
 from evonas.evaluators.parallel import InWorkers
 from evonas.evaluators.pool import Workers
-from tests.caching import CANDIDATE, Kept
+from tests.helpers import ROOT
+from tests.helpers.caching import CANDIDATE, Kept
 
-ROOT = Path(__file__).resolve().parents[2]
 TABLES = ("evaluations.csv", "generations.csv", "fronts.csv", "front.csv", "finalists.csv")
 EXPERIMENT = """
 name: shared
@@ -133,7 +133,7 @@ def test_a_wait_for_another_process_is_no_timeout(tmp_path: Path) -> None:
     cached = Cached(inner, tmp_path / "cache", ours)
     workers = Workers(ours / "scratch", 1)
     dispatcher = InWorkers(cached, workers, timeout=1.0)
-    command = [sys.executable, "-m", "tests.caching", str(tmp_path / "cache"), str(theirs)]
+    command = [sys.executable, "-m", "tests.helpers.caching", str(tmp_path / "cache"), str(theirs)]
     with subprocess.Popen([*command, "1", "5"], cwd=ROOT) as other:
         while not Kept(theirs).trained:
             assert other.poll() is None

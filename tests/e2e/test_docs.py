@@ -23,8 +23,8 @@ from evonas.cli import app
 from evonas.data.idx import STEMS, FashionMnist
 from evonas.records.tables import winner
 from evonas.testing import CONTRACTS
+from tests.helpers import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = [*sorted(DOCS.glob("*.md")), ROOT / "README.md"]
 

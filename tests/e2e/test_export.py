@@ -105,7 +105,7 @@ def test_an_exported_network_gives_the_same_logits_with_torch_alone(
     original.load_state_dict(load_file(network.weights))
     experiment = config.load(path)
     experiment = experiment.model_copy(update={"parallel": machine.resolve(experiment.parallel)})
-    data = resident(build(experiment).data, torch.device("cpu"))  # type: ignore[arg-type]
+    data = resident(build(experiment).setting.trained().data, torch.device("cpu"))
     images = data.val.images[:20]
     with torch.no_grad():
         expected = original.eval()(data.normalised(images))
@@ -188,7 +188,7 @@ def test_the_knee_is_the_point_nearest_to_the_corner(folder: Path) -> None:
     ("words", "told"),
     [
         (("--format", "pickle"), "--format: unknown format 'pickle'; allowed: python, torch, onnx"),
-        (("--out", "winner.pt"), "--out winner.pt: allowed for python: a name that ends in .py"),
+        (("--out", "winner.pt"), "--out winner.pt: does not end in .py, which python needs"),
         (("--genome", "9-9"), "gene stage1 of channels/v1 is 9; allowed: 0 to 1; or give winner"),
     ],
 )
@@ -207,7 +207,7 @@ def test_what_has_nothing_to_take_away_is_told(
     monkeypatch.setattr(export, "ONNX", ("onnx", "no_such_runtime"))
     refused = command("export", out, "--format", "onnx", "--out", folder / "x.onnx")
     assert refused.exit_code == 2
-    assert "no_such_runtime not installed; allowed: pip install evonas[onnx]" in refused.stderr
+    assert "no_such_runtime not installed; run `pip install evonas[onnx]`" in refused.stderr
     for file in (out / "weights").iterdir():
         file.unlink()
     for which in ("winner", "best"):

@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 from evonas.data.digits import Digits, DigitsParams
-from tests.killed import PLACES
+from tests.helpers import ROOT
+from tests.helpers.killed import PLACES
 
-ROOT = Path(__file__).resolve().parents[2]
 TABLES = ("evaluations.csv", "generations.csv", "fronts.csv", "front.csv", "finalists.csv")
 EXPERIMENT = """
 name: killed
@@ -54,7 +54,7 @@ class Search:
             command = ["run", str(self.folder / "killed.yaml"), "--out", str(self.run_dir)]
         options = ["--workers", str(self.workers)]
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.killed", moment, *command, *options],
+            [sys.executable, "-m", "tests.helpers.killed", moment, *command, *options],
             cwd=ROOT,
             env={**os.environ, "SUBMISSIONS": str(self.notes)},
             stdout=subprocess.DEVNULL,

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from evonas.cli import app
 from evonas.oneshot.training import SupernetTraining
 from tests.e2e.test_kill import EXPERIMENT, Search
-from tests.killed import SHARED
+from tests.helpers.killed import SHARED
 
 SEARCHES = {
     "darts": "{name: darts, epochs: 4, recipe: {batch_size: 32}}",

@@ -16,9 +16,9 @@ from evonas.core import Candidate, Evaluation, SearchFailed, Status
 from evonas.evaluators.parallel import InWorkers
 from evonas.evaluators.pool import Workers
 from genomes import NASBench201
-from tests.faults import Counting
+from tests.helpers import ROOT
+from tests.helpers.faults import Counting
 
-ROOT = Path(__file__).resolve().parents[2]
 SPACE = NASBench201()
 GENOMES = [f"{i}-3-3-0-0-{j}" for i in range(4) for j in range(2)]
 TASKS = [(Candidate(SPACE.parse(text)), 100 + i) for i, text in enumerate(GENOMES)]
@@ -164,7 +164,7 @@ from evonas.core import Candidate
 from evonas.evaluators.parallel import InWorkers
 from evonas.evaluators.pool import Workers
 from genomes import NASBench201
-from tests.faults import Counting
+from tests.helpers.faults import Counting
 
 folder, fault = Path(sys.argv[1]), sys.argv[2]
 space = NASBench201()

@@ -32,8 +32,8 @@ from evonas.metrics import TRAINED
 from evonas.networks.decode import decode
 from evonas.records.tables import evaluation_columns
 from genomes import NASBench201
+from tests.helpers import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SPACE = NASBench201()
 EXPERIMENT = """
 name: tiny
@@ -64,7 +64,7 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def with_faults(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Lets an experiment name an evaluator that fails on purpose."""
-    target = "tests.faulty_training:FaultyEvaluator"
+    target = "tests.helpers.faulty_training:FaultyEvaluator"
     monkeypatch.setitem(registry.TABLES["evaluators"], "faulty", target)
     registry.table.cache_clear()
     yield

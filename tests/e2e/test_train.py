@@ -26,8 +26,8 @@ from evonas.jobs.choice import choose
 from evonas.jobs.full_training import FullTraining, resume, settings_for, start
 from evonas.networks.decode import decode
 from genomes.nasbench201 import NASBench201
+from tests.helpers import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 GENOME = "2-1-0-1-0-1"
 EXPERIMENT = """
 name: trained

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.helpers import ROOT
+
 IMPORTS = "import evonas, genomes; print(evonas.__file__, genomes.__file__)"
 
 

@@ -21,12 +21,12 @@ from evonas.protocols import Setting, TrainingSetting
 from evonas.training.loop import Hardware
 from evonas.training.recipe import Recipe
 from genomes import NASBench201
+from tests.helpers import ROOT
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
-ROOT = Path(__file__).resolve().parents[2]
 SPACE = NASBench201()
 
 

@@ -94,7 +94,7 @@ def main(checkout: Path) -> None:
 
         def evonas(*arguments: str, killed_at: str = "none") -> None:
             """Runs a command, which is killed at a moment of `tests/killed.py`, if one is given."""
-            call("-m", "tests.killed", killed_at, *arguments, killed=killed_at != "none")
+            call("-m", "tests.helpers.killed", killed_at, *arguments, killed=killed_at != "none")
 
         def call(*arguments: str, killed: bool) -> None:
             done = subprocess.run(

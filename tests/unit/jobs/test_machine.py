@@ -12,9 +12,8 @@ from evonas import config
 from evonas.core import UserError
 from evonas.evaluators.worker import gpu_of
 from evonas.jobs.machine import gpus, resolve, take_gpu, visible
-from tests.faults import claim, see
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.helpers import ROOT
+from tests.helpers.faults import claim, see
 
 
 def fake_gpus(monkeypatch: pytest.MonkeyPatch, count: int, bf16: bool = True) -> None:

@@ -12,7 +12,7 @@ from evonas.core import Candidate, Evaluation
 from evonas.evaluators.train import TrainEvaluator, TrainParams
 from evonas.protocols import Setting
 from genomes import Genome
-from tests.faults import misbehave
+from tests.helpers.faults import misbehave
 
 
 class FaultyParams(TrainParams):

@@ -1,4 +1,4 @@
-"""The evonas command, killed with SIGKILL at a chosen moment: `python -m tests.killed MOMENT ...`.
+"""The evonas command, killed with SIGKILL: `python -m tests.helpers.killed MOMENT ...`.
 
 A moment is `WHERE:N`, the N-th time that the run comes to a place between two writes, or `none`.
 Every training that the driver hands out is noted in the file that SUBMISSIONS names.

@@ -11,7 +11,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-FOLDER = Path(__file__).resolve().parents[2] / "shared/data/cifar10"
+from tests.helpers import SHARED
+
+FOLDER = SHARED / "data/cifar10"
 
 needs_cifar10 = pytest.mark.skipif(
     not FOLDER.is_dir(), reason="needs ../shared/data/cifar10/test_first1000.webp"

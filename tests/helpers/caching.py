@@ -1,6 +1,6 @@
 """An evaluator whose answers can be kept, and a process that shares a cache; without torch.
 
-`python -m tests.caching CACHE FOLDER COUNT SECONDS` answers seeds 0 to COUNT - 1.
+`python -m tests.helpers.caching CACHE FOLDER COUNT SECONDS` answers seeds 0 to COUNT - 1.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from evonas.core import Candidate, Evaluation, Status
 from evonas.evaluators.cached import Cached, create
 from genomes import NASBench201
-from tests.faults import Counting, misbehave
+from tests.helpers.faults import Counting, misbehave
 
 CANDIDATE = Candidate(NASBench201().parse("3-3-3-1-3-2"))
 

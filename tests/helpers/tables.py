@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
-TABLE = Path(__file__).resolve().parents[2] / "shared/data/nasbench201/nasbench201.csv.gz"
+from tests.helpers import SHARED
+
+TABLE = SHARED / "data/nasbench201/nasbench201.csv.gz"
 
 needs_table = pytest.mark.skipif(
     not TABLE.exists(), reason="needs ../shared/data/nasbench201/nasbench201.csv.gz"

@@ -19,13 +19,12 @@ from evonas.evaluators.tabular import Tabular, TabularParams
 from evonas.metrics import SIMULATED_SECONDS
 from evonas.protocols import Setting
 from genomes import NASBench201, TableSpace, Verbatim
+from tests.helpers import SHARED
 
 SIMULATED = SIMULATED_SECONDS.name
 SPACE = TableSpace({"a": ("x", "y"), "b": ("x", "y", "z")})
 ROWS = "genome,acc,seconds,size\n00,0.5,10,1\n01,0.6,20,2\n02,,30,3\n10,0.8,40,4\n11,0.9,50,5\n"
-BENCHMARK = (
-    Path(__file__).resolve().parents[2].parent / "shared/data/nasbench201/nasbench201.csv.gz"
-)
+BENCHMARK = SHARED / "data/nasbench201/nasbench201.csv.gz"
 
 
 @pytest.fixture

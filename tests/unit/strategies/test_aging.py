@@ -19,7 +19,7 @@ from evonas.strategies.aging import Aging, AgingParams
 from evonas.testing.strategies import Answers, by_genes
 from genomes import Gene, Genome, SearchSpace
 from genomes.operators import change_one
-from tests.faults import Counting
+from tests.helpers.faults import Counting
 
 SPACE = SearchSpace("steady/v1", [Gene(f"g{i}", tuple("wxyz")) for i in range(5)])
 GOAL = (Objective(name="a"),)

@@ -27,7 +27,7 @@ from evonas.plots.cell import _drawn, draw_cell
 from evonas.plots.style import NotYet, styled
 from evonas.plots.tables import Tables
 from genomes import Edge, Gene, Genome, Graph, NASBench201, SearchSpace
-from tests.synthetic import Long, write_run
+from tests.helpers.synthetic import Long, write_run
 
 SPACE = NASBench201()
 CONFIG = """
@@ -572,7 +572,7 @@ def test_values_that_span_decades_are_on_a_logarithmic_axis(run_dir: Path) -> No
 def test_100_000_evaluations_are_drawn_in_30_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(registry.TABLES["spaces"], "long", "tests.synthetic:LONG")
+    monkeypatch.setitem(registry.TABLES["spaces"], "long", "tests.helpers.synthetic:LONG")
     registry.table.cache_clear()
     path = tmp_path / "run"
     write_run(path, space=Long(), name="long", generations=1000, population=100)

@@ -18,7 +18,7 @@ from evonas.networks.ops import relu_conv_bn
 from evonas.networks.profile import Profile, profile
 from genomes import Genome, NASBench201
 from genomes.nasbench201 import CONV_1X1, CONV_3X3, NONE, POOL, SKIP
-from tests.tables import genes_of, nasbench201, needs_table
+from tests.helpers.tables import genes_of, nasbench201, needs_table
 
 SPACE = NASBench201()
 CIFAR = (3, 32, 32)

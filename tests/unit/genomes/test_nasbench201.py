@@ -10,7 +10,7 @@ import pytest
 
 from genomes import Genome, NASBench201
 from genomes.nasbench201 import CONV_3X3, NONE, SKIP
-from tests.tables import genes_of, nasbench201, needs_table
+from tests.helpers.tables import genes_of, nasbench201, needs_table
 
 SPACE = NASBench201()
 EVERY = [SPACE.genome(genes) for genes in itertools.product(range(5), repeat=6)]

@@ -34,9 +34,9 @@ from evonas.records.files import write_atomic
 from evonas.training.loop import Hardware
 from evonas.training.recipe import Recipe
 from genomes import NASBench201
-from tests.caching import CANDIDATE, Kept, content
+from tests.helpers import ROOT
+from tests.helpers.caching import CANDIDATE, Kept, content
 
-ROOT = Path(__file__).resolve().parents[2]
 SPACE = NASBench201()
 SMALL = Candidate(SPACE.parse("2-1-0-1-0-1"), budget=Budget(steps=6))
 
@@ -71,7 +71,7 @@ def share(
 ) -> subprocess.Popen[bytes]:
     """A process of its own that answers seeds 0 to `count` - 1."""
     folder = folder_of(tmp_path, name)
-    command = [sys.executable, "-m", "tests.caching", str(tmp_path / "cache"), str(folder)]
+    command = [sys.executable, "-m", "tests.helpers.caching", str(tmp_path / "cache"), str(folder)]
     return subprocess.Popen([*command, str(count), str(seconds)], cwd=ROOT)
 
 

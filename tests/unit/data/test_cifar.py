@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from evonas.core import UserError
 from evonas.data.cifar import Cifar10, Cifar10Params, Cifar100, Cifar100Params, read_binary
 from evonas.data.dataset import split
-from tests.cifar import cifar10, needs_cifar10, noise, write_binary
+from tests.helpers.cifar import cifar10, needs_cifar10, noise, write_binary
 
 Parts = list[tuple[NDArray[np.uint8], NDArray[np.int64]]]
 BELOW = "cifar-10-batches-bin"

@@ -15,7 +15,7 @@ from PIL import Image
 from evonas.core import UserError
 from evonas.data.dataset import split
 from evonas.data.image_folder import ImageFolder, ImageFolderParams, read_image
-from tests.cifar import cifar10, needs_cifar10, noise
+from tests.helpers.cifar import cifar10, needs_cifar10, noise
 
 RED, GREEN, BLUE, WHITE, BLACK = (
     *((255, 0, 0), (0, 255, 0), (0, 0, 255)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -14,8 +13,7 @@ from scipy.spatial.distance import cdist
 from evonas import pareto
 from evonas.strategies import _deap
 from evonas.strategies.nsga3 import Scale, directions, survive
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.helpers import ROOT
 
 
 @pytest.fixture(scope="module")
