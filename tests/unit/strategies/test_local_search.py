@@ -6,16 +6,12 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import pytest
 
-from evonas.core import Candidate, Evaluation, Objective, Status, Stop
-from evonas.loop import Desk, evolve
-from evonas.pareto import Array
+from evonas.core import Candidate, Evaluation, Objective
 from evonas.protocols import Setting
 from evonas.strategies.local_search import LocalSearch, LocalSearchParams
-from evonas.strategies.pso import PSO, PSOParams, fly
-from evonas.testing.strategies import Answers, by_genes
+from evonas.testing.strategies import by_genes
 from genomes import Gene, SearchSpace
 from genomes.operators import neighbours
 
@@ -24,8 +20,8 @@ ONE = (Objective(name="a"),)
 TWO = (Objective(name="a"), Objective(name="b"))
 
 
-def answered(
-    strategy: PSO | LocalSearch, answer: Callable[[Candidate], Evaluation] = by_genes
+def answered(strategy: LocalSearch, answer: Callable[[Candidate], Evaluation] = by_genes) -> None:
+    strategy.tell([answer(candidate) for candidate in strategy.ask()])
 
 
 def local(**params: Any) -> LocalSearch:

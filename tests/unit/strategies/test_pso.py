@@ -1,4 +1,4 @@
-"""Particle swarms and local search: their rules, one by one."""
+"""Particle swarms: their rules, one by one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from evonas.core import Candidate, Evaluation, Objective, Status, Stop
 from evonas.loop import Desk, evolve
 from evonas.pareto import Array
 from evonas.protocols import Setting
-from evonas.strategies.local_search import LocalSearch
 from evonas.strategies.pso import PSO, PSOParams, fly
 from evonas.testing.strategies import Answers, by_genes
 from genomes import Gene, SearchSpace
@@ -26,9 +25,7 @@ def pso(objectives: tuple[Objective, ...] = ONE, space: SearchSpace = SPACE, **p
     return PSO(PSOParams(**params), Setting(space, objectives, seed=0))
 
 
-def answered(
-    strategy: PSO | LocalSearch, answer: Callable[[Candidate], Evaluation] = by_genes
-) -> None:
+def answered(strategy: PSO, answer: Callable[[Candidate], Evaluation] = by_genes) -> None:
     strategy.tell([answer(candidate) for candidate in strategy.ask()])
 
 
