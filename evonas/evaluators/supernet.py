@@ -75,7 +75,7 @@ class SupernetEvaluator:
 
     def __init__(self, params: SupernetParams, setting: Setting) -> None:
         self.params = params
-        self.seed = setting.seed
+        self.setting = setting
         self.alone = TrainEvaluator(TrainParams(recipe=params.recipe_alone), setting)
         self.folder: Path | None = None
         self.table: LatencyTable | None = None
@@ -215,15 +215,7 @@ class SupernetEvaluator:
         saved.unlink(missing_ok=True)
 
     def _training(self) -> SupernetTraining:
-        alone = self.alone
-        return SupernetTraining(
-            self.params,
-            space=self.space,
-            network=alone.training.network,
-            data=alone.data,
-            hardware=alone.hardware,
-            seed=self.seed,
-        )
+        return SupernetTraining(self.params, self.setting)
 
     def _write_tables(self, folder: Path, training: SupernetTraining) -> None:
         """Write the tables from the state alone, so that they are the same after a kill."""
@@ -246,7 +238,7 @@ class SupernetEvaluator:
                 self._arguments,
                 self.params.latency,
                 hardware,
-                derive_seed(self.seed, "latency"),
+                derive_seed(self.setting.seed, "latency"),
             )
         tables.write_table(path, table.rows, LATENCY_COLUMNS)
         return table

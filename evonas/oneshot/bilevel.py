@@ -27,13 +27,12 @@ from evonas.core import (
     UserError,
     derive_seed,
 )
-from evonas.data.dataset import DataSet
 from evonas.oneshot.mixture import Alphas, Mixture
 from evonas.oneshot.supernet import Supernet, supernet
 from evonas.protocols import Need, Relaxation, Setting
 from evonas.strategies.generational import Generational
 from evonas.training.batches import Batches, Resident, ResidentData, resident
-from evonas.training.loop import Hardware, Trainer, memory_guard, seeded, threads, training_loss
+from evonas.training.loop import Trainer, memory_guard, seeded, threads, training_loss
 from evonas.training.recipe import Recipe, filled_from
 from genomes import Genome, SearchSpace
 
@@ -82,38 +81,28 @@ class Bilevel:
     the candidates have no trained scale (appendix A.1), which could undo the effect of an alpha.
     """
 
-    def __init__(
-        self,
-        params: Any,
-        *,
-        space: SearchSpace,
-        network: Mapping[str, Any],
-        data: DataSet,
-        hardware: Hardware,
-        seed: int,
-        section: str = "strategy",
-    ) -> None:
+    def __init__(self, params: Any, setting: Setting, *, section: str = "strategy") -> None:
         """Build the supernet.
 
         Args:
-            network, seed: those of the run.
             section: the section of the experiment file with `params`, for messages.
 
         Raises:
             UserError: the space has no supernet, or there are too few images.
         """
+        training, space = setting.trained(), setting.space
+        hardware = training.hardware
         self.section = section
         self.params = params
         self.space = space
         self.hardware = hardware
         self.epochs = 0  # done
-        self._seed = derive_seed(seed, "relaxation", "epoch")
+        self._seed = derive_seed(setting.seed, "relaxation", "epoch")
         device = torch.device(hardware.device)
-        seeds = [derive_seed(seed, "relaxation", i) for i in range(3)]
-        interface = {"in_channels": data.image_shape[0], "classes": data.classes}
+        seeds = [derive_seed(setting.seed, "relaxation", i) for i in range(3)]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeds[0])
-            shared = supernet(space, **interface, **_smaller(space, network, params.proxy))
+            shared = supernet(space, **_smaller(space, training.arguments, params.proxy))
             if not isinstance(shared, Supernet):
                 raise UserError(
                     f"{params.name} needs genes that choose ops, and {space.name} has none",
@@ -129,7 +118,7 @@ class Bilevel:
         _freeze_scales(self.supernet)
         self.generator = torch.Generator().manual_seed(seeds[1])
         for_weights, for_alphas = _split_images(
-            resident(data, device), params.alpha_share, seeds[2]
+            resident(training.data, device), params.alpha_share, seeds[2]
         )
         self.trainer = Trainer(self.supernet, for_weights, params.recipe, seeds[1], hardware)
         self.batches = Batches(for_alphas, params.recipe, self.generator, hardware.channels_last)
@@ -270,15 +259,7 @@ class Relaxed(Generational):
 
     def __init__(self, params: Any, setting: Setting) -> None:
         super().__init__(params, setting)
-        training = setting.trained()
-        self.relaxation = type(self).relaxes(
-            params,
-            space=self.space,
-            network=training.network,
-            data=training.data,
-            hardware=training.hardware,
-            seed=setting.seed,
-        )
+        self.relaxation = type(self).relaxes(params, setting)
         self.epochs = 0
         self._losses: dict[str, float] = {}
 
@@ -401,7 +382,7 @@ def _check_places(space: SearchSpace, shared: Supernet) -> None:
 
 
 def _smaller(
-    space: SearchSpace, network: Mapping[str, Any], proxy: Mapping[str, int]
+    space: SearchSpace, arguments: Mapping[str, Any], proxy: Mapping[str, int]
 ) -> dict[str, Any]:
     """Return the settings of the supernet: those of the networks, overridden by the proxy's.
 
@@ -414,14 +395,16 @@ def _smaller(
         if key not in allowed:
             hint = f"allowed: {', '.join(allowed) or 'none'}"
             raise UserError("unknown key", hint=hint, key=f"strategy.proxy.{key}")
-    settings = {**network, **proxy}
+    interface = {key: arguments[key] for key in ("in_channels", "classes")}
+    networks = {key: value for key, value in arguments.items() if key not in interface}
+    settings = {**networks, **proxy}
     try:
         blueprint.settings(space, settings)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(("strategy.proxy", *map(str, first["loc"])))
         raise UserError(f"is {first['input']!r}", hint=first["msg"], key=key) from None
-    return settings
+    return {**interface, **settings}
 
 
 def _freeze_scales(network: Supernet) -> None:

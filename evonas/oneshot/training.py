@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from evonas.core import Params, Requirement, SearchFailed, State, UserError, derive_seed
-from evonas.data.dataset import DataSet
 from evonas.networks.decode import decode
 from evonas.oneshot.gdas import GdasParams, GdasRelaxation, Temperature
 from evonas.oneshot.sampling import Dropout, Fair, Learned, Sampling, Uniform
 from evonas.oneshot.supernet import Shared, SlicedSupernet, Supernet, supernet
+from evonas.protocols import Setting
 from evonas.training.batches import ResidentData, arranged, resident
 from evonas.training.loop import Hardware, Trainer, measure, memory_guard, seeded, threads
 from evonas.training.recipe import Recipe, filled_from
@@ -85,42 +85,22 @@ class History:
 class SupernetTraining:
     """Trains a supernet, an epoch at a time; it can continue from a saved state."""
 
-    def __init__(
-        self,
-        params: SharedTraining,
-        *,
-        space: SearchSpace,
-        network: Mapping[str, Any],
-        data: DataSet,
-        hardware: Hardware,
-        seed: int,
-    ) -> None:
+    def __init__(self, params: SharedTraining, setting: Setting) -> None:
         """Build the supernet.
 
         Raises:
             UserError: the space has no supernet, or none that can be sampled in this way.
         """
+        training = setting.trained()
         self.params = params
-        self.space = space
-        self.network = {
-            "in_channels": data.image_shape[0],
-            "classes": data.classes,
-            **network,
-        }
-        self.hardware = hardware
-        self.data = resident(data, torch.device(hardware.device))
+        self.space = setting.space
+        self.network = training.arguments
+        self.hardware = training.hardware
+        self.data = resident(training.data, torch.device(training.hardware.device))
         self.history = History()
-        self._seed = derive_seed(seed, "supernet", "epoch")
-        self.rng = np.random.default_rng(derive_seed(seed, "paths"))
-        self.sampling = _sampling(
-            params,
-            space=space,
-            network=network,
-            data=data,
-            hardware=hardware,
-            seed=seed,
-            rng=self.rng,
-        )
+        self._seed = derive_seed(setting.seed, "supernet", "epoch")
+        self.rng = np.random.default_rng(derive_seed(setting.seed, "paths"))
+        self.sampling = _sampling(params, setting, self.data, self.rng)
 
     @property
     def supernet(self) -> Supernet | SlicedSupernet:
@@ -268,26 +248,17 @@ def _batches(data: ResidentData, size: int, batches: int, channels_last: bool) -
 
 
 def _sampling(
-    params: SharedTraining,
-    *,
-    space: SearchSpace,
-    network: Mapping[str, Any],
-    data: DataSet,
-    hardware: Hardware,
-    seed: int,
-    rng: np.random.Generator,
+    params: SharedTraining, setting: Setting, images: ResidentData, rng: np.random.Generator
 ) -> Sampling:
     """Return the sampling that the settings name, with a fresh supernet."""
     if params.sampling == "learned":
-        return _learned(
-            params, space=space, network=network, data=data, hardware=hardware, seed=seed
-        )
-    interface = {"in_channels": data.image_shape[0], "classes": data.classes}
+        return Learned(GdasRelaxation(_gdas_params(params), setting, section="evaluator"))
+    space, training = setting.space, setting.trained()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "supernet"))
-        shared = hardware.place(supernet(space, **{**interface, **network}))
-    images = resident(data, torch.device(hardware.device))
-    trainer = Trainer(shared, images, params.recipe, derive_seed(seed, "images"), hardware)
+        torch.manual_seed(derive_seed(setting.seed, "supernet"))
+        shared = training.hardware.place(supernet(space, **training.arguments))
+    seed = derive_seed(setting.seed, "images")
+    trainer = Trainer(shared, images, params.recipe, seed, training.hardware)
     if params.sampling == "uniform":
         return Uniform(shared, trainer, params.epochs, rng)
     if not isinstance(shared, Supernet):
@@ -302,12 +273,11 @@ def _sampling(
     return Dropout(shared, trainer, params.epochs, rng, keep=keep)
 
 
-def _learned(params: SharedTraining, **run: Any) -> Learned:
-    settings = GdasParams(
+def _gdas_params(params: SharedTraining) -> GdasParams:
+    return GdasParams(
         epochs=params.epochs,
         recipe=params.recipe,
         alpha_lr=params.beta_lr,
         temperature=params.temperature,
         temperature_end=params.temperature_end,
     )
-    return Learned(GdasRelaxation(settings, **run, section="evaluator"))

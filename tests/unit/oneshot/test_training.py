@@ -75,7 +75,7 @@ def training(
 ) -> SupernetTraining:
     given = {"epochs": 3, "recipe": RECIPE, "pool": 2, "recalibrate": 2, **changes}
     params = SharedTraining(sampling=sampling, **given)  # type: ignore[arg-type]  # one of the four
-    return SupernetTraining(params, **arguments(data, space))
+    return SupernetTraining(params, setting(**arguments(data, space)))
 
 
 def evaluator(data: DataSet, space: str = "nasbench201", **changes: Any) -> SupernetEvaluator:
@@ -424,13 +424,13 @@ def test_dropout_is_repeated_in_a_resume(data: DataSet, sampling: str) -> None:
     given = {**arguments(data, "nasbench201"), "space": OwnSpace(dropping, {}), "network": {}}
     params = SharedTraining(sampling=sampling, epochs=2, recipe=RECIPE, pool=2)  # type: ignore[arg-type]  # one of them
 
-    whole, cut = (SupernetTraining(params, **given) for _ in range(2))
+    whole, cut = (SupernetTraining(params, setting(**given)) for _ in range(2))
     whole.epoch()
     cut.epoch()
     state = copy.deepcopy(cut.state_dict())
     torch.rand(5)  # whatever the process draws beside it
     whole.epoch()
-    resumed = SupernetTraining(params, **given)
+    resumed = SupernetTraining(params, setting(**given))
     resumed.load_state_dict(state)
     resumed.epoch()
     assert resumed.history == whole.history
@@ -467,7 +467,7 @@ def test_an_op_at_two_places_is_inherited_at_both(data: DataSet) -> None:
         return nn.Sequential(*layers, nn.Flatten(), nn.Linear(4, classes))
 
     given = {**arguments(data, "nasbench201"), "space": OwnSpace(tied, {}), "network": {}}
-    trained = SupernetTraining(SharedTraining(epochs=1, recipe=RECIPE, pool=2), **given)
+    trained = SupernetTraining(SharedTraining(epochs=1, recipe=RECIPE, pool=2), setting(**given))
     trained.epoch()
     assert len(trained.history.pool) == 2
 
@@ -479,7 +479,7 @@ def test_a_candidate_that_is_no_layer_is_told_of(data: DataSet) -> None:
 
     given = {**arguments(data, "nasbench201"), "space": OwnSpace(plain, {}), "network": {}}
     with pytest.raises(UserError, match=r"a candidate of op is no torch\.nn\.Module"):
-        SupernetTraining(SharedTraining(epochs=1), **given)
+        SupernetTraining(SharedTraining(epochs=1), setting(**given))
 
 
 def test_what_latency_turns_down_is_told_to_depend_on_the_clock(
