@@ -243,6 +243,7 @@ def test_parts_with_entry_points_are_run_like_those_of_evonas(
 
 
 def test_parts_with_entry_points_are_listed_in_a_process_of_its_own(installed: Path) -> None:
+    here = Path(evonas.__file__).parents[1]
     done = subprocess.run(
         [sys.executable, "-m", "evonas", "list"],
         capture_output=True,
@@ -250,7 +251,7 @@ def test_parts_with_entry_points_are_listed_in_a_process_of_its_own(installed: P
         check=True,
         env={
             **os.environ,
-            "PYTHONPATH": f"{installed}{os.pathsep}{Path(evonas.__file__).parents[1]}",
+            "PYTHONPATH": f"{installed}{os.pathsep}{here}",
         },
     )
     assert all(name in done.stdout for name in ("walk", "gradient", "pair", "stripes", "depth"))
