@@ -1,20 +1,21 @@
-"""Puts into the pages what the code says of itself: every key of the YAML, every command.
+"""The generated parts of the pages: every key of the experiment file, and every command.
 
-mkdocs calls `on_page_markdown`, so a built site is always current. The pages hold the same text,
-for those who read them elsewhere; run as a script, this writes it there anew.
+mkdocs calls `on_page_markdown`, so a built site is always current. The pages in the repository
+contain the same text; run as a script, this module updates them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
+import yaml
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
-from evonas import registry
+from evonas import plugins, registry
 from evonas.cli import app
 from evonas.config import COMPONENTS, Experiment, TrainingParams
 from evonas.core import Params
@@ -27,7 +28,7 @@ TITLES = {
     "evaluator": "Evaluators",
 }
 
-# Where a model's keys stand in the page.
+# The section of the page that lists a model's keys.
 SECTIONS = {
     "Recipe": "recipe",
     **{
@@ -42,40 +43,52 @@ SECTIONS = {
     },
 }
 
-
-WIDTH = 90  # of the commands' help, whatever the terminal
+# A type in words, singular and plural.
+WORDS = {
+    int: ("a whole number", "whole numbers"),
+    float: ("a number", "numbers"),
+    str: ("text", "texts"),
+    bool: ("`true` or `false`", "`true` or `false`"),
+}
+COUNTS = {2: "two", 3: "three", 4: "four"}
+LARGE = 2**31  # bounds from here on are written as powers of 2
+WIDTH = 90  # columns of the commands' help, whatever the terminal
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Called by mkdocs for each page; what stands between two markers is made anew."""
+    """Return a page with its generated parts up to date; mkdocs calls this for each page."""
     return refreshed(markdown)
 
 
 def refreshed(markdown: str) -> str:
-    """A page with current text between `<!-- keys -->` and `<!-- /keys -->`, or `commands`."""
+    """Return a page with current text between `<!-- keys -->` and `<!-- /keys -->`, or `commands`.
+
+    Raises:
+        ValueError: a marker has no end.
+    """
     for name, text in (("keys", keys), ("commands", commands)):
         begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         if begin in markdown:
             before, _, rest = markdown.partition(begin)
-            _, found, after = rest.partition(end)
-            if not found:
-                raise ValueError(f"{begin} stands in a page without {end}")
+            _, closing, after = rest.partition(end)
+            if not closing:
+                raise ValueError(f"a page has {begin} without {end}")
             markdown = f"{before}{begin}\n\n{text()}\n\n{end}{after}"
     return markdown
 
 
 def main() -> None:
-    """Writes the pages that are not current, and says which."""
+    """Update the pages that are out of date, and print their names."""
     for page in sorted(Path(__file__).parent.rglob("*.md")):
         before = page.read_text(encoding="utf-8")
         after = refreshed(before)
         if after != before:
             page.write_text(after, encoding="utf-8")
-            print(f"{page} is written anew")
+            print(f"updated {page}")
 
 
 def keys() -> str:
-    """Every key that an experiment may have: a table a section, one a component."""
+    """Return every key of the experiment file: a table per section and per component."""
     parts = ["## Top level", _table(Experiment)]
     for section, field in Experiment.model_fields.items():
         if section in COMPONENTS:
@@ -90,16 +103,16 @@ def keys() -> str:
 
 
 def commands() -> str:
-    """The help of every command, as a terminal shows it."""
+    """Return the help of every command, as a terminal shows it."""
     group: Any = typer.main.get_command(app)
-    whole = group.context_class(
+    parent = group.context_class(
         group, info_name="evonas", terminal_width=WIDTH, **group.context_settings
     )
     parts = []
     for name, command in group.commands.items():
-        context = command.context_class(command, info_name=name, parent=whole)
-        told = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
-        parts.append(f"## evonas {name}\n\n```text\n{told}\n```")
+        context = command.context_class(command, info_name=name, parent=parent)
+        text = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
+        parts.append(f"## evonas {name}\n\n```text\n{text}\n```")
     return "\n\n".join(parts)
 
 
@@ -107,16 +120,16 @@ def _components(section: str) -> Iterator[str]:
     kind, shared = COMPONENTS[section], set[str]()
     if section == "data":
         shared = set(DataParams.model_fields)
-        yield "All of them have these keys."
+        yield "All of them have these keys:"
         yield _table(DataParams)
     for name in sorted(registry.TABLES[kind]):
-        loaded = registry.load(kind, name)
-        model = loaded.params if kind == "networks" else loaded.Params
-        about = "" if kind == "networks" else (loaded.__doc__ or "").strip().split("\n\n")[0]
+        component = registry.load(kind, name)
+        described = component.space if section == "space" else component
+        about = (described.__doc__ or "").strip().split("\n\n")[0]
         yield f"### {name}"
         if about:
             yield " ".join(about.split())
-        yield _table(model, without={"name", *shared})
+        yield _table(component.Params, without={"name", *shared})
 
 
 def _table(model: type[Params], without: Collection[str] = ()) -> str:
@@ -132,19 +145,13 @@ def _table(model: type[Params], without: Collection[str] = ()) -> str:
 
 
 def _allowed(field: FieldInfo) -> str:
-    """A type and its bounds, in words."""
-    annotation: Any = field.annotation
-    if annotation is None:
-        return ""
-    limits = list(field.metadata)
-    options = []
-    for option in _options(annotation):
-        bounds = limits + list(getattr(option, "__metadata__", ()))
-        base = get_args(option)[0] if hasattr(option, "__metadata__") else option
-        if base is type(None):
-            continue
-        options.append(_words(base) + _bounds(bounds))
-    return " or ".join(options)
+    """Return a field's type and bounds in words, such as "a whole number from 1 to 100"."""
+    options = [
+        _words(option, field.metadata)
+        for option in _options(field.annotation)
+        if option is not type(None)
+    ]
+    return ", or ".join(options)
 
 
 def _options(annotation: Any) -> list[Any]:
@@ -152,52 +159,85 @@ def _options(annotation: Any) -> list[Any]:
     return list(get_args(annotation)) if is_union else [annotation]
 
 
-def _words(base: Any) -> str:
-    if "Literal" in str(base):
-        return ", ".join(f"`{value}`" for value in get_args(base))
-    if models := _models(base):
-        listed = "a list of " if "tuple" in str(base) else ""
-        [model] = models
-        section = SECTIONS.get(model.__name__)
-        return f"{listed}[{section}](#{section})" if section else "`{name: ...}`, see below"
-    origin, inner = get_origin(base), get_args(base)
+def _words(annotation: Any, metadata: Sequence[Any] = (), *, plural: bool = False) -> str:
+    """Return a type in words.
+
+    Args:
+        metadata: the constraints that its field adds to it.
+    """
+    origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return _words(inner[0])
-    if origin is dict:
-        return f"a mapping of {_words(inner[0])} to {_words(inner[1])}"
+        return _words(inner[0], [*metadata, *inner[1:]], plural=plural)
+    if origin is Literal:
+        values = ", ".join(f"`{value}`" for value in inner)
+        return values if len(inner) == 1 else f"one of {values}"
     if origin is tuple:
-        return f"a list of {_words(inner[0])}"
-    words = {int: "whole number", float: "number", str: "text", bool: "true or false"}
-    return words[base]
+        number = "" if inner[-1] is ... else f"{COUNTS[len(inner)]} "
+        items = inner[0] if len(set(inner)) == 1 or inner[-1] is ... else get_args(inner[0])[0]
+        return f"{'lists' if plural else 'a list'} of {number}{_words(items, plural=True)}"
+    if origin is dict:
+        values = _words(inner[1], plural=True)
+        return f"{'mappings' if plural else 'a mapping'} of names to {values}"
+    if isinstance(annotation, type) and issubclass(annotation, Params):
+        return _model_in_words(annotation)
+    constraints = [part for item in metadata for part in getattr(item, "metadata", (item,))]
+    if any(getattr(part, "pattern", None) == plugins.PATTERN for part in constraints):
+        return "`FILE.py:NAME`"
+    return WORDS[annotation][plural] + _bounds(annotation, constraints)
 
 
-def _bounds(metadata: list[Any]) -> str:
-    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
-    found: list[str] = []
-    for item in metadata:
-        for constraint in [item, *getattr(item, "metadata", ())]:
-            for name, sign in signs.items():
-                bound = getattr(constraint, name, None)
-                if bound is not None:
-                    found.append(f"{sign} {bound:,}")
-    return f" {', '.join(dict.fromkeys(found))}" if found else ""
+def _model_in_words(model: type[Params]) -> str:
+    if model in (Params, DataParams):  # the base of several, of which `name` chooses one
+        return "`{name: ...}`, see below"
+    section = SECTIONS.get(model.__name__)
+    keys = " and ".join(f"`{key}`" for key in model.model_fields)
+    return f"[{section}](#{section})" if section else f"a mapping with {keys}"
+
+
+def _bounds(kind: type, constraints: Sequence[Any]) -> str:
+    """Return bounds in words, such as " from 1 to 100" or " above 0 and below 1"."""
+    low: tuple[str, Any] | None = None
+    high: tuple[str, Any] | None = None
+    for constraint in constraints:
+        match constraint:
+            case Ge(ge=bound):
+                low = ("of at least", bound)
+            case Gt(gt=bound):
+                low = ("of at least", bound + 1) if kind is int else ("above", bound)
+            case Le(le=bound):
+                high = ("at most", bound)
+            case Lt(lt=bound):
+                high = ("at most", bound - 1) if kind is int else ("below", bound)
+    if low and high and (low[0], high[0]) == ("of at least", "at most"):
+        return f" from {_number(low[1])} to {_number(high[1])}"
+    limits = [f"{words} {_number(bound)}" for words, bound in filter(None, (low, high))]
+    return f" {' and '.join(limits)}" if limits else ""
+
+
+def _number(bound: float) -> str:
+    if isinstance(bound, int) and bound >= LARGE - 1:
+        power = (bound + 1).bit_length() - 1
+        return f"2^{power} - 1" if bound + 1 == 2**power else f"{bound:,}"
+    return f"{bound:,.0f}" if float(bound).is_integer() else f"{bound:,}"
 
 
 def _default(field: FieldInfo) -> str:
+    """Return a field's default, as YAML writes it."""
     if field.is_required():
         return "required"
-    value = field.default
-    if value is PydanticUndefined or isinstance(value, Params):
+    value = field.get_default(call_default_factory=True)
+    if isinstance(value, Params):
         return "the defaults below"
-    if value is None:
-        return "none"
-    if value == ():
-        return "`[]`"
-    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+    text = yaml.safe_dump(_plain(value), default_flow_style=True, width=1000)
+    return f"`{text.removesuffix(chr(10)).removesuffix('...').strip()}`"
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _models(annotation: Any) -> list[type[Params]]:
-    """The models inside an annotation, such as `Budget` in `Budget | None`."""
+    """Return the models inside an annotation, such as `Budget` in `Budget | None`."""
     if isinstance(annotation, type) and issubclass(annotation, Params):
         return [annotation]
     return [model for inner in get_args(annotation) for model in _models(inner)]

@@ -1,4 +1,4 @@
-"""From Python: a search with any function as the evaluator."""
+"""`evonas.search`: a search from Python, with any function as the evaluator."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from evonas.core import (
     Candidate,
     Constraint,
     Evaluation,
+    Generation,
     Metric,
     Objective,
     Stop,
@@ -28,20 +29,20 @@ from evonas.records.archive import Archive, known_references
 from genomes import Genome, SearchSpace
 
 Evaluate = Callable[[Genome], Mapping[str, float]]
-Wanted = str | tuple[str, str] | Mapping[str, Any] | Objective
+Goal = str | tuple[str, str] | Mapping[str, Any] | Objective
 P = TypeVar("P", Objective, Constraint)
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """What a search came to; the tables are those of a run folder.
+    """The result of a search; the tables are like those of a run folder.
 
     Attributes:
-        evaluations: a row a candidate, in ask order; its last column, `message`, says why one
-            failed.
-        generations: a row a generation.
-        front: the front of all, the best by the first objective first.
-        genomes: those of the front, in its order.
+        evaluations: one row per candidate, in ask order; the last column, `message`, says why a
+            candidate failed.
+        generations: one row per generation.
+        front: the non-dominated candidates, sorted by the first objective, best first.
+        genomes: the genomes of the front, in the same order.
     """
 
     evaluations: pd.DataFrame
@@ -51,7 +52,7 @@ class SearchResult:
 
     @property
     def best(self) -> Genome | None:
-        """The best by the first objective; None where nothing ended well."""
+        """The best genome by the first objective; None if the front is empty."""
         return self.genomes[0] if self.genomes else None
 
 
@@ -59,7 +60,7 @@ def search(
     space: SearchSpace | Build | str,
     *,
     evaluate: Evaluate,
-    objectives: Sequence[Wanted],
+    objectives: Sequence[Goal],
     strategy: str | Mapping[str, Any] | Strategy = "genetic",
     constraints: Sequence[Constraint | Mapping[str, Any]] = (),
     cheap: Evaluate | None = None,
@@ -67,66 +68,83 @@ def search(
     evaluations: int | None = None,
     seed: int = 0,
 ) -> SearchResult:
-    """Searches a space for what a function measures.
+    """Search a space for the genomes that are best by what a function measures.
 
-    Equal networks are evaluated once, in their canonical spelling. An exception of `evaluate` is a
-    crash of that candidate, in the column `status`; Ctrl-C ends the search.
+    Equal networks are evaluated once, in their canonical spelling. If `evaluate` raises an
+    exception, the candidate has the status `crashed`; Ctrl-C ends the search.
 
     Args:
-        space: itself, or a function that spans one (`evonas.space`), or the name of one that needs
-            no settings, `FILE.py:NAME` among them.
-        evaluate: from a genome to its metrics.
-        objectives: metrics to be minimised by name, or `("accuracy", "max")`, or as in the YAML.
-        strategy: a name, settings as in the YAML, or an object that asks and tells. Of a file of
-            your own, as in `crossover: ops.py:mine`, the path is as seen from the working folder.
-        constraints: as in the YAML, `{"name": "params", "max": 1e6}`.
-        cheap: what is known of a genome beforehand; constraints on it spare the evaluation.
-        generations, evaluations: when to end, at the first; one of them at least.
-        seed: of the search.
+        space: a space, a function that defines one (`evonas.space`), or the name of a space that
+            needs no settings, which may be `FILE.py:NAME`.
+        evaluate: returns the metrics of a genome.
+        objectives: for each, the name of a metric to minimise, or a pair such as `("accuracy",
+            "max")`, or a mapping as in the YAML.
+        strategy: a name, a mapping as in the YAML, or a strategy. Paths of your own files, as in
+            `crossover: ops.py:mine`, are relative to the working directory.
+        constraints: mappings as in the YAML, such as `{"name": "params", "max": 1e6}`.
+        cheap: returns the metrics that are known without an evaluation. A genome that violates a
+            constraint on them is not evaluated.
+        generations, evaluations: the limits of the search; give one or both. The first one reached
+            ends the search.
+        seed: the seed of the search.
 
     Raises:
-        UserError: a name or setting that makes no sense.
-        SearchFailed: the last evaluations all failed; the message says how.
+        UserError: a name or a setting is invalid.
+        SearchFailed: the last evaluations all failed; the message says why.
     """
     if generations is None and evaluations is None:
-        raise UserError("a search needs an end", hint="give generations, evaluations, or both")
+        raise UserError("a search needs a limit", hint="give generations, evaluations, or both")
     limits = {"generations": generations, "evaluations": evaluations}
     stop = config.validated(limits, Stop)
-    searched = _space(space)
-    goals = _each("objectives", [_objective(wanted) for wanted in objectives], Objective)
+    search_space = _space(space)
+    goals = _each("objectives", [_objective(goal) for goal in objectives], Objective)
     bounds = _each("constraints", constraints, Constraint)
     if not goals:
-        raise UserError("objectives: there is none; allowed: one or more")
-    chooser = _strategy(strategy, searched, goals, bounds, seed)
+        raise UserError("is empty", hint="give at least 1", key="objectives")
+    chooser = _strategy(strategy, search_space, goals, bounds, seed)
     evaluator = _Function(evaluate, cheap, tuple(named(goal.name) for goal in goals))
+    desk = Desk(evaluator, search_space, seed=seed, constraints=bounds)
     archive = Archive(goals, known_references(goals, evaluator))
-    told: list[tuple[int, Any]] = []
+    history: list[tuple[int, Generation]] = []
     rows: list[tables.Row] = []
-    desk = Desk(evaluator, searched, seed=seed, constraints=bounds)
     for generation in evolve(chooser, desk, stop=stop):
-        told.append((archive.evaluations, generation))
+        history.append((archive.evaluations, generation))
         archive.add(generation)
         rows.append(tables.generation_row(generation, archive))
         archive.check_alive()
-    metrics = [goal.name for goal in goals]
-    for _, generation in told:
+    return _result(search_space, archive, history, rows)
+
+
+def _result(
+    space: SearchSpace,
+    archive: Archive,
+    history: Sequence[tuple[int, Generation]],
+    rows: Sequence[tables.Row],
+) -> SearchResult:
+    """Return the tables of a search.
+
+    Args:
+        history: each generation, and the number of evaluations before it.
+        rows: the row of each generation.
+    """
+    metrics = [goal.name for goal in archive.objectives]
+    for _, generation in history:
         for evaluation in generation.evaluations:
             metrics += [name for name in evaluation.values if name not in metrics]
+    evaluations = [
+        {**row, "message": evaluation.message}
+        for first, generation in history
+        for row, evaluation in zip(
+            tables.evaluation_rows(generation, first, space, metrics),
+            generation.evaluations,
+            strict=True,
+        )
+    ]
+    columns = [*tables.evaluation_columns(metrics), "message"]
     return SearchResult(
-        pd.DataFrame(
-            [
-                {**row, "message": evaluation.message}
-                for first, generation in told
-                for row, evaluation in zip(
-                    tables.evaluation_rows(generation, first, searched, metrics),
-                    generation.evaluations,
-                    strict=True,
-                )
-            ],
-            columns=[*tables.evaluation_columns(metrics), "message"],
-        ),
-        pd.DataFrame(rows, columns=tables.generation_columns(goals)),
-        pd.DataFrame(tables.front_rows(archive, searched), columns=tables.front_columns(metrics)),
+        pd.DataFrame(evaluations, columns=columns),
+        pd.DataFrame(rows, columns=tables.generation_columns(archive.objectives)),
+        pd.DataFrame(tables.front_rows(archive, space), columns=tables.front_columns(metrics)),
         tuple(entry.evaluation.candidate.genome for entry in archive.front),
     )
 
@@ -150,7 +168,9 @@ class _Function:
         values = {**self.cheap(genome), **self._evaluate(genome)}
         missing = [metric.name for metric in self.metrics if metric.name not in values]
         if missing:
-            raise KeyError(f"evaluate gave no {', '.join(missing)}, but {', '.join(values)}")
+            raise KeyError(
+                f"evaluate returned {', '.join(values) or 'nothing'}, without {', '.join(missing)}"
+            )
         return Evaluation(candidate, values)
 
 
@@ -164,19 +184,19 @@ def _space(space: SearchSpace | Build | str) -> SearchSpace:
     return registry.make_space(params)
 
 
-def _objective(wanted: Wanted) -> Mapping[str, Any] | Objective:
-    if isinstance(wanted, str):
-        return {"name": wanted}
-    if isinstance(wanted, tuple) and len(wanted) == 2:
-        return {"name": wanted[0], "goal": wanted[1]}
-    return wanted
+def _objective(goal: Goal) -> Mapping[str, Any] | Objective:
+    if isinstance(goal, str):
+        return {"name": goal}
+    if isinstance(goal, tuple) and len(goal) == 2:
+        return {"name": goal[0], "goal": goal[1]}
+    return goal
 
 
-def _each(section: str, wanted: Sequence[Any], model: type[P]) -> tuple[P, ...]:
-    """Objectives or constraints, each of a metric of its own."""
+def _each(section: str, values: Sequence[Any], model: type[P]) -> tuple[P, ...]:
+    """Return objectives or constraints, validated, each on another metric."""
     checked = tuple(
         each if isinstance(each, model) else config.validated(each, model, f"{section}.{i}")
-        for i, each in enumerate(wanted)
+        for i, each in enumerate(values)
     )
     names = [each.name for each in checked]
     for i, name in enumerate(names):
@@ -187,18 +207,18 @@ def _each(section: str, wanted: Sequence[Any], model: type[P]) -> tuple[P, ...]:
 
 
 def _strategy(
-    wanted: str | Mapping[str, Any] | Strategy,
+    choice: str | Mapping[str, Any] | Strategy,
     space: SearchSpace,
     objectives: Sequence[Objective],
     constraints: Sequence[Constraint],
     seed: int,
 ) -> Strategy:
-    if isinstance(wanted, str):
-        wanted = {"name": wanted}
-    if not isinstance(wanted, Mapping):
-        return wanted
-    params = config.component("strategy", "strategies", dict(wanted)).anchored(Path.cwd())
-    plugins.allow(params.own_files())  # the caller's own program names them
+    if isinstance(choice, str):
+        choice = {"name": choice}
+    if not isinstance(choice, Mapping):
+        return choice
+    params = config.component("strategy", "strategies", dict(choice)).anchored(Path.cwd())
+    plugins.allow(params.own_files())  # permitted, since the caller's program names them
     config.refuse_training(params, "strategy.name")
     kind, params = config.strategy_of(params)
     return kind(params, Setting(space, tuple(objectives), tuple(constraints), seed))

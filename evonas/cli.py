@@ -1,4 +1,4 @@
-"""The commands. Exit status: 0 done, 2 the user's mistake, 3 the run failed, 130 interrupted."""
+"""The commands. Exit status: 0 success, 2 user error, 3 failed run, 130 interrupted."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import typer
 
 from evonas import __version__, config, plugins, registry
 from evonas.core import SearchFailed, UserError
+from evonas.markdown import counted
 from evonas.metrics import LATENCY, SIMULATED_SECONDS, TRAINED
 from evonas.records.folder import check_run_folder
 from genomes import library
@@ -32,34 +33,39 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-ExperimentFile = Annotated[Path, typer.Argument(help="The experiment, a YAML file.")]
-RunDir = Annotated[Path, typer.Argument(help="A run folder, results/NAME-seedN by default.")]
+ExperimentFile = Annotated[Path, typer.Argument(help="The experiment file (YAML).")]
+RunDir = Annotated[Path, typer.Argument(help="A run folder, such as results/NAME-seed0.")]
 Set = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Puts in a value; may be repeated.",
+        help="Override a setting, e.g. strategy.population=20. Repeatable.",
     ),
 ]
 Plugin = Annotated[
     list[Path] | None,
-    typer.Option(metavar="FILE", help="A Python file of your own that the run began with."),
+    typer.Option(metavar="FILE", help="A Python file this run depends on. Repeatable."),
 ]
 Workers = Annotated[
-    int | None, typer.Option(min=1, help="Worker processes; the file's if not given.")
+    int | None,
+    typer.Option(min=1, help="Number of worker processes (default: from the experiment file)."),
+]
+RunWorkers = Annotated[
+    int | None,
+    typer.Option(min=1, help="Number of worker processes (default: as in the run)."),
 ]
 
-# Threads of torch that wait for each other burn a core meanwhile: on a busy machine that cost more
-# than twice the time a step, on an idle one the shorter wait costs little. Read when torch loads.
+# Threads of torch keep a core busy while they wait for each other. On a busy machine that more than
+# doubled the time of a step; on an idle one, a shorter wait costs little. Read when torch loads.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-Which = Annotated[
+Network = Annotated[
     str | None,
     typer.Option(
         metavar="winner|best|knee|KEY",
-        help="Which network of the run folder, its winner if not given; also genes, a genome as "
-        "the space writes it, or a name of `evonas list genomes`.",
+        help="A network of the run folder; also genes, a genome as the space writes it, or a name "
+        "from `evonas list genomes` (default: the winner).",
     ),
 ]
 
@@ -71,68 +77,71 @@ def run(
     experiment: ExperimentFile,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="The run folder; results/NAME-seedN if not given."),
+        typer.Option(metavar="DIR", help="The run folder (default: results/NAME-seedN)."),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="The run's seed; the file's if not given.")
+        int | None,
+        typer.Option(min=0, help="The seed of the run (default: from the experiment file)."),
     ] = None,
     workers: Workers = None,
     device: Annotated[
-        str | None, typer.Option(metavar="auto|cpu|cuda|cuda:0,1", help="Where to train.")
+        str | None,
+        typer.Option(
+            metavar="auto|cpu|cuda|cuda:0,1",
+            help="Where to train (default: from the experiment file).",
+        ),
     ] = None,
     set_: Set = None,
 ) -> None:
-    """Runs an experiment, in a new run folder."""
-    overrides = list(set_ or [])
-    overrides += [f"seed={seed}"] if seed is not None else []
-    overrides += [f"parallel.workers={workers}"] if workers is not None else []
-    overrides += [f"parallel.device='{device}'"] if device is not None else []
+    """Runs an experiment in a new run folder."""
+    overrides = [*(set_ or []), *_overrides(seed=seed, workers=workers, device=device)]
     with _reported():
         settings = _loaded(experiment, overrides)
         path = out or Path("results") / f"{settings.name}-seed{settings.seed}"
         if not (path / "config.yaml").exists():
-            typer.echo(f"{settings.name}: starting, in {path}", err=True)
-        from evonas.jobs.search import start  # torch takes seconds; not for a mistake in the file
+            typer.echo(f"{settings.name}: starting in {path}", err=True)
+        from evonas.jobs.search import start  # loads torch, in seconds: after the file is checked
 
-        with _interruptible(path), start(settings, path) as started:
-            _search(started)
+        with _interruptible(path), start(settings, path) as search:
+            _search(search)
 
 
 @app.command()
 def resume(
     run_dir: RunDir,
-    workers: Workers = None,
+    workers: RunWorkers = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Changes stop, finalists, training, parallel.workers, parallel.timeout or cache.",
+            help="Override stop, finalists, training, parallel.workers, parallel.timeout or cache. "
+            "Repeatable.",
         ),
     ] = None,
     plugin: Plugin = None,
 ) -> None:
-    """Goes on with a run that was killed or interrupted, or further than it was meant to go.
+    """Resumes an interrupted run, or extends a finished one.
 
-    A full training, of `evonas train`, too.
+    Also resumes a full training begun with `evonas train`.
     """
-    overrides = list(set_ or [])
-    overrides += [f"parallel.workers={workers}"] if workers is not None else []
+    overrides = [*(set_ or []), *_overrides(workers=workers)]
     with _reported():
         if (run_dir / "training.yaml").exists():
             if overrides:
-                raise UserError(f"{run_dir} is a full training; allowed: to go on as it began")
-            from evonas.jobs.full_training import resume as resumed_training
+                problem = "--set and --workers do not apply when resuming a full training"
+                raise UserError(problem, hint="leave them out", key=str(run_dir))
+            from evonas.jobs.full_training import resume as resume_training
 
-            with _interruptible(run_dir), resumed_training(run_dir, plugin or ()) as training:
+            with _interruptible(run_dir), resume_training(run_dir, plugin or ()) as training:
                 _train(training)
             return
         if (run_dir / "config.yaml").exists():
-            typer.echo(f"going on in {run_dir}", err=True)
-        from evonas.jobs.search import resume as resumed
+            typer.echo(f"resuming {run_dir}", err=True)
+        from evonas.jobs.search import resume as resume_search
 
-        with _interruptible(run_dir), resumed(run_dir, overrides, plugin or ()) as going_on:
-            _search(going_on)
+        with _interruptible(run_dir), resume_search(run_dir, overrides, plugin or ()) as search:
+            _search(search)
 
 
 @app.command()
@@ -141,65 +150,56 @@ def train(
         str,
         typer.Argument(metavar="RUN_DIR|GENOME", help="A run folder, or a genome."),
     ],
-    genome: Which = None,
+    genome: Network = None,
     experiment: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="For a GENOME: the experiment with data and sizes."),
+        typer.Option(metavar="FILE", help="For a GENOME: the experiment with its data and sizes."),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="The training's folder; RUN_DIR-KEY if not given."),
+        typer.Option(metavar="DIR", help="Folder of the training (default: RUN_DIR-KEY)."),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="The experiment's if not given.")
+        int | None,
+        typer.Option(min=1, help="Number of epochs (default: from the experiment)."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="The experiment's if not given.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed (default: from the experiment).")
+    ] = None,
     device: Annotated[
-        str | None, typer.Option(metavar="auto|cpu|cuda|cuda:0", help="Where to train.")
+        str | None,
+        typer.Option(
+            metavar="auto|cpu|cuda|cuda:0", help="Where to train (default: from the experiment)."
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Such as recipe.lr=0.05; may be repeated."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Override a setting of the training, e.g. recipe.lr=0.05. Repeatable.",
+        ),
     ] = None,
     plugin: Plugin = None,
 ) -> None:
-    """Trains one network in full, on all images but the test part, and tests it at the end."""
-    overrides = [f"epochs={epochs}"] if epochs is not None else []
-    overrides += [f"seed={seed}"] if seed is not None else []
-    if device is not None:  # another than the search's has a precision of its own
-        overrides += [f"parallel.device='{device}'", "parallel.precision=auto"]
-        overrides += ["parallel.channels_last=null"]
+    """Trains one network in full on all images but the test part, then tests it."""
+    overrides = _overrides(seed=seed, epochs=epochs, device=device)
+    if device is not None:  # precision and layout were chosen for the device of the search
+        overrides += ["parallel.precision=auto", "parallel.channels_last=null"]
     overrides += set_ or []
     with _reported():
-        from evonas.jobs import choice
-
-        folder = Path(what)
-        of_run = choice.is_folder(what)
-        if of_run and (folder / "training.yaml").exists():
-            raise UserError(f"{what} is a full training; allowed: `evonas resume {what}`")
-        if of_run == (experiment is not None):
-            raise UserError(
-                f"{what} is {'a' if of_run else 'no'} run folder; "
-                "allowed: a run folder, or a genome with --experiment FILE"
-            )
-        settings_file = experiment or folder / "config.yaml"
-        if of_run:
-            check_run_folder(folder)
-            plugins.allow_recorded(folder, plugin or ())
-        searched = _loaded(settings_file) if experiment else config.load(settings_file)
-        from evonas.jobs import full_training  # torch takes seconds; not for a mistake so far
+        searched, folder = _searched(what, experiment, plugin or ())
+        from evonas.jobs import choice, full_training  # loads torch, in seconds: after the checks
 
         full_training.check_trains(searched)
         chosen = choice.choose(what, genome, searched)
-        settings = full_training.settings_for(
-            searched, chosen.genome.text, overrides, settings_file.parent
-        )
+        settings = full_training.settings_for(searched, chosen.genome.text, overrides, folder)
         key = choice.read(settings.genome, settings).key
-        stem = folder if of_run else Path("results") / settings.name
+        stem = Path("results") / settings.name if experiment else Path(what)
         stem = stem if stem.name not in ("", "..") else stem.resolve()
         path = out or stem.with_name(f"{stem.name}-{key}")
         if not (path / "training.yaml").exists():
-            typer.echo(f"{settings.name}: training {key}, in {path}", err=True)
+            typer.echo(f"{settings.name}: training {key} in {path}", err=True)
         with _interruptible(path), full_training.start(settings, path) as training:
             _train(training)
 
@@ -210,15 +210,14 @@ def estimate(
     workers: Workers = None,
     set_: Set = None,
 ) -> None:
-    """Foresees how long an experiment takes, and how much memory, from a few measured steps."""
-    overrides = list(set_ or [])
-    overrides += [f"parallel.workers={workers}"] if workers is not None else []
+    """Estimates run time and memory from a few timed steps."""
+    overrides = [*(set_ or []), *_overrides(workers=workers)]
     with _reported():
         settings = _loaded(experiment, overrides)
         from evonas import display
-        from evonas.jobs.estimate import estimate as estimated
+        from evonas.jobs.estimate import estimate as estimate_costs
 
-        display.show_estimate(settings.name, estimated(settings))
+        display.show_estimate(settings.name, estimate_costs(settings))
 
 
 @app.command()
@@ -230,20 +229,20 @@ def show(
         str | None,
         typer.Option(
             metavar="winner|best|knee|KEY",
-            help="Shows a network of the run folder, named as in `evonas train`.",
+            help="Show a network of the run folder, named as for `evonas train`.",
         ),
     ] = None,
     draw: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Draws a genome into a PNG, SVG or PDF file."),
+        typer.Option(metavar="FILE", help="Draw the genome into a PNG, SVG or PDF file."),
     ] = None,
     experiment: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="For a genome: counts it with this experiment's sizes."),
+        typer.Option(metavar="FILE", help="For a GENOME: the experiment with its sizes."),
     ] = None,
     plugin: Plugin = None,
 ) -> None:
-    """Shows a run's front, best, cost and faults, or what a genome is."""
+    """Shows a run's front, winner, cost and faults, or describes a genome."""
     from evonas import display
 
     with _reported():
@@ -251,12 +250,12 @@ def show(
 
         of_run = is_folder(what)
         if of_run and experiment is not None:
-            raise UserError("--experiment: sizes a genome; allowed for a run: evonas show RUN_DIR")
+            problem = "applies to a genome, not to a run folder"
+            raise UserError(problem, hint="leave it out", key="--experiment")
         if of_run and genome is None:
             if draw is not None:
-                raise UserError(
-                    "--draw: draws a genome; allowed for a run: --genome, or evonas plot RUN_DIR"
-                )
+                hint = f"add --genome, or draw the run with `evonas plot {what}`"
+                raise UserError("draws a genome, not a run folder", hint=hint, key="--draw")
             is_training = (Path(what) / "training.yaml").exists()
             (display.show_training if is_training else display.show_run)(Path(what))
             return
@@ -278,9 +277,9 @@ def show(
 
 @app.command()
 def plot(run_dir: RunDir) -> None:
-    """Draws a run's figures again, from its tables alone; the run may be going on.
+    """Redraws a run's figures from its tables, even while it is running.
 
-    Of a full training, its learning curve.
+    For a full training, draws its learning curve.
     """
     with _reported():
         _draw(run_dir)
@@ -289,9 +288,9 @@ def plot(run_dir: RunDir) -> None:
 @app.command()
 def compare(
     run_dirs: Annotated[
-        list[Path], typer.Argument(metavar="RUN_DIR", help="Two run folders or more.")
+        list[Path], typer.Argument(metavar="RUN_DIR", help="Two or more run folders.")
     ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where tables and figures go.")] = Path(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for tables and figures.")] = Path(
         "results/compare"
     ),
 ) -> None:
@@ -309,21 +308,24 @@ def compare(
 def rank(
     run_dir: RunDir,
     sample: Annotated[
-        int, typer.Option(min=3, metavar="N", help="How many networks, drawn at random.")
+        int, typer.Option(min=3, metavar="N", help="Number of networks, drawn at random.")
     ] = 50,
     epochs: Annotated[
         int | None,
         typer.Option(
-            min=1, max=100_000, metavar="E", help="Of a training; finalists.budget if not given."
+            min=1,
+            max=100_000,
+            metavar="E",
+            help="Number of epochs of each training (default: finalists.budget).",
         ),
     ] = None,
-    workers: Workers = None,
+    workers: RunWorkers = None,
     plugin: Plugin = None,
 ) -> None:
-    """Holds a supernet's scores against stand-alone training; goes on if killed.
+    """Compares supernet scores with stand-alone training; resumable.
 
     For a run with the evaluator supernet. Draws networks at random, scores each with the shared
-    weights, trains each alone, and tells how well the two orders agree.
+    weights, trains each on its own, and reports how well the two orders agree.
     """
     with _reported():
         plugins.allow_recorded(run_dir, plugin or ())
@@ -332,14 +334,14 @@ def rank(
 
         folder = run_dir / "rank"
         with (
-            _interruptible(folder, again="the same command"),
+            _interruptible(folder, command="the same command"),
             opened(run_dir, sample, epochs=epochs, workers=workers) as ranking,
         ):
             name = f"{ranking.experiment.name}: {len(ranking.genomes)} networks"
             typer.echo(f"{name}, {ranking.budget.text}, in {folder}", err=True)
-            with counter(name, "answers") as tell:
+            with counter(name, "results") as update:
                 for count in ranking:
-                    tell(count, ranking.count)
+                    update(count, ranking.count)
             typer.echo(ranking.finish())
         _draw_if_possible(run_dir, only=("rank",))
 
@@ -348,38 +350,47 @@ def rank(
 def export(
     run_dir: RunDir,
     format_: Annotated[
-        str, typer.Option("--format", metavar="python|torch|onnx", help="What to write.")
+        str, typer.Option("--format", metavar="python|torch|onnx", help="The output format.")
     ] = "python",
-    genome: Which = None,
+    genome: Network = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The file; its key, and .py or the like, if not given."),
+        typer.Option(
+            metavar="FILE", help="Output file (default: KEY.py, KEY.safetensors or KEY.onnx)."
+        ),
     ] = None,
     plugin: Plugin = None,
 ) -> None:
-    """Writes a trained network to take away: plain PyTorch without evonas, safetensors, ONNX."""
+    """Exports a trained network: plain PyTorch without evonas, safetensors, or ONNX."""
     with _reported():
         from evonas.export import network as exporting
 
         plugins.allow_recorded(run_dir, plugin or ())
         network = exporting.trained(run_dir, genome)
         for file in exporting.export(network, format_, out):
-            typer.echo(f"{file} is written")
+            typer.echo(f"wrote {file}")
 
 
 @app.command()
 def bench(
-    table: Annotated[Path, typer.Argument(help="The benchmark, a YAML file that names a table.")],
+    table: Annotated[
+        Path, typer.Argument(help="The benchmark file (YAML), which names the table.")
+    ],
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Its folder; results/bench-NAME if not given."),
+        typer.Option(metavar="DIR", help="Folder of the benchmark (default: results/bench-NAME)."),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; one a core if not given.")
+        int | None, typer.Option(min=1, help="Number of processes (default: one per core).")
     ] = None,
-    set_: Set = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Override a setting, e.g. seeds=20. Repeatable."
+        ),
+    ] = None,
 ) -> None:
-    """Runs strategies against a table of trained networks, over many seeds; goes on if killed."""
+    """Compares strategies on a table of trained networks, over many seeds; resumable."""
     with _reported():
         from evonas.bench.bench import opened
         from evonas.bench.spec import load
@@ -388,18 +399,17 @@ def bench(
         settings = load(table, set_ or [])
         folder = out or Path("results") / f"bench-{settings.name}"
         with opened(settings, folder, workers=workers) as benching:
-            runs = f"{benching.count} run{'' if benching.count == 1 else 's'}"
-            typer.echo(f"{settings.name}: {runs}, in {folder}", err=True)
-            with counter(settings.name, "runs") as tell:
+            typer.echo(f"{settings.name}: {counted(benching.count, 'run')} in {folder}", err=True)
+            with counter(settings.name, "runs") as update:
                 for count in benching:
-                    tell(count, benching.count)
+                    update(count, benching.count)
             typer.echo(benching.finish())
             typer.echo(f"table and figure are in {folder}", err=True)
 
 
 @app.command()
 def validate(experiment: ExperimentFile, set_: Set = None) -> None:
-    """Checks an experiment without running anything."""
+    """Checks an experiment file without running anything."""
     with _reported():
         settings = _loaded(experiment, set_ or [])
         typer.echo(f"{experiment}: valid ({settings.name}, seed {settings.seed})")
@@ -410,10 +420,11 @@ def init(
     file: Annotated[Path, typer.Argument(help="The file to write.")] = Path("experiment.yaml"),
     data: Annotated[str, typer.Option(metavar="NAME", help="The data set.")] = "digits",
     path: Annotated[
-        str | None, typer.Option(metavar="PATH", help="Where the data are, if not known.")
+        str | None,
+        typer.Option(metavar="PATH", help="Where the data are, for a data set that needs a path."),
     ] = None,
 ) -> None:
-    """Writes an experiment to begin with, each key explained."""
+    """Writes an experiment file to start from, with each key explained."""
     from evonas.starter import MISSING, starter
 
     with _reported():
@@ -422,19 +433,21 @@ def init(
             with file.open("x") as opened:
                 opened.write(text)
         except FileExistsError:
-            raise UserError(f"{file} is there already; allowed: a new file") from None
+            raise UserError("already exists", hint="name a new file", key=str(file)) from None
         except OSError as error:
-            raise UserError(f"{file} cannot be written: {error.strerror}") from None
-        first = f"fill in data.path: {MISSING}, then " if MISSING in text else ""
-        steps = f"{first}evonas estimate {file}, then evonas run {file}"
-        typer.echo(f"{file} is written; next: {steps}")
+            raise UserError(f"cannot be written: {error.strerror}", key=str(file)) from None
+        first = f"set data.path, now {MISSING}; then " if MISSING in text else ""
+        typer.echo(f"wrote {file}; next: {first}evonas estimate {file}, then evonas run {file}")
 
 
 @app.command("list")
 def list_(
-    kind: Annotated[str | None, typer.Argument(metavar=f"[{'|'.join(KINDS)}]")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Argument(metavar="|".join(KINDS), help="What to list (default: all)."),
+    ] = None,
 ) -> None:
-    """Lists what can be named in an experiment."""
+    """Lists the names that an experiment file can use."""
     with _reported():
         if kind is not None and kind not in KINDS:
             raise UserError(registry.unknown("kind", kind, list(KINDS)))
@@ -444,18 +457,18 @@ def list_(
                 names += [f"{LATENCY.name} (evaluator supernet)"]
                 names += [f"{SIMULATED_SECONDS.name} (evaluator tabular)"]
             elif each == "genomes":
-                told = library.library().values()
-                names = [cell.name for cell in told]
+                cells = library.library().values()
+                names = [cell.name for cell in cells]
                 if kind is not None:
                     width = max(map(len, names))
-                    names = [f"{c.name:<{width}}  {c.space:<14}  {c.source}" for c in told]
+                    names = [f"{c.name:<{width}}  {c.space:<14}  {c.source}" for c in cells]
             else:
                 names = registry.names(each)
             typer.echo(f"{each}: {', '.join(names)}" if kind is None else "\n".join(names))
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(show_version: bool) -> None:
+    if show_version:
         typer.echo(f"evonas {__version__}")
         raise typer.Exit
 
@@ -463,41 +476,88 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def common(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="The version.")
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
     pass  # the option is handled before any command
 
 
-def _search(going: Run) -> None:
-    """Searches to the end, with progress on screen, and shows what came out."""
+def _overrides(
+    *,
+    seed: int | None = None,
+    epochs: int | None = None,
+    workers: int | None = None,
+    device: str | None = None,
+) -> list[str]:
+    """Return the options as `--set` would have them."""
+    values = {
+        "seed": seed,
+        "epochs": epochs,
+        "parallel.workers": workers,
+        "parallel.device": None if device is None else f"'{device}'",
+    }
+    return [f"{key}={value}" for key, value in values.items() if value is not None]
+
+
+def _search(search: Run) -> None:
+    """Search to the end, with progress on screen, and show the results."""
     from evonas import display
 
-    name = going.experiment.name
-    with display.counter(f"{name}: shared weights", "epochs") as tell:
-        for done, of in going.prepare():
-            tell(done, of)
-    with display.progress(name, "evaluations", display.of_search(going)) as show_now:
-        for _ in going:
+    name = search.experiment.name
+    with display.counter(f"{name}: shared weights", "epochs") as update:
+        for done, total in search.prepare():
+            update(done, total)
+    with display.progress(name, "evaluations", display.of_search(search)) as show_now:
+        for _ in search:
             show_now()
-        going.finish()
-    display.show_run(going.path)
-    _draw_if_possible(going.path)
+        search.finish()
+    display.show_run(search.path)
+    _draw_if_possible(search.path)
+
+
+def _searched(
+    what: str, experiment: Path | None, own: Sequence[Path]
+) -> tuple[config.Experiment, Path]:
+    """Load the experiment whose network `evonas train` trains, and permit its own Python files.
+
+    Returns:
+        The experiment, and the folder that its relative paths start from.
+
+    Raises:
+        UserError: `what` is a full training, or neither a run folder nor a genome with its
+            experiment.
+    """
+    from evonas.jobs import choice
+
+    folder = Path(what)
+    if not choice.is_folder(what):
+        if experiment is None:
+            hint = "name a run folder, or add --experiment FILE to a genome"
+            raise UserError(f"{what} is no run folder", hint=hint)
+        return _loaded(experiment), experiment.parent
+    if (folder / "training.yaml").exists():
+        raise UserError(f"{what} is a full training", hint=f"continue it: evonas resume {what}")
+    if experiment is not None:
+        problem = f"applies to a genome, and {what} is a run folder"
+        raise UserError(problem, hint="leave it out", key="--experiment")
+    check_run_folder(folder)
+    plugins.allow_recorded(folder, own)
+    return config.load(folder / "config.yaml"), folder
 
 
 def _draw(run_dir: Path, only: Collection[str] = ()) -> None:
-    """Draws the figures, and says in a line each what is there and what could not be drawn."""
+    """Draw the figures, and print how many there are and which could not be drawn."""
     from evonas import plots
 
     drawn = plots.draw(run_dir, only)
-    count = len(drawn.figures)
-    typer.echo(f"{drawn.folder}: {count} figure{'' if count == 1 else 's'}")
+    typer.echo(f"{drawn.folder}: {counted(len(drawn.figures), 'figure')}")
     for name, reason in drawn.skipped.items():
         typer.echo(f"  {name}: not drawn, since {reason}")
 
 
 def _train(training: FullTraining) -> None:
-    """Trains to the end, with progress on screen, and shows what came out."""
+    """Train to the end, with progress on screen, and show the result."""
     from evonas import display
 
     reader = display.of_training(training)
@@ -512,40 +572,44 @@ def _train(training: FullTraining) -> None:
 def _draw_if_possible(path: Path, only: Collection[str] = ()) -> None:
     try:
         _draw(path, only)
-    except Exception as error:  # all is done and recorded; only its pictures are missing
+    except Exception as error:  # the run is finished and recorded; only its figures are missing
         logging.getLogger("evonas").exception("figures")
         typer.echo(f"figures: not drawn: {type(error).__name__}: {error}", err=True)
 
 
 @contextmanager
-def _interruptible(path: Path, again: str = "") -> Iterator[None]:
-    """Ctrl-C, or SIGTERM, as schedulers send it, says how to go on."""
+def _interruptible(path: Path, command: str = "") -> Iterator[None]:
+    """Report how to continue after Ctrl-C, or SIGTERM as schedulers send it.
+
+    Args:
+        command: the command that continues; without it, `evonas resume` once a run has begun.
+    """
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
     except KeyboardInterrupt:
         begun = any((path / name).exists() for name in ("training.yaml", "config.yaml"))
-        command = again or f"{'evonas resume' if begun else 'the same command, for'} {path}"
-        typer.echo(f"interrupted; {_kept(path)} are kept; go on with: {command}", err=True)
+        command = command or (f"evonas resume {path}" if begun else "the same command")
+        typer.echo(f"interrupted; {_saved(path)} saved. To continue: {command}", err=True)
         raise typer.Exit(130) from None
 
 
-def _kept(path: Path) -> str:
-    """What a run, or a training, has done so far."""
+def _saved(path: Path) -> str:
+    """Count what a run, or a full training, has saved so far."""
 
     def lines(name: str) -> int:
         file = path / name
         return file.read_bytes().count(b"\n") if file.exists() else 0
 
     if (path / "training.yaml").exists():
-        return f"{max(lines('curve.csv') - 1, 0)} epochs"
-    if (answers := lines("journal")) or not lines("supernet/curve.csv"):
-        return f"{answers} answers"
-    return f"{lines('supernet/curve.csv') - 1} epochs of the supernet"
+        return counted(max(lines("curve.csv") - 1, 0), "epoch")
+    if (results := lines("journal")) or not lines("supernet/curve.csv"):
+        return counted(results, "result")
+    return f"{counted(lines('supernet/curve.csv') - 1, 'epoch')} of the supernet"
 
 
 def _loaded(experiment: Path, overrides: Sequence[str] = ()) -> config.Experiment:
-    """An experiment from the command line, whose own Python files may be imported; none is yet."""
+    """Load an experiment, and permit its own Python files to be imported later."""
     settings = config.load(experiment, overrides)
     plugins.allow(config.own_files(settings))
     return settings
@@ -557,7 +621,7 @@ def _interrupt(*_: object) -> NoReturn:
 
 @contextmanager
 def _reported() -> Iterator[None]:
-    """Tells errors in a line or a few, and ends with their status."""
+    """Report errors in a few lines, and exit with their status."""
     try:
         yield
     except UserError as error:
@@ -571,7 +635,7 @@ def _reported() -> Iterator[None]:
         raise typer.Exit(130) from None
     except (typer.Exit, BrokenPipeError):
         raise
-    except Exception as error:  # a bug of ours: still a status, and its traceback on screen
+    except Exception as error:  # a bug of ours: exit with a status too, and show the traceback
         logging.getLogger("evonas").exception("internal error")
         typer.echo(f"evonas: internal error: {type(error).__name__}: {error}", err=True)
         raise typer.Exit(3) from error

@@ -1,4 +1,4 @@
-"""The experiment file: what may stand in it, and what has to fit together."""
+"""The experiment file: its keys, and the checks across its sections."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from evonas.core import (
 )
 from evonas.data.dataset import DataParams
 from evonas.metrics import SIMULATED_SECONDS, named
-from evonas.mistakes import explained, listed, name_rule, shown
+from evonas.mistakes import NAME_RULE, explained, kind_of, shown
 from evonas.protocols import EvaluatorClass, Identified, Need, StrategyClass, Trains
 from evonas.training.recipe import Recipe
 
@@ -35,46 +35,48 @@ COMPONENTS = {
 
 
 class Finalists(Params):
-    """The best of the front, trained again before a winner is named."""
+    """The best networks of the front, which are trained again before a winner is named."""
 
     top: Annotated[int, Field(ge=0, le=1000)] = 3
-    """How many networks of the front become finalists: the best by the first objective. With 0
-    there are no finalists and no winner."""
+    """The number of finalists: the best networks of the front by the first objective. With 0, there
+    are no finalists and no winner."""
     seeds: Annotated[int, Field(ge=1, le=1000)] = 3
-    """How often each finalist is trained, each time with another seed."""
+    """How many times each finalist is trained, each time with another seed."""
     budget: Budget | None = None
-    """How long each finalist is trained. Without it, as long as a candidate of the search."""
+    """How long each finalist is trained. By default, as long as a candidate of the search."""
 
 
 class TrainingParams(Params):
-    """How `evonas train` trains the chosen network, on all images but the test part."""
+    """How `evonas train` trains the chosen network, on all images except the test part."""
 
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 30
-    """How many passes over all images but the test part."""
+    """The number of passes over all images except the test part."""
     recipe: Recipe | None = None
-    """How the network is trained. Without it, as in the search."""
+    """How the network is trained. By default, as in the search."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """The seed of this training: of its first weights and of the order of its images."""
+    """The seed of this training: of the initial weights and of the order of the images."""
 
 
 class ParallelParams(Params):
+    """The hardware that a run uses, and the time limit of an evaluation."""
+
     workers: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
-    """How many processes train at the same time. `auto`: one for each GPU, or, on a CPU, one for
-    each core."""
+    """The number of processes that train at the same time. `auto`: one per GPU, or one per CPU
+    core if there is no GPU."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+(,\d+)*)$")] = "auto"
-    """Where networks are trained: `cpu`, `cuda` (all GPUs), or some GPUs by their numbers, such as
-    `cuda:0,1`. `auto`: all GPUs if there are any, else the CPU."""
+    """Where networks are trained: `cpu`, `cuda` (all GPUs), or some GPUs by number, such as
+    `cuda:0,1`. `auto`: all GPUs if there are any, otherwise the CPU."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """The kind of numbers that a training computes with. `auto`: bfloat16 on GPUs that support it,
-    else float32."""
+    """The number format used in training. `auto`: bfloat16 on GPUs that support it, otherwise
+    float32."""
     channels_last: bool | None = None
-    """Whether images and weights lie in memory with their channels last, which can be faster on
-    GPUs. Without it: true with bfloat16, else false."""
+    """Whether images and weights are stored with the channels last, which can be faster on GPUs. By
+    default, true with bfloat16 and false with float32."""
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
-    """How many CPU threads torch uses in each worker process."""
+    """The number of CPU threads that torch uses in each worker process."""
     timeout: Annotated[float, Field(gt=0, le=10_000_000)] | None = None
-    """Seconds after which an evaluation is ended, with the status `timeout`. Without it, none is
-    ever ended, not even one that hangs."""
+    """The time limit for an evaluation, in seconds; one that exceeds it is stopped, with the status
+    `timeout`. By default, there is no limit, even if an evaluation hangs."""
 
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -85,75 +87,76 @@ class Experiment(Params):
 
     name: Name
     """The name of the run: up to 64 letters, digits, `.`, `_` and `-`, the first a letter or a
-    digit. The run folder is `results/NAME-seedN` unless `--out` names another."""
+    digit. The run folder is `results/NAME-seedN` unless `--out` names another one."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """The seed of the run: all random numbers of the search and of its trainings derive from it."""
+    """The seed of the run, from which all random numbers of the search and its trainings derive."""
     space: SerializeAsAny[Params]
     """The networks that the search can choose from, and their size."""
     data: SerializeAsAny[DataParams] | None = None
-    """The images, and how they are split into parts. Required, but for a search on a table, which
-    has none."""
+    """The images, and how they are split into parts. Required, except for a search on a table,
+    which uses no images."""
     strategy: SerializeAsAny[Params]
-    """How the next candidates are chosen."""
+    """How candidates are chosen."""
     evaluator: SerializeAsAny[Params]
-    """How a candidate is measured."""
+    """How candidates are measured."""
     budget: Budget | None = None
     """How long each candidate of the search is trained. The evaluator `train` requires it."""
     metrics: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)] = ()
-    """Metrics of your own beside the evaluator's: functions in Python files, `FILE.py:NAME`, each a
-    column of the tables that objectives and constraints may name."""
+    """Your own metrics, in addition to the evaluator's: functions in Python files, `FILE.py:NAME`.
+    Each becomes a column of the tables, and objectives and constraints may name it."""
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=20, strict=False)]
-    """What is searched for. The first objective ranks the finalists and names the winner."""
+    """The metrics to improve. The first one decides which networks become finalists, and which of
+    them wins."""
     constraints: Annotated[tuple[Constraint, ...], Field(max_length=20, strict=False)] = ()
-    """Bounds on metrics. A network outside a bound never comes onto the front, and one whose
-    `params` or `flops` are outside is not trained at all."""
+    """Bounds on metrics. A network outside a bound is never on the front; if the metric is known
+    without training, such as `params` or `flops`, the network is not even trained."""
     stop: Stop
-    """When the search ends. With two limits, the one that is reached first ends it."""
+    """When the search ends. If there are several limits, the first one reached ends it."""
     finalists: Finalists = Finalists()
     """The best networks of the front, which are trained again before a winner is named."""
     training: TrainingParams = TrainingParams()
     """How `evonas train` trains the chosen network in full."""
     parallel: ParallelParams = ParallelParams()
-    """What hardware the run uses, and how long one evaluation may take."""
+    """The hardware that the run uses, and the time limit of an evaluation."""
     cache: Annotated[str, Field(min_length=1)] | None = None
-    """A folder that keeps finished trainings, so that no other run that names it trains them again.
-    It is made if it does not exist. Without it, trainings are not shared."""
+    """A folder that stores finished trainings, so that other runs with the same folder need not
+    repeat them. It is created if it does not exist. By default, trainings are not shared."""
 
 
 class TrainingRun(Params):
-    """One network's full training: `training.yaml` of its folder."""
+    """The full training of one network: `training.yaml` in its folder."""
 
     name: Name
     """The name of the experiment that the network comes from."""
     genome: Annotated[str, Field(min_length=1)]
-    """The network's genome: as the space writes it, as genes, or as a key."""
+    """The network's genome, in the notation of its space, as genes, or as a key."""
     space: SerializeAsAny[Params]
     """The space that the genome belongs to, and the size of the network."""
     data: SerializeAsAny[DataParams]
     """The images, and how they are split into parts."""
     epochs: Annotated[int, Field(ge=1, le=100_000)]
-    """How many passes over all images but the test part."""
+    """The number of passes over all images except the test part."""
     recipe: Recipe
     """How the network is trained."""
     seed: Annotated[int, Field(ge=0, lt=2**63)]
-    """The seed of this training: of its first weights and of the order of its images."""
+    """The seed of this training: of the initial weights and of the order of the images."""
     parallel: ParallelParams
-    """What hardware the training uses."""
+    """The hardware that the training uses."""
 
 
 T = TypeVar("T", Experiment, TrainingRun)
 P = TypeVar("P", bound=Params)
-NO_FINALS = Finalists(top=0)
+NO_FINALISTS = Finalists(top=0)
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
-    """Reads, checks and completes an experiment file; runs no code of the user's.
+    """Read, check and complete an experiment file, without running the user's code.
 
     Args:
-        overrides: `key.of.it=value` each, put in before checking.
+        overrides: `dotted.key=value` each, applied before the checks.
 
     Raises:
-        UserError: its mistakes, each with the file, the key and the remedy.
+        UserError: the file has mistakes; each names the file, the key and the remedy.
     """
     with naming(path):
         document = yamlfile.overridden(yamlfile.read(path), overrides)
@@ -163,10 +166,10 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
 
 
 def load_training(path: Path) -> TrainingRun:
-    """Reads and checks the settings of a full training, as `dump` wrote them.
+    """Read and check the settings of a full training, as `dump` wrote them.
 
     Raises:
-        UserError: as `load`.
+        UserError: as `load` does.
     """
     with naming(path):
         return check(yamlfile.read(path), path.parent, TrainingRun)
@@ -174,7 +177,7 @@ def load_training(path: Path) -> TrainingRun:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Adds the file's name to mistakes that are found in it."""
+    """Add the file's name to the mistakes raised within."""
     try:
         yield
     except UserError as error:
@@ -182,14 +185,16 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def check(document: Any, folder: Path, model: type[T]) -> T:
-    """The experiment, or full training, of a document, whose paths are relative to `folder`.
+    """Return the experiment, or full training, of a document with paths relative to `folder`.
 
     Raises:
-        UserError: its mistakes, each with the key and the remedy.
+        UserError: the document has mistakes; each names the key and the remedy.
     """
     if not isinstance(document, dict):
         keys = ", ".join(model.model_fields)
-        raise UserError(f"holds {listed(document)}", hint=f"must be a mapping with the keys {keys}")
+        raise UserError(
+            f"holds {kind_of(document)}", hint=f"must be a mapping with the keys {keys}"
+        )
     mistakes: list[Mistake] = []
     sections = dict(document)
     for section, kind in COMPONENTS.items():
@@ -221,7 +226,7 @@ def check(document: Any, folder: Path, model: type[T]) -> T:
 
 
 def dump(settings: Experiment | TrainingRun) -> str:
-    """YAML that `load` or `load_training` reads back."""
+    """Return YAML that `load` or `load_training` reads back."""
     plain = settings.model_dump(mode="json", exclude_none=True)
     for section in COMPONENTS.keys() & plain.keys():  # its name first
         plain[section] = {"name": plain[section]["name"], **plain[section]}
@@ -229,10 +234,13 @@ def dump(settings: Experiment | TrainingRun) -> str:
 
 
 def validated(document: Any, model: type[P], section: str = "") -> P:
-    """A model of a document whose components are models already; `section` is where it stands.
+    """Return the model of a document whose components are models already.
+
+    Args:
+        section: the document's place in the file; "" for the whole file.
 
     Raises:
-        UserError: its mistakes.
+        UserError: the document has mistakes.
     """
     try:
         return model.model_validate(document)
@@ -241,10 +249,14 @@ def validated(document: Any, model: type[P], section: str = "") -> P:
 
 
 def component(section: str, kind: str, value: Any) -> Params:
-    """The settings of a component; `section` is where they stand.
+    """Return the settings of a component.
+
+    Args:
+        section: their place in the file.
+        kind: the kind of component, as in `registry.TABLES`.
 
     Raises:
-        UserError: its mistakes.
+        UserError: the settings have mistakes.
     """
     names = registry.names(kind)
     if not isinstance(value, dict):
@@ -260,13 +272,13 @@ def component(section: str, kind: str, value: Any) -> Params:
 
 
 def components(settings: Experiment | TrainingRun) -> dict[str, Params]:
-    """The settings of each component, by section."""
+    """Return the settings of each component, by section."""
     values = dict(settings)
     return {name: values[name] for name in COMPONENTS if values.get(name) is not None}
 
 
 def own_files(settings: Experiment | TrainingRun) -> list[str]:
-    """The user's Python files that an experiment, or a full training, names."""
+    """Return the user's Python files that an experiment, or a full training, names."""
     files = [file for params in components(settings).values() for file in params.own_files()]
     if isinstance(settings, Experiment):
         files += filter(None, map(plugins.file_of, settings.metrics))
@@ -274,28 +286,28 @@ def own_files(settings: Experiment | TrainingRun) -> list[str]:
 
 
 def evaluator_of(experiment: Experiment) -> tuple[EvaluatorClass, Params]:
-    """The evaluator's class and settings; a file of the user's own is imported if it may be."""
+    """Return the evaluator's class and settings; import the user's file if that is permitted."""
     params = experiment.evaluator
     return own_classes.imported(params) or (registry.evaluator(registry.name_of(params)), params)
 
 
 def strategy_of(params: Params) -> tuple[StrategyClass, Params]:
-    """The strategy's class and settings; a file of the user's own is imported if it may be."""
+    """Return the strategy's class and settings; import the user's file if that is permitted."""
     return own_classes.imported(params) or (registry.strategy(registry.name_of(params)), params)
 
 
 def check_together(experiment: Experiment) -> None:
-    """Checks what no section can check alone.
+    """Check what no section can check alone.
 
-    What a file of the user's own defines is checked once the file may be imported.
+    A definition in a user's file is checked only if the file may be imported.
 
     Raises:
-        UserError: the first mistake.
+        UserError: the sections do not fit together; only the first mistake is reported.
     """
     evaluator, evaluator_params = evaluator_of(experiment)
     strategy, _ = strategy_of(experiment.strategy)
     _check_bounds(experiment.constraints)
-    if own_classes.is_known(evaluator):
+    if own_classes.is_loaded(evaluator):
         metrics = (
             *evaluator.metrics_of(evaluator_params),
             *own_metrics(experiment, evaluator, evaluator_params),
@@ -305,35 +317,38 @@ def check_together(experiment: Experiment) -> None:
         _check_names("constraints", [entry.name for entry in experiment.constraints], names)
         if experiment.stop.simulated_seconds is not None and SIMULATED_SECONDS.name not in names:
             raise UserError(
-                f"the evaluator {registry.name_of(experiment.evaluator)} does not count them",
-                hint="give generations or evaluations, or a table's evaluator.simulated_seconds",
+                "cannot be used with evaluator "
+                f"{registry.name_of(experiment.evaluator)}, which does not count simulated time",
+                hint="give generations or evaluations; with a table, evaluator.simulated_seconds",
                 key="stop.simulated_seconds",
             )
         _check_uses(experiment, evaluator)
     for section, needs in (("evaluator", evaluator.needs), ("strategy", strategy.needs)):
-        for need in Need:  # in their order, the first mistake alone
-            if need in needs and need in DEMANDS:
-                DEMANDS[need](experiment, section)
+        for need in Need:  # in a fixed order, since only the first mistake is reported
+            if need in needs and need in CHECKS:
+                CHECKS[need](experiment, section)
 
 
 def own_metrics(
     experiment: Experiment, evaluator: EvaluatorClass, params: Params
 ) -> tuple[Metric, ...]:
-    """What is known of the user's own metrics before their files are imported: their names."""
+    """Return the user's own metrics, by their names alone, since no file is imported yet."""
     if experiment.metrics and Need.DATA not in evaluator.needs:
         name = registry.name_of(experiment.evaluator)
         raise UserError(
-            f"the evaluator {name} builds no networks", hint="remove the key", key="metrics"
+            f"cannot be used with evaluator {name}, which builds no networks",
+            hint="remove the key",
+            key="metrics",
         )
     names = [metric.rpartition(":")[2] for metric in experiment.metrics]
     ours = {metric.name for metric in evaluator.metrics_of(params)}
     for i, (metric, name) in enumerate(zip(experiment.metrics, names, strict=True)):
         key = f"metrics.{i}"
         if not registry.is_own(metric) and metric not in registry.names("metrics"):
-            known = [*registry.names("metrics"), "FILE.py:NAME"]
-            raise UserError(registry.unknown("metric", metric, known), key=key)
+            allowed = [*registry.names("metrics"), "FILE.py:NAME"]
+            raise UserError(registry.unknown("metric", metric, allowed), key=key)
         if name in ours or name in names[:i]:
-            raise UserError(f"there is another metric {name}", hint="rename it", key=key)
+            raise UserError(f"{name} is already a metric", hint="rename the function", key=key)
     return tuple(map(named, names))
 
 
@@ -353,11 +368,12 @@ def _check_bounds(constraints: Sequence[Constraint]) -> None:
         if low is None and high is None:
             raise UserError("has no bound", hint="give min, max, or both", key=key)
         if low is not None and high is not None and low > high:
-            raise UserError(f"min ({low:g}) exceeds max ({high:g})", key=key)
+            problem = f"min ({low:g}) exceeds max ({high:g})"
+            raise UserError(problem, hint="lower min or raise max", key=key)
 
 
 def _check_uses(experiment: Experiment, evaluator: EvaluatorClass) -> None:
-    """Checks that nothing is given that the evaluator has no use for."""
+    """Check that the experiment has no section that the evaluator cannot use."""
     name = registry.name_of(experiment.evaluator)
     used = {
         "data": Need.DATA in evaluator.needs,
@@ -369,39 +385,39 @@ def _check_uses(experiment: Experiment, evaluator: EvaluatorClass) -> None:
     values = dict(experiment)
     for key, is_used in used.items():
         default = Experiment.model_fields[key].default
-        if not is_used and values[key] not in (default, NO_FINALS):
-            does = "does not say what results depend on" if key == "cache" else "does not train"
+        if not is_used and values[key] not in (default, NO_FINALISTS):
+            reason = "which does not support a cache" if key == "cache" else "which does not train"
             raise UserError(
-                f"cannot be used with evaluator {name}, which {does}",
+                f"cannot be used with evaluator {name}, {reason}",
                 hint="remove the key",
                 key=key,
             )
 
 
 def has_finalists(experiment: Experiment) -> bool:
-    """Whether the evaluator's networks can be finalists; the user's own is asked once imported."""
+    """Return whether the run has finalists; False for a user's evaluator until it is imported."""
     evaluator, _ = evaluator_of(experiment)
     return experiment.data is not None and is_trainer(evaluator)
 
 
 def is_trainer(evaluator: EvaluatorClass) -> bool:
-    """Whether an evaluator's networks can be finalists, trained and tested."""
+    """Return whether an evaluator can train and test finalists."""
     return isinstance(evaluator, type) and issubclass(evaluator, Trains)
 
 
 def is_identified(evaluator: EvaluatorClass) -> bool:
-    """Whether a cache can find an evaluator's answers again."""
+    """Return whether an evaluator's results can be cached."""
     return isinstance(evaluator, type) and issubclass(evaluator, Identified)
 
 
 def _needs_data(experiment: Experiment, section: str) -> None:
     name = registry.name_of(experiment.space)
     if experiment.data is None:
-        raise UserError("is missing", hint=f"must be {_example('data')}", key="data")
+        raise UserError("is missing", hint=f"give {_example('data')}", key="data")
     if not registry.space(name).has_networks:
         raise UserError(
             f"{name} has no networks to train",
-            hint="choose another space, or the evaluator tabular",
+            hint="choose another space, or use the evaluator tabular",
             key="space.name",
         )
     source = registry.load("data", registry.name_of(experiment.data))(experiment.data)
@@ -409,8 +425,10 @@ def _needs_data(experiment: Experiment, section: str) -> None:
         source.check()
     except UserError as error:
         raise error.within("data") from None
-    except OSError as error:  # a name too long, a folder that may not be read
-        raise UserError(str(error), hint="give a path that can be read", key="data.path") from None
+    except OSError as error:  # the name is too long, or the folder may not be read
+        raise UserError(
+            error.strerror or str(error), hint="give a path that can be read", key="data.path"
+        ) from None
 
 
 def _needs_budget(experiment: Experiment, section: str) -> None:
@@ -423,7 +441,7 @@ def _needs_final_budget(experiment: Experiment, section: str) -> None:
         name = registry.name_of(experiment.evaluator)
         raise UserError(
             f"the evaluator {name} does not train candidates",
-            hint="give evaluator.epochs and finalists.budget",
+            hint="use evaluator.epochs and finalists.budget instead",
             key="budget",
         )
     if experiment.finalists.top and experiment.finalists.budget is None:
@@ -435,7 +453,9 @@ def _needs_final_budget(experiment: Experiment, section: str) -> None:
 def _needs_supernet(experiment: Experiment, section: str) -> None:
     name = registry.name_of(experiment.space)
     if registry.space(name).shares is None:
-        raise UserError(f"{name} has no supernet", hint=f"{SHARING}, or channels", key="space.name")
+        raise UserError(
+            f"{name} has no supernet", hint=_spaces_sharing("ops", "slices"), key="space.name"
+        )
 
 
 def _needs_ops(experiment: Experiment, section: str) -> None:
@@ -443,13 +463,19 @@ def _needs_ops(experiment: Experiment, section: str) -> None:
     if registry.space(name).shares != "ops":
         part = registry.name_of(components(experiment)[section])
         raise UserError(
-            f"{name} has no ops that {part} can choose from", hint=SHARING, key="space.name"
+            f"{name} has no ops that {part} can choose from",
+            hint=_spaces_sharing("ops"),
+            key="space.name",
         )
 
 
+def _spaces_sharing(*kinds: str) -> str:
+    spaces = [name for name in registry.names("spaces") if registry.space(name).shares in kinds]
+    return f"allowed: {', '.join([*spaces, 'FILE.py:NAME'])}"
+
+
 A_BUDGET = "give epochs, steps or seconds, such as {epochs: 3}"
-SHARING = "allowed: nasbench201, darts, chain, or a space of yours"
-DEMANDS: Mapping[Need, Callable[[Experiment, str], None]] = {
+CHECKS: Mapping[Need, Callable[[Experiment, str], None]] = {
     Need.DATA: _needs_data,
     Need.BUDGET: _needs_budget,
     Need.FINAL_BUDGET: _needs_final_budget,
@@ -459,11 +485,13 @@ DEMANDS: Mapping[Need, Callable[[Experiment, str], None]] = {
 
 
 def refuse_training(params: Params, section: str) -> None:
-    """Raises UserError for a strategy that trains on images, where there are none."""
+    """Raise UserError if a strategy trains on images, for a search that has none."""
     name = registry.name_of(params)
     if Need.DATA in strategy_of(params)[0].needs:
         raise UserError(
-            f"{name} trains on images", hint="use it in an experiment that has data", key=section
+            f"{name} trains on images, and this search has none",
+            hint="choose another strategy, or use it in an experiment with data",
+            key=section,
         )
 
 
@@ -472,16 +500,16 @@ def _readable_path(key: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(str(error), hint="give the path of a file", key=key) from None
+        raise UserError(str(error), hint="give a valid path", key=key) from None
 
 
 def _example(key: str) -> str:
-    """What may stand at a key that is missing."""
+    """Return a phrase that describes the value of a key."""
     if key in COMPONENTS:
         names = ", ".join(registry.names(COMPONENTS[key]))
-        return f"{{name: ..., ...}} with a name of: {names}"
+        return f"{{name: ..., ...}}, where the name is one of {names}"
     examples = {
-        "name": f"the run's name, {name_rule}",
+        "name": f"the run's name, {NAME_RULE}",
         "objectives": "a list such as [{name: val_error, goal: min}]",
         "stop": "generations, evaluations or simulated_seconds, such as {generations: 8}",
     }

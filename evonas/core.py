@@ -1,4 +1,4 @@
-"""What the parts of evonas say to each other: records and protocols."""
+"""The records that the parts of evonas exchange, and the base of all settings."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Mistake:
 
     Attributes:
         problem: what is wrong.
-        hint: the remedy, or `allowed: ` and the values that are.
-        key: where it stands: a key of the experiment file, a command's option, or a file.
+        hint: the remedy, or `allowed: ` and a list of values.
+        key: where the mistake is: a key of the experiment file, a command's option, or a file.
     """
 
     problem: str
@@ -45,13 +45,21 @@ class UserError(Exception):
 
     `UserError("unknown key", hint="allowed: name, seed", key="sede")` has one mistake;
     `UserError(*mistakes)` has several.
+
+    Args:
+        mistakes: the problem in words, or mistakes.
+        hint: the remedy of a problem in words.
+        key: where the problem is, or the mistakes that have no key of their own.
     """
 
     MAX_LINES = 3
 
     def __init__(self, *mistakes: Mistake | str, hint: str = "", key: str = "") -> None:
         self.mistakes = tuple(
-            each if isinstance(each, Mistake) else Mistake(each, hint, key) for each in mistakes
+            replace(each, key=each.key or key)
+            if isinstance(each, Mistake)
+            else Mistake(each, hint, key)
+            for each in mistakes
         )
         lines = [str(mistake) for mistake in self.mistakes]
         if len(lines) > self.MAX_LINES:
@@ -60,7 +68,7 @@ class UserError(Exception):
         super().__init__("\n".join(lines))
 
     def within(self, place: str) -> UserError:
-        """The same mistakes, each with the place that all of them are in, such as a file."""
+        """Return the same mistakes with `place`, such as a file, in front of each key."""
         return UserError(
             *(
                 replace(mistake, key=f"{place}: {mistake.key}" if mistake.key else place)
@@ -70,12 +78,12 @@ class UserError(Exception):
 
 
 class Requirement(ValueError):
-    """What a settings model demands of a field beyond its type, raised while it is checked.
+    """A demand on a field beyond its type; a settings model raises it while it is validated.
 
     Args:
         hint: the demand, such as "must be fewer than the population", or `allowed: ` and values.
         field: the name of the field; "" for the model as a whole.
-        problem: what is wrong, if the field's value does not say it.
+        problem: what is wrong; by default, the message shows the field's value.
     """
 
     def __init__(self, hint: str, field: str = "", problem: str = "") -> None:
@@ -84,16 +92,16 @@ class Requirement(ValueError):
 
 
 class SearchFailed(Exception):
-    """The run cannot go on; the command ends with status 3."""
+    """The run cannot continue; the command ends with status 3."""
 
 
 class Params(BaseModel):
-    """Base of all settings: frozen, unknown keys refused, NaN and infinity refused.
+    """The base of all settings: frozen; unknown keys, NaN and infinity are refused.
 
     Attributes:
-        RENAMED: keys that had another name before, which old files and run folders still have: the
-            old name, and the one of today. An old name is taken with a warning, unless today's
-            stands beside it.
+        RENAMED: the present name of each key that was renamed, by its old name, which old files and
+            run folders still use. An old name is accepted with a warning, unless the present name
+            is there too.
     """
 
     RENAMED: ClassVar[Mapping[str, str]] = {}
@@ -109,34 +117,40 @@ class Params(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _by_todays_names(cls, values: Any) -> Any:
+    def _taken_by_old_names(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        old = {key: new for key, new in cls.RENAMED.items() if key in values and new not in values}
-        for key, new in old.items():
-            _tell_renamed(key, new)
+        renamed = cls.renamed(values)
+        for key in values.keys() - renamed.keys():
+            _tell_renamed(key, cls.RENAMED[key])
+        return renamed
+
+    @classmethod
+    def renamed(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings, unchecked, with the names that their keys have today."""
+        old = {key: new for key, new in cls.RENAMED.items() if new not in values}
         return {old.get(key, key): value for key, value in values.items()}
 
     def anchored(self, folder: Path) -> Self:
-        """With paths, which are as seen from `folder`, made absolute."""
+        """Return a copy with relative paths resolved against `folder`."""
         return self
 
     def own_files(self) -> tuple[str, ...]:
-        """The user's Python files that these settings name (`evonas.plugins`)."""
+        """Return the user's Python files that these settings name (`evonas.plugins`)."""
         return ()
 
 
 class Objective(Params):
-    """A named goal. `reference` is the hypervolume's, in the objective's own unit."""
+    """A metric to improve, and in which direction."""
 
     name: Annotated[str, Field(min_length=1)]
-    """The metric that is to be improved; `evonas list metrics` names all of them."""
+    """The metric to improve; `evonas list metrics` names all of them."""
     goal: Literal["min", "max"] = "min"
-    """`min` if less of the metric is better, `max` if more is better."""
+    """`min` to minimise the metric, `max` to maximise it."""
     reference: float | None = None
-    """Where the hypervolume is measured from, in the metric's unit. Without it, where less is
-    better: 1 for an error, the largest network's value for `params` and `flops`. In all other
-    cases: the worst value of the first generation."""
+    """The point from which the hypervolume is measured, in the metric's unit. By default, for a
+    metric to minimise: 1 for an error, and the largest network's value for `params` and `flops`; in
+    all other cases, the worst value of the first generation."""
 
     @property
     def sign(self) -> float:
@@ -145,17 +159,20 @@ class Objective(Params):
 
 
 class Constraint(Params):
-    """Bounds on a metric; outside them a network is infeasible."""
+    """Bounds on a metric; a network outside them is infeasible."""
 
     name: Annotated[str, Field(min_length=1)]
-    """The metric that is bounded; `evonas list metrics` names all of them."""
+    """The metric to bound; `evonas list metrics` names all of them."""
     min: float | None = None
     """The smallest value allowed. Give this, `max`, or both."""
     max: float | None = None
     """The largest value allowed. Give this, `min`, or both."""
 
     def violation(self, values: Mapping[str, float]) -> float:
-        """How far outside the bounds, as a share of the bound; 0 inside or if not known yet."""
+        """Return how far outside the bounds the value is, as a share of the bound.
+
+        It is 0 inside the bounds, and 0 if the value is not known yet.
+        """
         value = values.get(self.name)
         if value is None:
             return 0.0
@@ -167,28 +184,27 @@ class Constraint(Params):
 
 
 def violation(values: Mapping[str, float], constraints: Sequence[Constraint]) -> float:
-    """The sum of all violations; 0 for a feasible network."""
+    """Return the sum of all violations; 0 for a feasible network."""
     return sum(constraint.violation(values) for constraint in constraints)
 
 
 class Budget(Params):
-    """How long a network is trained: exactly one of epochs, steps or seconds.
+    """How long a network is trained: exactly one of epochs, steps and seconds.
 
-    `horizon` is the length that the learning rate's schedule is laid out for, in the same unit. A
-    longer budget of the same horizon begins with the very steps of a shorter one.
+    A longer budget with the same `horizon` begins with exactly the steps of a shorter one.
     """
 
     epochs: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """How many passes over the training images. Give exactly one of `epochs`, `steps` and
+    """The number of passes over the training images. Give exactly one of `epochs`, `steps` and
     `seconds`."""
     steps: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
-    """How many training steps, of one batch of images each."""
+    """The number of training steps, each on one batch of images."""
     seconds: Annotated[float, Field(gt=0, le=10_000_000)] | None = None
-    """How many seconds by the clock. What is trained in them depends on the machine, so the same
-    file and seed need not give the same tables."""
+    """The training time in seconds. How far a training gets in that time depends on the machine, so
+    the same file and seed may give different tables."""
     horizon: Annotated[float, Field(gt=0, le=100_000_000)] | None = None
-    """The length that the learning rate's schedule is made for, in the budget's unit and not below
-    the budget. Without it, the budget. If it is longer, the training stops in mid-schedule."""
+    """The length of the learning rate's schedule, in the budget's unit. By default, the budget,
+    which is also the minimum. If it is longer, the training stops in mid-schedule."""
 
     def model_post_init(self, context: Any) -> None:
         if sum(amount is not None for amount in (self.epochs, self.steps, self.seconds)) != 1:
@@ -198,10 +214,12 @@ class Budget(Params):
 
     @property
     def unit(self) -> Literal["epochs", "steps", "seconds"]:
+        """The unit of `amount` and `horizon`."""
         return "epochs" if self.epochs else "steps" if self.steps else "seconds"
 
     @property
     def amount(self) -> float:
+        """The length of the training, in `unit`."""
         return self.epochs or self.steps or self.seconds or 0
 
     @property
@@ -210,44 +228,57 @@ class Budget(Params):
         horizon = "" if self.horizon is None else f"/{_exact(self.horizon)}"
         return f"{self.unit}={_exact(self.amount)}{horizon}"
 
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """The budget that has this `text`.
+
+        Raises:
+            ValueError: none has (pydantic's error, which is a ValueError).
+        """
+        length, _, horizon = text.partition("/")
+        unit, _, amount = length.partition("=")
+        stated = {unit: amount, **({"horizon": horizon} if horizon else {})}
+        return cls.model_validate_strings(stated, strict=False)
+
     @property
     def deterministic(self) -> bool:
+        """Whether a repetition trains for the same number of steps."""
         return self.seconds is None
 
 
 class Stop(Params):
-    """When a search ends; with several limits, at the first one reached. A generation that has
-    begun is finished."""
+    """When a search ends; if there are several limits, at the first one reached. A generation that
+    has begun is finished."""
 
     generations: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
-    """How many generations the search has. Give this, `evaluations`, or both."""
+    """The number of generations. Give this, `evaluations`, or both."""
     evaluations: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
-    """No new generation begins once this many candidates have been evaluated. One that has begun
-    is finished, so there may be some more."""
+    """The number of candidates after which no new generation begins. The current generation is
+    finished, so there may be a few more."""
     simulated_seconds: Annotated[float, Field(gt=0)] | None = None
-    """How many seconds of simulated training may be spent, as the evaluator `tabular` counts them.
-    The evaluation that would overspend is not made, and the search ends before it."""
+    """The simulated training time that may be spent, in seconds, as the evaluator `tabular` counts
+    it. The search ends before the evaluation that would exceed it."""
 
     def model_post_init(self, context: object) -> None:
         if not (self.generations or self.evaluations or self.simulated_seconds):
             raise Requirement(
-                "must have generations, evaluations, simulated_seconds, or several of them"
+                "must have at least one of generations, evaluations and simulated_seconds"
             )
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A number that an evaluator measures of a network.
+    """A number that an evaluator measures for a network.
 
     Attributes:
         name: its column in the tables, and its name in the experiment file.
-        label: what figures call it; the name if it is empty.
-        unit: "" for a share or a count.
-        goal: which way is better; "" where that depends on what it is used for.
+        label: its name in figures; if empty, `name`.
+        unit: its unit; "" for a share or a count.
+        goal: which direction is better; "" if that depends on the use.
         cheap: whether it is known without training.
-        timed: whether the clock measures it, so that a repetition gives another value.
-        reference: where the hypervolume is measured from if less is better; None where the values
-            of the search decide.
+        timed: whether it is a measured time, so that a repetition gives another value.
+        reference: where the hypervolume is measured from if the metric is minimised; None if the
+            values of the search decide.
         source: what it is computed from, in a few words.
     """
 
@@ -273,6 +304,7 @@ class Status(StrEnum):
 
     @property
     def failed(self) -> bool:
+        """Whether there are no values that can be trusted."""
         return self not in (Status.OK, Status.INFEASIBLE)
 
 
@@ -281,13 +313,13 @@ FAILURES = tuple(str(status) for status in Status if status.failed)
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A question.
+    """A network that a strategy asks about.
 
     Attributes:
-        genome: what to evaluate.
-        parents: keys of the networks it comes from.
-        origin: how it came about: "sampled", "crossover", "mutation", ...
-        budget: set by a strategy that plans fidelities, otherwise the run's.
+        genome: the network.
+        parents: the keys of the networks it was bred from.
+        origin: how it was created: "sampled", "crossover", "mutation", ...
+        budget: how long to train it, if the strategy decides that; None for the run's budget.
     """
 
     genome: Genome
@@ -298,7 +330,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What an evaluation took. Times are by the wall clock, in seconds."""
+    """What an evaluation took. Times are wall-clock times, in seconds."""
 
     seconds: float = 0.0
     training_seconds: float = 0.0
@@ -306,8 +338,8 @@ class Cost:
     steps: int = 0
     started: float = 0.0  # since 1970
     worker: int = 0  # process id
-    attempts: int = 1  # 0 where the cheap values were enough to turn it down
-    from_cache: bool = False  # another run's training; epochs and steps are that one's
+    attempts: int = 1  # 0 if the cheap values sufficed to reject it
+    from_cache: bool = False  # from another run, whose epochs and steps these are
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,10 +347,11 @@ class Evaluation:
     """The answer to a candidate.
 
     Attributes:
-        values: metrics by name; of an infeasible one those known without training, of a failed one
-            none that can be trusted.
-        deterministic: False where the values depend on time or memory limits.
-        weights: the file in the run folder's `scratch/` with the trained weights, "" if there is
+        values: the metrics by name. An infeasible candidate may have only those known without
+            training; those of a failed one cannot be trusted.
+        message: why it failed, or a warning; "" if there is nothing to say.
+        deterministic: False if the values depend on time or memory limits.
+        weights: the file in the run folder's `scratch/` with the trained weights; "" if there is
             none.
     """
 
@@ -331,7 +364,7 @@ class Evaluation:
     weights: str = ""
 
     def to_plain(self) -> State:
-        """As numbers, strings, lists and dicts; the candidate's lineage and budget are left out."""
+        """Return plain numbers, strings, lists and dicts, without the lineage and budget."""
         return {
             "genome": self.candidate.genome.to_json(),
             "values": dict(self.values),
@@ -344,6 +377,7 @@ class Evaluation:
 
     @classmethod
     def from_plain(cls, data: Mapping[str, Any]) -> Evaluation:
+        """Return the evaluation that `to_plain` wrote."""
         return cls(
             Candidate(Genome.from_json(data["genome"])),
             data["values"],
@@ -357,7 +391,13 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a training is found again by: the network, the seed and the budget."""
+    """Identifies a training.
+
+    Attributes:
+        key: the network's key.
+        seed: the training's own seed.
+        budget: `Budget.text`; "" if there is none.
+    """
 
     key: str
     seed: int
@@ -366,12 +406,13 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One ask-tell round, or a steady-state strategy's next `generation_size`, in ask order.
+    """One ask-tell round, or `generation_size` candidates of a steady-state strategy, in ask order.
 
     Attributes:
-        cached: for each evaluation, whether it was answered by an earlier training of the run.
-        simulated_seconds: what the run has spent by its end, where the evaluator counts them.
-        complete: False for the last of a run that ran out of simulated seconds within it.
+        cached: for each evaluation, whether an earlier training of the run answered it.
+        simulated_seconds: the simulated time that the run has spent by the generation's end; 0 if
+            the evaluator does not count it.
+        complete: False if the simulated time ran out within it, which ends the run.
     """
 
     index: int
@@ -384,18 +425,18 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Blueprint:
-    """What a space's name stands for: its genes, its networks, and the settings of both.
+    """The meaning of a space's name: its genes, its networks, and the settings of both.
 
     Attributes:
-        Params: the settings, `channels` and the like, with a `name`.
-        space: makes the search space, called with those settings that `space_keys` names.
+        Params: the model of the settings, `name`, `channels` and the like.
+        space: makes the search space from the settings that `space_keys` names.
         build: `build(pick, *, in_channels, classes, **settings)`, which calls
-            `pick(gene, candidates)` at each decision; None where there is nothing to train.
-        space_keys: the settings that the space is made with, attributes of the space.
-        shares: what a supernet of the space shares: `ops`, one for all that choose it; `slices`,
-            the first channels of the largest tensors; None where there is no supernet.
-        wired: whether genes that choose no op only say which ops are live (`SearchSpace.live`), so
-            that a supernet does without them.
+            `pick(gene, candidates)` at each decision; None if there is nothing to train.
+        space_keys: the settings that the space is made from, which are also its attributes.
+        shares: what a supernet of the space shares: `ops`, each by all networks that choose it;
+            `slices`, the first channels of the largest tensors; None if there is no supernet.
+        wired: whether genes that choose no op only determine which ops are live
+            (`SearchSpace.live`), so that a supernet can ignore them.
     """
 
     Params: type[Params]
@@ -407,25 +448,26 @@ class Blueprint:
 
     @property
     def has_networks(self) -> bool:
+        """Whether there are networks to build and train."""
         return self.build is not None
 
     def make_space(self, params: BaseModel) -> SearchSpace:
-        """Makes the search space of these settings, an instance of `Params`."""
+        """Return the search space for settings, which are an instance of `Params`."""
         values = dict(params)
         return self.space(**{key: values[key] for key in self.space_keys})
 
     def settings(self, space: SearchSpace, network: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings that `build` takes: those of the space, then those given, then defaults.
+        """Return the settings for `build`: the space's own, then `network`, then the defaults.
 
         Raises:
-            ValueError: one is unknown or out of range (pydantic's error, which is a ValueError).
+            ValueError: a setting is unknown or out of range (pydantic's error, a ValueError).
         """
-        of_space = {key: getattr(space, key) for key in self.space_keys}
-        return self.Params(**{**network, **of_space}).model_dump(exclude={"name"})
+        fixed = {key: getattr(space, key) for key in self.space_keys}
+        return self.Params(**{**network, **fixed}).model_dump(exclude={"name"})
 
 
 def weights_name(seed: int, budget: str) -> str:
-    """A file name for a training's weights, its own within a run: the seed derives from the key."""
+    """Return the file name of a training's weights, unique in a run: a seed belongs to one key."""
     digest = hashlib.blake2b(f"{seed}/{budget}".encode(), digest_size=8)
     return f"{digest.hexdigest()}.safetensors"
 
@@ -435,17 +477,17 @@ def _exact(number: float) -> str:
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
-    """A seed of 63 bits from the run's seed and names, whatever the order or process."""
+    """Return a 63-bit seed that depends only on the run's seed and the names."""
     text = "/".join(map(str, (seed, *names)))
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 
 def finite(values: Mapping[str, float], names: Sequence[str]) -> bool:
-    """Whether all these values are there, and numbers."""
+    """Return whether all these values are present and finite."""
     return all(math.isfinite(values.get(name, math.nan)) for name in names)
 
 
-@cache  # once, however often a file is read
+@cache  # warns once, however often a file is read
 def _tell_renamed(old: str, new: str) -> None:
-    log.warning("the key `%s` is now called `%s`; its old name still works", old, new)
+    log.warning("the key `%s` is now called `%s`; the old name still works", old, new)

@@ -1,4 +1,4 @@
-"""What a person sees in the terminal: progress from a run's counters, results from its tables."""
+"""What the terminal shows: progress from a run's counters, results from its tables."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from rich.text import Text
 
 from evonas import yamlfile
 from evonas.core import FAILURES
+from evonas.markdown import counted
 from evonas.records import tables as recorded
 from evonas.records.files import is_locked
 from evonas.records.folder import check_run_folder, environment
@@ -37,11 +38,11 @@ DEAD = 6  # genes
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How far something is.
+    """The progress of a job.
 
     Attributes:
-        total: how many there will be, as far as that can be known.
-        text: what else there is to say.
+        total: the expected total; None if it cannot be known.
+        text: further details.
     """
 
     done: int
@@ -50,20 +51,20 @@ class Reading:
 
 
 class _Left(rich.progress.ProgressColumn):
-    """The time left, from the mean of all since the start: a total may change on the way."""
+    """The time left, from the mean pace since the start, since a total may change on the way."""
 
     def render(self, task: rich.progress.Task) -> Text:
         fresh = task.completed - task.fields["before"]
         if task.remaining is None or task.elapsed is None or fresh <= 0:
             return Text("time left: -")
-        if task.remaining <= 0:  # what comes now has a name in the text
+        if task.remaining <= 0:  # the text names what happens now
             return Text("")
         seconds = task.elapsed / fresh * task.remaining
         return Text(f"{timedelta(seconds=round(seconds))} left")
 
 
 class _Line(rich.progress.Progress):
-    """A line of name, counts, time left and text; it looks at the counters when it is drawn."""
+    """A line of name, time left, counts and text, which reads the counters when it is drawn."""
 
     def __init__(self, name: str, unit: str, look: Callable[[], Reading | None]) -> None:
         self._unit, self._look = unit, look
@@ -90,9 +91,9 @@ class _Line(rich.progress.Progress):
         )
 
     def read(self) -> rich.progress.Task | None:
-        """The line's state, from the counters as they are now; None before there are any."""
+        """Update the line from the counters, and return its task; None before there are any."""
         now = self._look()
-        if now is None or not self.tasks:  # it is drawn once while it is made
+        if now is None or not self.tasks:  # drawn once during construction
             return None
         [task] = self.tasks
         of = "" if now.total is None else f"/{now.total}"
@@ -111,7 +112,7 @@ class _Line(rich.progress.Progress):
         yield from super().get_renderables()
 
     def print_plain(self) -> None:
-        """The same as a line of its own, where there is no terminal."""
+        """Print the state on a line of its own, where there is no terminal."""
         task = self.read()
         if self.disable and task is not None:
             parts = [column(task) for column in self.columns if isinstance(column, ProgressColumn)]
@@ -123,11 +124,11 @@ class _Line(rich.progress.Progress):
 def progress(
     name: str, unit: str, look: Callable[[], Reading | None]
 ) -> Iterator[Callable[[], None]]:
-    """A live line on a terminal; elsewhere a plain line each time the function given is called.
+    """Show a live line on a terminal; elsewhere, print a line each time the result is called.
 
     Args:
         unit: what is counted, in the plural.
-        look: how far it is now; None where there is nothing to show yet.
+        look: reads the progress; None while there is nothing to show.
     """
     with _Line(name, unit, look) as line:
         yield line.print_plain
@@ -135,16 +136,17 @@ def progress(
 
 @contextmanager
 def counter(name: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """A live line on a terminal, from the first time that it is told how many are done of how
-    many; nothing elsewhere.
+    """Show a live line on a terminal, from the first call of the result, `update(done, total)`.
+
+    Elsewhere, show nothing.
     """
     readings: list[Reading] = []
     with _Line(name, unit, lambda: readings[-1] if readings else None):
-        yield lambda done, of: readings.append(Reading(done, of))
+        yield lambda done, total: readings.append(Reading(done, total))
 
 
 def of_search(run: Run) -> Callable[[], Reading]:
-    """Reads a run's counters, which change within a generation too; the run does not know."""
+    """Return a reader of a run's counters, which change within a generation too."""
     archive, journal = run.folder.archive, run.folder.journal
     objective, stop = run.experiment.objectives[0], run.experiment.stop
     generations, journaled = archive.generations, journal.added  # at the end of a generation
@@ -165,8 +167,8 @@ def of_search(run: Run) -> Callable[[], Reading]:
             *(["finalists"] if total is not None and total <= archive.evaluations else []),
             f"generation {archive.generations}{limit}",
             f"best {objective.name} {shown}",
-            *([f"{faults} faults"] if faults else []),
-            *([f"{archive.hits} hits"] if archive.hits else []),
+            *([counted(faults, "fault")] if faults else []),
+            *([counted(archive.hits, "hit")] if archive.hits else []),
         ]
         done = archive.evaluations + journal.added - journaled
         return Reading(done, total, " · ".join(parts))
@@ -175,7 +177,7 @@ def of_search(run: Run) -> Callable[[], Reading]:
 
 
 def of_training(training: FullTraining) -> Callable[[], Reading]:
-    """Reads a full training's last epoch."""
+    """Return a reader of the last epoch of a full training."""
 
     def look() -> Reading:
         text = ""
@@ -188,14 +190,14 @@ def of_training(training: FullTraining) -> Callable[[], Reading]:
 
 
 def show_run(path: Path) -> None:
-    """A run folder's front, best, winner, cost and faults, finished or not."""
+    """Print the front, winner, cost and faults of a run, whether it is finished or not."""
     console = Console()
     say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
     check_run_folder(path)
     tables = [path / f"{name}.csv" for name in ("evaluations", "front", "timings")]
     evaluations = read(tables[0]) if all(table.exists() for table in tables) else pd.DataFrame()
     if evaluations.empty:
-        say(f"{path}: no generation is finished yet; {_going_on(path)}")
+        say(f"{path}: no generation is finished yet; {_how_to_continue(path)}")
         return
     front = read(path / "front.csv")
     console.print(_front_table(front, path))
@@ -204,100 +206,107 @@ def show_run(path: Path) -> None:
     if not (path / "finalists.csv").exists() and settings["finalists"]["top"]:
         limit = settings["stop"].get("generations")
         of = f" of {limit}" if limit else ""
-        say(f"unfinished: generation {generations}{of} is the last; {_going_on(path)}")
+        say(f"unfinished: stopped after generation {generations}{of}; {_how_to_continue(path)}")
     _print_winner(say, path)
     timings = read(path / "timings.csv")
-    found = timings.get("from_cache", pd.Series(False, timings.index)).astype(bool)
-    trained = timings[~found]
-    shared = (path / "supernet").exists()  # whose weights score, instead of a training
+    from_cache = timings.get("from_cache", pd.Series(False, timings.index)).astype(bool)
+    trained = timings[~from_cache]
+    shared = (path / "supernet").exists()  # candidates are scored with its weights, not trained
     scored = int(trained["phase"].eq("search").sum()) if shared else 0
     seconds = timedelta(seconds=round(trained["seconds"].sum()))
-    taken = f"; {found.sum()} more taken from the cache" if found.any() else ""
-    say(
-        f"cost: {len(evaluations)} evaluations in {generations} generations, "
-        f"{int(evaluations['cached'].sum())} answered by an earlier one; "
-        + (f"{scored} scored with shared weights; " if scored else "")
-        + f"{len(trained) - scored} trainings, finalists included"
-        + (", and the scores" if scored else "")
-        + f", took {seconds} of worker time{taken}"
-    )
-    turned_down = int((evaluations["status"] == "infeasible").sum())
-    if turned_down:
-        say(f"infeasible: {turned_down} of them are outside the constraints")
-    if turned_down == len(evaluations):
+    parts = [
+        f"{counted(len(evaluations), 'evaluation')} in {counted(generations, 'generation')}, "
+        f"{int(evaluations['cached'].sum())} of them repeats",
+        *([f"{scored} scored with shared weights"] if scored else []),
+        f"{counted(len(trained) - scored, 'training')}, including finalists",
+        f"{seconds} of worker time",
+        *(
+            [f"{counted(from_cache.sum(), 'more training')} from the cache"]
+            if from_cache.any()
+            else []
+        ),
+    ]
+    say(f"cost: {'; '.join(parts)}")
+    infeasible = int((evaluations["status"] == "infeasible").sum())
+    if infeasible:
+        say(f"infeasible: {infeasible} evaluations violate the constraints")
+    if infeasible == len(evaluations):
         for constraint in settings["constraints"]:
             values = evaluations.get(constraint["name"], pd.Series(dtype=float)).dropna()
             if len(values):
                 low, high = _number(values.min()), _number(values.max())
-                say(f"  no network met them: {constraint['name']} was from {low} to {high}")
+                name = constraint["name"]
+                say(f"  no network satisfies the constraints; {name} ranged from {low} to {high}")
     failed = trained[trained["status"].isin(FAILURES)]
     if failed.empty:
         say("faults: none")
     else:
         counts = failed["status"].value_counts()
-        told = ", ".join(f"{count} {status}" for status, count in counts.items())
+        listed = ", ".join(f"{count} {status}" for status, count in counts.items())
         commonest = failed["message"].dropna().mode()
-        say(f"faults: {told}; commonest: {commonest.iloc[0] if len(commonest) else '-'}")
+        say(f"faults: {listed}; most common: {commonest.iloc[0] if len(commonest) else '-'}")
     if not evaluations["deterministic"].all() or not _planned_deterministic(path):
-        say("deterministic: false, since clock or memory had a say in some rows")
+        say("not reproducible: some rows depend on time or memory limits")
 
 
-def _going_on(path: Path) -> str:
-    """Whether a process is at it, or how to go on."""
-    return "a process is at it" if is_locked(path) else f"go on with: evonas resume {path}"
+def _how_to_continue(path: Path) -> str:
+    """Return the command that continues a run, or that it is still running."""
+    return "still running" if is_locked(path) else f"to continue: evonas resume {path}"
 
 
 def show_training(path: Path) -> None:
-    """A full training's score, or how far it is."""
+    """Print the test result of a full training, or its progress."""
     say = partial(Console().print, soft_wrap=True, markup=False, highlight=False)
     settings = yamlfile.read(path / "training.yaml")
     if not (path / "result.csv").exists():
         curve = read(path / "curve.csv") if (path / "curve.csv").exists() else pd.DataFrame()
         last = "" if curve.empty else f", test error {curve['test_error'].iloc[-1]:.4f}"
-        say(f"{path}: {len(curve)} of {settings['epochs']} epochs{last}; evonas resume {path}")
+        say(f"{path}: {len(curve)} of {settings['epochs']} epochs{last}; {_how_to_continue(path)}")
         return
     row = read(path / "result.csv").iloc[0]
     say(f"{row['key']}, {row['genome']}, {row['params']:,} params, {row['flops']:,} flops")
-    epochs = f"{row['epochs']} epoch{'' if row['epochs'] == 1 else 's'}"
-    say(f"  trained for {epochs} on {row['train_images']:,} images")
+    say(f"  trained for {counted(row['epochs'], 'epoch')} on {row['train_images']:,} images")
     say(
         f"  test accuracy {1 - row['test_error']:.4f} ± {row['test_error_se']:.4f} "
         f"(standard error, {row['test_images']:,} images)"
     )
-    say(f"  weights {path / 'weights.safetensors'}")
+    say(f"  weights: {path / 'weights.safetensors'}")
 
 
-def show_estimate(name: str, foreseen: Estimate) -> None:
-    """What a run will cost."""
+def show_estimate(name: str, estimate: Estimate) -> None:
+    """Print what a run will cost."""
     say = partial(Console().print, soft_wrap=True, markup=False, highlight=False)
-    mean, least, most = foreseen.seconds
-    workers = f"{foreseen.workers} worker{'s' if foreseen.workers > 1 else ''}"
-    varied = foreseen.generations is None
-    generations = "generations, the largest" if varied else f"{foreseen.generations} generations"
-    one = "score" if foreseen.scored else "training"
-    finals = f"{foreseen.final_trainings} {'trainings ' if foreseen.scored else ''}of finalists"
+    mean, low, high = estimate.seconds
+    workers = counted(estimate.workers, "worker")
+    varied = estimate.generations is None
+    generations = "generations of up to" if varied else f"{estimate.generations} generations of"
+    unit = "score" if estimate.scored else "training"
+    finals = f"{estimate.final_trainings} {'trainings ' if estimate.scored else ''}of finalists"
     say(
-        f"{name}: at most {foreseen.trainings} {one}s in the search "
-        f"({generations} of {foreseen.population}) and {finals}"
+        f"{name}: at most {estimate.trainings} {unit}s in the search "
+        f"({generations} {estimate.population}) and {finals}"
     )
     say(
-        f"a {one}: {mean:.3g} s ({least:.3g} to {most:.3g} s; {foreseen.measured} networks "
-        f"measured for some steps, {workers} at a time)"
+        f"per {unit}: {mean:.3g} s ({low:.3g} to {high:.3g} s for {estimate.measured} networks, "
+        f"timed for a few steps on {workers})"
     )
-    if foreseen.shared_seconds:
-        told = timedelta(seconds=round(foreseen.shared_seconds))
-        say(f"weights that all share: {told}, of the search's time, in one process")
-    search, last = foreseen.search_time, foreseen.final_time
-    shown = [str(timedelta(seconds=round(s))) for s in (search + last, search, last)]
-    say(f"time: about {shown[0]}: search {shown[1]}, finalists {shown[2]}")
-    gigabytes = [n / 1e9 for n in (foreseen.memory, foreseen.worker_memory, foreseen.gpu_memory)]
-    say(f"memory: about {gigabytes[0]:.1f} GB: {workers} of {gigabytes[1]:.1f} GB, and the driver")
-    if foreseen.gpu_memory:
-        say(f"GPU memory: about {gigabytes[2]:.1f} GB a worker")
+    if estimate.shared_seconds:
+        shared = timedelta(seconds=round(estimate.shared_seconds))
+        say(f"shared weights: {shared} of the search, single process")
+    search, last = estimate.search_time, estimate.final_time
+    times = [str(timedelta(seconds=round(s))) for s in (search + last, search, last)]
+    say(f"time: about {times[0]} (search {times[1]}, finalists {times[2]})")
+    memory, each, gpu = (
+        f"{size / 1e9:.1f} GB"
+        for size in (estimate.memory, estimate.worker_memory, estimate.gpu_memory)
+    )
+    say(f"memory: about {memory} ({workers} x {each}, plus the main process)")
+    if estimate.gpu_memory:
+        say(f"GPU memory: about {gpu} per worker")
 
 
 def show_genome(choice: Choice, facts: Facts) -> None:
-    """What a genome is: its space, spelling, key, and size, or what a table says of it."""
+    """Print the space, spelling, key and size of a genome, or its row of a table."""
     space, genome = choice.space, choice.genome
     console = Console()
     dead = [
@@ -333,7 +342,7 @@ def show_genome(choice: Choice, facts: Facts) -> None:
 
 
 def _front_table(front: pd.DataFrame, path: Path) -> Table:
-    title = f"front of {path}: {len(front)} networks"
+    title = f"front of {path}: {counted(len(front), 'network')}"
     if len(front) > SHOWN:
         title += f", the first {SHOWN}"
     table = Table(title=title)
@@ -349,29 +358,29 @@ def _front_table(front: pd.DataFrame, path: Path) -> Table:
 def _print_winner(say: Callable[[str], None], path: Path) -> None:
     settings = yamlfile.read(path / "config.yaml")
     if not (path / "finalists.csv").exists():
-        wanted = settings["finalists"]["top"]
         later = "none yet; the finalists are trained when the search ends"
-        say(f"winner: {later if wanted else 'none asked for, since finalists.top is 0'}")
+        expected = settings["finalists"]["top"]
+        say(f"winner: {later if expected else 'none, since finalists.top is 0'}")
         return
     winner = recorded.winner(path)
     if winner is None:
         empty = read(path / "finalists.csv").empty
-        reason = "no network is on the front" if empty else "no finalist ended well"
+        reason = "no network is on the front" if empty else "all finalists failed"
         say(f"winner: none, since {reason}")
         return
     spread = next(name for name in map(str, winner.index) if name.endswith("_std"))
     first = spread.removesuffix("_std")
-    epochs = settings["finalists"].get("budget")
-    budget = f" for {', '.join(f'{v} {k}' for k, v in epochs.items())}" if epochs else ""
-    seeds = winner["seeds"] - winner["failed"]
+    limits = settings["finalists"].get("budget") or {}
+    budget = "".join(f" for {counted(n, unit.removesuffix('s'))}" for unit, n in limits.items())
+    seeds = counted(winner["seeds"] - winner["failed"], "seed")
     spread_of = "" if pd.isna(winner[spread]) else f" ± {winner[spread]:.4f} (standard deviation)"
     say(f"winner: {winner['key']}, {winner['genome']}, {int(winner['params']):,} params")
-    say(f"  {first} {winner[first]:.4f}{spread_of}, trained again with {seeds} seeds{budget}")
+    say(f"  {first} {winner[first]:.4f}{spread_of}, retrained with {seeds}{budget}")
     say(
         f"  test accuracy {1 - winner['test_error']:.4f} ± {winner['test_error_se']:.4f} "
         "(standard error), on images that the search has not seen"
     )
-    say(f"  weights {path / 'weights' / 'winner.safetensors'}")
+    say(f"  weights: {path / 'weights' / 'winner.safetensors'}")
 
 
 def _planned_deterministic(path: Path) -> bool:

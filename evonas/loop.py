@@ -1,4 +1,4 @@
-"""The loop that every strategy and evaluator meets in: a generator of generations."""
+"""The search loop: a generator of generations, for any strategy and evaluator."""
 
 from __future__ import annotations
 
@@ -28,19 +28,23 @@ from evonas.metrics import SIMULATED_SECONDS
 from evonas.protocols import Dispatcher, Evaluator, SteadyState, Strategy
 from genomes import SearchSpace
 
-MAX_FREE = 5000  # candidates in a row that cost nothing, after which seconds no longer end a search
+# Repeated candidates cost no time, so a limit on time alone would never end a search that asks for
+# nothing else. It ends after so many in a row.
+MAX_REPEATED = 5000
 
 
 class Answers(Protocol):
-    """All trainings of a run so far; `records.Journal` keeps them on disk."""
+    """The results of a run so far; `records.Journal` keeps them on disk."""
 
-    def get(self, question: Question) -> Evaluation | None: ...
+    def get(self, question: Question) -> Evaluation | None:
+        """Return the answer to a question; None if there is none yet."""
 
-    def add(self, question: Question, evaluation: Evaluation) -> None: ...
+    def add(self, question: Question, evaluation: Evaluation) -> None:
+        """Record the answer to a question."""
 
 
 class Memory:
-    """Answers for a run that leaves nothing behind."""
+    """Answers in memory, for a search without a run folder."""
 
     def __init__(self) -> None:
         self._answers: dict[Question, Evaluation] = {}
@@ -54,11 +58,11 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a search stands.
+    """How far a search has come.
 
     Attributes:
-        generations, evaluations: how many there have been.
-        simulated_seconds: how many have been spent.
+        generations, evaluations: the number of each so far.
+        simulated_seconds: the simulated time spent so far.
         asked: all questions so far.
     """
 
@@ -74,25 +78,26 @@ START = Position()
 def evolve(
     strategy: Strategy, desk: Desk, *, stop: Stop | None = None, since: Position = START
 ) -> Iterator[Generation]:
-    """Asks, evaluates and tells until a limit is reached or the strategy has no more to ask.
+    """Ask, evaluate and tell until a limit is reached or the strategy has nothing more to ask.
 
-    An evaluation's seed derives from the run's seed and the network's key, and what is trained is
-    the network's canonical genome, so neither order nor spelling nor the number of workers changes
-    a result, and what has been answered once is not trained again.
+    The seed of an evaluation derives from the run's seed and the network's key, and the network is
+    trained as its canonical genome. So neither the order, nor the spelling of a genome, nor the
+    number of workers changes a result, and no network is trained twice.
 
     Args:
-        stop: the limits; without it, the strategy alone ends the search. The evaluation that would
-            exceed `simulated_seconds` is not made, and the search ends before it. It also ends once
-            the last 5,000 candidates were all answered before, which costs nothing, for ever.
-        since: where an earlier part of the search stopped; the strategy has its state of then.
+        stop: the limits; None to leave the end to the strategy. With `simulated_seconds`, the
+            search ends before the evaluation that would exceed them, or after more than 5,000
+            repeated candidates in a row, which cost no time.
+        since: where an earlier part of the search stopped; the strategy must be in its state of
+            that moment.
 
     Yields:
-        Each generation, after the strategy has been told of it, unless it is an incomplete last
-        one, of which the strategy is not told.
+        Each generation, after its results were told to the strategy. Only the results of an
+        incomplete last generation are not told.
     """
     asking = _Asking(strategy, desk, stop, since)
     index = since.generations
-    answered: list[tuple[Asked, Evaluation]] = []  # of the present generation
+    answered: list[tuple[Asked, Evaluation]] = []  # the current generation so far
     while batch := asking.next_batch():
         evaluations = [desk.wait(asked) for asked in batch]
         answered += zip(batch, evaluations, strict=True)
@@ -108,12 +113,12 @@ def evolve(
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question put to a desk.
+    """A question to a desk.
 
     Attributes:
-        candidate: who asks; several may ask about the same network.
-        repeated: whether the run has asked the same before.
-        simulated_seconds: what the run has spent with this evaluation.
+        candidate: the candidate behind it; several may have the same network.
+        repeated: whether the run has asked the same question before.
+        simulated_seconds: the simulated time of the run, this evaluation included.
     """
 
     question: Question
@@ -123,11 +128,11 @@ class Asked:
 
 
 class _Asking:
-    """Asks a strategy for as much as it has to ask, and knows when to end.
+    """The questions of a strategy, up to the limits of the search.
 
     Attributes:
-        size: candidates in a generation of a steady-state strategy; None for a generational one.
-        exhausted: whether the simulated seconds have been spent.
+        size: the generation size of a steady-state strategy; None for a generational one.
+        exhausted: whether the simulated time is spent.
     """
 
     def __init__(self, strategy: Strategy, desk: Desk, stop: Stop | None, since: Position) -> None:
@@ -142,11 +147,11 @@ class _Asking:
         self._count = since.evaluations
         self._seconds = since.simulated_seconds
         self._seen = set(since.asked)
-        self._free = 0  # candidates in a row that were answered before
+        self._repeated = 0  # candidates in a row that the run has asked about before
         self._outstanding: deque[list[Asked]] = deque()  # one list for each `ask`
 
     def next_batch(self) -> list[Asked]:
-        """The next `ask` to be answered and told, after asking ahead; empty at the end."""
+        """Return the next `ask` to be answered and told, after asking ahead; empty at the end."""
         while not self.exhausted and self._may_ask():
             batch = self._asked(self.strategy.ask())
             if not batch:
@@ -160,28 +165,32 @@ class _Asking:
         return self._outstanding.popleft()
 
     def _may_ask(self) -> bool:
-        """Whether a generational strategy has all its answers, and no limit forbids a beginning."""
+        """Return whether the strategy may be asked now.
+
+        A generational strategy must have all its answers, and a new generation may begin only
+        within the limits.
+        """
         if self.size is None and self._outstanding:
             return False
         if self.size is not None and self._count % self.size:
             return True
         at = self._generations if self.size is None else self._count // self.size
-        over = self._max_generations is not None and at >= self._max_generations
-        enough = self._max_evaluations is not None and self._count >= self._max_evaluations
-        return not over and not enough
+        if self._max_generations is not None and at >= self._max_generations:
+            return False
+        return self._max_evaluations is None or self._count < self._max_evaluations
 
     def _asked(self, candidates: Sequence[Candidate]) -> list[Asked]:
-        """Puts candidates to the desk, up to the one that would exceed the simulated seconds."""
+        """Put candidates to the desk, up to the one that would exceed the simulated time."""
         batch: list[Asked] = []
         for candidate in candidates:
             asked = self.desk.question(candidate)
-            # One that comes twice is trained for its first place.
+            # A network that is asked about twice is paid for once.
             repeated = asked.question in self._seen
             cost = 0.0 if repeated else self.desk.simulated_seconds(asked.candidate)
-            self._free = self._free + 1 if repeated else 0
+            self._repeated = self._repeated + 1 if repeated else 0
             if self._max_seconds is not None:
-                over = self._seconds + cost > self._max_seconds and not repeated
-                self.exhausted = over or self._free > MAX_FREE
+                exceeds = self._seconds + cost > self._max_seconds and not repeated
+                self.exhausted = exceeds or self._repeated > MAX_REPEATED
                 if self.exhausted:
                     break
             self._seconds += cost
@@ -206,16 +215,16 @@ def _generation(
 
 
 class Desk:
-    """Where candidates are put, and their answers waited for.
+    """Takes questions about candidates, and has them answered.
 
-    A known answer is not asked for again, an infeasible network is not trained, and every answer
-    is recorded as it arrives. New candidates may be put while others are being evaluated.
+    No question is evaluated twice, an infeasible network is not trained, and every answer is
+    recorded as it arrives. New questions may be put while others are being evaluated.
 
     Args:
-        seed: the run's.
-        budget: for candidates that come without one.
-        answers: what is known from before a resume; new answers are added to it.
-        dispatcher: where evaluations are made; in this process, if not given.
+        seed: the run's seed.
+        budget: the budget of candidates that have none of their own.
+        answers: the answers from before a resume; new ones are added.
+        dispatcher: has candidates evaluated; by default, in this process.
     """
 
     def __init__(
@@ -242,10 +251,10 @@ class Desk:
         self._outstanding: dict[Future[Evaluation], Question] = {}
 
     def question(self, candidate: Candidate, *names: str | int) -> Asked:
-        """A candidate and the question that it puts.
+        """Return the question about a candidate.
 
         Args:
-            names: what the seed derives from besides the run's seed and the network's key.
+            names: what the seed derives from, besides the run's seed and the network's key.
         """
         candidate = replace(candidate, budget=candidate.budget or self.budget)
         key = self.space.key(candidate.genome)
@@ -253,7 +262,7 @@ class Desk:
         return Asked(Question(key, derive_seed(self.seed, key, *names), budget), candidate)
 
     def put(self, asked: Asked) -> None:
-        """Has a question answered, unless it is known, under way, or infeasible."""
+        """Have a question answered, unless it is already answered, under way, or infeasible."""
         question = asked.question
         if question in self._open or self.answers.get(question) is not None:
             return
@@ -273,25 +282,25 @@ class Desk:
         self._outstanding[self.dispatcher.submit(canonical, question.seed)] = question
 
     def wait(self, asked: Asked) -> Evaluation:
-        """The answer, to this candidate: another may have asked about the same network."""
+        """Wait for the answer; return it with this candidate, even if another one asked first."""
         while (answer := self.answers.get(asked.question)) is None:
             self._take_one()
         return replace(answer, candidate=asked.candidate)
 
     def answer_all(self, batch: Sequence[Asked]) -> list[Evaluation]:
-        """The answers to questions, in their order."""
+        """Put all questions, and return their answers in the same order."""
         for asked in batch:
             self.put(asked)
         return [self.wait(asked) for asked in batch]
 
     def evaluate_anew(self, candidate: Candidate, seed: int) -> Evaluation:
-        """The answer of a new evaluation, which is not recorded; nothing else may be under way."""
-        assert not self._outstanding, "the next answer would be another's"
+        """Evaluate again without recording the result; nothing else may be under way."""
+        assert not self._outstanding, "the next result would be another candidate's"
         self.dispatcher.submit(self._canonical(candidate), seed)
         return self.dispatcher.next_done().result()
 
     def simulated_seconds(self, candidate: Candidate) -> float:
-        """What evaluating a candidate will take; nothing if it is infeasible or never counted."""
+        """Return the simulated time of an evaluation; 0 if infeasible, or if none is counted."""
         if not self._counts:
             return 0.0
         cheap = self.evaluator.cheap(self.space.canonical(candidate.genome))
@@ -301,7 +310,7 @@ class Desk:
         return replace(candidate, genome=self.space.canonical(candidate.genome))
 
     def _take_one(self) -> None:
-        assert self._outstanding, "a question is put before its answer is waited for"
+        assert self._outstanding, "put a question before waiting for its answer"
         future = self.dispatcher.next_done()
         question, evaluation = self._outstanding.pop(future), future.result()
         if evaluation.status is Status.OK and violation(evaluation.values, self.constraints) > 0:
@@ -311,7 +320,7 @@ class Desk:
 
 
 class InProcess:
-    """Evaluates in this process, one candidate after the other, when its answer is waited for."""
+    """A dispatcher that evaluates in this process, one candidate at a time, in `next_done`."""
 
     def __init__(self, evaluator: Evaluator) -> None:
         self.evaluator = evaluator
@@ -329,10 +338,10 @@ class InProcess:
 
 
 def guarded(evaluator: Evaluator, candidate: Candidate, seed: int) -> Evaluation:
-    """The answer, timed; an exception becomes a crash.
+    """Evaluate a candidate and time it; an exception becomes the status `crashed`.
 
     Raises:
-        SearchFailed: the evaluator says that it is the machine's fault, not the candidate's.
+        SearchFailed: the evaluator reports a failure that is not this candidate's.
     """
     started, clock = time.time(), time.perf_counter()
     try:
@@ -340,7 +349,7 @@ def guarded(evaluator: Evaluator, candidate: Candidate, seed: int) -> Evaluation
         answer = replace(answer, values={str(k): _plain(v) for k, v in answer.values.items()})
     except (KeyboardInterrupt, SearchFailed):
         raise
-    except BaseException as error:  # whatever a user's network may raise, SystemExit included
+    except BaseException as error:  # a user's network may raise anything, even SystemExit
         answer = Evaluation(candidate, {}, Status.CRASHED, message=error_text(error))
     seconds = time.perf_counter() - clock
     cost = replace(answer.cost, seconds=seconds, started=started, worker=os.getpid())
@@ -352,6 +361,6 @@ def _plain(value: float) -> float:
 
 
 def error_text(error: BaseException) -> str:
-    """`ValueError: what it says`, on one line of at most 300 characters."""
+    """Return `ValueError: its message` on one line of at most 300 characters."""
     text = " ".join(f"{type(error).__name__}: {error}".split())
     return text if len(text) <= 300 else f"{text[:297]}..."

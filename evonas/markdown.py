@@ -1,4 +1,4 @@
-"""Markdown tables that read as plain text too."""
+"""Markdown tables that read as plain text too, and counts in words."""
 
 from __future__ import annotations
 
@@ -21,3 +21,8 @@ def table(header: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
     ]
     rule = ["-" * (width - bool(i)) + (":" if i else "") for i, width in enumerate(widths)]
     return "\n".join(f"| {' | '.join(line)} |" for line in (text[0], rule, *text[1:]))
+
+
+def counted(number: float, noun: str) -> str:
+    """Return a number and its noun, such as `1 epoch` or `2 epochs`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

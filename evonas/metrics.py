@@ -1,4 +1,4 @@
-"""The metrics that evonas knows by name, each stated once."""
+"""The metrics that evonas defines."""
 
 from __future__ import annotations
 
@@ -33,33 +33,33 @@ LATENCY = Metric(
     goal="min",
     cheap=True,
     timed=True,
-    source="a table of what each op takes on this machine",
+    source="a table of the time of each op on this machine",
 )
 SIMULATED_SECONDS = Metric(
     "simulated_seconds",
     unit="s",
     goal="min",
     cheap=True,
-    source="a table's record of how long a training took",
+    source="the training time that a table records",
 )
 TEST_ERROR = Metric("test_error", goal="min", reference=1.0, source="the test images")
 
 VALIDATED = {"error": VAL_ERROR, "top5_error": VAL_TOP5_ERROR, "loss": VAL_LOSS}
-"""Metrics by the names that `training.loop.measure` gives them."""
+"""The metrics of the validation images, by their names in `training.loop.measure`."""
 COUNTED = (PARAMS, FLOPS)
 TRAINED = (*VALIDATED.values(), *COUNTED)
-"""Everything that training a network alone gives."""
+"""The metrics of a network that is trained by itself."""
 
-_KNOWN = {metric.name: metric for metric in (*TRAINED, LATENCY, SIMULATED_SECONDS, TEST_ERROR)}
+_BY_NAME = {metric.name: metric for metric in (*TRAINED, LATENCY, SIMULATED_SECONDS, TEST_ERROR)}
 
 
 def named(name: str) -> Metric:
-    """The metric of a name, by whatever means it is measured: in a table, or by a function."""
-    if name in _KNOWN:
-        return replace(_KNOWN[name], cheap=False, timed=False, source="")
+    """Return the metric of a name, as a table or a function may measure it."""
+    if name in _BY_NAME:
+        return replace(_BY_NAME[name], cheap=False, timed=False, source="")
     return Metric(name, reference=1.0 if name.endswith("_error") else None)
 
 
 def label(name: str) -> str:
-    """What figures call a metric."""
+    """Return a metric's name in figures."""
     return named(name).label or name.replace("_", " ")

@@ -1,4 +1,4 @@
-"""From pydantic's errors to mistakes in the words of the experiment file."""
+"""Pydantic's errors, translated into mistakes in the terms of the experiment file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from evonas import plugins
 from evonas.core import Mistake, Params, Requirement
 
-name_rule = "up to 64 letters, digits, '.', '_', '-', the first a letter or digit"
+NAME_RULE = "up to 64 letters, digits, '.', '_', '-', the first a letter or digit"
 DEVICES = "auto, cpu, cuda, cuda:0 or cuda:0,1"
 TYPES = {
     "int_type": "a whole number",
@@ -31,17 +31,17 @@ LIMITS = {
     "less_than_equal": "at most {le}",
     "less_than": "less than {lt}",
 }
-WORDS = {type(None): "nothing", str: "text", list: "a list", bool: "true or false"}
+KINDS = {type(None): "nothing", str: "text", list: "a list", bool: "true or false"}
 
 
 @dataclass(frozen=True, slots=True)
 class _Branch:
-    """What one branch of a union asks for: a phrase after "must be", or values."""
+    """The demand of one branch of a union: `must be` and a phrase, or `allowed: ` and values."""
 
     problem: str
     demand: str = ""  # "at least 2"
     values: str = ""  # "'roulette' or 'rank'"
-    hint: str = ""  # a whole sentence, if neither of these
+    hint: str = ""  # a complete hint, instead of the two above
 
 
 def explained(
@@ -50,11 +50,11 @@ def explained(
     section: str,
     example: Callable[[str], str],
 ) -> list[Mistake]:
-    """One mistake for each key, such as `strategy.population: is 1; must be at least 2`.
+    """Return one mistake for each key, such as `strategy.population: is 1; must be at least 2`.
 
     Args:
-        section: where the model stands in the file.
-        example: what may stand at a key that is missing.
+        section: the model's place in the file; "" for the whole file.
+        example: returns, for a missing key, a phrase that describes its value.
     """
     branches: dict[str, list[_Branch]] = {}
     for each in error.errors(include_url=False):
@@ -74,24 +74,33 @@ def explained(
 
 
 def shown(value: Any) -> str:
-    """A value as YAML writes it, cut short."""
-    text = {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value)
-    text = "null" if value is None else text
+    """Return a value as YAML writes it, shortened to 50 characters."""
+    text = _in_yaml(value)
     return text if len(text) <= 50 else f"{text[:47]}..."
 
 
-def listed(document: Any) -> str:
-    """What kind of thing a document is, in words."""
-    return WORDS.get(type(document), f"a {type(document).__name__}")
+def kind_of(document: Any) -> str:
+    """Return the kind of a document in words, such as `a list`."""
+    return KINDS.get(type(document), f"a {type(document).__name__}")
 
 
 def printable(text: str) -> str:
-    """Line breaks and terminal escapes, which keys and values may hold, spelt out."""
+    """Return a text with line breaks and terminal escapes spelt out."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+def _in_yaml(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_in_yaml(inner)}' for key, inner in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_in_yaml, value))}]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "null" if value is None else repr(value)
+
+
 def _joined(key: str, branches: Sequence[_Branch]) -> Mistake:
-    """One mistake of what each branch of a union asks for."""
+    """Return one mistake for the demands of all branches of a union."""
     problem = printable(branches[0].problem)
     hint = next((branch.hint for branch in branches if branch.hint), "")
     if not hint and all(branch.values for branch in branches):
@@ -103,7 +112,7 @@ def _joined(key: str, branches: Sequence[_Branch]) -> Mistake:
 
 
 def _required(requirement: Requirement, value: Any, model: type[Params]) -> _Branch:
-    """What a model demands beyond types."""
+    """Return the demand of a model's own check."""
     field = requirement.field
     if field:
         default = model.model_fields[field].default if field in model.model_fields else None
@@ -122,7 +131,7 @@ def _explained(
         guess = f" (did you mean {close[0]!r}?)" if close else ""
         return _Branch(f"unknown key{guess}", hint=f"allowed: {', '.join(fields)}")
     if kind == "missing":
-        return _Branch("is missing", demand=example(key))
+        return _Branch("is missing", hint=f"give {example(key)}")
     if kind == "literal_error":
         return _Branch(problem, values=context["expected"])
     if kind in LIMITS:
@@ -132,27 +141,30 @@ def _explained(
     if kind == "string_pattern_mismatch":
         if context.get("pattern") == plugins.PATTERN:
             return _Branch(problem, "FILE.py:NAME")
-        return _Branch(problem, DEVICES if key == "parallel.device" else name_rule)
+        return _Branch(problem, DEVICES if key == "parallel.device" else NAME_RULE)
     if kind == "invalid_key":
         return _Branch(
             f"is a key that YAML reads as {shown(where[-1])}",
             hint="must be text, in quotes if it is on, off, yes or no",
         )
     if kind == "too_short":
-        least = context["min_length"]
-        return _Branch("is empty", hint=f"must have at least {least}")
+        count = context["min_length"]
+        return _Branch("is empty", hint=f"give at least {count}")
+    if kind == "too_long":
+        count = context["max_length"]
+        return _Branch("has too many entries", hint=f"give at most {count}")
     return _Branch(problem, hint=error["msg"])
 
 
 def _is_branch(part: int | str) -> bool:
-    """Whether a part of a location is pydantic's name for a branch of a union, not a key."""
+    """Return whether a location's part is pydantic's name for a branch of a union, not a key."""
     return isinstance(part, str) and (
         part in {"int", "float", "str", "bool"} or "[" in part or part.startswith("constrained-")
     )
 
 
 def _fields(model: type[Params], where: Sequence[int | str]) -> Sequence[str]:
-    """The keys allowed at a place below a model."""
+    """Return the keys allowed at a place below a model."""
     place: Any = model
     for part in where:
         if isinstance(part, str):
@@ -161,7 +173,7 @@ def _fields(model: type[Params], where: Sequence[int | str]) -> Sequence[str]:
 
 
 def _inner_model(annotation: Any) -> Any:
-    """The one model inside an annotation such as `tuple[Objective, ...]` or `Budget | None`."""
+    """Return the model inside an annotation such as `tuple[Objective, ...]`, or None."""
     if isinstance(annotation, type) and issubclass(annotation, Params):
         return annotation
     inner = [_inner_model(argument) for argument in get_args(annotation)]

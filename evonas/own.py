@@ -1,4 +1,4 @@
-"""The user's own search spaces and data sets: each a function in a Python file of theirs."""
+"""Users' search spaces and data sets, each a function in a Python file."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from evonas.own_classes import OwnParams
 from genomes import Gene, SearchSpace
 
 Build = Callable[..., nn.Module]
-ENDS = ("pick", "in_channels", "classes")  # what every space's function takes
+REQUIRED = ("pick", "in_channels", "classes")  # the arguments of every space's function
 FORM = "def NAME(pick, *, in_channels, classes, ...)"
 
 
 class OwnSpaceParams(OwnParams):
-    """Of a space of one's own: what its function takes besides `pick` and the data's ends."""
+    """The settings of a user's space: the further arguments of its function."""
 
 
 class OwnDataParams(OwnParams, DataParams):
-    """Of a data set of one's own: what its function takes, and how it is split."""
+    """The settings of a user's data set: its function's arguments, and how to split the images."""
 
     model_config = ConfigDict(extra="allow")
     flippable: bool = False
@@ -40,10 +40,10 @@ class OwnDataParams(OwnParams, DataParams):
 def space(build: Build) -> Build:
     """Mark a function as a search space: `build(pick, *, in_channels, classes, ...)`.
 
-    Called with a gene's name and its candidates, `pick` returns the one that a genome chose: built
-    if it is a class or a function without arguments, and as it is otherwise. Genes are found by
-    calling the function, so which ones are picked must not depend on earlier picks. All other
-    arguments are settings, with defaults.
+    `pick(gene, candidates)` returns the candidate that the genome chooses; a class or a function
+    is called without arguments first. The genes are determined by calling the function, so which
+    genes it picks must not depend on earlier picks. All further arguments are settings, each with
+    a default.
 
     Raises:
         UserError: the function does not take the required arguments.
@@ -53,7 +53,7 @@ def space(build: Build) -> Build:
 
 
 class OwnSpace(SearchSpace):
-    """The space that a function defines; its key is its genes.
+    """The space that a function defines; a genome's key is its genes.
 
     Args:
         reference: `FILE.py:NAME` if the function comes from such a file, which another process may
@@ -85,10 +85,12 @@ class OwnSpace(SearchSpace):
 
     @property
     def title(self) -> str:
+        """The name of the function, or `FILE.py:NAME`."""
         return self._title
 
     @property
     def blueprint(self) -> Blueprint:
+        """How its networks are built; in another process, the file is imported first."""
         if self._build is None:
             plugins.allow_again({self._reference.rpartition(":")[0]: self._digest}, [self._path])
             self._build = plugins.load(self._reference)
@@ -97,7 +99,7 @@ class OwnSpace(SearchSpace):
 
 
 class OwnSpaces:
-    """Spaces that functions in Python files of the user's span: `space: {name: FILE.py:NAME}`."""
+    """The spaces that functions in users' files define: `space: {name: FILE.py:NAME}`."""
 
     Params = OwnSpaceParams
     shares: Literal["ops"] = "ops"
@@ -105,10 +107,10 @@ class OwnSpaces:
 
     @staticmethod
     def make_space(params: OwnSpaceParams) -> OwnSpace:
-        """Imports the file and records the genes.
+        """Import the file and record the genes.
 
         Raises:
-            UserError: the file may not be imported, or the function makes no sense.
+            UserError: the file may not be imported, or the function is invalid.
         """
         build = plugins.load(params.name)
         path, digest = plugins.allowed(str(plugins.file_of(params.name)))
@@ -116,10 +118,11 @@ class OwnSpaces:
 
 
 class OwnData:
-    """Arrays that a function returns: `images, labels` and perhaps `test_images, test_labels`.
+    """A data set that a function returns: `images, labels` or all of `images, labels, test_images,
+    test_labels`.
 
-    They are a tuple, or a mapping with these names: images (n, h, w) or (n, h, w, c), uint8 or
-    floats, and labels (n,), integers from 0.
+    It is a tuple, or a mapping with these names, of arrays: images (n, h, w) or (n, h, w, c), uint8
+    or floats, and labels (n,), integers from 0.
     """
 
     Params = OwnDataParams
@@ -136,27 +139,32 @@ class OwnData:
             raise UserError(f"{file} does not exist", hint="give a Python file")
 
     def load(self) -> tuple[Images, Images | None]:
+        """Call the function; return its images, and its test images if there are any.
+
+        Raises:
+            UserError: the file may not be imported, or the function or its result is invalid.
+        """
         name = self.params.name
         function = plugins.load(name)
-        known = inspect.signature(function).parameters
-        for key in self.params.settings.keys() - known.keys():
+        arguments = inspect.signature(function).parameters
+        for key in self.params.settings.keys() - arguments.keys():
             raise UserError(
                 "unknown key",
-                hint=f"keys of {name}: {', '.join(sorted(known)) or 'none'}",
+                hint=f"keys of {name}: {', '.join(sorted(arguments)) or 'none'}",
                 key=f"data.{key}",
             )
         try:
             result = function(**self.params.settings)
         except Exception as error:  # a user's function may raise anything
             problem = f"{name} raised {type(error).__name__}: {error}"
-            raise UserError(problem, key="data") from error
+            raise UserError(problem, hint="correct the function", key="data") from error
         keys = ("images", "labels", "test_images", "test_labels")
         parts = [result.get(key) for key in keys] if isinstance(result, Mapping) else [*result]
         parts = [part for part in parts if part is not None]
         if len(parts) not in (2, 4) or not all(hasattr(part, "__len__") for part in parts):
             raise UserError(
                 f"{name} returned {len(parts)} values",
-                hint=f"must be the arrays {', '.join(keys)}, or the first two",
+                hint=f"must return the arrays {', '.join(keys)}, or the first two",
                 key="data",
             )
         arrays = [np.asarray(part) for part in parts]
@@ -167,7 +175,7 @@ class OwnData:
 
 
 def _checked(build: Build, settings: Mapping[str, Any], title: str) -> dict[str, Any]:
-    """Return the settings, with defaults for those that are not given."""
+    """Return the settings, completed by the function's defaults."""
     model = _model(build, title)
     try:
         return model.model_validate({**settings}).model_dump(exclude={"name"})
@@ -183,22 +191,28 @@ def _checked(build: Build, settings: Mapping[str, Any], title: str) -> dict[str,
 def _model(
     build: Build, title: str, settings: Mapping[str, Any] = MappingProxyType({})
 ) -> type[Params]:
-    """What a function takes besides the ends, each of the type of its default.
+    """Return a model of a function's settings, each with the type of its default.
 
     Args:
-        settings: the model's defaults, in place of the function's.
+        settings: defaults of the model that replace the function's.
     """
     if not callable(build):
-        raise UserError(f"{title} is not a function", hint=f"must be {FORM}")
+        raise UserError(f"{title} is not a function", hint=f"must be of the form {FORM}")
     parameters = inspect.signature(build).parameters
-    if [*parameters][:1] != ["pick"] or not {*ENDS} <= {*parameters}:
-        raise UserError(f"{title} takes {inspect.signature(build)}", hint=f"must be {FORM}")
+    if [*parameters][:1] != ["pick"] or not {*REQUIRED} <= {*parameters}:
+        raise UserError(
+            f"{title} has the arguments {inspect.signature(build)}",
+            hint=f"must be of the form {FORM}",
+        )
     fields: dict[str, Any] = {}
     for name, parameter in parameters.items():
-        if name in ENDS:
+        if name in REQUIRED:
             continue
         if parameter.kind not in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            raise UserError(f"{title} takes {parameter}", hint="it may only take settings by name")
+            raise UserError(
+                f"{title} has an argument {parameter}",
+                hint="it may have only arguments that can be passed by name",
+            )
         required = parameter.default is parameter.empty
         kind: Any = Any if required or parameter.default is None else type(parameter.default)
         if kind in (list, tuple):
@@ -209,7 +223,7 @@ def _model(
 
 
 class _Recorder:
-    """A `pick` that takes the chosen candidates, and the first candidate of other genes."""
+    """A `pick` that takes the chosen candidates, or the first one, and records all genes."""
 
     def __init__(self, chosen: Mapping[str, str], title: str) -> None:
         self.chosen = chosen
@@ -219,20 +233,27 @@ class _Recorder:
     def __call__(self, gene: Any, candidates: Any) -> Any:
         where = f"{self.title}: pick({gene!r}, ...)"
         if not isinstance(gene, str) or not gene or any(c.isspace() for c in gene):
-            raise UserError("the name of a gene must be text without spaces", key=where)
+            raise UserError(
+                "the gene's name is invalid", hint="must be text without spaces", key=where
+            )
         if not isinstance(candidates, Mapping) or not candidates:
             raise UserError(
-                "candidates must be a mapping from names to what they stand for", key=where
+                "there are no candidates",
+                hint="must be a mapping from names to candidates",
+                key=where,
             )
         choices = tuple(candidates)
         for choice in choices:
             if not isinstance(choice, str) or not choice or any(c.isspace() for c in choice):
                 raise UserError(
-                    f"the candidate {choice!r}", hint="must be text without spaces", key=where
+                    f"the candidate's name {choice!r} is invalid",
+                    hint="must be text without spaces",
+                    key=where,
                 )
         if self.genes.setdefault(gene, choices) != choices:
             raise UserError(
-                f"candidates {', '.join(choices)}, and before {', '.join(self.genes[gene])}",
+                f"the candidates were {', '.join(self.genes[gene])} before, and are now "
+                f"{', '.join(choices)}",
                 hint="must be the same each time",
                 key=where,
             )
@@ -243,7 +264,7 @@ class _Recorder:
 def _recorded(build: Build, settings: Mapping[str, Any], title: str) -> list[Gene]:
     """Return the genes of a space, from one call of its function and one for each other choice.
 
-    The calls are on torch's meta device, so that no weights are made.
+    The calls are on torch's meta device, so that no weights are allocated.
     """
 
     def picked(chosen: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
@@ -254,28 +275,30 @@ def _recorded(build: Build, settings: Mapping[str, Any], title: str) -> list[Gen
         except UserError:
             raise
         except Exception as error:  # a user's function may raise anything
-            picks = ", ".join(f"{gene} {choice}" for gene, choice in chosen.items()) or "the first"
+            choices = ", ".join(f"{gene}={choice}" for gene, choice in chosen.items())
+            choices = choices or "all first choices"
             raise UserError(
-                f"{title} raised {type(error).__name__} with {picks}: {error}"
+                f"{title} raised {type(error).__name__} with {choices}: {error}",
+                hint="it must work for every choice",
             ) from error
         if not isinstance(network, nn.Module):
             raise UserError(
                 f"{title} returned a value of type {type(network).__name__}",
-                hint="must be a torch.nn.Module",
+                hint="must return a torch.nn.Module",
             )
         return recorder.genes
 
     genes = picked({})
     if not genes:
-        raise UserError(f"{title} picks nothing", hint="call pick(gene, candidates) once or more")
+        raise UserError(f"{title} picks nothing", hint="call pick(gene, candidates) at least once")
     for gene, choice in _others(genes):
-        found = picked({gene: choice})
-        if found != genes:
-            differing = sorted(found.keys() ^ genes.keys()) or [
-                name for name in genes if found[name] != genes[name]
+        others = picked({gene: choice})
+        if others != genes:
+            differing = sorted(others.keys() ^ genes.keys()) or [
+                name for name in genes if others[name] != genes[name]
             ]
             raise UserError(
-                f"whether or how {differing[0]} is picked depends on {gene} being {choice}",
+                f"whether {differing[0]} is picked, or from what, changes if {gene} is {choice}",
                 hint="picks must not depend on one another",
                 key=title,
             )
@@ -283,7 +306,7 @@ def _recorded(build: Build, settings: Mapping[str, Any], title: str) -> list[Gen
 
 
 def _others(genes: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[str, str]]:
-    """Return each choice but the first, for each gene."""
+    """Return every choice except the first, for each gene."""
     return itertools.chain.from_iterable(
         ((gene, choice) for choice in choices[1:]) for gene, choices in genes.items()
     )

@@ -1,4 +1,4 @@
-"""Strategies, evaluators and metrics of the user's own, in Python files; without torch."""
+"""Users' strategies, evaluators and metrics in Python files; without torch."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from evonas.metrics import named
 from evonas.protocols import EvaluatorClass, Need, StrategyClass
 
 Name = Annotated[str, Field(pattern=plugins.PATTERN)]
-TAKES = ("network", "genome", "images", "labels")  # what a metric's function may ask for
+ARGUMENTS = ("network", "genome", "images", "labels")  # those a metric's function may take
 
 
 class OwnParams(Params):
-    """Settings that only the function knows, checked when it is imported."""
+    """The settings of a definition in a user's file, which are checked when it is imported."""
 
     model_config = ConfigDict(extra="allow")
     name: Name
-    """`FILE.py:NAME`, the file as seen from the experiment file."""
+    """`FILE.py:NAME`, with a path relative to the experiment file."""
 
     def anchored(self, folder: Path) -> Self:
         return self.model_copy(update={"name": plugins.anchored(self.name, folder)})
@@ -34,6 +34,7 @@ class OwnParams(Params):
 
     @property
     def settings(self) -> dict[str, Any]:
+        """All settings except the name."""
         return dict(self.model_extra or {})
 
 
@@ -56,31 +57,31 @@ class OwnEvaluatorParams(OwnClassParams):
 
 
 class OwnStrategy:
-    """Stands for a strategy in a Python file until that may be imported (`StrategyClass`)."""
+    """The placeholder for a user's strategy until its file may be imported (`StrategyClass`)."""
 
     Params = OwnStrategyParams
     needs: ClassVar[frozenset[Need]] = frozenset()
 
 
 class OwnEvaluator:
-    """Stands for an evaluator in a Python file until that may be imported (`EvaluatorClass`)."""
+    """The placeholder for a user's evaluator until its file may be imported (`EvaluatorClass`)."""
 
     Params = OwnEvaluatorParams
     needs: ClassVar[frozenset[Need]] = frozenset()
 
 
-def is_known(component: object) -> bool:
-    """Whether a component's class is there, rather than what stands for it."""
+def is_loaded(component: object) -> bool:
+    """Return whether a component is the class itself, not its placeholder."""
     return component not in (OwnStrategy, OwnEvaluator)
 
 
 def imported(params: Params) -> tuple[Any, Params] | None:
-    """The class that settings of the user's own name, and the settings as it checks them.
+    """Return a user's class, and the settings as its own model validates them.
 
-    None for all other settings, and where the file may not be imported yet.
+    Returns None for other settings, and if the file may not be imported yet.
 
     Raises:
-        UserError: the class lacks a member, or does not take the settings.
+        UserError: the class lacks a member, or refuses the settings.
     """
     if not isinstance(params, OwnClassParams):
         return None
@@ -97,15 +98,15 @@ def imported(params: Params) -> tuple[Any, Params] | None:
         key = ".".join(map(str, first["loc"]))
         fields = ", ".join(sorted(model.model_fields.keys() - {"name"})) or "none"
         raise UserError(
-            f"is {first['input']!r}; {first['msg']}",
-            hint=f"keys: {fields}",
+            f"is {first['input']!r}: {first['msg']}",
+            hint=f"keys of {params.name}: {fields}",
             key=f"{params.name}: {key}",
         ) from None
 
 
 @dataclass(frozen=True)
 class FunctionMetric:
-    """A metric that a function computes (`protocols.OwnMetric`); it can be called as the function.
+    """A metric that a function computes (`protocols.OwnMetric`); callable like the function.
 
     Args:
         function: takes some of `network`, `genome`, `images` and `labels`, by name.
@@ -149,14 +150,14 @@ def metric(
     unit: str = "",
     goal: Literal["min", "max", ""] = "",
 ) -> Any:
-    """Marks a function as a metric, and says what its name does not.
+    """Mark a function as a metric, with properties that the name does not tell.
 
     Args:
-        function: takes some of `network` (a `torch.nn.Module`, trained unless the metric is cheap),
-            `genome`, and, unless it is cheap, `images` and `labels` (those of the validation part:
-            (n, c, h, w), normalised, and (n,)); returns a number.
-        cheap: whether it is computed before the training, of a network with fresh weights, so that
-            constraints on it spare the training.
+        function: takes some of `network` (a `torch.nn.Module`, trained unless the metric is cheap)
+            and `genome`, and, unless the metric is cheap, `images` and `labels` (the validation
+            part: (n, c, h, w), normalised, and (n,)); returns a number.
+        cheap: whether it is computed before the training, for a network with initial weights. A
+            network that violates a constraint on it is then not trained.
         label, unit, goal: see `evonas.core.Metric`.
     """
 
@@ -171,17 +172,19 @@ def metric(
 
 
 def load_metric(name: str) -> FunctionMetric:
-    """The metric of `FILE.py:NAME`, or of an entry point in the group `evonas.metrics`.
+    """Return the metric of `FILE.py:NAME`, or of an entry point in the group `evonas.metrics`.
 
     Raises:
-        UserError: the file may not be imported, or the function does not take what it should.
+        UserError: the file may not be imported, or the function has other arguments.
     """
     loaded = _function_metric(name)
-    allowed = ("network", "genome") if loaded.metric.cheap else TAKES
+    allowed = ("network", "genome") if loaded.metric.cheap else ARGUMENTS
     for parameter in inspect.signature(loaded.function).parameters:
         if parameter not in allowed:
             raise UserError(
-                f"the function takes {parameter}", hint=f"allowed: {', '.join(allowed)}", key=name
+                f"the function has an argument {parameter}",
+                hint=f"allowed: {', '.join(allowed)}",
+                key=name,
             )
     if not registry.is_own(name):
         return replace(loaded, reference=name)
@@ -190,7 +193,7 @@ def load_metric(name: str) -> FunctionMetric:
 
 
 def _function_metric(name: str) -> FunctionMetric:
-    """What a name stands for, a plain function marked as a metric with that name."""
+    """Return the metric of a name; a plain function is marked as a metric first."""
     loaded = plugins.load(name) if registry.is_own(name) else registry.load("metrics", name)
     marked = loaded if isinstance(loaded, FunctionMetric) else metric(loaded)
     return replace(marked, metric=replace(marked.metric, name=name.rpartition(":")[2]))

@@ -1,7 +1,7 @@
-"""What the parts of evonas ask of each other, and the one setting that they are all made with.
+"""The protocols between the parts of evonas, and the setting that all components receive.
 
-A component is a class that a name in the experiment file stands for. The driver asks no more of it
-than its protocol here says, and what it asks of some components alone is a protocol of its own.
+A component is a class that can be named in the experiment file. The driver uses only the members
+in the component's protocol; what it uses of some components alone is a protocol of its own.
 """
 
 from __future__ import annotations
@@ -30,39 +30,40 @@ if TYPE_CHECKING:  # components that train nothing are loaded without torch
 
 
 class Need(StrEnum):
-    """What a component needs of the experiment around it."""
+    """A component's requirement on the experiment around it."""
 
     DATA = "data"  # images to train on, and a space with networks
-    BUDGET = "budget"  # for each candidate
-    FINAL_BUDGET = "final_budget"  # for finalists alone, since candidates are not trained
+    BUDGET = "budget"  # a budget for each candidate
+    FINAL_BUDGET = "final_budget"  # a budget for finalists alone: candidates are not trained
     SUPERNET = "supernet"  # a space whose networks can share their weights
     OPS = "ops"  # a space whose genes choose ops, which a supernet holds side by side
-    WORKERS = "workers"  # processes, since an evaluation takes long or may end its process
-    GENOMES = "genomes"  # each spelling evaluated by itself, even where the network is the same
+    WORKERS = "workers"  # processes of its own: an evaluation takes long or may crash its process
+    GENOMES = "genomes"  # every genome evaluated, even if another one has the same network
 
 
 class OwnMetric(Protocol):
-    """A metric of the user's own, computed by a function."""
+    """A user's metric, computed by a function."""
 
     @property
-    def metric(self) -> Metric: ...
+    def metric(self) -> Metric:
+        """Its name and properties."""
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """The modules whose code computes it."""
+        """The names of the modules whose code computes it."""
 
-    def measure(self, **known: Any) -> float:
-        """Its value, from whichever of `network`, `genome`, `images`, `labels` it takes."""
+    def measure(self, **arguments: Any) -> float:
+        """Return its value, from those of `network`, `genome`, `images`, `labels` that it takes."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSetting:
-    """What networks are built as, and trained on.
+    """How networks are built, and what they are trained on.
 
     Attributes:
-        network: the settings of the space, as its blueprint takes them.
-        data: all images but the test part.
-        metrics: the user's own.
+        network: the settings of the space, for its blueprint.
+        data: all images except the test part.
+        metrics: the user's own metrics.
     """
 
     network: Mapping[str, Any]
@@ -72,7 +73,7 @@ class TrainingSetting:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The settings that networks are built with, those that follow from the data included."""
+        """The settings for building a network, including those that follow from the data."""
         return {
             "in_channels": self.data.image_shape[0],
             "classes": self.data.classes,
@@ -82,10 +83,10 @@ class TrainingSetting:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What a run is about: read and decided once, then given to every component.
+    """The setting of a run: determined once, then passed to every component.
 
     Attributes:
-        training: None where nothing is trained, as on a table.
+        training: how networks are trained; None if nothing is trained, as on a table.
     """
 
     space: SearchSpace
@@ -95,10 +96,10 @@ class Setting:
     training: TrainingSetting | None = None
 
     def trained(self) -> TrainingSetting:
-        """What networks are trained on.
+        """Return `training`, which is there for components that declare `Need.DATA`.
 
         Raises:
-            ValueError: nothing is trained; a component that calls this declares `Need.DATA`.
+            ValueError: nothing is trained.
         """
         if self.training is None:
             raise ValueError("a component that trains needs data; declare Need.DATA")
@@ -106,41 +107,45 @@ class Setting:
 
 
 class SpaceClass(Protocol):
-    """What `space.name` stands for; `core.Blueprint` is one."""
+    """The meaning of a `space.name`; `core.Blueprint` is one."""
 
     @property
     def Params(self) -> type[Params]: ...  # noqa: N802  # a class
 
     @property
-    def shares(self) -> Literal["ops", "slices"] | None: ...
+    def shares(self) -> Literal["ops", "slices"] | None:
+        """What a supernet of the space shares, as in `core.Blueprint`."""
 
     @property
     def has_networks(self) -> bool:
         """Whether its genomes can be decoded and trained."""
 
     def make_space(self, params: Any, /) -> SearchSpace:
-        """Makes the search space of these settings."""
+        """Return the search space for settings."""
 
 
 class Strategy(Protocol):
     """Chooses what to evaluate next. Never prints, plots or touches the disk."""
 
     def ask(self) -> list[Candidate]:
-        """What to evaluate next; empty while results are outstanding; empty with none outstanding
-        means finished."""
+        """Return the candidates to evaluate next.
+
+        Empty while results are outstanding; empty with none outstanding means finished.
+        """
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        """Takes the answers to one `ask`, in its order."""
+        """Receive the answers to one `ask`, in the same order."""
 
     def state_dict(self) -> State:
-        """Everything it needs to continue exactly as it would have."""
+        """Return everything needed to continue exactly as without an interruption."""
 
     def load_state_dict(self, state: State) -> None:
-        """Continues from a state. What was outstanding then is asked again, first and in order."""
+        """Continue from a state. Candidates that were outstanding are asked again, first and in
+        order."""
 
 
 class StrategyClass(Protocol):
-    """What `strategy.name` stands for: a class, or a function that makes a strategy."""
+    """The meaning of a `strategy.name`: a class, or a function that makes a strategy."""
 
     Params: type[Params]
     needs: frozenset[Need]
@@ -150,57 +155,59 @@ class StrategyClass(Protocol):
 
 @runtime_checkable
 class SteadyState(Strategy, Protocol):
-    """A strategy that may be asked again before it is told, one candidate after the other.
+    """A strategy that asks for one candidate at a time, and may be asked before it is told.
 
-    Each answer is told alone, in ask order. What it asks depends on how many answers are told,
-    never on when.
+    Each answer is told alone, in ask order. What the strategy asks depends on how many answers it
+    was told, never on when.
     """
 
     @property
     def generation_size(self) -> int:
-        """How many consecutive candidates make a generation in the tables."""
+        """The number of consecutive candidates that make a generation in the tables."""
 
 
 @runtime_checkable
 class Traced(Protocol):
-    """A strategy that shows more than its candidates, in tables of its own.
+    """A strategy that records more than its candidates, in tables of its own.
 
     Attributes:
-        TRACES: for each table its columns, after `generation`.
+        TRACES: the columns of each table, after `generation`.
     """
 
     TRACES: Mapping[str, Sequence[str]]
 
     def trace(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        """For each table the rows about the generation that it was last told of."""
+        """Return the rows of each table for the generation that it was last told."""
 
 
 @runtime_checkable
 class TrainsByEpoch(Protocol):
-    """A strategy that trains in the driver's process, an epoch for each generation."""
+    """A strategy that trains in the driver's process, one epoch per generation."""
 
     @property
     def max_generations(self) -> int:
-        """How many epochs there are at most."""
+        """The largest number of epochs."""
 
     def seconds_per_epoch(self) -> float:
-        """An estimate from a few steps; the strategy is of no use afterwards."""
+        """Return the seconds per epoch, estimated from a few steps; discard the strategy
+        afterwards."""
 
 
 class Relaxation(Protocol):
-    """A search by gradient over relaxed choices; `oneshot` adapts it to a strategy."""
+    """A gradient search over relaxed choices; `oneshot` adapts it to a strategy."""
 
     def train_epoch(self) -> Mapping[str, float]:
-        """Trains weights and choices for one epoch; returns what to report of it."""
+        """Train weights and choices for one epoch; return the values to report."""
 
     def derive(self) -> Genome:
-        """The genome that it would settle on now."""
+        """Return the genome that it would choose now."""
 
     def probabilities(self) -> Mapping[str, Sequence[float]]:
-        """For each gene how likely each of its choices is."""
+        """Return the probability of each choice of each gene."""
 
     def seconds(self) -> float:
-        """Seconds for an epoch, estimated from a few steps; discard the object afterwards."""
+        """Return the seconds per epoch, estimated from a few steps; discard the object
+        afterwards."""
 
     def state_dict(self) -> State: ...
 
@@ -208,114 +215,121 @@ class Relaxation(Protocol):
 
 
 class Evaluator(Protocol):
-    """Measures a candidate. Knows no strategy."""
+    """Measures candidates. Knows no strategy."""
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Everything that it measures."""
+        """All metrics that it measures."""
 
     @property
     def fingerprint(self) -> str:
-        """Names what it measures on, such as the data, so that a resume can tell a change."""
+        """A digest of what it measures on, such as the data, so that a resume detects a change."""
 
     def cheap(self, genome: Genome) -> Mapping[str, float]:
-        """The values of the metrics that are known without training."""
+        """Return the values of the metrics that are known without training."""
 
     def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
-        """Measures a candidate; an exception counts as a crash of this candidate alone."""
+        """Measure a candidate; an exception counts as a crash of this candidate alone."""
 
 
 class EvaluatorClass(Protocol):
-    """What `evaluator.name` stands for: a class, or a function that makes an evaluator."""
+    """The meaning of an `evaluator.name`: a class, or a function that makes an evaluator."""
 
     Params: type[Params]
     needs: frozenset[Need]
 
     @staticmethod
     def metrics_of(params: Any, /) -> tuple[Metric, ...]:
-        """What an evaluator with these settings measures."""
+        """Return the metrics of an evaluator with these settings."""
 
     def __call__(self, params: Any, setting: Setting, /) -> Evaluator: ...
 
 
 @runtime_checkable
 class Prepares(Protocol):
-    """An evaluator that has something to do before its first evaluation."""
+    """An evaluator that has work to do before its first evaluation."""
 
     def prepare(self, run_dir: Path) -> Iterator[tuple[int, int]]:
-        """Prepares, in the driver's process; resumable. Whoever calls it exhausts it.
+        """Prepare, in the driver's process; resumable. The caller must exhaust the iterator.
 
         Yields:
-            How many epochs are done, and how many there are, where that takes long.
+            The number of epochs done and the number of all epochs, if it takes long.
         """
 
 
 @runtime_checkable
 class Identified(Protocol):
-    """An evaluator whose answers can be found again by another run."""
+    """An evaluator whose answers another run can use."""
 
     def identity(self, candidate: Candidate, seed: int) -> Mapping[str, Any]:
-        """All that the answer depends on, as plain data: equal identities, equal answers."""
+        """Return everything that the answer depends on, as plain data."""
 
 
 @runtime_checkable
 class Trains(Protocol):
-    """An evaluator that trains each finalist and leaves its weights, which can be tested."""
+    """An evaluator that trains finalists and saves their weights, which can be tested."""
 
     def test(self, genome: Genome, weights: Path, test: Images) -> Mapping[str, float]:
-        """Error, top-5 error and loss of saved weights on images that no search has seen."""
+        """Return the error, top-5 error and loss of saved weights on the test images."""
 
 
 @runtime_checkable
 class Bounded(Protocol):
-    """An evaluator that knows how large its metrics can become."""
+    """An evaluator that knows upper bounds of its metrics."""
 
     def most(self) -> Mapping[str, float]:
-        """The largest value of each metric that has a known one."""
+        """Return the largest possible value of each metric for which it is known."""
 
 
 @runtime_checkable
 class Shares(Protocol):
-    """An evaluator that trains shared weights once, and scores candidates with them.
-
-    Attributes:
-        alone: the evaluator that trains finalists.
-    """
+    """An evaluator that trains shared weights once, and scores candidates with them."""
 
     @property
-    def alone(self) -> Evaluator: ...
+    def alone(self) -> Evaluator:
+        """The evaluator that trains finalists, each by itself."""
 
     def seconds(self) -> tuple[float, float]:
-        """Seconds to train the shared weights, and to score a candidate, from a few steps."""
+        """Return the seconds to train the shared weights, and to score one candidate.
+
+        Both are estimated from a few steps; discard the evaluator afterwards.
+        """
 
 
 class Executor(Protocol):
-    """Calls functions in processes, on this machine or on others."""
+    """Calls functions in processes, on this machine or on others.
+
+    Attributes:
+        count: the number of processes.
+    """
 
     count: int
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        """The future result of a call. Once a process has died, this and the futures of the calls
-        that it took along raise `BrokenProcessPool`, until `renew`."""
+        """Call a function in one of the processes, and return the future of its result.
+
+        If a process dies, the futures of all lost calls, and further calls of this method, raise
+        `BrokenProcessPool` until `renew` is called.
+        """
 
     def renew(self) -> None:
-        """Replaces processes that have died."""
+        """Replace processes that have died."""
 
     def trace(self, number: int) -> Path:
-        """The file that exists while evaluation `number` is running."""
+        """Return the file that exists while evaluation `number` is running."""
 
     def close(self) -> None:
-        """Ends the processes at once."""
+        """End the processes at once."""
 
 
 class Dispatcher(Protocol):
     """Has candidates evaluated, in this process or in others."""
 
     def submit(self, candidate: Candidate, seed: int) -> Future[Evaluation]:
-        """The future answer to a candidate."""
+        """Have a candidate evaluated, and return the future of its answer."""
 
     def next_done(self) -> Future[Evaluation]:
-        """Waits until an answer is there that has not been given out yet, and gives it out."""
+        """Wait for a further answer, and return its future; each is returned once."""
 
 
 Pick = Callable[[str, Mapping[str, Any]], Any]

@@ -1,4 +1,4 @@
-"""From a name in the YAML to a class: plain tables, loaded when first used."""
+"""The tables from names in the YAML to classes, which are loaded when first used."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Protocol, runtime_checkable
 
-from evonas.core import Blueprint, Params, UserError
+from evonas.core import Blueprint, Mistake, Params, UserError
 from evonas.protocols import EvaluatorClass, SpaceClass, StrategyClass
 from genomes import SearchSpace
 
@@ -51,7 +51,7 @@ TABLES: dict[str, dict[str, str]] = {
     "metrics": {},
 }
 
-# What stands for `FILE.py:NAME`, a definition in a Python file of the user's; it imports no file.
+# The placeholder for `FILE.py:NAME`, a definition in a user's Python file; it imports no file.
 OWN = {
     "spaces": "evonas.own:OwnSpaces",
     "strategies": "evonas.own_classes:OwnStrategy",
@@ -76,17 +76,21 @@ CLASSES: dict[str, type] = {
 
 @cache
 def table(kind: str) -> dict[str, str]:
-    """Names and targets of a kind, with those of entry points `evonas.KIND`; ours go first."""
+    """Return the targets of a kind by name, including the entry points `evonas.KIND`.
+
+    Where a name is in both, the target is evonas's own.
+    """
     others = {entry.name: entry.value for entry in entry_points(group=f"evonas.{kind}")}
     return others | TABLES[kind]
 
 
 def names(kind: str) -> list[str]:
+    """Return the names of a kind in alphabetical order."""
     return sorted(table(kind))
 
 
 def load(kind: str, name: str) -> Any:
-    """The class or object that a name stands for.
+    """Return the class or object of a name.
 
     Raises:
         UserError: there is no such name.
@@ -118,7 +122,7 @@ def check_members(component: object, protocol: type, name: str) -> None:
 
 
 def space(name: str) -> SpaceClass:
-    """The space of a name.
+    """Return the space of a name.
 
     Raises:
         UserError: there is no such name.
@@ -128,24 +132,24 @@ def space(name: str) -> SpaceClass:
 
 
 def strategy(name: str) -> StrategyClass:
-    """The strategy of a name; errors as `space`."""
+    """Return the strategy of a name; raises as `space` does."""
     loaded: StrategyClass = load("strategies", name)
     return loaded
 
 
 def evaluator(name: str) -> EvaluatorClass:
-    """The evaluator of a name; errors as `space`."""
+    """Return the evaluator of a name; raises as `space` does."""
     loaded: EvaluatorClass = load("evaluators", name)
     return loaded
 
 
 def make_space(params: Params) -> SearchSpace:
-    """The search space that the settings in an experiment's `space` stand for."""
+    """Return the search space for the settings in an experiment's `space`."""
     return space(name_of(params)).make_space(params)
 
 
 def blueprint_of(space: SearchSpace) -> Blueprint:
-    """The blueprint that a space was made by: its own, or the one of its name."""
+    """Return the blueprint of a space: the one it carries, or else the one of its name."""
     if isinstance(space, Drawn):
         return space.blueprint
     loaded: Blueprint = load("spaces", space.name.partition("/")[0])
@@ -153,26 +157,26 @@ def blueprint_of(space: SearchSpace) -> Blueprint:
 
 
 def name_of(params: Params) -> str:
-    """What the experiment file calls the component with these settings."""
+    """Return the `name` in a component's settings."""
     return str(dict(params)["name"])
 
 
 def is_own(name: str) -> bool:
-    """Whether a name is `FILE.py:NAME`."""
+    """Return whether a name has the form `FILE.py:NAME`."""
     return ".py:" in name
 
 
 @runtime_checkable
 class Drawn(Protocol):
-    """A search space that carries its own blueprint, such as one that a function spans."""
+    """A search space that carries its own blueprint, such as one that a function defines."""
 
     @property
     def blueprint(self) -> Blueprint: ...
 
 
-def unknown(what: str, name: object, known: list[str]) -> str:
-    """`unknown strategy 'pzo'; did you mean 'pso'? known: genetic, pso`."""
-    close = difflib.get_close_matches(str(name), known, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+def unknown(what: str, name: object, allowed: list[str]) -> Mistake:
+    """Return `unknown strategy 'pzo' (did you mean 'pso'?); allowed: genetic, pso`."""
+    close = difflib.get_close_matches(str(name), allowed, n=1)
+    guess = f" (did you mean {close[0]!r}?)" if close else ""
     shown = str(name) if len(str(name)) <= 60 else f"{str(name)[:57]}..."
-    return f"unknown {what} {shown!r}; {hint}known: {', '.join(known)}"
+    return Mistake(f"unknown {what} {shown!r}{guess}", f"allowed: {', '.join(allowed)}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from evonas import registry, yamlfile
 from evonas.core import UserError
-from evonas.data.dataset import DataParams
+from evonas.data.dataset import DataParams, Packaged
 
 MISSING = "PATH/TO/DATA"
 
@@ -63,6 +63,7 @@ budget:
 objectives:
   - {{name: val_error, goal: min}}
   - {{name: params, goal: min}}
+# metrics: [my_metrics.py:sparsity]   # functions of your own, which objectives may name
 # constraints:                # networks with more FLOPs than this are not trained
 #   - {{name: flops, max: 5.0e+6}}
 
@@ -95,11 +96,12 @@ def starter(file: Path, data: str, path: str | None) -> str:
     Raises:
         UserError: there is no such data set, or it takes no path.
     """
-    params = registry.load("data", data).Params  # an unknown name raises
+    source = registry.load("data", data)  # an unknown name raises
+    params = source.Params
     lines = [f"name: {data}"]
     if path is not None and not Path(path).expanduser().is_absolute():
         path = os.path.relpath(path, file.parent)  # relative to the experiment file
-    packaged = getattr(registry.load("data", data), "packaged", ())
+    packaged = isinstance(source, Packaged) and source.packaged
     if path is None and "path" in params.model_fields and not packaged:
         path = MISSING
     if path is not None:

@@ -10,6 +10,7 @@ from torch import nn
 
 from evonas.core import Candidate, Evaluation
 from evonas.evaluators.train import TrainEvaluator, TrainParams
+from evonas.protocols import Setting
 from genomes import Genome
 from tests.faults import misbehave
 
@@ -24,8 +25,8 @@ class FaultyEvaluator(TrainEvaluator):
 
     Params = FaultyParams  # type: ignore[assignment]
 
-    def __init__(self, params: FaultyParams, **parts: object) -> None:
-        super().__init__(params, **parts)  # type: ignore[arg-type]
+    def __init__(self, params: FaultyParams, setting: Setting) -> None:
+        super().__init__(params, setting)
         self.faults = params.faults
 
     def fault(self, genome: Genome) -> str:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import yaml
 
-from evonas.core import Status
+from evonas.core import Blueprint, Params, Status
 from evonas.pareto import hypervolume, is_on_front
 from genomes import Gene, SearchSpace
 from genomes.operators import mean_hamming
@@ -29,6 +29,13 @@ class Long(SearchSpace):
 
     def __init__(self) -> None:
         super().__init__("long/v1", [Gene(f"layer{i}", CHOICES) for i in range(12)])
+
+
+class LongParams(Params):
+    name: Literal["long"] = "long"
+
+
+LONG = Blueprint(LongParams, Long, None)
 
 
 def write_run(

@@ -15,7 +15,7 @@ from evonas.bench import runs
 from evonas.bench.figures import best_so_far
 from evonas.bench.runs import Table
 from evonas.bench.spec import Bench, load
-from evonas.bench.summary import curves, held, summary
+from evonas.bench.summary import coverage, curves, summary
 from evonas.core import UserError
 from evonas.jobs import machine
 from evonas.plots.style import save, styled
@@ -63,13 +63,13 @@ class Benching:
 
     def finish(self) -> str:
         """Writes the results, and returns their summary as Markdown."""
-        made = runs.read(self.folder / "runs.csv")
-        found = summary(self.bench, self.table, made)
-        write_atomic(self.folder / "summary.csv", found.to_csv(index=False, lineterminator="\n"))
-        text = summary_text(self.bench, found)
+        results = runs.read(self.folder / "runs.csv")
+        rows = summary(self.bench, self.table, results)
+        write_atomic(self.folder / "summary.csv", rows.to_csv(index=False, lineterminator="\n"))
+        text = summary_text(self.bench, rows)
         write_atomic(self.folder / "summary.md", text)
         with styled():
-            save(best_so_far(self.bench, curves(self.bench, made)), self.folder, "best")
+            save(best_so_far(self.bench, curves(self.bench, results)), self.folder, "best")
         return text
 
 
@@ -100,7 +100,7 @@ def opened(bench: Bench, folder: Path, *, workers: int | None = None) -> Iterato
                 write_atomic(folder / FILE, text, sync=True)
             yield benching
         return
-    if _dumped(load(folder / FILE)) != text:  # which may have keys by old names
+    if _dumped(load(folder / FILE)) != text:  # the file may have keys by old names
         raise UserError(f"{folder} holds another benchmark", hint="give --out with a new folder")
     with Hold(folder):
         note_data(folder, fingerprint)
@@ -110,7 +110,7 @@ def opened(bench: Bench, folder: Path, *, workers: int | None = None) -> Iterato
 
 
 def _check_files(folder: Path, own: Mapping[str, str]) -> None:
-    """Raises UserError if a file of the user's own is not what a benchmark began with."""
+    """Raise UserError if a Python file of the user's has changed since a benchmark began."""
     began_with = environment(folder).get("plugins", {})
     for file, digest in own.items():
         if began_with.get(file) != digest:
@@ -120,8 +120,8 @@ def _check_files(folder: Path, own: Mapping[str, str]) -> None:
             )
 
 
-def summary_text(bench: Bench, found: pd.DataFrame) -> str:
-    """The summary as Markdown: a table, and notes on its columns."""
+def summary_text(bench: Bench, results: pd.DataFrame) -> str:
+    """Return the summary as Markdown: a table, and notes on its columns."""
     several = len(bench.objectives) > 1
     first = "hypervolume" if several else bench.objectives[0].name
     points = [*bench.protocol.at, None]
@@ -133,12 +133,12 @@ def summary_text(bench: Bench, found: pd.DataFrame) -> str:
     header += bench.report
     header += [] if several else ["median queries to the optimum", "found"]
     rows = []
-    for row in found.to_dict("records"):
+    for row in results.to_dict("records"):
         cells = [str(row["strategy"]), f"{row['queries']:.0f}"]
         for after in ("" if point is None else f"_at_{point}" for point in points):
             p = row.get(f"p_random{after}")
-            cells += [_told(row, f"value{after}", several), "" if pd.isna(p) else f"{p:.2g}"]
-        cells += [_told(row, name, several) for name in bench.report]
+            cells += [_mean_text(row, f"value{after}", several), "" if pd.isna(p) else f"{p:.2g}"]
+        cells += [_mean_text(row, name, several) for name in bench.report]
         if not several:
             ends = (row["median_queries"], row["median_low"], row["median_high"])
             median, low, high = (f"{x:g}" if x != float("inf") else "never" for x in ends)
@@ -153,8 +153,8 @@ def summary_text(bench: Bench, found: pd.DataFrame) -> str:
         notes.append("- Hypervolume is given as a share of that of the table's exact front.")
     else:
         notes.append(
-            "- A run ends when it has found the optimum of the table. A median's interval holds it "
-            f"with {held(bench.seeds):.0%} at least; runs that never found it come last."
+            "- A run ends when it finds the optimum of the table. The interval contains the median "
+            f"with at least {coverage(bench.seeds):.0%}; runs that never find it come last."
         )
     return f"# {bench.name}\n\n{markdown.table(header, rows)}\n\n" + "\n".join(notes) + "\n"
 
@@ -163,7 +163,7 @@ def _dumped(bench: Bench) -> str:
     return yamlfile.dump(bench.model_dump(mode="json", exclude_none=True))
 
 
-def _told(row: Mapping[Any, Any], name: str, several: bool) -> str:
+def _mean_text(row: Mapping[Any, Any], name: str, several: bool) -> str:
     digits = 4 if several and name.startswith("value") else 3
     error = row[f"{name}_se"]
     return f"{row[name]:.{digits}f}" + ("" if pd.isna(error) else f" ± {error:.{digits}f}")

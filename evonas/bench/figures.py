@@ -18,7 +18,7 @@ SHOWN_FROM = 0.1  # of the protocol: earlier values are much alike, and far from
 
 
 def best_so_far(bench: Bench, curves: Mapping[str, MeanCurve]) -> Drawing:
-    """Draws a line for each strategy, the mean over its runs, with a 95 % interval of that mean."""
+    """Draw a line for each strategy, the mean over its runs, with a 95 % interval of that mean."""
     several, seconds = len(bench.objectives) > 1, bench.protocol.simulated_seconds
     rows = -(-len(curves) // 2)
     figure = Figure(figsize=(WIDTH, 2.3 + ROW * (rows + 1)), layout="constrained")

@@ -21,9 +21,9 @@ from evonas.records.files import write_atomic
 from genomes import SearchSpace, Verbatim
 
 CHUNK = 5  # seeds of a task, whose rows are written together
-MIN_QUERIES = 100  # queries that a run with simulated seconds counts with, at least
+MIN_QUERIES = 100  # the fewest queries assumed when asks are limited under simulated seconds
 TEXT = ("strategy", "trace")
-_tables: dict[str, Table] = {}  # those that this process has read, by benchmark
+_tables: dict[str, Table] = {}  # the tables that this process has read, by benchmark
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Table:
     """A table as a benchmark uses it.
 
     Attributes:
-        losses: (n, m), of all rows that have finite ones.
+        losses: (n, m), the rows whose losses are all finite.
         signs: (m,), 1 to minimise, -1 to maximise.
         reference: (m,), the reference point of the hypervolume, as losses.
         front: the hypervolume of the exact front.
@@ -63,7 +63,7 @@ class Run:
     asks: int
     seconds: float
     best: float
-    told: dict[str, float]
+    reported: dict[str, float]
     queries_to_optimum: int | None
     trace: list[tuple[int, float, float]]
 
@@ -71,7 +71,7 @@ class Run:
 def run_all(
     bench: Bench, folder: Path, workers: int, own: Mapping[str, str] | None = None
 ) -> Iterator[int]:
-    """Makes the runs that `runs.csv` lacks, in order, and yields how many it has.
+    """Make the runs that `runs.csv` lacks, in order, and yield the number of its rows.
 
     Rows are written five seeds at a time, in order, so a kill costs the runs under way, and those
     that other workers have finished ahead of them.
@@ -80,18 +80,18 @@ def run_all(
         own: the user's Python files that may be imported, and each one's SHA-256.
     """
     path = folder / "runs.csv"
-    there = set(zip(*(read(path)[name] for name in ("strategy", "seed")), strict=True))
-    if not there:
+    finished = set(zip(*(read(path)[name] for name in ("strategy", "seed")), strict=True))
+    if not finished:
         write_atomic(path, ",".join(columns(bench)) + "\n")
     chunks = []
     for label in bench.strategies:
-        seeds = [seed for seed in range(bench.seeds) if (label, seed) not in there]
+        seeds = [seed for seed in range(bench.seeds) if (label, seed) not in finished]
         chunks += [(label, seeds[i : i + CHUNK]) for i in range(0, len(seeds), CHUNK)]
-    made = joblib.Parallel(n_jobs=workers, return_as="generator")(
+    results = joblib.Parallel(n_jobs=workers, return_as="generator")(
         joblib.delayed(_rows)(bench, label, seeds, own or {}) for label, seeds in chunks
     )
-    count = len(there)
-    for rows in made:
+    count = len(finished)
+    for rows in results:
         frame = pd.DataFrame(rows, columns=columns(bench), dtype=object)
         with path.open("a") as file:
             file.write(frame.to_csv(index=False, header=False, lineterminator="\n"))
@@ -100,14 +100,14 @@ def run_all(
 
 
 def read(path: Path) -> pd.DataFrame:
-    """Reads the runs of a file, and cuts off a torn last line; without a file there are none."""
+    """Read the runs of a file, and cut off a torn last line; without a file there are none."""
     if not path.exists() or not path.stat().st_size:
         return pd.DataFrame(columns=["strategy", "seed"])
     content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
+    end = content.rfind(b"\n") + 1
+    if end < len(content):
         with path.open("r+b") as file:
-            file.truncate(whole)
+            file.truncate(end)
     return pd.read_csv(path, dtype=dict.fromkeys(TEXT, "str"))
 
 
@@ -119,7 +119,7 @@ def columns(bench: Bench) -> list[str]:
 
 
 def read_table(bench: Bench) -> Table:
-    """Reads the table and measures its exact front.
+    """Read the table, and measure its exact front.
 
     Raises:
         UserError: it cannot be read.
@@ -129,7 +129,7 @@ def read_table(bench: Bench) -> Table:
     signs = tuple(objective.sign for objective in bench.objectives)
     columns = [evaluator.rows.values[objective.name] for objective in bench.objectives]
     losses = np.column_stack(columns) * signs
-    if bench.distinct == "networks":  # each is answered by its canonical spelling
+    if bench.distinct == "networks":  # each network is looked up by its canonical spelling
         genomes = map(space.genome, evaluator.rows.places)
         kept = [
             place
@@ -138,10 +138,10 @@ def read_table(bench: Bench) -> Table:
         ]
         losses = losses[kept]
     losses = losses[np.isfinite(losses).all(axis=1)]
-    given = [objective.reference for objective in bench.objectives]
+    points = [objective.reference for objective in bench.objectives]
     worst = losses.max(axis=0)
     reference = tuple(
-        float(worst[i]) if point is None else signs[i] * point for i, point in enumerate(given)
+        float(worst[i]) if point is None else signs[i] * point for i, point in enumerate(points)
     )
     front = pareto.hypervolume(losses[pareto.is_on_front(losses)], reference)
     if bench.distinct == "genomes":
@@ -150,7 +150,7 @@ def read_table(bench: Bench) -> Table:
 
 
 def run(bench: Bench, table: Table, label: str, seed: int) -> Run:
-    """Runs one strategy with one seed, until the protocol ends it."""
+    """Run one strategy with one seed, until the protocol ends it."""
     params, protocol = bench.strategies[label], bench.protocol
     kind, params = config.strategy_of(params)
     strategy = kind(params, Setting(table.space, bench.objectives, seed=seed))
@@ -176,7 +176,7 @@ class Watch:
         self.queries = self.asks = 0
         self.seconds = 0.0
         self.best = float("inf")
-        self.told: dict[str, float] = {}
+        self.reported: dict[str, float] = {}
         self.hit: int | None = None
         self.front: Losses = np.zeros((0, len(self.names)))
         self.trace: list[tuple[int, float, float]] = []
@@ -203,7 +203,7 @@ class Watch:
         point = np.array([values[name] for name in self.names]) * self.table.signs
         if point[0] < self.best:
             self.best = float(point[0])
-            self.told = {name: values[name] for name in self.bench.report}
+            self.reported = {name: values[name] for name in self.bench.report}
             if self.best <= self.table.optimum:
                 self.hit = self.queries
             if len(self.names) == 1:
@@ -219,13 +219,13 @@ class Watch:
 
     def run(self) -> Run:
         best = self.table.signs[0] * self.best
-        return Run(self.queries, self.asks, self.seconds, best, self.told, self.hit, self.trace)
+        return Run(self.queries, self.asks, self.seconds, best, self.reported, self.hit, self.trace)
 
 
 def _rows(
     bench: Bench, label: str, seeds: Sequence[int], own: Mapping[str, str]
 ) -> list[dict[str, object]]:
-    """Makes some runs in a worker, which reads the table once."""
+    """Make some runs in a worker, which reads the table once."""
     plugins.allow_again(own, map(Path, own))
     key = bench.model_dump_json()
     if key not in _tables:
@@ -241,7 +241,7 @@ def _rows(
                 "asks": done.asks,
                 "simulated_seconds": round(done.seconds, 3),
                 "best": done.best,
-                **done.told,
+                **done.reported,
                 "queries_to_optimum": done.queries_to_optimum,
                 "trace": " ".join(f"{q}:{s!r}:{v!r}" for q, s, v in done.trace),
             }

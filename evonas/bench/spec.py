@@ -65,7 +65,7 @@ class Bench(Params):
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Bench:
-    """Reads, checks and completes a benchmark file.
+    """Read, check and complete a benchmark file.
 
     Raises:
         UserError: at most three lines, each naming the file, the key and the remedy.

@@ -47,11 +47,11 @@ class Traces:
 
     def at(self, x: float) -> Array:
         """The values after x queries or seconds, (n,); NaN for runs that have none yet."""
-        found = []
+        latest = []
         for places, values in zip(self.x, self.values, strict=True):
             i = int(np.searchsorted(places, x, side="right")) - 1
-            found.append(values[i] if i >= 0 else math.nan)
-        return np.array(found)
+            latest.append(values[i] if i >= 0 else math.nan)
+        return np.array(latest)
 
     def curve(self, x: Array) -> MeanCurve:
         values = np.stack([self.at(place) for place in x])
@@ -112,9 +112,9 @@ def curves(bench: Bench, runs: pd.DataFrame) -> Mapping[str, MeanCurve]:
     }
 
 
-def held(runs: int) -> float:
-    """The least probability with which the interval of a median contains it."""
-    return min(LEVEL, 1 - 2 * 0.5**runs)  # all that few runs can give: from the least to the most
+def coverage(runs: int) -> float:
+    """Return the least probability with which the interval of a median contains it."""
+    return min(LEVEL, 1 - 2 * 0.5**runs)  # with few runs, the widest interval has no more
 
 
 def _random(bench: Bench) -> str:

@@ -13,34 +13,35 @@ from evonas.data.dataset import Images, PathParams, SomePath, Statistics
 
 SHAPE = (3, 32, 32)
 PIXELS = 3 * 32 * 32
+REMEDY = "use the file as published"
 
 
 class Cifar10Params(PathParams):
     name: Literal["cifar10"] = "cifar10"
     path: SomePath = None
-    """The folder of the files of the binary version, or the one that holds `cifar-10-batches-bin`,
-    as seen from the experiment file. It must be given: evonas has no other place to look."""
+    """The folder with the files of the binary version, or the one that contains
+    `cifar-10-batches-bin`, relative to the experiment file. There is no default."""
 
 
 class Cifar100Params(PathParams):
     name: Literal["cifar100"] = "cifar100"
     path: SomePath = None
-    """The folder of the files of the binary version, or the one that holds `cifar-100-binary`, as
-    seen from the experiment file. It must be given: evonas has no other place to look."""
+    """The folder with the files of the binary version, or the one that contains `cifar-100-binary`,
+    relative to the experiment file. There is no default."""
 
 
 class _Cifar:
-    """Colour photographs, 32x32; 50,000 and a test part of 10,000."""
+    """Colour photographs of 32x32 pixels: 50,000, and a test part of 10,000."""
 
     flippable = True
     statistics: Statistics | None
     title: str
     classes: int
-    label_bytes: int  # before each image; the last is the one that counts
-    archive: str  # the file to get
-    folder: str  # that the archive unpacks to
-    files: tuple[str, ...]  # in it; the last holds the test part
-    pickled: str  # the folder of the python version: the same names without `.bin`
+    label_bytes: int  # the bytes before each image, the last of which is its label
+    archive: str  # the file to download
+    folder: str  # the folder that the archive unpacks to
+    files: tuple[str, ...]  # the files of that folder; the last has the test part
+    pickled: str  # the folder of the python version, whose files have the same names without `.bin`
 
     def __init__(self, params: PathParams) -> None:
         self.path = None if params.path is None else Path(params.path)
@@ -61,31 +62,30 @@ class _Cifar:
         hint = f"data.path must be the folder that {url} unpacks to"
         if self.path is None:
             raise UserError(f"no path to {self.title}", hint=hint)
-        lacking = ""
+        problem = ""
         for folder in (self.path, self.path / self.folder):
             missing = [name for name in self.files if not (folder / name).is_file()]
             if not missing:
                 return [folder / name for name in self.files]
-            if len(missing) < len(self.files) and not lacking:
-                lacking = f"{folder} lacks {', '.join(missing)}"
+            if len(missing) < len(self.files) and not problem:
+                problem = f"{folder} lacks {', '.join(missing)}"
         for folder in (self.path, self.path / self.pickled):
-            if not lacking and all((folder / Path(name).stem).is_file() for name in self.files):
+            if not problem and all((folder / Path(name).stem).is_file() for name in self.files):
                 raise UserError(
-                    f"{folder} holds the python version of {self.title}, which is not read",
-                    hint=f"get the binary version instead, {url}",
+                    f"{folder} holds the python version of {self.title}, which is not supported",
+                    hint=f"get the binary version, {url}",
                 )
-        raise UserError(lacking or f"no {self.title} in {self.path}", hint=hint)
+        raise UserError(problem or f"no {self.title} in {self.path}", hint=hint)
 
     def _read(self, file: Path) -> Images:
         images, labels = read_binary(file, self.label_bytes)
         if not len(labels) or labels.max() >= self.classes:
-            allowed = f"images of {self.classes} classes, as published"
-            raise UserError(f"{file} is damaged or not of {self.title}; allowed: {allowed}")
+            raise UserError(f"{file} is damaged or not from {self.title}", hint=REMEDY)
         return Images(images, labels)
 
 
 class Cifar10(_Cifar):
-    """10 classes, of vehicles and animals."""
+    """Photographs of vehicles and animals in 10 classes."""
 
     Params = Cifar10Params
     statistics = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
@@ -99,7 +99,7 @@ class Cifar10(_Cifar):
 
 
 class Cifar100(_Cifar):
-    """100 classes, the fine ones; their 20 super-classes are left out."""
+    """Photographs in 100 classes, the fine ones; the 20 super-classes are not used."""
 
     Params = Cifar100Params
     statistics = ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762))
@@ -113,18 +113,19 @@ class Cifar100(_Cifar):
 
 
 def read_binary(file: Path, label_bytes: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Images, (n, 3, 32, 32), and labels, the byte before each image.
+    """Read images, (n, 3, 32, 32), and labels, (n,), the byte before each image.
 
     Raises:
-        UserError: not a whole number of images.
+        UserError: the file cannot be read, or has no whole number of images.
     """
     try:
-        held = np.fromfile(file, np.uint8)
+        content = np.fromfile(file, np.uint8)
     except OSError as error:
-        raise UserError(f"{file} cannot be read: {error}; allowed: as published") from None
+        raise UserError(f"{file} cannot be read: {error}", hint=REMEDY) from None
     record = label_bytes + PIXELS
-    if len(held) % record:
-        raise UserError(f"{file} is damaged: {len(held)} bytes; allowed: {record} an image")
-    rows = held.reshape(-1, record)
+    if len(content) % record:
+        problem = f"{file} is damaged: its {len(content)} bytes are no multiple of {record}"
+        raise UserError(problem, hint=REMEDY)
+    rows = content.reshape(-1, record)
     images = np.ascontiguousarray(rows[:, label_bytes:]).reshape(-1, *SHAPE)
     return images, rows[:, label_bytes - 1].astype(np.int64)

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Protocol, Self
+from typing import Annotated, Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,6 +143,17 @@ class PathParams(DataParams):
 
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std, one number per channel
+
+
+@runtime_checkable
+class Packaged(Protocol):
+    """A data set that package managers install, so that its path need not be given.
+
+    Attributes:
+        packaged: the folders in which they put the files.
+    """
+
+    packaged: Sequence[str]
 
 
 class DataSource(Protocol):

@@ -1,1 +1,1 @@
-"""What measures a candidate, and the wrappers that do it elsewhere."""
+"""The evaluators, which measure candidates, and the wrappers that run them elsewhere."""

@@ -1,4 +1,4 @@
-"""Trainings found again across runs, in one folder that runs share."""
+"""The cache: a folder in which runs share their trainings."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ from evonas.protocols import Evaluator, Identified
 from evonas.records.files import weights_left, write_atomic
 from genomes import Genome
 
-WAIT = 600.0  # seconds, for a training that another process has in hand
-MARKER = "evonas-cache-v1"  # an empty file, which says that a folder is a cache, and its format
+WAIT = 600.0  # seconds, for another process that is training the same network
+MARKER = "evonas-cache-v1"  # an empty file that marks a folder as a cache, and names its format
 
-_troubles: dict[Path, str] = {}  # caches that this process leaves alone, and what is to be told
+_troubles: dict[Path, str] = {}  # the caches that this process no longer uses, and the reason
 
 
 class IdentifiedEvaluator(Evaluator, Identified, Protocol):
-    """An evaluator whose answers can be found again."""
+    """An evaluator that can identify its trainings."""
 
 
 class Cached:
     """Looks each training up before it begins, and stores it afterwards.
 
-    It runs inside the worker, so of several runs at once each finds what another has just trained.
-    If another process is training the same, it waits, `WAIT` seconds at most; no timeout counts
-    the wait. It stores what ended well and would end so again, with the weights: never a fault,
-    nor what depended on time or memory.
+    It runs inside the worker, so several runs at once share trainings as they finish. Only
+    successful, reproducible trainings are stored, with their weights: never a fault, nor a training
+    that depended on time or memory. Waiting for another process that trains the same network
+    (`WAIT` seconds at most) does not count towards the timeout.
 
-    A cache never ends a run. If it cannot be read or written, the `message` of the evaluation at
-    hand says so once, and this process leaves it alone from then on.
+    A cache never ends a run. If it cannot be read or written, the `message` of one evaluation says
+    so, and this process no longer uses it.
     """
 
     def __init__(self, evaluator: IdentifiedEvaluator, path: Path, run_dir: Path) -> None:
@@ -72,13 +72,13 @@ class Cached:
         if timed or self.path in _troubles:
             evaluation = self.evaluator.evaluate(candidate, seed)
         else:
-            evaluation = self._found_or_trained(candidate, seed)
+            evaluation = self._looked_up_or_trained(candidate, seed)
         if _troubles.get(self.path) and evaluation.status is Status.OK:
             evaluation = replace(evaluation, message=_troubles[self.path])
             _troubles[self.path] = ""
         return evaluation
 
-    def _found_or_trained(self, candidate: Candidate, seed: int) -> Evaluation:
+    def _looked_up_or_trained(self, candidate: Candidate, seed: int) -> Evaluation:
         place = Place(self.path, self.evaluator.identity(candidate, seed))
         budget = candidate.budget.text if candidate.budget else ""
         file = self.run_dir / "scratch" / weights_name(seed, budget)
@@ -88,12 +88,12 @@ class Cached:
                 hit = place.read(candidate, file)
                 if hit is None:
                     place.claim()
-                    hit = place.read(candidate, file)  # trained while we waited
+                    hit = place.read(candidate, file)  # stored while this process waited
             if hit is not None:
                 return hit
             evaluation = self.evaluator.evaluate(candidate, seed)
             reproducible = evaluation.status is Status.OK and evaluation.deterministic
-            if reproducible and place.lock.is_locked:  # its holder alone writes
+            if reproducible and place.lock.is_locked:  # only the holder of the lock writes
                 with self._or_without(), worker.unwatched():
                     place.write(evaluation, weights_left(self.run_dir, evaluation))
             return evaluation
@@ -103,19 +103,19 @@ class Cached:
 
     @contextmanager
     def _or_without(self) -> Iterator[None]:
-        """Lets the evaluation go on without the cache after an error in it."""
+        """Let the evaluation continue without the cache after an error in it."""
         try:
             yield
         except (OSError, NotImplementedError) as error:  # the latter: no locks on this disk
-            _troubles[self.path] = f"the cache is left alone from here on: {error_text(error)}"
+            _troubles[self.path] = f"the cache is no longer used: {error_text(error)}"
 
 
 class Place:
-    """A training's place in a cache: `KEY.json`, `KEY.safetensors`, and a lock for who trains it.
+    """The place of a training in a cache: `KEY.json`, `KEY.safetensors` and `KEY.lock`.
 
-    The record is written after the weights, and its digest covers both, so a kill in between, or
-    damage to either, leaves a place that is as good as empty. The kernel frees the lock of a
-    process that dies.
+    The process that trains holds the lock; the kernel frees it if the process dies. The record is
+    written after the weights, and its digest covers both: after a kill in between, or damage to
+    either, the place counts as empty.
     """
 
     def __init__(self, cache: Path, identity: Mapping[str, Any]) -> None:
@@ -127,10 +127,10 @@ class Place:
         self.lock = FileLock(cache / f"{key}.lock")
 
     def read(self, candidate: Candidate, file: Path) -> Evaluation | None:
-        """What is kept, its weights in a file, as a training would leave them.
+        """Return the stored evaluation, and write its weights to a file, as a training would.
 
         Returns:
-            None if there is nothing, or it is damaged or another training's.
+            None if nothing is stored, or the record is damaged or belongs to another training.
 
         Raises:
             SearchFailed: the file cannot be written.
@@ -146,7 +146,7 @@ class Place:
         if weights is not None:
             try:
                 write_atomic(file, weights)
-            except OSError as error:  # a full disk is no fault of the network's or the cache's
+            except OSError as error:  # a full disk: neither the network nor the cache is at fault
                 raise SearchFailed(f"weights cannot be written: {error}") from None
         return Evaluation(
             candidate,
@@ -156,13 +156,13 @@ class Place:
         )
 
     def claim(self) -> None:
-        """Takes the lock, if need be after the process that has it; goes without after `WAIT`."""
-        self.marker.stat()  # a cache that was deleted is not made again in part
+        """Take the lock, waiting for the process that holds it; after `WAIT`, go without it."""
+        self.marker.stat()  # a deleted cache must not be created again in part
         with suppress(Timeout):
             self.lock.acquire(timeout=WAIT)
 
     def write(self, evaluation: Evaluation, file: Path | None) -> None:
-        """Stores an evaluation and the file of its weights, over what is there."""
+        """Store an evaluation and the file of its weights, in place of an earlier record."""
         weights = None if file is None else file.read_bytes()
         if weights is not None:
             write_atomic(self.weights, weights)
@@ -177,21 +177,21 @@ class Place:
             default=float,
         )
         record = json.loads(text)
-        whole = {**record, "digest": _digest(record, weights)}
-        write_atomic(self.record, json.dumps(whole, indent=2) + "\n")
+        signed = {**record, "digest": _digest(record, weights)}
+        write_atomic(self.record, json.dumps(signed, indent=2) + "\n")
 
 
 def create(path: Path) -> None:
-    """Makes a cache, or sees that what is there is one.
+    """Create a cache, or check that a folder is one.
 
     Raises:
-        UserError: it is something else, or cannot be opened and written.
+        UserError: the path is something else, or cannot be read and written.
     """
     try:
         if path.is_file():
             with path.open("rb") as file:
                 sqlite = file.read(15) == b"SQLite format 3"
-            what = "an SQLite file, as the caches of evonas 0.1.0 were" if sqlite else "a file"
+            what = "an SQLite file, a cache of evonas 0.1.0" if sqlite else "a file"
             raise _refused(f"{path} is {what}, not a folder")
         path.mkdir(exist_ok=True)
         if any(path.iterdir()) and not (path / MARKER).exists():
@@ -205,7 +205,7 @@ def create(path: Path) -> None:
 
 
 def _refused(problem: str) -> UserError:
-    hint = "name a new folder, or one that is a cache (in a resume: --set cache=FOLDER)"
+    hint = "name a new folder or an existing cache (when resuming: --set cache=FOLDER)"
     return UserError(problem, hint=hint, key="cache")
 
 

@@ -15,13 +15,13 @@ from evonas.evaluators.pool import exit_codes
 from evonas.loop import error_text
 from evonas.protocols import Evaluator, Executor
 
-TRIES_ALONE = 2  # of a candidate that crashed, before it is given up
-BARREN_ROUNDS = 3  # in which workers die before they begin anything, before the run is given up
+TRIES_ALONE = 2  # how often a candidate that crashed is tried again before it counts as a fault
+BARREN_ROUNDS = 3  # how often all workers may die without starting a task before the run fails
 
 
 @dataclass(eq=False, slots=True)
 class _Task:
-    """A candidate on its way, and how often and how long it has been tried."""
+    """A candidate under evaluation, and how often and how long it has been tried."""
 
     number: int
     candidate: Candidate
@@ -29,17 +29,16 @@ class _Task:
     answer: Future[Evaluation] = field(default_factory=Future)
     tries_alone: int = 0
     seconds: float = 0.0  # over all attempts
-    begun: float = 0.0  # of the last attempt, since 1970
+    begun: float = 0.0  # when the last attempt began, seconds since 1970
 
 
 class InWorkers:
-    """Has candidates evaluated by worker processes, so that no candidate can end the run.
+    """Evaluates candidates in worker processes, so that no candidate can end the run.
 
-    The fault policy is here and nowhere else. A candidate that outlives `timeout` is ended and
-    stays so. One that crashed (an exception, `os._exit`, a segmentation fault, a SIGKILL) is tried
-    again alone, at most twice, with no other evaluation beside it that could be blamed. When a
-    worker dies, loky ends all others; what was in flight goes first, each alone, and so only the
-    guilty one is blamed.
+    This class alone defines the fault policy. A candidate that exceeds `timeout` is ended and not
+    tried again. One that crashed (an exception, `os._exit`, a segmentation fault, a SIGKILL) is
+    tried again alone, at most twice. When a worker dies, loky ends all others: the evaluations that
+    were running then go first, each alone, so that only the one at fault counts as crashed.
     """
 
     def __init__(
@@ -52,7 +51,7 @@ class InWorkers:
         self._waiting: deque[_Task] = deque()
         self._suspects: deque[_Task] = deque()
         self._flying: dict[Future[Evaluation], _Task] = {}
-        self._alone = False  # whether a suspect flies, with nothing beside it
+        self._alone = False  # whether a suspect is being evaluated, with nothing beside it
         self._done: deque[Future[Evaluation]] = deque()
         self._barren = 0
 
@@ -62,10 +61,10 @@ class InWorkers:
         return task.answer
 
     def next_done(self) -> Future[Evaluation]:
-        """Waits until an answer is there that has not been given out yet, and gives it out.
+        """Wait for the next finished evaluation, and return its future.
 
         Raises:
-            SearchFailed: no worker lives long enough to begin anything.
+            SearchFailed: the workers die before they start a task.
         """
         try:
             while not self._done:
@@ -76,7 +75,7 @@ class InWorkers:
         return self._done.popleft()
 
     def _advance(self) -> None:
-        """Keeps all workers busy, and settles what is done next."""
+        """Keep all workers busy, and settle the tasks that finish next."""
         if not self._flying:
             self._alone = bool(self._suspects)
         queue = self._suspects if self._alone else self._waiting
@@ -101,7 +100,7 @@ class InWorkers:
         self._flying[future] = queue.popleft()
 
     def _settle(self, task: _Task, evaluation: Evaluation) -> None:
-        """Gives an answer out, or has a crash tried again alone."""
+        """Set the result of a task, or try it again alone after a crash."""
         self._barren = 0
         task.tries_alone += self._alone
         task.seconds += evaluation.cost.seconds
@@ -113,8 +112,9 @@ class InWorkers:
         self._done.append(task.answer)
 
     def _after_death(self, queue: deque[_Task], error: BrokenProcessPool) -> None:
-        """Finds out of each task in flight whether it is done after all, timed out, crashed, or
-        had not begun; the last goes back into its queue.
+        """Sort the running tasks after a worker died: finished, timed out, crashed or not begun.
+
+        Those that had not begun go back into their queue.
         """
         ended = time.time()
         self._barren += 1
@@ -127,10 +127,10 @@ class InWorkers:
         self._flying = {}
         if self._barren == BARREN_ROUNDS:
             reason = error_text(error.__cause__ or error)
-            raise SearchFailed(f"workers die before they begin anything: {reason}")
+            raise SearchFailed(f"workers die before they start a task: {reason}")
 
     def _after_its_worker(self, task: _Task, queue: deque[_Task], ended: float, codes: str) -> None:
-        """A task whose worker has died: its trace tells what it was doing."""
+        """Settle a task whose worker died, by the trace that it left."""
         trace = self.executor.trace(task.number)
         try:
             timed_out = trace.read_text(errors="replace").startswith(worker.TIMED_OUT)
@@ -146,10 +146,10 @@ class InWorkers:
 
 
 def _result(future: Future[Evaluation], candidate: Candidate) -> Evaluation:
-    """What a worker sent back; what cannot be sent is a crash."""
+    """Return what a worker sent back; a result that cannot be sent counts as a crash."""
     try:
         return future.result()
     except (BrokenProcessPool, SearchFailed):
         raise
-    except Exception as error:  # pickling, or the evaluator's module, raises what it likes
+    except Exception as error:  # pickling, or the evaluator's module, may raise anything
         return Evaluation(candidate, {}, Status.CRASHED, message=error_text(error))

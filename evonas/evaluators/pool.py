@@ -21,13 +21,13 @@ T = TypeVar("T")
 
 
 class Workers:
-    """N processes, one if need be, each with one torch thread unless told otherwise.
+    """Worker processes, each with `threads` torch threads.
 
-    Large NumPy arrays in what is submitted are memory-mapped, not copied.
+    Large NumPy arrays in the arguments of a call are memory-mapped, not copied.
 
     Args:
-        folder: for the traces of what is running.
-        gpus: the GPUs to go round, `("0", "1")`; none on the CPU.
+        folder: holds the traces of running tasks.
+        gpus: the GPUs that the workers share, such as `("0", "1")`; none on the CPU.
     """
 
     def __init__(
@@ -43,32 +43,32 @@ class Workers:
             trace.unlink()
 
     def submit(self, function: Callable[..., T], *arguments: Any) -> Future[T]:
-        """The future result of a call in a worker; after a death, in a new one.
+        """Call a function in a worker; the first call, or one after `renew`, starts the workers.
 
         Raises:
-            BrokenProcessPool: a worker has died since the last look.
+            BrokenProcessPool: a worker has died since the last call.
         """
-        with _sigint_held():  # inherited by the workers that this may start
+        with _sigint_blocked():  # inherited by the workers that this may start
             if self._executor is None:
                 self._executor = self._new_executor()
             future: Future[T] = self._executor.submit(function, *arguments)
         return future
 
     def renew(self) -> None:
-        """Lets go of workers of which one has died; the next call starts new ones."""
+        """Abandon the workers after one has died; the next call starts new ones."""
         self._executor = None
 
     def warm(self, function: Callable[[], None]) -> None:
-        """Has each worker call a function, for what it imports, while the driver goes on."""
+        """Let each worker call a function, for its imports, while the driver continues."""
         for _ in range(self.count):
             self.submit(function)
 
     def trace(self, number: int) -> Path:
-        """The file that is there while task `number` is running."""
+        """Return the file that exists while task `number` is running."""
         return self.folder / f"trace-{number}"
 
     def close(self) -> None:
-        """Ends the workers at once, if any were started."""
+        """End the workers at once, if any were started."""
         if self._executor is not None:
             self._executor.terminate(kill_workers=True)
             self._executor = None
@@ -89,14 +89,14 @@ class Workers:
 
 
 def exit_codes(error: BrokenProcessPool) -> str:
-    """The exit codes of the workers that died, as far as loky's message has them."""
+    """Return the exit codes of the workers that died, as far as loky's message has them."""
     codes = re.search(r"exit codes of the workers are \{(.*?)\}", str(error))
     return codes[1] if codes else "exit code unknown"
 
 
 @contextmanager
-def _sigint_held() -> Iterator[None]:
-    """Ctrl-C waits until the end; processes started meanwhile never see it."""
+def _sigint_blocked() -> Iterator[None]:
+    """Delay Ctrl-C until the end; processes started meanwhile never receive it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -30,7 +30,7 @@ from evonas.evaluators.train import TrainEvaluator, TrainParams
 from evonas.loop import error_text
 from evonas.metrics import LATENCY, TRAINED, VALIDATED
 from evonas.oneshot.latency import COLUMNS as LATENCY_COLUMNS
-from evonas.oneshot.latency import Latency, LatencyTable, measured
+from evonas.oneshot.latency import Latency, LatencyTable, measure_ops
 from evonas.oneshot.supernet import SlicedSupernet, Supernet, supernet
 from evonas.oneshot.training import CURVE, POOL, SharedTraining, SupernetTraining, score, subnet
 from evonas.protocols import Need, Setting
@@ -48,13 +48,13 @@ log = logging.getLogger("evonas")
 class SupernetParams(SharedTraining):
     name: Literal["supernet"] = "supernet"
     alone: Recipe | None = None
-    """How finalists are trained, each on its own, and what `evonas train` and `rank` train. Without
-    it, as `recipe` says."""
+    """How finalists, and the networks of `evonas train` and `rank`, are trained, each on its own.
+    Without it, as `recipe` says."""
     latency: Latency | None = None
-    """Measures how long each op takes on this machine, and gives a metric `latency_ms`, known
-    without scoring. Keys: `batch`, how many images at a time (1); `repeats`, how often each op is
-    run, of which the median counts (20). `{}` has both as they are. Without it, there is no such
-    metric."""
+    """Measures how long each op takes on this machine, for the metric `latency_ms`, which is known
+    without scoring. Its keys are `batch`, the number of images at a time (1), and `repeats`, how
+    often each op is run, of which the median counts (20). `{}` keeps both defaults. Without it,
+    there is no such metric."""
 
     @property
     def recipe_alone(self) -> Recipe:
@@ -65,7 +65,7 @@ class SupernetEvaluator:
     """Trains a supernet once, before the search, and scores each candidate with its weights (SPOS,
     Guo et al., 2020).
 
-    A candidate with a budget, as finalists have, is trained on its own as `train` does it.
+    A candidate with a budget, such as a finalist, is trained on its own, as by `train`.
     """
 
     Params = SupernetParams
@@ -80,7 +80,7 @@ class SupernetEvaluator:
         self.folder: Path | None = None
         self.table: LatencyTable | None = None
         self.metrics = (*self.alone.metrics, *([LATENCY] if params.latency is not None else []))
-        with torch.device("meta"):  # without weights: a space that has none is refused at once
+        with torch.device("meta"):  # builds no weights, and refuses a space without a supernet
             self._check(supernet(self.space, **self._arguments))
 
     @staticmethod
@@ -97,7 +97,7 @@ class SupernetEvaluator:
 
     @property
     def _arguments(self) -> dict[str, Any]:
-        """What the networks are built with."""
+        """The arguments that networks are built with."""
         return self.alone.training.arguments
 
     def cheap(self, genome: Genome) -> dict[str, float]:
@@ -111,10 +111,10 @@ class SupernetEvaluator:
         return {} if largest is None else self.cheap(largest)
 
     def prepare(self, run_dir: Path) -> Iterator[tuple[int, int]]:
-        """Trains the supernet, an epoch at a time; a kill costs an epoch at most.
+        """Train the supernet, an epoch at a time; a kill costs an epoch at most.
 
         Yields:
-            How many epochs are done, and how many there are.
+            The number of epochs done, and the number of all.
 
         Raises:
             SearchFailed: the training failed.
@@ -123,8 +123,8 @@ class SupernetEvaluator:
         self.folder = run_dir / FOLDER
         self.folder.mkdir(exist_ok=True)
         if not (self.folder / "weights.safetensors").exists():
-            yield from self._trained(self.folder)
-        (self.folder / "checkpoint.pt").unlink(missing_ok=True)  # of a kill after the weights
+            yield from self._train_supernet(self.folder)
+        (self.folder / "checkpoint.pt").unlink(missing_ok=True)  # left by a kill after the weights
         if self.params.latency is not None:
             self.table = self._latency_table(self.folder / "latency.csv")
 
@@ -145,7 +145,7 @@ class SupernetEvaluator:
             network = subnet(self.space, self._shared(), genome, self._arguments)
             values |= alone.profiled(genome, network)
             values |= self.cheap(genome)
-            found = score(network, data, self.params, hardware)
+            measured = score(network, data, self.params, hardware)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
@@ -154,10 +154,10 @@ class SupernetEvaluator:
                 candidate, values, Status.OUT_OF_MEMORY, message=message, deterministic=False
             )
         fixed = self.table is None
-        if not math.isfinite(found["loss"]):
+        if not math.isfinite(measured["loss"]):
             message = "the loss with inherited weights is NaN or infinite"
             return Evaluation(candidate, values, Status.DIVERGED, Cost(), message, fixed)
-        values |= {VALIDATED[name].name: value for name, value in found.items()}
+        values |= {VALIDATED[name].name: value for name, value in measured.items()}
         values |= alone.own_values(genome, network, data)
         return Evaluation(candidate, values, deterministic=fixed)
 
@@ -167,37 +167,36 @@ class SupernetEvaluator:
     def test(self, genome: Genome, weights: Path, test: Images) -> dict[str, float]:
         return self.alone.test(genome, weights, test)
 
-    def _check(self, made: Supernet | SlicedSupernet) -> None:
-        if isinstance(made, Supernet):
+    def _check(self, shared: Supernet | SlicedSupernet) -> None:
+        if isinstance(shared, Supernet):
             return
-        wanted = f"sampling: {self.params.sampling}" if self.params.sampling != "uniform" else ""
-        wanted = "latency" if self.params.latency is not None else wanted
-        if wanted:
-            raise UserError(
-                f"evaluator.{wanted}: needs genes that choose ops, which those of "
-                f"{self.space.name} do not; allowed: sampling: uniform, and no latency"
-            )
+        sampling = self.params.sampling
+        problem = f"{self.space.name} has no genes that choose ops"
+        if self.params.latency is not None:
+            raise UserError(problem, hint="leave out latency", key="evaluator.latency")
+        if sampling != "uniform":
+            problem = f"{sampling} does not apply, since {problem}"
+            raise UserError(problem, hint="allowed: uniform", key="evaluator.sampling")
 
-    def _trained(self, folder: Path) -> Iterator[tuple[int, int]]:
-        """Trains the supernet and writes its weights, which say that it is done."""
+    def _train_supernet(self, folder: Path) -> Iterator[tuple[int, int]]:
+        """Train the supernet and write its weights, whose file says that it is trained."""
         training = self._training()
-        kept = folder / "checkpoint.pt"
-        if kept.exists():
+        saved = folder / "checkpoint.pt"
+        if saved.exists():
             try:
-                state = torch.load(kept, map_location="cpu", weights_only=True)
+                state = torch.load(saved, map_location="cpu", weights_only=True)
                 training.load_state_dict(state)
             except Exception as error:  # a damaged file raises whatever zip, pickle and torch do
                 if isinstance(error, OSError) or out_of_memory(error):
-                    raise SearchFailed(f"{kept} cannot be read now: {error_text(error)}") from None
-                aside = kept.with_suffix(".damaged")
-                log.warning("%s is damaged; the supernet is trained anew", kept)
-                kept.replace(aside)
-                yield from self._trained(folder)
+                    raise SearchFailed(f"{saved} cannot be read: {error_text(error)}") from None
+                log.warning("%s is damaged; the supernet is trained from scratch", saved)
+                saved.replace(saved.with_suffix(".damaged"))
+                yield from self._train_supernet(folder)
                 return
-            log.info("the supernet goes on after epoch %d", training.epochs)
+            log.info("the training of the supernet continues after epoch %d", training.epochs)
         while not training.done:
             row = training.epoch()
-            checkpoint.write(kept, training.state_dict())
+            checkpoint.write(saved, training.state_dict())
             self._write_tables(folder, training)
             log.info("supernet, epoch %(epoch)d: train loss %(train_loss).4f", row)
             yield training.epochs, self.params.epochs
@@ -207,13 +206,13 @@ class SupernetEvaluator:
         aside = folder / "weights.part"
         try:
             save_file(weights, aside)
-            aside.chmod(0o644)  # it is made for its owner's eyes alone
-            with aside.open("rb") as written:
-                os.fsync(written.fileno())  # before what it was made from is deleted
+            aside.chmod(0o644)  # safetensors makes it readable for its owner alone
+            with aside.open("rb") as file:
+                os.fsync(file.fileno())  # before the checkpoint is deleted
             aside.replace(folder / "weights.safetensors")
         except (OSError, SafetensorError) as error:  # a full disk
             raise SearchFailed(f"the supernet's weights cannot be written: {error}") from None
-        kept.unlink(missing_ok=True)
+        saved.unlink(missing_ok=True)
 
     def _training(self) -> SupernetTraining:
         alone = self.alone
@@ -227,12 +226,12 @@ class SupernetEvaluator:
         )
 
     def _write_tables(self, folder: Path, training: SupernetTraining) -> None:
-        """From the state alone, so that a kill leaves nothing that differs."""
+        """Write the tables from the state alone, so that they are the same after a kill."""
         tables.write_table(folder / "curve.csv", training.history.curve, CURVE)
         tables.write_table(folder / "pool.csv", training.history.pool, POOL)
 
     def _latency_table(self, path: Path) -> LatencyTable:
-        """Measured once a run; a resume reads what was measured."""
+        """Measure the latency of each op, once per run; a resume reads the table."""
         if path.exists():
             rows = pd.read_csv(path, dtype={"gene": str, "choice": str}, keep_default_na=False)
             return LatencyTable(self.space, rows.to_dict("records"))  # type: ignore[arg-type]  # their keys are text
@@ -241,7 +240,7 @@ class SupernetEvaluator:
         assert isinstance(shared, Supernet)
         hardware = self.alone.hardware
         with threads(hardware.threads), hardware.autocast():
-            table = measured(
+            table = measure_ops(
                 shared,
                 self.alone.data.image_shape,
                 self._arguments,
@@ -253,22 +252,21 @@ class SupernetEvaluator:
         return table
 
     def _shared(self) -> Supernet | SlicedSupernet:
-        """The trained supernet, on the device; loaded the first time that a process asks."""
+        """Return the trained supernet, on the device; each process loads it once."""
         assert self.folder is not None
         path = self.folder / "weights.safetensors"
         name = f"{path} {path.stat().st_mtime_ns}"
         if name not in _loaded:
             _loaded.clear()  # one at a time
             with torch.device("meta"):
-                made = supernet(self.space, **self._arguments)
+                shared = supernet(self.space, **self._arguments)
             try:
                 weights = load_file(path)
             except (OSError, SafetensorError) as error:
-                raise SearchFailed(
-                    f"{path} cannot be read: {error}; without it, a resume trains the supernet anew"
-                ) from None
-            made.load_state_dict(weights, assign=True)
-            _loaded[name] = made.to(self.alone.hardware.device)
+                hint = "delete it, then resume to train the supernet again"
+                raise SearchFailed(f"{path} cannot be read: {error}; {hint}") from None
+            shared.load_state_dict(weights, assign=True)
+            _loaded[name] = shared.to(self.alone.hardware.device)
         return _loaded[name]
 
 

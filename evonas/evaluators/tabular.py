@@ -27,17 +27,18 @@ Text = Annotated[str, Field(min_length=1)]
 class TabularParams(Params):
     name: Literal["tabular"] = "tabular"
     path: Text
-    """The table, a CSV file, as seen from the experiment file; `.gz` and the like are unpacked."""
+    """The table, a CSV file, relative to the experiment file. It may be compressed, such as with
+    `.gz`."""
     genome: Text = "genome"
     """The column with the genomes: one digit for each gene, or as the space writes them."""
     metrics: Annotated[dict[str, Text], Field(min_length=1, max_length=100)]
-    """What the search may use, each a column or a formula of columns:
+    """The metrics that the search may use, each a column or a formula of columns:
     `{val_error: 100 - val12, flops: flops}`."""
     cheap: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    """The metrics that count as known without training, so that constraints on them spare the
-    evaluation."""
+    """The metrics that count as known without training: a network that violates a constraint on one
+    of them is not evaluated."""
     simulated_seconds: Text | None = None
-    """How long an evaluation takes, a column or a formula; `stop.simulated_seconds` limits the
+    """How long an evaluation takes, as a column or a formula. `stop.simulated_seconds` limits the
     sum."""
 
     def model_post_init(self, context: object) -> None:
@@ -55,7 +56,7 @@ class TabularParams(Params):
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A table's rows by genes, and its metrics, an array each."""
+    """The rows of a table by genes, and its metrics, an array each."""
 
     places: Mapping[tuple[int, ...], int]
     values: Mapping[str, np.ndarray]
@@ -63,7 +64,7 @@ class Rows:
 
 
 class Tabular:
-    """Looks a genome up; the seed has no say.
+    """Looks a genome up in a table; the seed changes nothing.
 
     Equal networks may have trained differently, so a value belongs to a genome, not to a network:
     a search on a table goes by genome (`genomes.Verbatim`).
@@ -98,80 +99,88 @@ class Tabular:
         return {name: column.item(place) for name, column in self._cheap.items()}
 
     def most(self) -> dict[str, float]:
-        """The table's most of each metric."""
+        """Return the largest value of each metric in the table."""
         finite = {name: column[np.isfinite(column)] for name, column in self.rows.values.items()}
         return {name: float(column.max()) for name, column in finite.items() if len(column)}
 
     def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
         place = self.rows.places.get(candidate.genome.genes)
         if place is None:
-            raise KeyError(f"the table has no row of {candidate.genome.text}")
+            raise KeyError(f"the table has no row for {candidate.genome.text}")
         values = {name: column.item(place) for name, column in self.rows.values.items()}
         missing = [name for name, value in values.items() if not math.isfinite(value)]
         if missing:
-            message = f"the table has no {', '.join(missing)} of {candidate.genome.text}"
+            message = f"the table has no {', '.join(missing)} for {candidate.genome.text}"
             return Evaluation(candidate, values, Status.DIVERGED, message=message)
         return Evaluation(candidate, values)
 
 
 def load(params: TabularParams, space: SearchSpace) -> Rows:
-    """The rows of a table, read once a process.
+    """Read a table, once per process.
 
     Raises:
         UserError: the file, a column or a genome cannot be read.
     """
     try:
-        written = Path(params.path).stat().st_mtime_ns
+        changed = Path(params.path).stat().st_mtime_ns
     except OSError as error:
-        raise UserError(
-            f"evaluator.path: {params.path}: {error.strerror}; allowed: a CSV"
-        ) from None
-    frame, fingerprint = _read(params.path, written, params.genome)
+        raise _unreadable(params.path, error.strerror or str(error)) from None
+    frame, fingerprint = _read(params.path, changed, params.genome)
     columns = {str(name): frame[name].to_numpy() for name in frame if name != params.genome}
-    wanted = dict(params.metrics)
+    formulas = dict(params.metrics)
     if params.simulated_seconds:
-        wanted[SIMULATED] = params.simulated_seconds
+        formulas[SIMULATED] = params.simulated_seconds
     values = {}
-    for name, text in wanted.items():
+    for name, text in formulas.items():
         key = f"evaluator.{name}" if name == SIMULATED else f"evaluator.metrics.{name}"
         try:
-            found = np.asarray(formula.compute(text, columns), dtype=np.float64)
+            column = np.asarray(formula.compute(text, columns), dtype=np.float64)
         except UserError as error:
-            raise UserError(f"{key}: {error}") from None
+            raise error.within(key) from None
         except (TypeError, ValueError):
-            raise UserError(f"{key}: {text!r} holds text; allowed: columns of numbers") from None
-        values[name] = np.broadcast_to(found, len(frame))
+            hint = "use columns of numbers"
+            raise UserError(f"{text!r} contains text", hint=hint, key=key) from None
+        values[name] = np.broadcast_to(column, len(frame))
     seconds = values.get(SIMULATED, np.zeros(0))
     wrong = np.flatnonzero(~(np.isfinite(seconds) & (seconds >= 0)))
     if len(wrong):
-        where = f"{params.path}, row {wrong[0] + 2}"
-        raise UserError(
-            f"evaluator.{SIMULATED}: {where}: {seconds[wrong[0]]:g}; allowed: 0 or more"
-        )
+        problem = f"is {seconds[wrong[0]]:g} in row {wrong[0] + 2} of {params.path}"
+        raise UserError(problem, hint="must be 0 or more", key=f"evaluator.{SIMULATED}")
+    return Rows(_places(params, frame, space), values, fingerprint)
+
+
+def _places(
+    params: TabularParams, frame: pd.DataFrame, space: SearchSpace
+) -> dict[tuple[int, ...], int]:
+    """Return the row of each genome, by genes."""
     places: dict[tuple[int, ...], int] = {}
     for place, text in enumerate(frame[params.genome].tolist()):
+        where = f"in row {place + 2} of {params.path}"
         try:
             genes = _genes(str(text), space)
         except ValueError as error:
-            where = f"{params.path}, row {place + 2}"
-            raise UserError(f"evaluator.genome: {where}: {error}; allowed: genomes") from None
+            raise UserError(f"no genome {where}: {error}", key="evaluator.genome") from None
         if places.setdefault(genes, place) != place:
-            where = f"{params.path}, row {place + 2}"
-            raise UserError(f"evaluator.genome: {where}: {text} stands twice; allowed: once")
-    return Rows(places, values, fingerprint)
+            problem = f"{text} is listed twice, again {where}"
+            raise UserError(problem, hint="list it once", key="evaluator.genome")
+    return places
+
+
+def _unreadable(path: str, reason: str) -> UserError:
+    return UserError(f"{path}: {reason}", hint="name a CSV file", key="evaluator.path")
 
 
 @cache
-def _read(path: str, written: int, genome: str) -> tuple[pd.DataFrame, str]:
+def _read(path: str, changed: int, genome: str) -> tuple[pd.DataFrame, str]:
+    """Read a CSV file and its digest; `changed` is its time, so that a new file is read anew."""
     try:
         frame = pd.read_csv(path, dtype={genome: str})
         fingerprint = hashlib.blake2b(Path(path).read_bytes(), digest_size=8).hexdigest()
     except (OSError, ValueError, EOFError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"evaluator.path: {path}: {reason}; allowed: a CSV") from None
+        raise _unreadable(path, " ".join(str(error).split())) from None
     if genome not in frame:
-        shown = ", ".join(map(str, frame.columns[:30]))
-        raise UserError(f"evaluator.genome: no column {genome!r} in {path}; allowed: {shown}")
+        hint = f"allowed: {', '.join(map(str, frame.columns[:30]))}"
+        raise UserError(f"no column {genome!r} in {path}", hint=hint, key="evaluator.genome")
     return frame, fingerprint
 
 

@@ -53,8 +53,8 @@ class TrainParams(Params):
 class TrainEvaluator:
     """Decodes a genome, trains the network under the candidate's budget, measures it on val.
 
-    The weights of each network trained are left in `scratch/` of the run folder, under the name
-    that the answer gives, for the driver to keep or throw away; without a run folder, nowhere.
+    With a run folder, the weights of each trained network are written to its `scratch/`, under the
+    name that the evaluation gives, for the driver to keep or delete.
     """
 
     Params = TrainParams
@@ -74,7 +74,7 @@ class TrainEvaluator:
         self._profiles: dict[Genome, dict[str, float]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_profiles": {}}  # sent along with every candidate
+        return {**self.__dict__, "_profiles": {}}  # this is sent with every candidate
 
     @staticmethod
     def metrics_of(params: TrainParams) -> tuple[Metric, ...]:
@@ -100,7 +100,7 @@ class TrainEvaluator:
         yield from ()
 
     def build(self, genome: Genome) -> nn.Module:
-        """The network, with fresh weights, on the CPU."""
+        """Build the network of a genome, with fresh weights, on the CPU."""
         return decode(self.space, genome, **self.training.arguments)
 
     def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
@@ -119,7 +119,7 @@ class TrainEvaluator:
         return evaluation
 
     def identity(self, candidate: Candidate, seed: int) -> dict[str, Any]:
-        """What an answer depends on. The genes are those trained, in the spelling given."""
+        """Return everything that an evaluation depends on; the genes are in the spelling asked."""
         space, parts = self.space, (self, self.space)
         build = registry.blueprint_of(space).build
         modules = {*(type(part).__module__ for part in parts), build.__module__}
@@ -145,7 +145,7 @@ class TrainEvaluator:
         }
 
     def test(self, genome: Genome, weights: Path, test: Images) -> dict[str, float]:
-        """Error, top-5 error and loss of saved weights on images that no search has seen."""
+        """Measure error, top-5 error and loss of saved weights on images no search has seen."""
         torch.set_num_threads(self.hardware.threads)
         network = self.build(self.space.canonical(genome))
         network.load_state_dict(load_file(weights))
@@ -199,7 +199,7 @@ class TrainEvaluator:
         )
 
     def profiled(self, genome: Genome, network: nn.Module) -> dict[str, float]:
-        """Params and FLOPs of a genome's network, counted once."""
+        """Return the params and FLOPs of a genome's network, counted once."""
         if genome not in self._profiles:
             size = profile(network, self.data.image_shape)
             self._profiles[genome] = {PARAMS.name: size.params, FLOPS.name: size.flops}
@@ -207,8 +207,10 @@ class TrainEvaluator:
         return self._profiles[genome]
 
     def _own_cheap_values(self, genome: Genome) -> dict[str, float]:
-        """The user's own metrics that are known without training, of a network of their own: they
-        may do with it what they like, and its weights are always the same.
+        """Measure the user's own metrics that are known without training.
+
+        They are given a network that nothing else uses, since they may change it; its weights are
+        always the same.
         """
         owns = [own for own in self.training.metrics if own.metric.cheap]
         if not owns:
@@ -229,7 +231,7 @@ class TrainEvaluator:
     def own_values(
         self, genome: Genome, network: nn.Module, data: ResidentData
     ) -> dict[str, float]:
-        """The user's own metrics that are known after training."""
+        """Measure the user's own metrics that are known after training."""
         owns = [own for own in self.training.metrics if not own.metric.cheap]
         if not owns:
             return {}
@@ -246,7 +248,7 @@ class TrainEvaluator:
 
 @cache
 def _processor(device: str) -> str:
-    """The kind of processor that trains, which rounds in its own way."""
+    """Return the kind of processor that trains, as each kind rounds in its own way."""
     if device == "cuda":
         cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]  # torch's types lack it
         return f"{torch.cuda.get_device_name()}, cuDNN {cudnn}"

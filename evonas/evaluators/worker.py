@@ -1,4 +1,4 @@
-"""What runs inside a worker process: it watches itself and its driver."""
+"""The code that runs inside a worker process, which watches itself and its driver."""
 
 from __future__ import annotations
 
@@ -24,10 +24,8 @@ from evonas.protocols import Evaluator
 PR_SET_PDEATHSIG = 1
 TIMED_OUT = "Timeout ("  # how faulthandler heads the dump of a process that it ends
 
-_slot: FileLock | None = None  # says which slot is ours; held until the end
-_watch: tuple[float, IO[str]] | None = (
-    None  # the timeout of the evaluation that runs, and its trace
-)
+_slot: FileLock | None = None  # the lock of this process's slot, until the process ends
+_watch: tuple[float, IO[str]] | None = None  # timeout and trace of the running evaluation
 
 
 def start(
@@ -37,12 +35,15 @@ def start(
     gpus: tuple[str, ...],
     files: Mapping[str, tuple[Path, str]],
 ) -> None:
-    """Once a process, before its first task.
+    """Prepare a worker process, before its first task.
 
-    Ends with the driver, whatever it is doing: the kernel sees to it on Linux; elsewhere a thread
-    looks twice a second. Ctrl-C is the driver's to handle. With GPUs, the worker takes a free
-    slot, and sees the GPU of that slot alone. Of the user's Python files, it may import `files`,
-    those that the driver may (`plugins.all_allowed`).
+    The worker ends with the driver, whatever it is doing: on Linux the kernel ends it; elsewhere a
+    thread checks twice a second. It ignores Ctrl-C, which the driver handles. With GPUs, the worker
+    takes a free slot, and sees only the GPU of that slot.
+
+    Args:
+        files: the user's Python files that it may import, as the driver may
+            (`plugins.all_allowed`).
     """
     plugins.allow_in_worker(files)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -54,15 +55,15 @@ def start(
 
 
 def gpu_of(slot: int, gpus: tuple[str, ...]) -> str:
-    """Slots go round the GPUs, so that each has as many workers as any other, or one fewer."""
+    """Return the GPU of a slot: slots take GPUs in turn, so that workers are spread evenly."""
     return gpus[slot % len(gpus)]
 
 
 def claim_slot(folder: Path, workers: int) -> int:
-    """The lowest slot that no living process holds; the kernel frees a dead one's.
+    """Lock and return the lowest free slot; the kernel frees the slot of a process that dies.
 
     Raises:
-        TimeoutError: all are held, for a minute.
+        TimeoutError: no slot became free within a minute.
     """
     global _slot
     folder.mkdir(parents=True, exist_ok=True)
@@ -73,16 +74,16 @@ def claim_slot(folder: Path, workers: int) -> int:
                 lock.acquire(blocking=False)
                 _slot = lock
                 return slot
-        time.sleep(0.1)  # the one we replace is not quite gone
-    raise TimeoutError(f"all {workers} slots in {folder} are held")
+        time.sleep(0.1)  # the worker that this one replaces has not quite ended
+    raise TimeoutError(f"all {workers} slots in {folder} are in use")
 
 
 def work(
     evaluator: Evaluator, candidate: Candidate, seed: int, trace: Path, timeout: float | None
 ) -> Evaluation:
-    """One evaluation. `trace` is there while it runs, and tells a timeout from a crash after it.
+    """Evaluate a candidate. `trace` exists meanwhile, and later tells a timeout from a crash.
 
-    A watchdog in C ends the process at the timeout, even one that never comes back to Python.
+    A watchdog in C ends the process at the timeout, even if it never returns to Python.
     """
     global _watch
     with trace.open("w") as file:
@@ -101,7 +102,7 @@ def work(
 
 @contextmanager
 def unwatched() -> Iterator[None]:
-    """Time that is not the candidate's: the watchdog rests, and starts anew at the end."""
+    """Stop the watchdog for time that does not count, and start it anew at the end."""
     if _watch is not None:
         faulthandler.cancel_dump_traceback_later()
     try:

@@ -1,1 +1,1 @@
-"""Whatever holds a folder and runs: a search, a full training, an estimate, a ranking."""
+"""The jobs behind the commands: search, full training, estimate, ranking, and their helpers."""

@@ -1,4 +1,4 @@
-"""Which network a user means: by its text, or by a word for one of a folder's."""
+"""The network that a user names: a genome, or a word such as `winner` for one in a folder."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from evonas.records import tables
 from evonas.records.folder import check_run_folder
 from genomes import Genome, OtherSpace, SearchSpace, library
 
-Settings = Experiment | TrainingRun  # which both say what the space is
+Settings = Experiment | TrainingRun  # both have a space
 
-FORMS = "winner, best, knee, a key, genes, a genome as the space writes it, or a library name"
+FORMS = "a key, genes, a genome in the space's notation, or a library name"
+OTHERS = "choose another network with --genome best or --genome KEY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,8 @@ class Choice:
     """A network that a user has named.
 
     Attributes:
-        genome: in the spelling that it was found in.
-        weights: the file of its trained weights; None where there are none.
+        genome: the genome, in the spelling in which it was named.
+        weights: the file of its trained weights; None if there are none.
     """
 
     space: SearchSpace
@@ -38,24 +39,25 @@ class Choice:
 
     @property
     def key(self) -> str:
+        """The network's key."""
         return self.space.key(self.genome)
 
     @property
     def canonical(self) -> Choice:
-        """The same network in its canonical spelling, which is the one that is trained."""
+        """The same network in its canonical spelling, in which networks are trained."""
         return replace(self, genome=self.space.canonical(self.genome))
 
 
 def is_folder(text: str) -> bool:
-    """Whether a text names a folder; one may be too long for a name, which `Path` refuses."""
+    """Return whether a text names a folder, even if it is too long to be a file name."""
     return os.path.isdir(text)
 
 
 def settings_of(folder: Path) -> Settings:
-    """What a run, or a full training, was made with.
+    """Return the settings of the run, or the full training, in a folder.
 
     Raises:
-        UserError: the folder is neither's.
+        UserError: the folder has neither.
     """
     if (folder / "training.yaml").exists():
         return config.load_training(folder / "training.yaml")
@@ -64,14 +66,15 @@ def settings_of(folder: Path) -> Settings:
 
 
 def choose(what: Path | str, which: str | None = None, settings: Settings | None = None) -> Choice:
-    """The network of a run's folder, of a full training's folder, or of a text.
+    """Return the network that a folder, or a genome, and a word determine.
 
     Args:
-        what: a folder; a text that names no folder is a genome.
-        which: of a run, `winner` (if not given), `best`, the first of its front, `knee`, the one
-            of its front that is farthest from the line between the front's ends, or whatever
-            `read` takes. A full training has one network, which `winner` and its genome name.
-        settings: what a text is read with; of a folder its own, which need not be given.
+        what: the folder of a run or a full training; a text that names no folder is a genome.
+        which: in a run, `winner` (the default); `best`, the first network of the front; `knee`, the
+            network of the front that is farthest from the line between the front's ends; or any
+            text that `read` accepts. A full training has a single network, named by `winner` or by
+            its genome.
+        settings: the settings to read a genome with; by default, those of the folder.
 
     Raises:
         UserError: there is no such network.
@@ -79,8 +82,8 @@ def choose(what: Path | str, which: str | None = None, settings: Settings | None
     if isinstance(what, str) and not is_folder(what):
         if which is not None:
             raise UserError(
-                f"{what} is a genome itself",
-                hint="leave it out, or name a run folder",
+                f"{what} is a genome already",
+                hint="leave out --genome, or give a run folder",
                 key=f"--genome {which}",
             )
         return read(what, settings)
@@ -92,28 +95,38 @@ def choose(what: Path | str, which: str | None = None, settings: Settings | None
 
 
 def read(text: str, settings: Settings | None = None) -> Choice:
-    """The network that a text stands for: a key, genes, as the space writes it, or a library name.
+    """Return the network of a text: a key, genes, a genome in the space's notation, or a name.
+
+    A name is one of `genomes.library`.
 
     Args:
-        settings: whose space to read it in; None for the first that can, with its default settings.
+        settings: the settings with the network's space; None for the first space that can read the
+            text with its default settings.
 
     Raises:
-        UserError: it is no genome.
+        UserError: the text is not a genome.
     """
     if settings is None:
         return Choice(*_in_any_space(text))
+    return _read(text, settings, key=text, allowed=FORMS)
+
+
+def _read(text: str, settings: Settings, *, key: str, allowed: str) -> Choice:
+    """Read a text as `read` does; a mistake has `key` for its place, and suggests `allowed`."""
     space = registry.make_space(settings.space)
     try:
         return Choice(space, library.read(space, text))
     except ValueError as error:
-        raise UserError(f"{text} is no genome of {settings.name}: {error}") from None
+        raise UserError(str(error), hint=f"or give {allowed}", key=key) from None
 
 
 def _of_training(folder: Path, which: str, settings: TrainingRun) -> Choice:
     only = read(settings.genome, settings)
     if which != "winner" and (which in WORDS or read(which, settings).key != only.key):
         raise UserError(
-            f"--genome {which}: {folder} has one network, {only.key}", hint="leave out --genome"
+            f"{folder} has a single network, {only.key}",
+            hint="leave out --genome",
+            key=f"--genome {which}",
         )
     weights = folder / "weights.safetensors"
     return replace(only, weights=weights if weights.exists() else None)
@@ -121,15 +134,13 @@ def _of_training(folder: Path, which: str, settings: TrainingRun) -> Choice:
 
 def _of_run(folder: Path, which: str, settings: Experiment) -> Choice:
     named = WORDS[which](folder, settings) if which in WORDS else which
-    try:
-        choice = read(named, settings)
-    except UserError as error:
-        raise UserError(f"--genome {error}", hint=f"allowed: {FORMS}") from None
+    words = ", ".join(WORDS)
+    choice = _read(named, settings, key=f"--genome {which}", allowed=f"{words}, {FORMS}")
     return replace(choice, weights=_weights(folder, which, choice))
 
 
 def _weights(folder: Path, which: str, choice: Choice) -> Path | None:
-    """Those of the search, which keeps its front's, or of the finals, which keep the winner's."""
+    """Return the saved weights: the search keeps the front's, the finals keep the winner's."""
     names = [] if which == "winner" else [choice.key]
     winner = tables.winner(folder)
     names += ["winner"] if winner is not None and winner["key"] == choice.key else []
@@ -144,10 +155,9 @@ def _winner(folder: Path, settings: Experiment) -> str:
     if settings.data is None:
         name = registry.name_of(settings.evaluator)
         raise UserError(
-            f"{folder} has no winner, since the evaluator {name} trains nothing",
-            hint="allowed: --genome best, or a key",
+            f"{folder} has no winner, since the evaluator {name} does not train", hint=OTHERS
         )
-    raise UserError(f"{folder} has no winner yet; allowed: --genome best, or a key")
+    raise UserError(f"{folder} has no winner yet", hint=OTHERS)
 
 
 def _best(folder: Path, settings: Experiment) -> str:
@@ -155,12 +165,15 @@ def _best(folder: Path, settings: Experiment) -> str:
 
 
 def _knee(folder: Path, settings: Experiment) -> str:
-    """Of the front, the network farthest from the line between the best of the first two goals.
+    """Return the network of the front that is farthest from the line between the front's ends.
 
-    Both objectives are scaled to the front's range (Das, 1999, of two objectives).
+    The ends are the best networks by the first two objectives, each scaled to the front's range
+    (Das, 1999, for two objectives).
     """
     if len(settings.objectives) < 2:
-        raise UserError("--genome knee: one objective has no front; allowed: best")
+        raise UserError(
+            "a run with one objective has no knee", hint="use --genome best", key="--genome knee"
+        )
     goals = settings.objectives[:2]
     front = _front(folder, goals)
     losses = np.column_stack([goal.sign * front[goal.name] for goal in goals])
@@ -177,19 +190,23 @@ WORDS: dict[str, Callable[[Path, Experiment], str]] = {
 
 
 def _front(folder: Path, goals: tuple[Objective, ...]) -> pd.DataFrame:
-    """`front.csv`, which has a row at least."""
+    """Return `front.csv`, which must have at least one row."""
     path = folder / "front.csv"
     try:
         front = tables.read(path, text=("genes",))[["genes", *(goal.name for goal in goals)]]
     except (OSError, ValueError, KeyError):
-        raise UserError(f"{path} is missing or damaged") from None
+        raise UserError(
+            f"{path} is missing or damaged", hint=f"write it again with `evonas resume {folder}`"
+        ) from None
     if front.empty:
-        raise UserError(f"{folder} has no network on its front yet")
+        raise UserError(
+            f"{folder} has no network on its front yet", hint=f"see `evonas show {folder}`"
+        )
     return front
 
 
 def _in_any_space(text: str) -> tuple[SearchSpace, Genome]:
-    """A cell of the library, or a genome of the first space that can read it."""
+    """Return a cell of the library, or a genome of the first space that can read the text."""
     if text in library.library():
         return library.load(text)
     mistakes = []
@@ -197,12 +214,12 @@ def _in_any_space(text: str) -> tuple[SearchSpace, Genome]:
         try:
             space = registry.make_space(registry.space(name).Params())
         except ValidationError:
-            continue  # not known without its settings
+            continue  # it has no default settings
         try:
             return space, space.parse(text)
         except OtherSpace:
             continue
-        except ValueError as error:  # it has the form of this space: the reason is of use
+        except ValueError as error:  # the text has this space's form, so the reason is useful
             mistakes.append(str(error))
     reason = mistakes[0] if mistakes else "no space with its default settings can read it"
     raise UserError(

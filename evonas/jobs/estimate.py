@@ -1,4 +1,4 @@
-"""What a run will cost, foreseen from a few measured steps."""
+"""The time and memory that a run will take, estimated from a few timed steps."""
 
 from __future__ import annotations
 
@@ -36,30 +36,37 @@ from evonas.loop import Desk, error_text, evolve, guarded
 from evonas.protocols import Evaluator, Prepares, Shares, Strategy, TrainsByEpoch
 from evonas.training.loop import warm_up
 
-STEPS = (2, 12)  # of the two trainings whose difference tells what a step takes
-LEAST = 6  # networks measured
-REHEARSED = (10, 50)  # generations or candidates of a search, at which its rehearsal ends
+STEPS = (2, 12)  # in two trainings, whose difference gives the time of a step
+MIN_NETWORKS = 6  # to measure, if the space has as many
+MAX_GENERATIONS = 10  # of a rehearsal, which ends at the first of these limits
+MAX_CANDIDATES = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Trainings at most, since networks that come again are not trained again; times are means.
+    """The estimated time and memory of a run.
 
-    The beginning of the search is rehearsed, with random numbers for answers. Where there are
-    constraints, as many of all candidates are taken to meet them as do of the rehearsed; where
-    generations differ in size, as with local search, each is taken to be as large as the largest.
+    The beginning of the search is rehearsed with random results. The share of candidates that meet
+    the constraints is assumed to stay as in the rehearsal; generations of different sizes, as in a
+    local search, are all assumed to be as large as the largest.
 
     Attributes:
-        generations: None where their sizes differ and candidates are what is counted.
-        population: of a generation, the most.
-        seconds: of one training of the search, in one of the workers: mean, least, most.
-        final_seconds: of one training of a finalist, the mean.
-        scored: whether candidates are scored with shared weights, and not trained; then trainings
-            and seconds are those of scores.
-        shared_seconds: of what is trained for all, a supernet or a relaxation, in the driver.
-        worker_memory: of the worker that used most, bytes.
-        gpu_memory: the same on its GPU; 0 without.
-        measured: networks.
+        generations: the number of generations; None if their sizes differ.
+        population: the size of the largest generation.
+        trainings: the largest number of trainings in the search; a network that is asked about
+            again is not trained again.
+        final_trainings: the number of trainings of finalists.
+        workers: the number of worker processes.
+        seconds: the time of a training in the search, in one worker: mean, minimum, maximum.
+        final_seconds: the mean time of a training of a finalist.
+        shared_seconds: the time to train what all candidates share, a supernet or a relaxation, in
+            the main process.
+        scored: whether candidates are scored with shared weights and not trained; then `trainings`
+            and `seconds` refer to scores.
+        worker_memory: the memory of the largest worker, in bytes.
+        driver_memory: the memory of the main process, in bytes.
+        gpu_memory: the memory of the largest worker on its GPU, in bytes; 0 without a GPU.
+        measured: the number of networks measured.
     """
 
     generations: int | None
@@ -78,23 +85,30 @@ class Estimate:
 
     @property
     def search_time(self) -> float:
-        """Of the search, seconds."""
+        """The time of the search, in seconds."""
         return self.shared_seconds + self.trainings * self.seconds[0] / self.workers
 
     @property
     def final_time(self) -> float:
-        """Of the finalists, seconds."""
+        """The time of the finalists' trainings, in seconds."""
         return math.ceil(self.final_trainings / self.workers) * self.final_seconds
 
     @property
     def memory(self) -> int:
-        """Of all processes together, bytes; what they share is counted for each."""
+        """The memory of all processes in bytes; shared memory is counted for each of them."""
         return self.workers * self.worker_memory + self.driver_memory
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One short training in a worker."""
+    """A short training in a worker.
+
+    Attributes:
+        ok: whether it ended well.
+        memory, gpu_memory: the largest use of memory, in bytes.
+        epoch_steps: the number of steps in an epoch; 0 if the training failed.
+        message: why it failed.
+    """
 
     ok: bool
     seconds: float
@@ -105,10 +119,12 @@ class Measured:
 
 
 def estimate(experiment: Experiment) -> Estimate:
-    """Trains networks of the first generation for a few steps, as many at once as the run would.
+    """Estimate a run by training some of its first networks for a few steps.
+
+    As many networks are trained at the same time as in the run.
 
     Raises:
-        UserError: nothing is trained.
+        UserError: the run trains nothing.
         SearchFailed: no network could be trained.
     """
     parallel = machine.resolve(experiment.parallel)
@@ -116,7 +132,10 @@ def estimate(experiment: Experiment) -> Estimate:
     parts = build(resolved)
     if parts.setting.training is None:
         name = registry.name_of(experiment.evaluator)
-        raise UserError(f"the evaluator {name} trains nothing, so there is nothing to estimate")
+        raise UserError(
+            f"the evaluator {name} does not train, so there is nothing to estimate",
+            hint="start the search with `evonas run`",
+        )
     rehearsal = _rehearse(resolved, parts)
     # Finalists are trained by another evaluator than the one that scores with shared weights.
     trainer = parts.evaluator.alone if isinstance(parts.evaluator, Shares) else parts.evaluator
@@ -126,14 +145,16 @@ def estimate(experiment: Experiment) -> Estimate:
 
 @dataclass(frozen=True, slots=True)
 class _Rehearsal:
-    """What the beginning of the search says about the rest of it.
+    """The findings about a search from its beginning.
 
     Attributes:
-        generations, candidates: how many the whole search has at most.
-        feasible: candidates asked for that meet the constraints, as far as is known untrained.
-        share: how many of all do.
-        shared_seconds: for what the driver trains.
-        scoring_seconds: for scoring a candidate; None where candidates are trained.
+        generations, candidates: the largest number of each in the whole search.
+        population: the size of the largest generation.
+        feasible: the candidates that meet the constraints, by what is known without training.
+        share: the share of such candidates.
+        networks: the number of genomes in the space.
+        shared_seconds: the time of what the main process trains.
+        scoring_seconds: the time to score a candidate; None if candidates are trained.
     """
 
     generations: int | None
@@ -147,29 +168,31 @@ class _Rehearsal:
 
 
 def _rehearse(experiment: Experiment, parts: Parts) -> _Rehearsal:
-    """Asks for the first candidates, with random numbers for answers."""
+    """Ask for the first candidates of the search, with random results."""
     strategy = make_strategy(experiment, parts.setting)
     by_epoch = isinstance(strategy, TrainsByEpoch)
-    asked = _drawn(parts) if by_epoch else _first_generations(experiment, parts, strategy)
-    generations, candidates = _foreseen(experiment.stop, asked)
+    first = _sampled(parts) if by_epoch else first_generations(experiment, parts, strategy)
+    generations, candidates = totals(experiment.stop, first)
     shared_seconds, scoring = 0.0, None
     if isinstance(strategy, TrainsByEpoch):
         generations = candidates = min(candidates, strategy.max_generations)
         shared_seconds += generations * strategy.seconds_per_epoch()
     if isinstance(parts.evaluator, Shares):
-        of_supernet, scoring = parts.evaluator.seconds()
-        shared_seconds += of_supernet
-    everyone = [candidate for generation in asked for candidate in generation]
+        supernet_seconds, scoring = parts.evaluator.seconds()
+        shared_seconds += supernet_seconds
+    everyone = [candidate for generation in first for candidate in generation]
     feasible = [
         candidate
         for candidate in everyone
         if not violation(parts.evaluator.cheap(candidate.genome), experiment.constraints)
     ]
     if not feasible:
-        raise SearchFailed(f"none of the first {len(everyone)} candidates meets the constraints")
+        raise SearchFailed(
+            f"none of the first {len(everyone)} candidates meets the constraints; relax them"
+        )
     return _Rehearsal(
         generations,
-        max(map(len, asked)),
+        max(map(len, first)),
         candidates,
         feasible,
         len(feasible) / len(everyone),
@@ -181,7 +204,12 @@ def _rehearse(experiment: Experiment, parts: Parts) -> _Rehearsal:
 
 @dataclass(frozen=True, slots=True)
 class _StepTimes:
-    """Short and long trainings of the same networks, and what they show together."""
+    """Short and long trainings of the same networks.
+
+    Attributes:
+        epoch_steps: the number of steps in an epoch.
+        worker_memory, gpu_memory: the largest use of memory by a worker, in bytes.
+    """
 
     pairs: list[tuple[Measured, Measured]]
     epoch_steps: int
@@ -189,16 +217,16 @@ class _StepTimes:
     gpu_memory: int
 
     def seconds(self, budget: Budget | None) -> list[float]:
-        """What each training would take under a budget."""
+        """Return the time of each network's training under a budget."""
         return [_seconds(short, long, budget, self.epoch_steps) for short, long in self.pairs]
 
 
 def _time_steps(
     experiment: Experiment, trainer: Evaluator, candidates: Sequence[Candidate]
 ) -> _StepTimes:
-    """Trains some candidates in workers, for few steps and for more."""
+    """Train some candidates in workers, for a few steps and for some more."""
     workers = int(experiment.parallel.workers)
-    sample = _evenly(candidates, trainer, max(LEAST, 2 * workers))
+    sample = _evenly(candidates, trainer, max(MIN_NETWORKS, 2 * workers))
     with tempfile.TemporaryDirectory(prefix="evonas-") as folder:
         if isinstance(trainer, Prepares):
             for _ in trainer.prepare(Path(folder)):
@@ -206,11 +234,14 @@ def _time_steps(
         pool = machine.workers(Path(folder) / "traces", experiment.parallel)
         try:
             pool.warm(warm_up)
-            _all_measured(pool, trainer, sample[:workers], STEPS[0])  # the data get there
+            _all_measured(pool, trainer, sample[:workers], STEPS[0])  # sends the data
             short, long = (_all_measured(pool, trainer, sample, n) for n in STEPS)
         except BrokenProcessPool as error:
             cause = error_text(error.__cause__ or error)
-            raise SearchFailed(f"a worker died, possibly out of memory: {cause}") from None
+            raise SearchFailed(
+                f"a worker died, possibly out of memory: {cause}; "
+                "use fewer workers or smaller batches"
+            ) from None
         finally:
             pool.close()
     pairs = [(a, b) for a, b in zip(short, long, strict=True) if a.ok and b.ok]
@@ -227,7 +258,7 @@ def _time_steps(
 def _estimated(experiment: Experiment, rehearsal: _Rehearsal, times: _StepTimes) -> Estimate:
     trainings = min(round(rehearsal.candidates * rehearsal.share), rehearsal.networks)
     scoring = rehearsal.scoring_seconds
-    searched = times.seconds(experiment.budget) if scoring is None else [scoring]
+    seconds = times.seconds(experiment.budget) if scoring is None else [scoring]
     finalists = experiment.finalists
     return Estimate(
         generations=rehearsal.generations,
@@ -235,7 +266,7 @@ def _estimated(experiment: Experiment, rehearsal: _Rehearsal, times: _StepTimes)
         trainings=trainings,
         final_trainings=min(finalists.top, trainings) * finalists.seeds,
         workers=int(experiment.parallel.workers),
-        seconds=(statistics.fmean(searched), min(searched), max(searched)),
+        seconds=(statistics.fmean(seconds), min(seconds), max(seconds)),
         final_seconds=statistics.fmean(times.seconds(finalists.budget or experiment.budget)),
         shared_seconds=rehearsal.shared_seconds,
         scored=scoring is not None,
@@ -246,8 +277,8 @@ def _estimated(experiment: Experiment, rehearsal: _Rehearsal, times: _StepTimes)
     )
 
 
-class _Understudy:
-    """Answers with random numbers; what is known without training is true."""
+class _RandomResults:
+    """An evaluator of random results; only values that are known without training are real."""
 
     def __init__(self, evaluator: Evaluator) -> None:
         self.metrics = evaluator.metrics
@@ -255,26 +286,26 @@ class _Understudy:
         self.cheap = evaluator.cheap
 
     def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
-        drawn = np.random.default_rng(seed).random(len(self.metrics)).tolist()
-        names = [metric.name for metric in self.metrics]
-        values = dict(zip(names, drawn, strict=True))
+        rng = np.random.default_rng(seed)
+        values = {metric.name: rng.random() for metric in self.metrics}
         return Evaluation(candidate, values | dict(self.cheap(candidate.genome)))
 
 
-def _drawn(parts: Parts) -> list[list[Candidate]]:
-    """Some candidates, drawn at random, each in a generation of its own: what a strategy that
-    trains asks for is known only once it is trained.
+def _sampled(parts: Parts) -> list[list[Candidate]]:
+    """Return random candidates, each in its own generation, for a strategy that trains.
+
+    What such a strategy would ask for is not known before its training.
     """
     rng, space = np.random.default_rng(0), parts.setting.space
-    return [[Candidate(space.canonical(space.sample(rng)))] for _ in range(LEAST)]
+    return [[Candidate(space.canonical(space.sample(rng)))] for _ in range(MIN_NETWORKS)]
 
 
-def _first_generations(
+def first_generations(
     experiment: Experiment, parts: Parts, strategy: Strategy
 ) -> list[list[Candidate]]:
-    """The first generations of the search, were its answers random."""
+    """Return the candidates of the first generations, as they are with random results."""
     desk = Desk(
-        _Understudy(parts.evaluator),
+        _RandomResults(parts.evaluator),
         parts.setting.space,
         seed=experiment.seed,
         constraints=experiment.constraints,
@@ -282,14 +313,18 @@ def _first_generations(
     generations: list[list[Candidate]] = []
     for generation in evolve(strategy, desk, stop=experiment.stop):
         generations.append([evaluation.candidate for evaluation in generation.evaluations])
-        if len(generations) >= REHEARSED[0] or sum(map(len, generations)) >= REHEARSED[1]:
+        if len(generations) >= MAX_GENERATIONS or sum(map(len, generations)) >= MAX_CANDIDATES:
             break
     return generations
 
 
-def _foreseen(stop: Stop, rehearsed: Sequence[Sequence[Candidate]]) -> tuple[int | None, int]:
-    """Generations and candidates that the stop allows at most; a generation begun is finished."""
-    sizes = {len(generation) for generation in rehearsed}
+def totals(stop: Stop, first: Sequence[Sequence[Candidate]]) -> tuple[int | None, int]:
+    """Return the largest numbers of generations and candidates; the last generation is finished.
+
+    Args:
+        first: the first generations, which show how large generations are.
+    """
+    sizes = {len(generation) for generation in first}
     population = max(sizes)
     if len(sizes) == 1:
         limits = [stop.generations] if stop.generations else []
@@ -301,7 +336,7 @@ def _foreseen(stop: Stop, rehearsed: Sequence[Sequence[Candidate]]) -> tuple[int
 
 
 def _evenly(candidates: Sequence[Candidate], evaluator: Evaluator, count: int) -> list[Candidate]:
-    """Some candidates, from the cheapest to the dearest, evenly."""
+    """Return `count` candidates, spread evenly from the cheapest to the most expensive."""
     by_cost = sorted(candidates, key=lambda c: evaluator.cheap(c.genome).get("flops", 0.0))
     places = np.linspace(0, len(by_cost) - 1, min(count, len(by_cost)))
     return [by_cost[round(place)] for place in places.tolist()]
@@ -310,7 +345,7 @@ def _evenly(candidates: Sequence[Candidate], evaluator: Evaluator, count: int) -
 def _all_measured(
     pool: Workers, evaluator: Evaluator, candidates: Sequence[Candidate], steps: int
 ) -> list[Measured]:
-    # Each has a seed of its own, by which its weights are named: no two write the same file.
+    # Weights are named after the seed, so different seeds keep workers from writing the same file.
     futures = [
         pool.submit(_measured, evaluator, candidate, steps, seed)
         for seed, candidate in enumerate(candidates)
@@ -319,20 +354,21 @@ def _all_measured(
 
 
 def _measured(evaluator: Evaluator, candidate: Candidate, steps: int, seed: int) -> Measured:
-    """In a worker: a training of so many steps, and the most memory the process has had."""
+    """Train for some steps, in a worker, and measure time and memory."""
     started = time.perf_counter()
-    done = guarded(evaluator, replace(candidate, budget=Budget(steps=steps)), seed)
+    evaluation = guarded(evaluator, replace(candidate, budget=Budget(steps=steps)), seed)
     seconds = time.perf_counter() - started
     gpu = torch.cuda.max_memory_reserved() if torch.cuda.is_available() else 0
-    ok = done.status in (Status.OK, Status.DIVERGED)  # at so few steps, it takes as long
-    epoch_steps = round(done.cost.steps / done.cost.epochs) if done.cost.epochs else 0
-    return Measured(ok, seconds, _memory(), gpu, epoch_steps, done.message)
+    ok = evaluation.status in (Status.OK, Status.DIVERGED)  # which takes as long in a few steps
+    cost = evaluation.cost
+    epoch_steps = round(cost.steps / cost.epochs) if cost.epochs else 0
+    return Measured(ok, seconds, _memory(), gpu, epoch_steps, evaluation.message)
 
 
 def _memory() -> int:
-    """The most that this process has held, bytes.
+    """Return the largest memory use of this process so far, in bytes.
 
-    `ru_maxrss` alone does not say: on Linux a process begins with what its parent held.
+    On Linux `ru_maxrss` does not do: a process starts with its parent's value.
     """
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
@@ -343,12 +379,15 @@ def _memory() -> int:
 
 
 def _seconds(short: Measured, long: Measured, budget: Budget | None, epoch_steps: int) -> float:
-    """Of a training under a budget: a line through two points, building and measuring included."""
-    a_step = max(long.seconds - short.seconds, 0.0) / (STEPS[1] - STEPS[0])
-    beside = max(short.seconds - STEPS[0] * a_step, 0.0)
+    """Return the seconds of a training under a budget, with building and measuring the network.
+
+    They are extrapolated linearly from two trainings of the network.
+    """
+    per_step = max(long.seconds - short.seconds, 0.0) / (STEPS[1] - STEPS[0])
+    fixed = max(short.seconds - STEPS[0] * per_step, 0.0)
     if budget is None:
-        return beside
+        return fixed
     if budget.seconds:
-        return beside + budget.seconds
+        return fixed + budget.seconds
     steps = (budget.steps or 0) + (budget.epochs or 0) * epoch_steps
-    return beside + steps * a_step
+    return fixed + steps * per_step

@@ -1,4 +1,4 @@
-"""What can be said of a network without training it."""
+"""Numbers that describe a network without training it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from evonas.protocols import Need, Setting
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Some numbers of a network.
+    """Numbers that describe a network.
 
     Attributes:
-        values: whole numbers where they were counted.
-        source: how they were come by, and where: `counted at` sizes, or `looked up in` a table.
+        values: the metrics by name; counts are whole numbers.
+        source: how they were obtained, and from what: `counted at` some sizes, or `looked up in` a
+            table.
     """
 
     values: Mapping[str, float]
@@ -29,11 +30,11 @@ class Facts:
 
 
 def facts(choice: Choice, settings: Settings | None = None) -> Facts:
-    """Parameters and FLOPs, or what a table says.
+    """Return a network's parameters and FLOPs, or its values in a table.
 
     Args:
-        settings: with which sizes and data to count, or in which table to look; None for the
-            space's default settings.
+        settings: the sizes and data to count with, or the table to look in; None for the space's
+            default settings.
 
     Raises:
         UserError: the data or the table cannot be read.

@@ -1,4 +1,4 @@
-"""The best of the front, trained again with other seeds, before a winner is named."""
+"""The finals: the best of the front are trained again with other seeds, to name a winner."""
 
 from __future__ import annotations
 
@@ -26,35 +26,36 @@ Test = Callable[[Genome, Path], tuple[float, int]]
 
 @dataclass(frozen=True, slots=True)
 class Finalist:
-    """A network of the front, and its trainings, one a seed."""
+    """A network of the front, and its trainings, one per seed."""
 
     entry: Entry
     questions: tuple[Question, ...]
     repeats: tuple[Evaluation, ...]
 
     def ok(self) -> list[tuple[Question, Evaluation]]:
+        """Return the trainings that ended well."""
         pairs = zip(self.questions, self.repeats, strict=True)
         return [(question, e) for question, e in pairs if e.status is Status.OK]
 
 
 def run_finals(folder: RunFolder, experiment: Experiment, desk: Desk, test: Test) -> None:
-    """Trains the finalists, tests the winner, and writes `finalists.csv`, all unless it is there.
+    """Train the finalists, test the winner, and write `finalists.csv`, unless that is done.
 
-    The finalists are the first of the front by the first objective. The winner has the best mean
-    of it over its seeds, those trained in the search not among them, since it was picked for
-    that. Its test score is that of one set of weights, those of its best seed on val, kept as
-    `weights/winner.safetensors` and tested once.
+    The finalists are the best networks of the front by the first objective. The winner is the one
+    with the best mean of that objective over its new seeds; the search's own training does not
+    count, since the network was selected by it. The weights of the winner's best seed, by the
+    validation images, are kept as `weights/winner.safetensors` and tested once.
 
     Args:
-        test: the error of saved weights on the test images, and how many those are.
+        test: returns the error of saved weights on the test images, and the number of these.
 
     Raises:
-        SearchFailed: the winner's weights have gone, and its training does not end well again.
+        SearchFailed: the winner's weights are missing, and its training cannot be repeated.
     """
     path = folder.path / "finalists.csv"
     if experiment.finalists.top == 0:
         return
-    finalists = _trained(folder, experiment, desk)  # from the journal, if that is done
+    finalists = _trained(folder, experiment, desk)  # by the journal, if it has the answers
     if path.exists() and folder.weights("winner").exists():
         return
     ranked = sorted(finalists, key=lambda finalist: _rank(finalist, experiment))
@@ -66,13 +67,14 @@ def run_finals(folder: RunFolder, experiment: Experiment, desk: Desk, test: Test
         )
         genome = best.candidate.genome
         weights = weights_left(folder.path, best)
-        if weights is None or not weights.exists():  # finals held again: they have gone
+        if weights is None or not weights.exists():  # deleted after earlier finals
             again = desk.evaluate_anew(best.candidate, question.seed)
             weights = weights_left(folder.path, again)
             if weights is None:
                 raise SearchFailed(
-                    f"{genome.text}, the winner, has no weights; its training ended again, "
-                    f"{again.status}: {again.message or 'none were left'}"
+                    f"the weights of the winner, {genome.text}, are missing, and could not be "
+                    f"trained again ({again.status}: {again.message or 'no weights were saved'}); "
+                    "resume the run to try again"
                 )
         winner = folder.weights("winner")
         shutil.copyfile(weights, winner)
@@ -89,15 +91,15 @@ def _trained(folder: RunFolder, experiment: Experiment, desk: Desk) -> list[Fina
     budget: Budget | None = experiment.finalists.budget or experiment.budget
     seeds = range(experiment.finalists.seeds)
     first = folder.archive.front[: experiment.finalists.top]
-    asked: list[list[Asked]] = []
+    questions: list[list[Asked]] = []
     for entry in first:
         candidate = replace(entry.evaluation.candidate, origin="finalist", budget=budget)
-        asked.append([desk.question(candidate, "finalist", i) for i in seeds])
-    answers = iter(desk.answer_all([each for group in asked for each in group]))
+        questions.append([desk.question(candidate, "finalist", i) for i in seeds])
+    answers = iter(desk.answer_all([each for group in questions for each in group]))
     folder.journal.sync()
     finalists = [
         Finalist(entry, tuple(each.question for each in group), tuple(islice(answers, len(group))))
-        for entry, group in zip(first, asked, strict=True)
+        for entry, group in zip(first, questions, strict=True)
     ]
     folder.timings.append(
         tables.timing_row("finalists", question, evaluation, None, None)
@@ -108,7 +110,7 @@ def _trained(folder: RunFolder, experiment: Experiment, desk: Desk) -> list[Fina
 
 
 def _rank(finalist: Finalist, experiment: Experiment) -> tuple[bool, list[float], str]:
-    """Mean losses, first objective first; those that never ended well come last."""
+    """Return a sort key: the mean losses in order of the objectives; failed finalists are last."""
     ok = [e for _, e in finalist.ok()]
     means = losses(ok, experiment.objectives).mean(axis=0).tolist() if ok else []
     return not ok, means, finalist.entry.question.key
@@ -124,7 +126,7 @@ def _columns(folder: RunFolder, experiment: Experiment) -> Sequence[str]:
 
 
 def _row(finalist: Finalist, folder: RunFolder, experiment: Experiment) -> dict[str, Any]:
-    """Means over the seeds that ended well; the spread is the sample's standard deviation."""
+    """Return a row with means over the seeds that ended well, and the sample standard deviation."""
     first = experiment.objectives[0].name
     ok = [e for _, e in finalist.ok()]
     by_seed = [e.values[first] for e in ok]

@@ -1,4 +1,4 @@
-"""The chosen network, trained in full: on all images but the test part, and tested at the end."""
+"""The full training of a chosen network: on all images except the test part, which tests it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from evonas.training.loop import Trainer, measure, memory_guard, seeded
 from evonas.training.recipe import TrainsAlone
 from evonas.training.weights import save_weights
 
-VERSION = 1  # of the checkpoint
+VERSION = 1  # the checkpoint's format
 
 log = logging.getLogger("evonas")
 
@@ -38,9 +38,9 @@ log = logging.getLogger("evonas")
 class Epoch:
     """A row of `curve.csv`.
 
-    `train_loss` is the mean over the epoch's batches, each as it was trained on: augmented, and
-    with the weights of its moment. Nothing is chosen by the test columns; they are there to look
-    at, and the score is that of the last epoch.
+    `train_loss` is the mean over the epoch's batches, augmented, each with the weights before its
+    step. The test columns are for information: they decide nothing, and the score is that of the
+    last epoch.
     """
 
     epoch: int
@@ -51,10 +51,10 @@ class Epoch:
 
 
 class FullTraining:
-    """A network and how far it is trained; `start` and `resume` make one and hold its folder.
+    """A full training in its folder, opened by `start` or `resume`.
 
-    Iterating trains, an epoch at a time, from where the folder stands, and checkpoints each: a
-    kill costs an epoch at most, and the curve is that of a training that was never killed.
+    Iterating trains one epoch at a time, from the last checkpoint on, and saves a checkpoint after
+    each: a kill costs at most one epoch, and the curve is the same as without it.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class FullTraining:
         data: DataSet,
         test: Resident,
     ) -> None:
-        """A training without an epoch.
+        """Create a training before its first epoch.
 
         Args:
             choice: the network's space, and its genome in the canonical spelling.
@@ -83,7 +83,7 @@ class FullTraining:
         self.seconds: list[float] = []
 
     def __iter__(self) -> Iterator[Epoch]:
-        """The epochs still to do.
+        """Train the remaining epochs.
 
         Raises:
             SearchFailed: the loss became NaN or infinite, or memory ran out.
@@ -91,12 +91,12 @@ class FullTraining:
         device = self.trainer.hardware.device
         for number in range(len(self.curve), self.settings.epochs):
             started = time.perf_counter()
-            drawn = seeded(derive_seed(self.settings.seed, "epoch", number), device)
-            full = (
-                f"out of memory at {self.settings.recipe.batch_size} images a batch; "
-                "allowed: a new training, with --out and a smaller --set recipe.batch_size=N"
+            epoch_seed = derive_seed(self.settings.seed, "epoch", number)
+            message = (
+                f"out of memory with batches of {self.settings.recipe.batch_size} images; start a "
+                "new training with another --out and a smaller --set recipe.batch_size=N"
             )
-            with memory_guard(full), drawn:
+            with memory_guard(message), seeded(epoch_seed, device):
                 epoch = self._epoch(number)
             self.curve.append(epoch)
             self.seconds.append(round(time.perf_counter() - started, 3))
@@ -105,7 +105,7 @@ class FullTraining:
             yield epoch
 
     def finish(self) -> None:
-        """Writes the weights and `result.csv`: the test score and its standard error."""
+        """Write the weights and `result.csv`: the test score and its standard error."""
         saved = self.path / "weights.safetensors"
         network = self.settings.space.model_dump(exclude={"name"})
         save_weights(self.network, self.choice.genome, network, self.data, saved)
@@ -135,13 +135,13 @@ class FullTraining:
         total = torch.zeros((), device=self.test.labels.device)
         self.network.train()
         for rows in batches:
-            done = trainer.steps / (trainer.epoch_steps * settings.epochs)
-            total += trainer.step(rows, done)
+            progress = trainer.steps / (trainer.epoch_steps * settings.epochs)
+            total += trainer.step(rows, progress)
         loss = float(total) / len(batches)
         if not math.isfinite(loss):
             raise SearchFailed(
-                f"the loss became NaN or infinite in epoch {number + 1}; "
-                "allowed: a new training, with --out and a lower --set recipe.lr=X"
+                f"the loss became NaN or infinite in epoch {number + 1}; start a new training with "
+                "another --out and a lower --set recipe.lr=X"
             )
         measured = self._measured()
         lr = trainer.optimizer.param_groups[0]["lr"]
@@ -153,7 +153,7 @@ class FullTraining:
         return measure(self.network, self.test, trainer.data, trainer.hardware, batch_size)
 
     def _save(self) -> None:
-        """The checkpoint first: tables are written from it."""
+        """Write the checkpoint, then the tables, which a resume restores from it."""
         state = {
             "version": VERSION,
             "trainer": self.trainer.state_dict(),
@@ -164,21 +164,24 @@ class FullTraining:
         self._write_tables()
 
     def restore(self) -> None:
-        """Goes to the last epoch that the folder has kept, and writes the tables from there."""
+        """Restore the state after the last saved epoch, if there is one, and write the tables."""
         path = self.path / "checkpoint.pt"
         if path.exists():
             try:
                 state = torch.load(path, map_location="cpu", weights_only=True)
-            except Exception:  # a damaged file raises whatever zip, pickle and torch do
+            except Exception:  # zip, pickle and torch may raise anything for a damaged file
                 raise UserError(
-                    f"{path} is damaged; allowed: without it, the training begins anew"
+                    f"{path} is damaged", hint="delete it to restart from the first epoch"
                 ) from None
             if state["version"] > VERSION:
-                raise UserError(f"{path} has version {state['version']}; known: up to {VERSION}")
+                raise UserError(
+                    f"{path} has format {state['version']}, and this evonas reads up to {VERSION}",
+                    hint="update evonas",
+                )
             self.trainer.load_state_dict(state["trainer"])
             self.curve = [Epoch(**row) for row in state["curve"]]
             self.seconds = state["seconds"]
-            log.info("goes on after epoch %d", len(self.curve))
+            log.info("continuing after epoch %d", len(self.curve))
         self._write_tables()
 
     def _write_tables(self) -> None:
@@ -193,16 +196,16 @@ class FullTraining:
 
 @contextmanager
 def start(settings: TrainingRun, path: Path) -> Iterator[FullTraining]:
-    """A new training in a new folder, which is held meanwhile.
+    """Open a new training in a new folder, which stays locked in the meantime.
 
     Raises:
-        UserError: the folder holds something already, or the data are missing.
+        UserError: the folder is not empty, or the data are missing.
     """
     resolved = settings.model_copy(update={"parallel": machine.resolve(settings.parallel)})
     with begin(path, "training.yaml") as hold:
-        with hold.undone_on_mistake():  # some mistakes show only with the data read
-            own = {file: plugins.allowed(file)[1] for file in config.own_files(resolved)}
-            note_start(path, machine.environment(deterministic=True), own)
+        with hold.undone_on_mistake():  # some mistakes show only once the data are read
+            digests = {file: plugins.allowed(file)[1] for file in config.own_files(resolved)}
+            note_start(path, machine.environment(deterministic=True), digests)
             files.write_atomic(path / "training.yaml", config.dump(resolved), sync=True)
             training = _built(path, resolved)
         yield training
@@ -210,13 +213,13 @@ def start(settings: TrainingRun, path: Path) -> Iterator[FullTraining]:
 
 @contextmanager
 def resume(path: Path, own: Sequence[Path] = ()) -> Iterator[FullTraining]:
-    """A training that goes on in its folder, which is held meanwhile.
+    """Open a training in its folder to continue it; the folder stays locked in the meantime.
 
     Args:
-        own: the user's Python files that it was begun with; nothing else is imported.
+        own: the user's Python files that the training depends on; nothing else is imported.
 
     Raises:
-        UserError: the folder is damaged, or the data are not those that it began with.
+        UserError: the folder is damaged, or the data changed since the training started.
     """
     plugins.allow_recorded(path, own)
     settings = config.load_training(path / "training.yaml")
@@ -228,7 +231,7 @@ def resume(path: Path, own: Sequence[Path] = ()) -> Iterator[FullTraining]:
 
 
 def _built(path: Path, settings: TrainingRun) -> FullTraining:
-    """Data, network and trainer, as they were after the last epoch that was kept."""
+    """Read the data, and build the training as it was after its last saved epoch."""
     hardware = machine.hardware(settings.parallel)
     torch.set_num_threads(hardware.threads)
     machine.take_gpu(settings.parallel.device)
@@ -255,39 +258,41 @@ def _built(path: Path, settings: TrainingRun) -> FullTraining:
 
 
 def check_trains(experiment: Experiment) -> None:
-    """Raises UserError where an experiment has no images to train with."""
+    """Raise UserError if an experiment has no images to train on."""
     if experiment.data is None:
         name = registry.name_of(experiment.evaluator)
-        raise UserError(f"the evaluator {name} trains nothing; allowed: a run that has images")
+        raise UserError(
+            f"the evaluator {name} does not train", hint="give a run, or an experiment, with data"
+        )
 
 
 def settings_for(
     experiment: Experiment, genome: str, overrides: Sequence[str] = (), folder: Path = Path()
 ) -> TrainingRun:
-    """The full training of a genome, as an experiment and overrides would have it.
+    """Return the settings for a full training of a genome of an experiment.
 
     Args:
-        genome: as the space writes it, genes, a key, or a name of the library.
-        overrides: `epochs=50`, `recipe.lr=0.05` and the like.
-        folder: what a path among the overrides is relative to.
+        genome: any text that `choice.read` accepts.
+        overrides: settings that replace the experiment's, such as `epochs=50` or `recipe.lr=0.05`.
+        folder: the folder that paths in the overrides are relative to.
 
     Raises:
-        UserError: an override, or the genome, makes no sense.
+        UserError: an override or the genome is invalid.
     """
     check_trains(experiment)
     assert experiment.data is not None
-    wanted = experiment.training
+    training = experiment.training
     evaluator = experiment.evaluator
-    searched = evaluator.recipe_alone if isinstance(evaluator, TrainsAlone) else None
-    recipe = wanted.recipe or searched
+    search_recipe = evaluator.recipe_alone if isinstance(evaluator, TrainsAlone) else None
+    recipe = training.recipe or search_recipe
     document: dict[str, Any] = {
         "name": experiment.name,
         "genome": genome,
         "space": experiment.space.model_dump(mode="json", exclude_none=True),
         "data": experiment.data.model_dump(mode="json", exclude_none=True, exclude={"subset"}),
-        "epochs": wanted.epochs,
+        "epochs": training.epochs,
         "recipe": {} if recipe is None else recipe.model_dump(mode="json", exclude_none=True),
-        "seed": wanted.seed,
+        "seed": training.seed,
         "parallel": {
             **experiment.parallel.model_dump(mode="json", exclude_none=True, exclude={"timeout"}),
             "workers": 1,

@@ -1,4 +1,4 @@
-"""What the machine has: decides what an experiment leaves to it, and tells what a run ran on."""
+"""The machine: what an experiment leaves to it is decided here, and what a run runs on."""
 
 from __future__ import annotations
 
@@ -26,20 +26,22 @@ PACKAGES = ("evonas", "torch", "numpy", "pandas", "deap", "moocore", "joblib", "
 
 
 def resolve(settings: ParallelParams) -> ParallelParams:
-    """What is left to the machine, decided: device, precision, memory format, workers.
+    """Return the settings with `auto` decided: device, precision, memory format and workers.
 
     Raises:
-        UserError: a GPU is asked for that is not there.
+        UserError: the machine lacks a GPU that the settings name.
     """
     device = settings.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     missing = [gpu for gpu in gpus(device) if int(gpu) >= torch.cuda.device_count()]
     if device != "cpu" and (missing or not torch.cuda.is_available()):
-        there = torch.cuda.device_count()
-        allowed = ", ".join(["cpu", *(f"cuda:{i}" for i in range(there))])
+        count = torch.cuda.device_count()
+        allowed = ", ".join(["cpu", *(f"cuda:{i}" for i in range(count))])
         raise UserError(
-            f"parallel.device: {device}, but torch sees {there} GPUs; allowed: {allowed}"
+            f"is {device}, but torch sees {count} GPUs",
+            hint=f"allowed: {allowed}",
+            key="parallel.device",
         )
     precision = settings.precision
     if precision == "auto":
@@ -51,17 +53,17 @@ def resolve(settings: ParallelParams) -> ParallelParams:
     workers = settings.workers
     if workers == "auto":
         workers = joblib.cpu_count() if device == "cpu" else len(gpus(device))
-    decided = {
+    update = {
         "device": device,
         "precision": precision,
         "channels_last": channels_last,
         "workers": workers,
     }
-    return settings.model_copy(update=decided)
+    return settings.model_copy(update=update)
 
 
 def hardware(settings: ParallelParams) -> Hardware:
-    """What a training needs to know of settings that are decided."""
+    """Return the hardware of a training; the settings must be resolved."""
     return Hardware(
         device="cpu" if settings.device == "cpu" else "cuda",
         precision=settings.precision,
@@ -71,7 +73,7 @@ def hardware(settings: ParallelParams) -> Hardware:
 
 
 def workers(folder: Path, settings: ParallelParams) -> Workers:
-    """The worker processes of settings that are decided; their traces go into `folder`."""
+    """Return worker processes with traces in `folder`; the settings must be resolved."""
     return Workers(
         folder,
         int(settings.workers),
@@ -81,7 +83,7 @@ def workers(folder: Path, settings: ParallelParams) -> Workers:
 
 
 def gpus(device: str) -> tuple[str, ...]:
-    """The GPUs that `cuda:0,1` names, as torch numbers them; all for `cuda`; none for `cpu`."""
+    """Return torch's numbers of the GPUs in `cuda:0,1`; all for `cuda`, none for `cpu`."""
     if device == "cpu":
         return ()
     _, _, numbers = device.partition(":")
@@ -91,13 +93,13 @@ def gpus(device: str) -> tuple[str, ...]:
 
 
 def visible(gpus: Sequence[str]) -> tuple[str, ...]:
-    """The GPUs as CUDA_VISIBLE_DEVICES names them, where the user has set it."""
+    """Return the names of GPUs in CUDA_VISIBLE_DEVICES, or their numbers if it is not set."""
     names = list(filter(None, os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")))
     return tuple(names[int(gpu)] for gpu in gpus) if names else tuple(gpus)
 
 
 def take_gpu(device: str) -> None:
-    """Has this process train on the first of the GPUs that `device` names, if any, repeatably."""
+    """Let this process train, repeatably, on the first GPU of `device`, if it names any."""
     if device == "cpu":
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -106,7 +108,7 @@ def take_gpu(device: str) -> None:
 
 
 def environment(*, deterministic: bool) -> dict[str, Any]:
-    """What a run runs on, and whether another can be expected to give the same tables."""
+    """Return what a run runs on, and whether a repetition is expected to give the same tables."""
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -129,11 +131,11 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """Of the checkout that evonas runs from, if it is one."""
+    """Return the commit of the checkout that evonas runs from; None if it is none."""
     git = shutil.which("git")
     root = Path(evonas.__file__).parent.parent
     if git is None or not (root / ".git").exists():
         return None
     command = [git, "-C", str(root), "rev-parse", "HEAD"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    return process.stdout.strip() or None

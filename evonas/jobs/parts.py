@@ -1,4 +1,4 @@
-"""The live parts of an experiment: the setting, and what is made with it."""
+"""The live objects of an experiment: the setting, and the components made with it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from genomes import Verbatim
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The live objects behind an experiment, but for its strategy (`make_strategy`).
+    """The live objects of an experiment, except its strategy (`make_strategy`).
 
     Attributes:
         test: the test part; no component sees it.
@@ -28,12 +28,12 @@ class Parts:
 
 
 def build(experiment: Experiment) -> Parts:
-    """Makes the evaluator and the setting of an experiment; reads the data.
+    """Read the data, and make the setting and the evaluator of an experiment.
 
     Raises:
         UserError: the data cannot be read, or a part does not accept the setting.
     """
-    config.check_together(experiment)  # with what files of the user's own define
+    config.check_together(experiment)  # again, now that users' files may be imported
     kind, params = config.evaluator_of(experiment)
     space = registry.make_space(experiment.space)
     training = test = None
@@ -63,6 +63,7 @@ def build(experiment: Experiment) -> Parts:
 
 
 def make_strategy(experiment: Experiment, setting: Setting) -> Strategy:
+    """Return a new strategy of an experiment."""
     kind, params = config.strategy_of(experiment.strategy)
     strategy = kind(params, setting)
     registry.check_members(strategy, Strategy, registry.name_of(experiment.strategy))
@@ -95,6 +96,6 @@ def _check_metrics(
 
 
 def trains_here(experiment: Experiment) -> bool:
-    """Whether something is trained in the driver's process: a supernet, for one."""
+    """Return whether the driver's process trains something, such as a supernet."""
     kinds = (config.evaluator_of(experiment)[0], config.strategy_of(experiment.strategy)[0])
     return any({Need.SUPERNET, Need.OPS} & kind.needs for kind in kinds)

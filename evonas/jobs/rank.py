@@ -1,4 +1,4 @@
-"""What a supernet's scores are worth: whether they order networks as training each alone does."""
+"""Compares a supernet's scores of networks with the results of training each network alone."""
 
 from __future__ import annotations
 
@@ -46,21 +46,21 @@ COLUMNS = ("key", "genome", "genes", "params", "flops", "supernet_error", "alone
 SUMMARY = ("statistic", "value", "low", "high", "n", "budget")
 NAMES = {"kendall_tau": "Kendall's tau", "spearman": "Spearman's rho"}
 MEASURES = {"kendall_tau": stats.kendalltau, "spearman": stats.spearmanrho}
-LEAST = 3  # networks, of which an order can be told
-MOST = 10_000  # of which 1000 resamples are drawn, in seconds
-TOP = 10  # of either order, whose overlap is told
+MIN_NETWORKS = 3  # fewer have no order worth comparing
+MAX_NETWORKS = 10_000  # 1000 resamples of them take seconds
+TOP = 10  # networks at the head of either order, whose overlap is reported
 RESAMPLES = 10_000
-DRAWS = 10_000_000  # networks in all resamples at most: seconds
-AT_ONCE = 1_000_000  # networks in resamples held in memory: tens of megabytes
-STALE = 5000  # draws in a row without a new network, after which no more are drawn
-ENUMERABLE = 100_000  # genomes of a space that are all looked at, where draws find no more
+MAX_DRAWS = 10_000_000  # networks in all resamples together; they take seconds
+BATCH_DRAWS = 1_000_000  # networks in memory at a time: tens of megabytes
+MAX_STALE_DRAWS = 5000  # in a row, without a new network; then no more are drawn
+MAX_ENUMERATED = 100_000  # genomes; a space of up to so many is enumerated if draws find no more
 
 log = logging.getLogger("evonas")
 
 
 @dataclass(frozen=True, slots=True)
 class Statistic:
-    """A measure of agreement, and where 95 % of its bootstrap resamples lie; NaN if undefined."""
+    """A measure of agreement and the 95 % interval of its bootstrap resamples; NaN if undefined."""
 
     name: str
     value: float
@@ -70,23 +70,23 @@ class Statistic:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Networks that were drawn.
+    """A random sample of networks.
 
     Attributes:
-        wanted: how many there should be.
-        fewer: why there are fewer, where there are.
+        requested: the number of networks asked for.
+        reason: why there are fewer, if there are.
     """
 
-    wanted: int
+    requested: int
     genomes: tuple[Genome, ...]
-    fewer: str
+    reason: str
 
 
 class Ranking:
-    """A sample of a run's networks, with the answers so far; `opened` makes one.
+    """A sample of a run's networks and their results so far, opened by `opened`.
 
-    Iterating answers what is missing, and `finish` writes the tables in `rank/`. The run's own
-    tables, and its supernet, stay as they are.
+    Iterating evaluates what is missing, and `finish` writes the tables in `rank/`. The run's own
+    tables and its supernet do not change.
     """
 
     def __init__(
@@ -99,10 +99,10 @@ class Ranking:
         workers: Workers,
         journal: Journal,
     ) -> None:
-        """A ranking as far as its journal has the answers.
+        """Create a ranking with the results in its journal.
 
         Args:
-            folder: where its tables go.
+            folder: the folder of its tables.
             budget: how long each network is trained alone.
         """
         self.folder = folder
@@ -122,17 +122,17 @@ class Ranking:
 
     @property
     def count(self) -> int:
-        """How many answers there will be: a score and a training of each network."""
+        """The number of results in the end: a score and a training of each network."""
         return 2 * len(self.genomes)
 
     def __iter__(self) -> Iterator[int]:
-        """Answers what is missing; a kill costs what is in flight.
+        """Evaluate what is missing; a kill costs only the evaluations under way.
 
         Yields:
-            How many answers there are.
+            The number of results so far.
 
         Raises:
-            SearchFailed: no worker lives long enough to begin anything.
+            SearchFailed: workers die before they start an evaluation.
         """
         batch = [self._asked(genome, alone) for alone in (False, True) for genome in self.genomes]
         before = sum(self.journal.get(asked.question) is not None for asked in batch)
@@ -147,7 +147,7 @@ class Ranking:
         self.journal.sync()
 
     def finish(self) -> str:
-        """Writes `networks.csv` and `summary.csv`, and says what came out.
+        """Write `networks.csv` and `summary.csv`, and return a summary in text.
 
         Raises:
             SearchFailed: fewer than 3 networks ended well.
@@ -157,23 +157,25 @@ class Ranking:
         (self.folder / "summary.csv").unlink(missing_ok=True)
         well = [row for row in rows if row["status"] == str(Status.OK)]
         failed = Counter(row["status"] for row in rows if row["status"] != str(Status.OK))
-        told = ", ".join(f"{status} {count}" for status, count in sorted(failed.items()))
-        if len(well) < LEAST:
+        failures = ", ".join(f"{status} {count}" for status, count in sorted(failed.items()))
+        if len(well) < MIN_NETWORKS:
             raise SearchFailed(
-                f"{len(well)} of {len(rows)} networks ended well, which is too few to tell an "
-                f"order ({told}); {self.folder / 'log.txt'} has the reasons"
+                f"only {len(well)} of {len(rows)} networks ended well, too few to compare "
+                f"({failures}); see {self.folder / 'log.txt'} for the reasons"
             )
         scores, errors = (
             np.array([row[name] for row in well], dtype=np.float64)
             for name in ("supernet_error", "alone_error")
         )
-        found = agreement(scores, errors, derive_seed(self.experiment.seed, "rank", "resamples"))
+        statistics = agreement(
+            scores, errors, derive_seed(self.experiment.seed, "rank", "resamples")
+        )
         shared = {"n": len(well), "budget": self.budget.text}
         tables.write_table(
             self.folder / "summary.csv",
             [
                 {"statistic": s.name, "value": s.value, "low": s.low, "high": s.high, **shared}
-                for s in found
+                for s in statistics
             ],
             SUMMARY,
         )
@@ -181,11 +183,11 @@ class Ranking:
             f"{len(well)} networks, drawn at random; each scored with shared weights, "
             f"and trained alone ({self.budget.text})"
         ]
-        if len(rows) < self.sample.wanted:
-            lines.append(f"  --sample {self.sample.wanted}: {self.sample.fewer}")
+        if len(rows) < self.sample.requested:
+            lines.append(f"  --sample {self.sample.requested}: {self.sample.reason}")
         if failed:
-            lines.append(f"  {failed.total()} more failed, and are left out: {told}")
-        lines += [f"  {NAMES[s.name]}: {_interval(s)}" for s in found]
+            lines.append(f"  {failed.total()} more failed and are left out: {failures}")
+        lines += [f"  {NAMES[s.name]}: {_interval(s)}" for s in statistics]
         return "\n".join([*lines, *_best(well)])
 
     def _asked(self, genome: Genome, alone: bool) -> Asked:
@@ -197,12 +199,12 @@ class Ranking:
         failed = [e for e in (score, alone) if e.status is not Status.OK]
         for each in failed:
             log.warning("%s %s: %s", genome.text, each.status, each.message)
-        known = {**score.values, **alone.values}
+        values = {**score.values, **alone.values}
         return {
             "key": self.space.key(genome),
             "genome": self.space.describe(genome),
             "genes": genome.text,
-            **{name: known.get(name) for name in ("params", "flops")},
+            **{name: values.get(name) for name in ("params", "flops")},
             "supernet_error": _error(score),
             "alone_error": _error(alone),
             "status": str(failed[0].status if failed else Status.OK),
@@ -210,7 +212,7 @@ class Ranking:
 
     def _answer(self, genome: Genome, alone: bool) -> Evaluation:
         answer = self.journal.get(self._asked(genome, alone).question)
-        assert answer is not None, "iterate first"
+        assert answer is not None, "iterate over the ranking first"
         return answer
 
 
@@ -218,18 +220,22 @@ class Ranking:
 def opened(
     run_dir: Path, count: int, *, epochs: int | None = None, workers: int | None = None
 ) -> Iterator[Ranking]:
-    """A ranking in `rank/` of a run folder, which is held meanwhile; the run's own is not.
+    """Open a ranking in the folder `rank/` of a run, which is locked in the meantime.
+
+    The run's own folder is not locked.
 
     Args:
-        count: how many networks to draw; a larger sample of the same run begins with a smaller.
-        epochs: of a training alone; as long as a finalist's, if not given.
+        count: the number of networks to draw; a larger sample of a run contains a smaller one.
+        epochs: how long each network is trained alone; by default, as long as a finalist.
 
     Raises:
-        UserError: the run has no trained supernet, nothing says how long to train, there are
-            fewer than 3 networks, or another process has the folder.
+        UserError: the run has no trained supernet or no budget, there are fewer than 3 networks,
+            or another process uses the folder.
     """
-    if not LEAST <= count <= MOST:
-        raise UserError(f"--sample: is {count}; allowed: {LEAST} to {MOST:,}")
+    if not MIN_NETWORKS <= count <= MAX_NETWORKS:
+        raise UserError(
+            f"is {count}", hint=f"must be {MIN_NETWORKS} to {MAX_NETWORKS:,}", key="--sample"
+        )
     experiment = _experiment(run_dir, workers)
     budget = _budget(experiment, epochs)
     folder = run_dir / "rank"
@@ -238,73 +244,76 @@ def opened(
         parts = build(experiment)
         note_data(run_dir, parts.evaluator.fingerprint)
         if isinstance(parts.evaluator, Prepares):
-            for _ in parts.evaluator.prepare(run_dir):  # trained already: loads what it measured
+            for _ in parts.evaluator.prepare(run_dir):  # already trained: this only loads its files
                 pass
         seed = derive_seed(experiment.seed, "rank")
-        genomes, fewer = drawn(
+        genomes, reason = draw(
             parts.setting.space, count, seed, experiment.constraints, parts.evaluator.cheap
         )
-        if len(genomes) < LEAST:
-            raise UserError(f"--sample {count}: {fewer}; allowed: {LEAST} or more")
-        sample = Sample(count, tuple(genomes), fewer)
+        if len(genomes) < MIN_NETWORKS:
+            raise UserError(
+                reason, hint=f"a ranking needs at least {MIN_NETWORKS}", key=f"--sample {count}"
+            )
+        sample = Sample(count, tuple(genomes), reason)
         pool = machine.workers(folder / "scratch", experiment.parallel)
         with closing(Journal(folder / "journal")) as journal, closing(pool):
             yield Ranking(folder, experiment, budget, sample, parts, pool, journal)
 
 
-def drawn(
+def draw(
     space: SearchSpace,
     count: int,
     seed: int,
     constraints: Sequence[Constraint] = (),
     cheap: Callable[[Genome], Mapping[str, float]] = lambda _: {},
 ) -> tuple[list[Genome], str]:
-    """Canonical genomes of distinct networks that constraints allow, by what is known untrained.
+    """Draw distinct networks that meet the constraints, by what is known without training.
 
-    Genomes are drawn uniformly, so that a network with many spellings comes sooner. Where draws
-    find no more in a small space, it is gone through from its first genome on.
+    Genomes are drawn uniformly, so a network with many spellings is more likely to come early. If
+    draws find no new network in a small space, all its genomes are tried in order.
 
     Returns:
-        The genomes, of which the first are those of a smaller count; and why there are too few.
+        The canonical genomes, of which the first are those of a smaller count; and the reason why
+        there are fewer than `count`, if there are.
     """
     rng = np.random.default_rng(seed)
-    seen: set[str] = set()
-    found: list[Genome] = []
+    keys: set[str] = set()
+    genomes: list[Genome] = []
 
     def is_new(genome: Genome) -> bool:
         key = space.key(genome)
-        if key in seen:
+        if key in keys:
             return False
-        seen.add(key)
+        keys.add(key)
         canonical = space.canonical(genome)
         if constraints and violation(cheap(canonical), constraints) > 0:
             return False
-        found.append(canonical)
+        genomes.append(canonical)
         return True
 
     stale = 0
-    while len(found) < count and stale < STALE:
+    while len(genomes) < count and stale < MAX_STALE_DRAWS:
         stale = 0 if is_new(space.sample(rng)) else stale + 1
     every = map(space.genome, itertools.product(*map(range, space.choices)))
-    small = space.size <= ENUMERABLE
-    while small and len(found) < count and (genome := next(every, None)) is not None:
+    small = space.size <= MAX_ENUMERATED
+    while small and len(genomes) < count and (genome := next(every, None)) is not None:
         is_new(genome)
-    allowed = " that the constraints allow" if constraints else ""
+    feasible = " that meet the constraints" if constraints else ""
     if small:
-        return found, f"the space has {len(found)} networks{allowed}"
-    return found, f"{STALE:,} draws in a row gave no new network{allowed}"
+        return genomes, f"the space has only {len(genomes)} networks{feasible}"
+    return genomes, f"the last {MAX_STALE_DRAWS:,} draws found no further networks{feasible}"
 
 
 def agreement(scores: Array, errors: Array, seed: int) -> list[Statistic]:
-    """Gives Kendall's tau-b and Spearman's rho of two measures of the same networks.
+    """Return Kendall's tau-b and Spearman's rho of two measures of the same networks.
 
     The intervals are percentiles of 10,000 resamples of the networks with replacement (Efron,
-    1979); of fewer where there are more than 1000 networks, 1000 at 10,000. Resamples in which all
-    networks are tied do not count.
+    1979); of fewer if there are more than 1000 networks, down to 1000 for 10,000. Resamples in
+    which all networks are tied do not count.
 
     Args:
-        scores, errors: (n,) each, finite or infinite, n of 2 at least.
-        seed: seeds the resamples, which are the same for both statistics.
+        scores, errors: (n,) each, finite or infinite, with n at least 2.
+        seed: the seed of the resamples, which are the same for both statistics.
     """
     return [_statistic(name, measure, scores, errors, seed) for name, measure in MEASURES.items()]
 
@@ -317,22 +326,22 @@ def _statistic(
 
     n = len(scores)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # where all are tied
+        warnings.simplefilter("ignore", RuntimeWarning)  # if all are tied
         resampled = stats.bootstrap(
             (scores, errors),
             value,
             paired=True,
             method="percentile",
-            n_resamples=min(RESAMPLES, DRAWS // n),
-            batch=max(1, AT_ONCE // n),
+            n_resamples=min(RESAMPLES, MAX_DRAWS // n),
+            batch=max(1, BATCH_DRAWS // n),
             rng=seed,
         ).bootstrap_distribution
-        low, high = np.nanpercentile(resampled, [2.5, 97.5])  # scipy's interval is NaN if any is
+        low, high = np.nanpercentile(resampled, [2.5, 97.5])  # scipy's interval is NaN if one is
         return Statistic(name, float(value(scores, errors)), float(low), float(high))
 
 
 def _best(well: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """What the best by score comes to, and how far both orders agree on the best."""
+    """Yield lines on the best network by score, and on the overlap of the best by both orders."""
     by_score, alone = (
         sorted(well, key=lambda row: (row[name], row["key"]))
         for name in ("supernet_error", "alone_error")
@@ -340,20 +349,20 @@ def _best(well: Sequence[dict[str, Any]]) -> Iterator[str]:
     n, first = len(well), by_score[0]
     place = 1 + sum(row["alone_error"] < first["alone_error"] for row in well)
     yield (
-        f"  best by score: {first['key']}, number {place} of {n} when trained alone: "
-        f"error {first['alone_error']:.4f}; the best has {alone[0]['alone_error']:.4f}"
+        f"  best by score: {first['key']}, number {place} of {n} when trained alone, with an "
+        f"error of {first['alone_error']:.4f}; the best has {alone[0]['alone_error']:.4f}"
     )
     top = TOP if n > TOP else max(n // 2, 1)
     both = len({r["key"] for r in by_score[:top]} & {r["key"] for r in alone[:top]})
     yield (
-        f"  of the {top} best by score, {both} are among the {top} best trained alone "
-        f"({top * top / n:.1f} by chance)"
+        f"  of the {top} best by score, {both} are among the {top} best when trained alone "
+        f"({top * top / n:.1f} expected by chance)"
     )
 
 
 def _interval(statistic: Statistic) -> str:
     if not math.isfinite(statistic.value):
-        return "undefined, since all are tied"
+        return "undefined, since all networks are tied"
     return f"{statistic.value:.3f} (95 % interval {statistic.low:.3f} to {statistic.high:.3f})"
 
 
@@ -362,7 +371,7 @@ def _error(evaluation: Evaluation) -> float | None:
 
 
 def _experiment(run_dir: Path, workers: int | None) -> Experiment:
-    """A run's, if its supernet is trained, with the machine's part decided."""
+    """Return the resolved experiment of a run whose supernet is trained."""
     check_run_folder(run_dir)
     overrides = [] if workers is None else [f"parallel.workers={workers}"]
     experiment = config.load(run_dir / "config.yaml", overrides)
@@ -370,26 +379,28 @@ def _experiment(run_dir: Path, workers: int | None) -> Experiment:
     if Need.SUPERNET not in evaluator.needs:
         name = registry.name_of(experiment.evaluator)
         raise UserError(
-            f"{run_dir}: its evaluator {name} shares no weights",
-            hint="name a run with the evaluator supernet",
+            f"its evaluator {name} shares no weights",
+            hint="give a run with the evaluator supernet",
+            key=str(run_dir),
         )
     results = ["weights.safetensors"]
     if any(metric.timed for metric in evaluator.metrics_of(params)):
         results.append("latency.csv")
     if not all((run_dir / "supernet" / file).exists() for file in results):
         raise UserError(
-            f"{run_dir}: its supernet is not fully trained",
+            "its supernet is not fully trained",
             hint=f"run `evonas resume {run_dir}` first",
+            key=str(run_dir),
         )
-    decided = machine.resolve(experiment.parallel)
-    return experiment.model_copy(update={"parallel": decided})
+    return experiment.model_copy(update={"parallel": machine.resolve(experiment.parallel)})
 
 
 def _budget(experiment: Experiment, epochs: int | None) -> Budget:
     budget = experiment.finalists.budget if epochs is None else Budget(epochs=epochs)
     if budget is None:
         raise UserError(
-            "--epochs: is missing, and the run has no finalists.budget to train with; "
-            "allowed: --epochs E"
+            "is missing, and the run has no finalists.budget",
+            hint="give --epochs N",
+            key="--epochs",
         )
     return budget

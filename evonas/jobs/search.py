@@ -1,4 +1,4 @@
-"""A whole run: from an experiment to a run folder with a winner, and on from where it stopped."""
+"""A whole run, from an experiment to a run folder with a winner; and its resume."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ log = logging.getLogger("evonas")
 
 
 class Run:
-    """A search in its folder, made by `start` or `resume`.
+    """A search in its folder, opened by `start` or `resume`.
 
-    Iterating searches, a generation at a time, from wherever the folder stands; `finish` trains
-    the finalists and names the winner.
+    Iterating searches one generation at a time, from the last checkpoint on; `finish` trains the
+    finalists and names the winner.
     """
 
     def __init__(
@@ -64,27 +64,32 @@ class Run:
         self.parts = parts
         self.strategy = strategy
         self._workers = workers
-        self._messages: set[str] = set()  # logged once each
+        self._messages: set[str] = set()  # those already logged
 
     def prepare(self) -> Iterator[tuple[int, int]]:
-        """Prepares the evaluator: some train what all candidates share.
+        """Prepare the evaluator, which may train what all candidates share.
 
         Yields:
-            How many epochs are done, and how many there are.
+            The number of epochs done, and the number of all epochs.
         """
         if isinstance(self.parts.evaluator, Prepares):
             yield from self.parts.evaluator.prepare(self.path)
 
     def __iter__(self) -> Iterator[Generation]:
+        """Search, and yield each generation once it is recorded.
+
+        Raises:
+            SearchFailed: the last evaluations all failed.
+        """
         for _ in self.prepare():
             pass
         folder, archive = self.folder, self.folder.archive
-        log.info("begins after generation %d", archive.generations)
+        log.info("starting after generation %d", archive.generations)
         self._note_references()
         desk = self._desk(self.experiment.constraints)
         stop, since = self.experiment.stop, archive.position
         for generation in evolve(self.strategy, desk, stop=stop, since=since):
-            self._drop_finals()  # of a search that continues
+            self._drop_finals()  # they are outdated once the search continues
             strategy, whole = self.strategy, generation.complete
             folder.record(
                 generation,
@@ -97,14 +102,14 @@ class Run:
             archive.check_alive()
 
     def finish(self) -> None:
-        """Trains the finalists and tests the winner, unless that is done: `finalists.csv`."""
+        """Train the finalists and test the winner, unless `finalists.csv` is complete."""
         log.info("finalists")
         run_finals(self.folder, self.experiment, self._desk(()), self._test)
         log.info("done")
         self.folder.clean_scratch()
 
     def _desk(self, constraints: Sequence[Constraint]) -> Desk:
-        """Where candidates are evaluated: in workers, if the evaluator needs them."""
+        """Return a desk that evaluates in workers if the evaluator needs them."""
         experiment, evaluator = self.experiment, self.parts.evaluator
         if experiment.cache is not None and isinstance(evaluator, Identified):
             evaluator = Cached(evaluator, Path(experiment.cache), self.path)
@@ -138,23 +143,28 @@ class Run:
         )
 
     def _test(self, genome: Genome, weights: Path) -> tuple[float, int]:
-        """The error of saved weights on the test images, and how many those are; in a worker."""
+        """Return the error of saved weights on the test images, and the number of these."""
         evaluator, test = self.parts.evaluator, self.parts.test
-        assert isinstance(evaluator, Trains), "else there are no finalists"
+        assert isinstance(evaluator, Trains), "otherwise there are no finalists"
         assert test is not None
         measured = self._workers.submit(evaluator.test, genome, weights, test).result()
         return measured["error"], len(test)
 
     def note_resume(self, before: Experiment) -> None:
-        """Writes down what has changed since `before`, and where the run goes on.
+        """Record the new settings and the machine of a resume.
+
+        Args:
+            before: the experiment as it was.
 
         Raises:
-            UserError: it would end before it stands.
+            UserError: the new limit is below the number of finished generations.
         """
         done, stop = self.folder.archive.generations, self.experiment.stop.generations
         if stop is not None and stop < done:
             raise UserError(
-                f"is {stop}", hint=f"must be at least {done}, as are done", key="stop.generations"
+                f"is {stop}, but {done} generations are finished",
+                hint=f"must be at least {done}",
+                key="stop.generations",
             )
         if self.experiment.finalists != before.finalists:
             self._drop_finals()
@@ -162,7 +172,7 @@ class Run:
         note_resume(self.path, _environment(self.experiment))
 
     def _note_references(self) -> None:
-        """Writes the hypervolume's references into `config.yaml` once they are known."""
+        """Write the references of the hypervolume into `config.yaml` once they are known."""
         objectives = tuple(
             objective.model_copy(update={"reference": reference})
             for objective, reference in zip(
@@ -180,7 +190,7 @@ class Run:
 
 @contextmanager
 def start(experiment: Experiment, path: Path) -> Iterator[Run]:
-    """A new run in a new folder, which is free for other processes afterwards.
+    """Open a new run in a new folder, which stays locked in the meantime.
 
     Raises:
         UserError: the folder is not new, or the data are missing.
@@ -196,30 +206,31 @@ def start(experiment: Experiment, path: Path) -> Iterator[Run]:
     }
     files.write_atomic(path / "space.json", json.dumps(described, indent=2) + "\n")
     note_start(path, _environment(resolved), plugin_digests)
-    # Last: with it, the folder can be resumed.
+    # This comes last, since it makes the folder resumable.
     files.write_atomic(path / "config.yaml", config.dump(resolved), sync=True)
-    with _opened(hold, resolved, undo=True) as run:  # some mistakes show only with the data read
+    # Some mistakes show only once the data are read.
+    with _opened(hold, resolved, undo=True) as run:
         yield run
 
 
 @contextmanager
 def resume(path: Path, overrides: Sequence[str] = (), own: Sequence[Path] = ()) -> Iterator[Run]:
-    """Resumes a run from its folder, which is free for other processes afterwards.
+    """Open a run in its folder to continue it; the folder stays locked in the meantime.
 
     Args:
-        overrides: `stop.generations=60` and the like; only what leaves the past as it is.
-        own: the user's Python files that the run began with; nothing else is imported.
+        overrides: settings to change, such as `stop.generations=60`; only those in `RESUMABLE`.
+        own: the user's Python files that the run depends on; nothing else is imported.
 
     Raises:
-        UserError: it is no run folder, or an override would change what has been done.
+        UserError: it is not a run folder, or an override would change finished results.
     """
     check_run_folder(path)
     for override in overrides:
         key = override.partition("=")[0]
         if not any(key == free or key.startswith(f"{free}.") for free in RESUMABLE):
             raise UserError(
-                "would change what has been done",
-                hint=f"allowed in a resume: {', '.join(RESUMABLE)}",
+                "cannot be changed in a resume",
+                hint=f"allowed: {', '.join(RESUMABLE)}",
                 key=f"--set {override}",
             )
     plugins.allow_recorded(path, own)
@@ -232,10 +243,10 @@ def resume(path: Path, overrides: Sequence[str] = (), own: Sequence[Path] = ()) 
 
 @contextmanager
 def _opened(hold: Hold, experiment: Experiment, *, undo: bool = False) -> Iterator[Run]:
-    """The run of a folder that this process holds; the folder is let go in every case.
+    """Open the run of a locked folder, and unlock the folder afterwards.
 
     Args:
-        undo: take away what was written if the run cannot be made, by a mistake of the user's.
+        undo: whether to delete the written files if a user error prevents the run.
     """
     with hold, closing(machine.workers(hold.path / "scratch", experiment.parallel)) as workers:
         with hold.undone_on_mistake() if undo else nullcontext():
@@ -268,7 +279,7 @@ def _made(path: Path, experiment: Experiment, workers: Workers) -> Run:
 def _resolved(experiment: Experiment) -> Experiment:
     update: dict[str, Any] = {"parallel": machine.resolve(experiment.parallel)}
     if not config.has_finalists(experiment):
-        update["finalists"] = config.NO_FINALS
+        update["finalists"] = config.NO_FINALISTS
     return experiment.model_copy(update=update)
 
 

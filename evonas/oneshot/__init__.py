@@ -1,1 +1,1 @@
-"""Methods that train all networks of a space at once, in one that holds them all."""
+"""One-shot methods, which train all networks of a space at once, in a supernet."""

@@ -1,4 +1,4 @@
-"""What the differentiable methods share: weights and alphas, trained in turn on images apart."""
+"""The base of the differentiable methods: weights and alphas, trained in turn on other images."""
 
 from __future__ import annotations
 
@@ -37,26 +37,25 @@ from evonas.training.loop import Hardware, Trainer, memory_guard, seeded, thread
 from evonas.training.recipe import Recipe, filled_from
 from genomes import Genome, SearchSpace
 
-SHORT = (2, 8)  # steps
+SHORT = (2, 8)  # the steps of the two runs that time an epoch
 SMALL = 1e-3  # the standard deviation of the first alphas (Liu et al., 2019, in their code)
-
 
 RECIPE = Recipe(lr=0.025, weight_decay=3e-4, clip=5.0)
 
 
 class BilevelParams(Params):
-    """Of the differentiable methods; each adds its own."""
+    """Settings that all differentiable methods have."""
 
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 50
-    """How many epochs the supernet is trained, one a generation. The learning rate's schedule is
-    made for so many, and the search ends after them."""
+    """How many epochs the supernet is trained, one per generation. The learning rate's schedule
+    spans them, and the search ends after them."""
     warm_up: Annotated[int, Field(ge=0, le=100_000)] = 0
-    """In how many epochs, from the first, the weights alone are trained, and not the choices."""
+    """The number of epochs, from the first, that train only the weights, and not the alphas."""
     recipe: Annotated[Recipe, filled_from(RECIPE)] = RECIPE
-    """How the weights of the supernet are trained; its keys are below, but with `lr` 0.025,
-    `weight_decay` 0.0003 and `clip` 5 where they are not given."""
+    """How the weights of the supernet are trained. Its keys are below; here the default of `lr` is
+    0.025, of `weight_decay` 0.0003, and of `clip` 5."""
     alpha_lr: Annotated[float, Field(gt=0, le=10)] = 3e-3
-    """The learning rate of the choices' alphas. (The papers have 0.0003, for some 20,000 steps.)"""
+    """The learning rate of the alphas. (The papers have 0.0003, for some 20,000 steps.)"""
     alpha_weight_decay: Annotated[float, Field(ge=0, le=10)] = 1e-3
     """How strongly alphas are pulled towards 0."""
     alpha_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
@@ -64,11 +63,11 @@ class BilevelParams(Params):
     the others."""
     max_skips: Annotated[int, Field(ge=0, le=10_000)] | None = None
     """The search ends when the derived genome would have more skip connections than this (DARTS+,
-    Liang et al., 2019, where it is one in the normal cell), but not in the warm-up, when alphas are
-    noise. Without it, it goes on."""
+    Liang et al., 2019, where it is one in the normal cell), except during the warm-up, when alphas
+    are noise. Without it, the search never ends for this reason."""
     proxy: dict[str, int] = Field(default_factory=dict)
-    """Settings of the space that the supernet has instead of the networks': `{channels: 8}` makes
-    it cheaper than what it is to find."""
+    """Settings of the space in which the supernet differs from the networks: `{channels: 8}` makes
+    it cheaper to train."""
 
     def model_post_init(self, context: object) -> None:
         if self.warm_up >= self.epochs:
@@ -79,9 +78,8 @@ class Bilevel:
     """A supernet whose weights and alphas are trained in turn, a batch each (Liu et al., 2019,
     algorithm 1).
 
-    The images are those of the training part, split in two once and for all. Batch norms within the
-    candidates have no scale of their own in the search (the same, appendix A.1), since a weight
-    could be undone by it.
+    The training images are split in two, once and for all. During the search, the batch norms of
+    the candidates have no trained scale (appendix A.1), which could undo the effect of an alpha.
     """
 
     def __init__(
@@ -95,11 +93,11 @@ class Bilevel:
         seed: int,
         section: str = "strategy",
     ) -> None:
-        """Makes the supernet.
+        """Build the supernet.
 
         Args:
-            network, seed: as the run has them.
-            section: of the YAML that says how it is trained, for messages.
+            network, seed: those of the run.
+            section: the section of the experiment file with `params`, for messages.
 
         Raises:
             UserError: the space has no supernet, or there are too few images.
@@ -118,8 +116,9 @@ class Bilevel:
             shared = supernet(space, **interface, **_smaller(space, network, params.proxy))
             if not isinstance(shared, Supernet):
                 raise UserError(
-                    f"strategy.name: {params.name} needs genes that choose ops, which those of "
-                    f"{space.name} do not; allowed: nasbench201, darts, chain, or a space of yours"
+                    f"{params.name} needs genes that choose ops, and {space.name} has none",
+                    hint="use nasbench201, darts, chain, or a space of your own",
+                    key="strategy.name",
                 )
             _check_places(space, shared)
             self.supernet = hardware.place(shared)
@@ -142,20 +141,20 @@ class Bilevel:
         )
 
     def train_epoch(self) -> dict[str, float]:
-        """One epoch of weights, and of alphas after the warm-up.
+        """Train one epoch of weights and, after the warm-up, of alphas.
 
         Returns:
-            Mean losses of both, nats; the alphas' is NaN in the warm-up.
+            The mean losses of both, nats; that of the alphas is NaN during the warm-up.
 
         Raises:
             SearchFailed: a loss became NaN or infinite, or memory ran out.
         """
-        drawn = seeded(derive_seed(self._seed, self.epochs), self.hardware.device)
-        full = (
-            f"the supernet ran out of memory at {self.trainer.batch_size} images a batch; "
-            f"allowed: a new run with a smaller {self.section}.recipe.batch_size"
+        random_state = seeded(derive_seed(self._seed, self.epochs), self.hardware.device)
+        out_of_memory = (
+            f"the supernet ran out of memory with batches of {self.trainer.batch_size} images; "
+            f"start a new run with a smaller {self.section}.recipe.batch_size"
         )
-        with memory_guard(full), threads(self.hardware.threads), drawn:
+        with memory_guard(out_of_memory), threads(self.hardware.threads), random_state:
             losses = self._epoch()
         self.epochs += 1
         return losses
@@ -186,17 +185,17 @@ class Bilevel:
         self.generator.set_state(state["generator"])
 
     def _mixture(self, alphas: Alphas) -> Mixture:
-        """What the supernet computes at a step."""
+        """Return the mixture that the supernet computes at a step."""
         raise NotImplementedError
 
     def _gradient(
         self, images: Tensor, labels: Tensor, train: tuple[Tensor, Tensor], lr: float
     ) -> tuple[Tensor, Sequence[Tensor]]:
-        """The alphas' loss on a batch of theirs, and its gradient, one tensor a gene.
+        """Return the loss of the alphas on a batch, and its gradient, one tensor per gene.
 
         Args:
             train: the batch, images and labels, that the weights are trained on next.
-            lr: of that step.
+            lr: the learning rate of that step.
         """
         loss = self._loss(images, labels, self.alphas)
         return loss.detach(), gradient(loss, list(self.alphas.values()))
@@ -204,19 +203,19 @@ class Bilevel:
     def _loss(
         self, images: Tensor, labels: Tensor, alphas: Alphas, *, exact: bool = False
     ) -> Tensor:
-        """A batch's mean loss; `exact` is in float32 whatever the hardware's precision."""
+        """Return a batch's mean loss, in float32 if `exact`, whatever the hardware's precision."""
         self.supernet.mix(self._mixture(alphas))
         with nullcontext() if exact else self.hardware.autocast():
             return training_loss(self.supernet(images), labels, self.params.recipe)
 
     def seconds(self) -> float:
-        """What an epoch takes, foreseen from a few steps; the search cannot go on after that."""
-        self.epochs = self.params.warm_up  # the longer kind
+        """Estimate the seconds of an epoch from a few steps; discard the object afterwards."""
+        self.epochs = self.params.warm_up  # epochs after the warm-up take longer
         with threads(self.hardware.threads):
             return seconds_of_epoch(self._epoch, self.trainer.epoch_steps)
 
     def _epoch(self, limit: int | None = None) -> dict[str, float]:
-        """An epoch, or so many steps of one."""
+        """Train an epoch, or `limit` steps of one."""
         trainer, params = self.trainer, self.params
         searching = self.epochs >= params.warm_up
         steps = min(trainer.epoch_steps, limit or trainer.epoch_steps)
@@ -247,14 +246,16 @@ class Bilevel:
         ):
             raise SearchFailed(
                 f"the supernet's loss became NaN or infinite in epoch {self.epochs + 1}; "
-                f"allowed: a new run with a lower {self.section}.recipe.lr"
+                f"start a new run with a lower {self.section}.recipe.lr"
             )
         return losses
 
 
 class Relaxed(Generational):
-    """A relaxation as a strategy: a generation is an epoch, and asks for the genome that would be
-    derived after it, so that its true quality is seen to move.
+    """A relaxation as a strategy.
+
+    Each generation is an epoch, and asks for the genome that would be derived after it, so that the
+    tables show how the true quality of that genome changes.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({Need.DATA, Need.OPS})
@@ -295,7 +296,7 @@ class Relaxed(Generational):
         self.epochs += 1
         genome = self.relaxation.derive()
         limit = self.params.max_skips
-        settled = self.epochs > max(self.params.warm_up, 1)  # before, alphas are noise
+        settled = self.epochs > max(self.params.warm_up, 1)  # before that, alphas are noise
         if limit is not None and settled and self._skips(genome)[0] > limit:
             self.epochs = self.params.epochs
             return []
@@ -304,7 +305,9 @@ class Relaxed(Generational):
     def _learn(self, evaluations: list[Evaluation]) -> None: ...
 
     def trace(self) -> dict[str, list[dict[str, Any]]]:
-        """Each choice's probability; losses, a gene's mean entropy, nats, and the derived skips."""
+        """Return each choice's probability, the losses, the mean entropy of a gene, nats, and the
+        skip connections of the derived genome.
+        """
         probabilities = self.relaxation.probabilities()
         names = {gene.name: gene.choices for gene in self.space.genes}
         skips, ops = self._skips(self.relaxation.derive())
@@ -326,7 +329,7 @@ class Relaxed(Generational):
         }
 
     def _skips(self, genome: Genome) -> tuple[int, int]:
-        """How many skip connections a genome has, and how many live ops in all."""
+        """Count the skip connections of a genome, and all of its live ops."""
         relaxed = self.relaxation.probabilities().keys()
         live = self.space.live(genome)
         chosen = [
@@ -337,7 +340,7 @@ class Relaxed(Generational):
         return sum(choice.startswith(("skip", "identity")) for choice in chosen), len(chosen)
 
     def _state(self) -> State:
-        # A copy: the search goes on with the tensors that it is made of.
+        # A copy, since the search goes on training these tensors.
         return {"epochs": self.epochs, "relaxation": deepcopy(self.relaxation.state_dict())}
 
     def _restore(self, state: State) -> None:
@@ -346,31 +349,31 @@ class Relaxed(Generational):
 
 
 def seconds_of_epoch(run: Callable[[int], object], steps: int) -> float:
-    """Of so many steps, from a line through two short runs.
+    """Estimate the seconds of an epoch of so many steps, from a line through two short runs.
 
     Args:
-        run: makes the number of steps that it is given.
+        run: trains a number of steps.
     """
-    run(1)  # which takes longer than those after it
+    run(1)  # the first step takes longer than those after it
     few, more = (min(number, steps) for number in SHORT)
     times = []
     for number in (few, more):
         started = time.perf_counter()
         run(number)
         times.append(time.perf_counter() - started)
-    if few == more:  # all there are
+    if few == more:  # the epoch has no more steps
         return times[1]
     return steps * max(times[1] - times[0], 0.0) / (more - few)
 
 
 def entropy(probabilities: Mapping[str, Sequence[float]]) -> float:
-    """Of the choices, the mean over genes, nats."""
+    """Return the entropy of the choices, the mean over genes, nats."""
     each = [-sum(p * math.log(p) for p in ps if p > 0) for ps in probabilities.values()]
     return sum(each) / len(each)
 
 
 def gradient(loss: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Of a loss with respect to tensors, zeros where it does not depend on one."""
+    """Return the gradient of a loss by tensors, with zeros for those it does not depend on."""
     if not loss.requires_grad:
         return [torch.zeros_like(tensor) for tensor in tensors]
     slopes = torch.autograd.grad(loss, tensors, allow_unused=True)
@@ -381,43 +384,43 @@ def gradient(loss: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _check_places(space: SearchSpace, shared: Supernet) -> None:
-    """Whether the supernet has the genes of the space, all of them and no others.
+    """Check that the supernet has exactly the genes of the space.
 
     Raises:
-        UserError: a proxy has changed the genes, or so few cells have no place for some.
+        UserError: a proxy changes the genes, or too few cells leave some genes without a place.
     """
     ours = {gene: len(choices) for gene, choices in shared.ops.items()}
     theirs = {gene.name: len(gene.choices) for gene in space.genes if gene.name not in shared.wires}
     differing = sorted(set(ours.items()) ^ set(theirs.items()))
     if differing:
         raise UserError(
-            f"space: the supernet and the space differ in the gene {differing[0][0]}; allowed: a "
-            "strategy.proxy that leaves the genes as they are, and cells of every kind (3 or more)"
+            f"the supernet and the space differ in the gene {differing[0][0]}",
+            hint="leave the genes as they are in strategy.proxy, and have all cells (3 or more)",
+            key="space",
         )
 
 
 def _smaller(
     space: SearchSpace, network: Mapping[str, Any], proxy: Mapping[str, int]
 ) -> dict[str, Any]:
-    """The settings of the supernet: those of the networks, but for the proxy's.
+    """Return the settings of the supernet: those of the networks, overridden by the proxy's.
 
     Raises:
-        UserError: one that the network has not, or that the space's genes depend on.
+        UserError: the networks have no such setting, or the genes depend on it.
     """
     blueprint = registry.blueprint_of(space)
     allowed = sorted(blueprint.Params.model_fields.keys() - {"name", *blueprint.space_keys})
     for key in proxy:
         if key not in allowed:
-            raise UserError(
-                f"strategy.proxy.{key}: unknown key; allowed: {', '.join(allowed) or 'none'}"
-            )
+            hint = f"allowed: {', '.join(allowed) or 'none'}"
+            raise UserError("unknown key", hint=hint, key=f"strategy.proxy.{key}")
     settings = {**network, **proxy}
     try:
         blueprint.settings(space, settings)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"]))
-        raise UserError(f"strategy.proxy.{key}: is {first['input']!r}; {first['msg']}") from None
+        key = ".".join(("strategy.proxy", *map(str, first["loc"])))
+        raise UserError(f"is {first['input']!r}", hint=first["msg"], key=key) from None
     return settings
 
 
@@ -430,14 +433,15 @@ def _freeze_scales(network: Supernet) -> None:
 
 
 def _split_images(data: ResidentData, share: float, seed: int) -> tuple[ResidentData, ResidentData]:
-    """The training images in two parts, the second with `share` of them."""
+    """Split the training images in two parts, the second with `share` of them."""
     n = len(data.train)
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed % 2**32))
     first = n - round(share * n)
     if min(first, n - first) < 2:
         raise UserError(
-            f"strategy.alpha_share: {share:g} of {n} training images leaves a part with fewer than "
-            "2; allowed: more images, or a share nearer to 0.5"
+            f"a share of {share:g} of {n} training images leaves one part with fewer than 2",
+            hint="use more images, or a share closer to 0.5",
+            key="strategy.alpha_share",
         )
 
     def part(rows: Tensor) -> ResidentData:

@@ -11,23 +11,23 @@ from torch import Tensor
 from evonas.oneshot.bilevel import Bilevel, BilevelParams, Relaxed, gradient
 from evonas.oneshot.mixture import Alphas, Mixture, softmax
 
-EPSILON = 0.01  # of the finite difference, before it is divided by the gradient's norm (sec. 2.3)
+EPSILON = 0.01  # the finite difference, before division by the gradient's norm (sec. 2.3)
 
 
 class DartsSearchParams(BilevelParams):
     name: Literal["darts"] = "darts"
     order: Literal["first", "second"] = "first"
-    """What the alphas' gradient takes the weights for: as they are (`first`), or as the next step
-    would leave them (`second`), which takes about three times as long."""
+    """The weights for which the gradient of the alphas is computed: the current ones (`first`), or
+    those after the next step (`second`), which takes about three times as long."""
 
 
 class DartsRelaxation(Bilevel):
-    """All ops of a gene are computed, and weighted by softmax(alpha).
+    """A relaxation that computes all ops of a gene, weighted by softmax(alpha).
 
-    Differs from the paper: there is no op `none` in the space `darts`, and in `nasbench201` it may
-    be derived as any other (as Dong and Yang, 2020, have it); batch norm does not follow
-    poolings, the step that the second order looks ahead to is one without momentum and weight
-    decay, as in the paper's equations, and momentum is Nesterov's.
+    It differs from the paper. The space `darts` has no op `none`; in `nasbench201` it can be
+    derived like any other op (as in Dong and Yang, 2020). Batch norm does not follow poolings. The
+    step that the second order looks ahead to has no momentum and no weight decay, as in the paper's
+    equations. Momentum is Nesterov's.
     """
 
     def _mixture(self, alphas: Alphas) -> Mixture:
@@ -38,7 +38,7 @@ class DartsRelaxation(Bilevel):
     ) -> tuple[Tensor, Sequence[Tensor]]:
         if self.params.order == "first":
             return super()._gradient(images, labels, train, lr)
-        # A difference of two losses this near to each other is lost in bfloat16.
+        # In bfloat16, the difference of two losses this close to each other would be lost.
         return unrolled(
             lambda: self._loss(*train, self.alphas, exact=True),
             lambda: self._loss(images, labels, self.alphas, exact=True),
@@ -64,14 +64,15 @@ def unrolled(
     alphas: Sequence[Tensor],
     xi: float,
 ) -> tuple[Tensor, list[Tensor]]:
-    """The gradient of alpha_loss(w - xi dw train_loss(w, a), a) with respect to a (eq. 7), its
-    Hessian-vector product by a central difference (eq. 8). The weights are as before when it ends.
+    """Return the gradient of alpha_loss(w - xi dw train_loss(w, a), a) with respect to a (eq. 7).
+
+    Its Hessian-vector product is a central difference (eq. 8). The weights are restored at the end.
 
     Args:
-        train_loss, alpha_loss: of the weights and alphas as they are when called; scalars.
+        train_loss, alpha_loss: return the losses, (), for the current weights and alphas.
 
     Returns:
-        The alphas' loss after the step, and a gradient for each of `alphas`.
+        The loss of the alphas after the step, and a gradient for each of `alphas`.
     """
     before = [w.detach().clone() for w in weights]
     step = gradient(train_loss(), weights)

@@ -15,17 +15,17 @@ Temperature = Annotated[float, Field(gt=0, le=1000)]
 class GdasParams(BilevelParams):
     name: Literal["gdas"] = "gdas"
     temperature: Temperature = 10.0
-    """tau in the first epoch: the higher it is, the more alike the gradients of a gene's choices
-    are."""
+    """tau in the first epoch. The higher it is, the more alike are the gradients of a gene's
+    choices."""
     temperature_end: Temperature = 0.1
-    """tau in the last epoch; in between it changes in a straight line."""
+    """tau in the last epoch; in between it changes linearly."""
 
 
 class GdasRelaxation(Bilevel):
-    """Of each gene one op is drawn at each step, and it alone is computed.
+    """A relaxation that draws one op of each gene at each step, and computes no other.
 
-    Differs from the published code: the ops that are not drawn do not stand in the sum as a
-    constant either, so the gradient is that of the drawn op's weight alone.
+    It differs from the published code: the other ops are not in the sum as a constant either, so
+    the gradient is that of the drawn op's weight alone.
     """
 
     @property

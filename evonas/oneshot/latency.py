@@ -1,4 +1,4 @@
-"""How long each op takes on this machine, so that a network's time is looked up, not measured."""
+"""The latency of each op on this machine, from which that of a network is summed up."""
 
 from __future__ import annotations
 
@@ -21,48 +21,49 @@ from genomes import Genome, SearchSpace
 
 COLUMNS = ("place", "gene", "choice", "milliseconds")
 WARM_UP = 3  # runs that are not counted
-BASES = 5  # networks whose time tells what is not in any op
+BASES = 5  # networks that are timed to find the time outside all ops
 
 
 class Latency(Params):
     """How the latency of ops is measured."""
 
     batch: Annotated[int, Field(ge=1, le=65_536)] = 1
-    """How many images at a time."""
+    """The number of images at a time."""
     repeats: Annotated[int, Field(ge=1, le=10_000)] = 20
     """How often each op is run; its latency is the median."""
 
 
 class LatencyTable:
-    """The time of each op at each place, and of what all networks have (FBNet, Wu et al., 2019,
-    sec. 3.3).
+    """The time of each op at each place, and of the parts that all networks have (FBNet, Wu et al.,
+    2019, sec. 3.3).
 
     Attributes:
-        rows: as they stand in `latency.csv`, in milliseconds; the one without a gene is the rest.
+        rows: the rows of `latency.csv`, in milliseconds; the row without a gene has the time of the
+            parts that all networks have.
     """
 
     def __init__(self, space: SearchSpace, rows: Sequence[Mapping[str, Any]]) -> None:
         self.space = space
         self.rows = list(rows)
         self._base = 0.0
-        self._of: dict[tuple[str, str], float] = {}
+        self._op: dict[tuple[str, str], float] = {}  # over all places of the gene
         for row in self.rows:
             if not row["gene"]:
                 self._base = float(row["milliseconds"])
                 continue
             key = (str(row["gene"]), str(row["choice"]))
-            self._of[key] = self._of.get(key, 0.0) + float(row["milliseconds"])
+            self._op[key] = self._op.get(key, 0.0) + float(row["milliseconds"])
 
     def latency(self, genome: Genome) -> float:
-        """Of a genome's network, milliseconds: the sum of its live ops and of the rest."""
+        """Sum up the latency of a genome's network, milliseconds: its live ops and the rest."""
         choices = {gene.name: gene.choices for gene in self.space.genes}
         return self._base + sum(
-            self._of.get((gene, choices[gene][terms[0][0]]), 0.0)
+            self._op.get((gene, choices[gene][terms[0][0]]), 0.0)
             for gene, terms in path(self.space, genome).items()
         )
 
 
-def measured(
+def measure_ops(
     shared: Supernet,
     image_shape: tuple[int, int, int],
     network: Mapping[str, Any],
@@ -70,14 +71,14 @@ def measured(
     hardware: Hardware,
     seed: int,
 ) -> LatencyTable:
-    """The table of a supernet's ops on the device that it is on.
+    """Measure the ops of a supernet on its device.
 
-    What is in no op (stem, classifier, what joins the ops) is the median, over some networks, of
-    their measured time less that of their ops.
+    The time outside all ops (stem, classifier, the joining of ops) is the median, over some random
+    networks, of their measured time minus that of their ops.
 
     Args:
         network: the arguments of the builder.
-        seed: of the networks drawn.
+        seed: draws those networks.
     """
     space = shared.space
     device = torch.device(hardware.device)
@@ -104,7 +105,7 @@ def measured(
 
 
 def _inputs(shared: Supernet, images: Tensor) -> dict[str, tuple[MixedOp, torch.Size]]:
-    """Each place of the supernet with the shape that its ops read."""
+    """Return each place of the supernet with the shape of its input."""
     inputs: dict[str, tuple[MixedOp, torch.Size]] = {}
     places = shared.mixed_ops()
 
@@ -125,7 +126,7 @@ def _inputs(shared: Supernet, images: Tensor) -> dict[str, tuple[MixedOp, torch.
 
 
 def _median(module: nn.Module, x: Tensor, repeats: int, device: torch.device) -> float:
-    """Of a forward pass, milliseconds."""
+    """Return the median time of a forward pass, milliseconds."""
     times = []
     for run in range(WARM_UP + repeats):
         started = time.perf_counter()

@@ -1,7 +1,7 @@
-"""Where the weights of a supernet's ops come from: y = sum_k w_k op_k(x), one sum for each gene.
+"""Mixtures, the weights of a supernet's ops: y = sum_k w_k op_k(x), one sum for each gene.
 
-A mixture has for each gene the choices that are computed, each with its weight. A choice that is
-not in it has weight 0 and is not computed; a gene that is not in it carries nothing.
+A mixture has, for each gene, the choices that are computed, each with its weight. A choice that is
+not in it has weight 0 and is not computed; the output of a gene that is not in it is empty.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from genomes import Genome, SearchSpace
 
 Weight = Tensor | float
 Mixture = Mapping[str, Sequence[tuple[int, Weight]]]
-Alphas = Mapping[str, Tensor]  # (choices,), a gene
+Alphas = Mapping[str, Tensor]  # (choices,) for each gene
 
 
 def path(space: SearchSpace, genome: Genome) -> Mixture:
-    """The network of one genome: weight 1 for what is live, and nothing else (Guo et al., 2020)."""
+    """Return the mixture of one genome: its live ops with weight 1 (Guo et al., 2020)."""
     live = space.live(genome)
     return {
         gene.name: ((choice, 1.0),)
@@ -30,17 +30,17 @@ def path(space: SearchSpace, genome: Genome) -> Mixture:
 
 
 def softmax(alphas: Alphas) -> Mixture:
-    """All ops, w = softmax(alpha) (Liu et al., 2019, eq. 2)."""
+    """Return the mixture of all ops, w = softmax(alpha) (Liu et al., 2019, eq. 2)."""
     return {gene: tuple(enumerate(alpha.softmax(dim=0))) for gene, alpha in alphas.items()}
 
 
 def gumbel_softmax(alphas: Alphas, temperature: float, generator: torch.Generator) -> Mixture:
-    """One op a gene, drawn with probability softmax(alpha); its weight is 1, and has the gradient
-    of a softmax.
+    """Draw one op per gene, with probability softmax(alpha).
 
     h = softmax((log p + g) / temperature), with p = softmax(alpha) and g from Gumbel(0, 1); the op
-    with the largest h is drawn (Dong and Yang, 2019, eq. 3 and 4). The weights of the other ops
-    are 0 and their gradient is left out, since it takes what these ops would have given.
+    with the largest h is drawn (Dong and Yang, 2019, eq. 3 and 4). Its weight is 1, with the
+    gradient of h. The weights of the other ops are 0, and their gradient is left out, since it
+    depends on outputs that are not computed.
 
     Args:
         generator: on the CPU, so that the draws are the same on any device.
@@ -56,14 +56,15 @@ def gumbel_softmax(alphas: Alphas, temperature: float, generator: torch.Generato
 
 
 def dropped(choices: Mapping[str, int], keep: float, rng: np.random.Generator) -> Mixture:
-    """Each op kept with probability `keep`, at least one (path dropout, Bender et al., 2018).
+    """Keep each op with probability `keep`, at least one per gene (path dropout, Bender et al.,
+    2018).
 
-    The kept ones of a gene share a weight of 1, so that what it gives is as large whatever is kept.
+    The weights of a gene's kept ops add up to 1, so the size of its output does not depend on how
+    many are kept.
 
     Args:
-        choices: how many each gene has.
-        keep: at least one in so many choices can be kept; a lower probability is taken for that,
-            and then exactly one is.
+        choices: the number of choices of each gene.
+        keep: below 1 / choices, exactly one op is kept.
     """
     mixture = {}
     for gene, count in choices.items():
@@ -75,8 +76,9 @@ def dropped(choices: Mapping[str, int], keep: float, rng: np.random.Generator) -
 
 
 def _independent(keep: float, count: int) -> float:
-    """The probability q to keep each on its own, such that, where none is kept, one drawn of them
-    makes the probability `keep` in all: q + (1 - q)^count / count = keep, by bisection.
+    """Return the probability q to keep each op independently.
+
+    If none is kept, one is drawn, so q + (1 - q)^count / count = keep; this is solved by bisection.
     """
     low, high = 0.0, 1.0
     for _ in range(60):
@@ -88,11 +90,11 @@ def _independent(keep: float, count: int) -> float:
 
 
 def fair(choices: Mapping[str, int], rng: np.random.Generator) -> list[dict[str, int]]:
-    """So many paths that each op of each gene is on as many as any other (FairNAS, Chu et al.,
-    2021, algorithm 1): the ops of a gene in a new order, one a path.
+    """Draw as many paths as the largest gene has choices, with each op of a gene on equally many
+    (FairNAS, Chu et al., 2021, algorithm 1): the ops of each gene in a new order, one per path.
 
-    Genes with fewer choices than the largest begin a new order when one is used up; then some of
-    their ops are on one path more than others.
+    Genes with fewer choices start a new order when one is used up; then some of their ops are on
+    one path more than others.
     """
     most = max(choices.values())
     orders = {}

@@ -1,4 +1,4 @@
-"""How the weights of a supernet are trained: what is computed at each step."""
+"""The ways to train the weights of a supernet, which differ in what each step computes."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ S = TypeVar("S", bound=Supernet | SlicedSupernet)
 
 
 class Sampling(Protocol):
-    """Trains the weights of a supernet, an epoch at a time, in a way of its own."""
+    """One way to train the weights of a supernet, an epoch at a time."""
 
     @property
     def supernet(self) -> Supernet | SlicedSupernet: ...
 
     def train_epoch(self, progress: float) -> dict[str, float]:
-        """One epoch.
+        """Train one epoch.
 
         Args:
-            progress: of the training, 0 in its first epoch and 1 in its last.
+            progress: the progress of the training, 0 in its first epoch and 1 in its last.
 
         Returns:
-            The mean loss, nats, as `train_loss`, and whatever changes from epoch to epoch.
+            The mean loss, nats, as `train_loss`, and the values that change from epoch to epoch.
         """
 
     def seconds(self) -> float:
-        """Estimates an epoch from a few steps; the training cannot go on after that."""
+        """Estimate the seconds of an epoch from a few steps; discard the object afterwards."""
 
     def state_dict(self) -> State: ...
 
@@ -46,12 +46,12 @@ class Sampling(Protocol):
 
 
 class Stepwise(Generic[S]):
-    """Draws anew for each step; a subclass says what.
+    """The base of the ways that draw anew for each step; a subclass decides what.
 
     Args:
-        trainer: of the supernet's weights.
-        epochs: how many the learning rate's schedule is made for.
-        rng: draws what is computed.
+        trainer: trains the weights of the supernet.
+        epochs: the number of epochs that the learning rate's schedule spans.
+        rng: draws what each step computes.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Stepwise(Generic[S]):
         self.rng = rng
 
     def train_epoch(self, progress: float, limit: int | None = None) -> dict[str, float]:
-        """One epoch, or `limit` steps of one; see `Sampling`."""
+        """Train one epoch, or `limit` steps of one; see `Sampling`."""
         trainer = self.trainer
         total = torch.zeros((), device=trainer.data.train.labels.device)
         count = 0
@@ -78,11 +78,11 @@ class Stepwise(Generic[S]):
         return {"train_loss": float(total) / count}
 
     def _step(self, backward: Callable[[], Tensor], progress: float) -> Sequence[Tensor]:
-        """Has the supernet compute what is drawn, one after the other; returns their losses.
+        """Draw networks, let the supernet compute one after the other, and return their losses.
 
         Args:
-            backward: adds the gradients, on the step's batch, of what the supernet computes now,
-                and returns its mean loss, (), nats.
+            backward: adds the gradients of the current network on the step's batch, and returns its
+                mean loss, (), nats.
             progress: see `train_epoch`.
         """
         raise NotImplementedError
@@ -98,7 +98,9 @@ class Stepwise(Generic[S]):
 
 
 class Uniform(Stepwise[Supernet | SlicedSupernet]):
-    """The path of a genome drawn at random (single-path one-shot, Guo et al., 2020, sec. 3.2)."""
+    """Trains the path of a genome drawn at random (single-path one-shot, Guo et al., 2020, sec.
+    3.2).
+    """
 
     def _step(self, backward: Callable[[], Tensor], progress: float) -> list[Tensor]:
         self.supernet.take(self.supernet.space.sample(self.rng))
@@ -106,8 +108,8 @@ class Uniform(Stepwise[Supernet | SlicedSupernet]):
 
 
 class Fair(Stepwise[Supernet]):
-    """As many paths as a gene has choices, with each choice on one of them, whose gradients are
-    added before the step is made (strict fairness, Chu et al., 2021, algorithm 1).
+    """Trains as many paths as a gene has choices, with each choice on one of them (strict fairness,
+    Chu et al., 2021, algorithm 1). Each step uses the sum of their gradients.
     """
 
     def _step(self, backward: Callable[[], Tensor], progress: float) -> list[Tensor]:
@@ -118,7 +120,7 @@ class Fair(Stepwise[Supernet]):
         return losses
 
     def paths(self) -> list[Genome]:
-        """A step's genomes; genes that choose no op are drawn uniformly."""
+        """Draw the genomes of a step; genes that choose no op are drawn uniformly."""
         space = self.supernet.space
         names = [gene.name for gene in space.genes]
         genomes = []
@@ -131,8 +133,8 @@ class Fair(Stepwise[Supernet]):
 
 
 class Dropout(Stepwise[Supernet]):
-    """All ops but those dropped at random, with a probability that changes in a straight line
-    from the first epoch to the last (path dropout, Bender et al., 2018, sec. 3.2).
+    """Trains all ops but those dropped at random, with a probability that changes linearly from the
+    first epoch to the last (path dropout, Bender et al., 2018, sec. 3.2).
 
     Args:
         keep: the probability that an op is kept, in the first and in the last epoch.
@@ -164,9 +166,9 @@ class Dropout(Stepwise[Supernet]):
 
 
 class Learned:
-    """One op a gene, drawn with probabilities that are trained in turn with the weights, on images
-    of their own (FBNet, Wu et al., 2019; GDAS, Dong and Yang, 2019). The alphas say how often an
-    op is trained, and no more.
+    """Trains one op per gene, drawn with probabilities that are trained in turn with the weights,
+    on other images (FBNet, Wu et al., 2019; GDAS, Dong and Yang, 2019). The alphas only decide how
+    often an op is trained.
     """
 
     def __init__(self, relaxation: GdasRelaxation) -> None:
@@ -192,5 +194,5 @@ class Learned:
 
 
 def _counts(supernet: Supernet) -> dict[str, int]:
-    """How many choices each gene has that chooses an op."""
+    """Count the choices of each gene that chooses an op."""
     return {gene: len(names) for gene, names in supernet.ops.items()}

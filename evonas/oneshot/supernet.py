@@ -1,9 +1,9 @@
-"""One network that holds all of a space, and shares their weights."""
+"""The supernet: one network that contains all networks of a space, which share its weights."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ class MixedOp(nn.Module):
     """All candidates of a gene at one place of the network: y = sum_k w_k op_k(x).
 
     Args:
-        current: what the supernet computes; shared by all its mixed ops.
+        current: the mixture that the supernet computes, shared by all its mixed ops.
     """
 
     def __init__(self, gene: str, candidates: Mapping[str, Any], current: CurrentMixture) -> None:
@@ -31,13 +31,14 @@ class MixedOp(nn.Module):
         ops = [make() for make in candidates.values()]
         if not all(isinstance(op, nn.Module) for op in ops):
             raise UserError(
-                f"space: a candidate of {gene} makes no torch.nn.Module; "
-                "allowed in a supernet: candidates that are layers"
+                f"a candidate of {gene} is no torch.nn.Module",
+                hint="in a supernet, all candidates must be layers",
+                key="space",
             )
         self.ops = nn.ModuleList(ops)
 
     def forward(self, x: Tensor) -> Tensor | None:
-        """The sum over what the mixture has of the gene; None where that is nothing."""
+        """Return the sum over the gene's ops in the mixture; None if it has none."""
         total: Tensor | None = None
         for choice, weight in self.current.mixture.get(self.gene, ()):
             op = self.ops[choice]
@@ -48,45 +49,50 @@ class MixedOp(nn.Module):
                 term = weight * term
             if total is not None and total.shape != term.shape:
                 raise UserError(
-                    f"space: candidates of {self.gene} give {_shape(total)} and {_shape(term)}; "
-                    "allowed in a supernet: candidates whose outputs are of one shape"
+                    f"candidates of {self.gene} give outputs of {_shape(total)} and {_shape(term)}",
+                    hint="in a supernet, all outputs of a gene must have one shape",
+                    key="space",
                 )
             total = term if total is None else total + term
         return total
 
 
 class CurrentMixture:
-    """The mixture that a supernet computes now."""
+    """The mixture that a supernet computes at present."""
 
     def __init__(self) -> None:
         self.mixture: Mixture = {}
 
 
 class Shared(Protocol):
-    """A supernet, whatever it is that its networks share."""
+    """A supernet, whose networks share ops or slices of tensors."""
 
     def take(self, genome: Genome) -> None:
-        """From now on, the network of this genome is computed."""
+        """Compute the network of this genome from now on."""
 
     def inherited(self, genome: Genome) -> dict[str, Tensor]:
-        """The state of the decoded network of a genome, with the shared weights."""
+        """Return the state of the decoded network of a genome, with the shared weights."""
 
 
 class Supernet(nn.Module):
     """The network of a space with all candidates at each of its genes (Pham et al., 2018).
 
-    Built by the space's own builder, whose `pick` gives a MixedOp.
+    The space's own builder builds it, with a `pick` that returns a MixedOp.
 
     Attributes:
-        ops: for each gene that chooses an op its choices.
-        wires: the genes that only say which ops are live.
+        ops: the choices of each gene that chooses an op.
+        wires: the genes that only decide which ops are live.
 
     Raises:
-        UserError: a gene chooses something else than an op.
+        UserError: a gene chooses something other than an op.
     """
 
     def __init__(
-        self, space: SearchSpace, blueprint: Blueprint, settings: Mapping[str, Any], **ends: int
+        self,
+        space: SearchSpace,
+        blueprint: Blueprint,
+        settings: Mapping[str, Any],
+        **interface: int,
     ) -> None:
         super().__init__()
         self.space = space
@@ -100,11 +106,11 @@ class Supernet(nn.Module):
                 if blueprint.wired:
                     self.wires.add(gene)
                     return None
-                _refuse(space, f"its gene {gene} chooses no op")
+                raise _refused(space, f"its gene {gene} chooses no op")
             self.ops[gene] = tuple(candidates)
             return MixedOp(gene, candidates, self.current)
 
-        self.network: nn.Module = blueprint.build(pick, **ends, **settings)
+        self.network: nn.Module = blueprint.build(pick, **interface, **settings)
         self._places = {
             f"{name}." if name else "": module
             for name, module in self.network.named_modules(remove_duplicate=False)
@@ -112,18 +118,18 @@ class Supernet(nn.Module):
         }
 
     def forward(self, images: Tensor) -> Any:
-        """Logits, (n, classes), of what has been taken or mixed."""
+        """Return the logits, (n, classes), of the current mixture."""
         return self.network(images)
 
     def mix(self, mixture: Mixture) -> None:
-        """From now on, this is computed."""
+        """Compute this mixture from now on."""
         self.current.mixture = mixture
 
     def take(self, genome: Genome) -> None:
         self.mix(path(self.space, genome))
 
     def mixed_ops(self) -> Mapping[str, MixedOp]:
-        """Each place of a gene in the network, by its name there."""
+        """Return the mixed ops by their names in the network."""
         return {name.removesuffix("."): module for name, module in self._places.items()}
 
     def inherited(self, genome: Genome) -> dict[str, Tensor]:
@@ -141,19 +147,19 @@ class Supernet(nn.Module):
 
 
 class SlicedSupernet(nn.Module):
-    """Tensors as large as any network of the space has them, of which each uses the first channels
-    (Yu et al., 2019, slimmable networks).
+    """A supernet of tensors as large as in any network of the space, of which each network uses the
+    first channels (Yu et al., 2019, slimmable networks).
     """
 
-    def __init__(self, space: SearchSpace, settings: Mapping[str, Any], **ends: int) -> None:
+    def __init__(self, space: SearchSpace, settings: Mapping[str, Any], **interface: int) -> None:
         super().__init__()
         self.space = space
-        self._settings = {**settings, **ends}
+        self._settings = {**settings, **interface}
         self.tensors = nn.ParameterDict()
         widest = [max(range(count), key=lambda i: _width(space, i)) for count in space.choices]
         narrow = [min(range(count), key=lambda i: _width(space, i)) for count in space.choices]
-        # Where the width changes a shortcut has weights, and where it stays it has none: together
-        # these have all tensors, each gene being the widest on one side of some change.
+        # A shortcut has weights only where the width changes. Together these networks have all
+        # tensors, since each gene is the widest on one side of some change.
         mixed = [narrow[i] if i % 2 else wide for i, wide in enumerate(widest)]
         other = [wide if i % 2 else narrow[i] for i, wide in enumerate(widest)]
         tensors: dict[str, Tensor] = {}
@@ -169,13 +175,14 @@ class SlicedSupernet(nn.Module):
         self.take(space.genome(widest))
 
     def forward(self, images: Tensor) -> Any:
-        """Logits, (n, classes), of what has been taken."""
-        [network] = self._taken
+        """Return the logits, (n, classes), of the current network."""
+        [network] = self._current
         return functional_call(network.train(self.training), self._slices(network), (images,))
 
     def take(self, genome: Genome) -> None:
-        with torch.device("meta"):  # its shapes are all that is used
-            self._taken = [decode(self.space, genome, **self._settings)]  # in a list: no part of us
+        with torch.device("meta"):  # only its shapes are used
+            network = decode(self.space, genome, **self._settings)
+        self._current = [network]  # in a list, so that it is no submodule
 
     def inherited(self, genome: Genome) -> dict[str, Tensor]:
         with torch.device("meta"):
@@ -192,28 +199,29 @@ class SlicedSupernet(nn.Module):
 def supernet(
     space: SearchSpace, *, in_channels: int, classes: int, **settings: Any
 ) -> Supernet | SlicedSupernet:
-    """The supernet of a space, with fresh weights from torch's global generator.
+    """Build the supernet of a space, with fresh weights from torch's global generator.
 
     Args:
-        settings: of the network, such as `channels`.
+        settings: the settings of the network, such as `channels`.
 
     Raises:
-        UserError: the space has none.
+        UserError: the space has no supernet.
     """
     blueprint = registry.blueprint_of(space)
     if blueprint.build is None or blueprint.shares is None:
-        _refuse(space, "its genes choose no ops")
+        raise _refused(space, "its genes choose no ops")
     checked = blueprint.settings(space, settings)
-    ends = {"in_channels": in_channels, "classes": classes}
+    interface = {"in_channels": in_channels, "classes": classes}
     if blueprint.shares == "slices":
-        return SlicedSupernet(space, checked, **ends)
-    return Supernet(space, blueprint, checked, **ends)
+        return SlicedSupernet(space, checked, **interface)
+    return Supernet(space, blueprint, checked, **interface)
 
 
-def _refuse(space: SearchSpace, why: str) -> NoReturn:
-    raise UserError(
-        f"space.name: {space.title} has no supernet, since {why}; "
-        "allowed: a space whose genes choose ops, such as nasbench201, darts or chain"
+def _refused(space: SearchSpace, why: str) -> UserError:
+    return UserError(
+        f"{space.title} has no supernet, since {why}",
+        hint="use a space whose genes choose ops, such as nasbench201, darts or chain",
+        key="space.name",
     )
 
 
@@ -222,7 +230,7 @@ def _width(space: SearchSpace, choice: int) -> int:
 
 
 def _joined(one: Tensor | None, other: Tensor) -> Tensor:
-    """A tensor as large as both; what neither has is drawn as a convolution's weights are."""
+    """Return a tensor as large as both; elements of neither are drawn as for a convolution."""
     if one is None or one.shape == other.shape:
         return other if one is None else one
     shape = [max(pair) for pair in zip(one.shape, other.shape, strict=True)]

@@ -1,4 +1,4 @@
-"""A supernet trained once, for all networks of its space, and how one of them is scored with it."""
+"""The training of a supernet for all networks of its space, and the scoring of one with it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RECIPE = Recipe(lr=0.05)
 
 
 class SharedTraining(Params):
-    """How a supernet is trained."""
+    """The settings of a supernet's training."""
 
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 50
     """How many epochs the supernet is trained, once, before the search."""
@@ -41,28 +41,28 @@ class SharedTraining(Params):
     """What is trained at each step. `uniform`: the network of a genome drawn at random (SPOS).
     `fair`: as many networks as a gene has choices, with each choice in one of them, where it is
     trained if it is live there (FairNAS). `dropout`: all ops but those dropped at random.
-    `learned`: one op a gene, drawn with probabilities that are trained too, on half of the images
+    `learned`: one op per gene, drawn with probabilities that are trained too, on half of the images
     (FBNet, GDAS)."""
     keep: KeepRate = 1.0
-    """For `dropout`: the probability that an op is kept in the first epoch; one of each gene always
-    is."""
+    """For `dropout`: the probability that an op is kept in the first epoch. At least one op of each
+    gene is always kept."""
     keep_end: KeepRate = 0.2
-    """For `dropout`: the same in the last epoch; in between it changes in a straight line."""
+    """For `dropout`: that probability in the last epoch; in between it changes linearly."""
     beta_lr: Annotated[float, Field(gt=0, le=10)] = 3e-3
     """For `learned`: the learning rate of the probabilities' logits."""
     temperature: Temperature = 5.0
-    """For `learned`: that of the Gumbel-softmax in the first epoch."""
+    """For `learned`: the temperature of the Gumbel-softmax in the first epoch."""
     temperature_end: Temperature = 0.5
-    """For `learned`: the same in the last epoch."""
+    """For `learned`: that temperature in the last epoch; in between it changes linearly."""
     recipe: Annotated[Recipe, filled_from(RECIPE)] = RECIPE
-    """How the shared weights are trained; its keys are below, but with `lr` 0.05 where it is not
-    given."""
+    """How the shared weights are trained. Its keys are below; here the default of `lr` is 0.05."""
     pool: Annotated[int, Field(ge=0, le=10_000)] = 5
-    """How many networks, drawn at random, are scored after each epoch of the supernet. They are in
-    `supernet/pool.csv`."""
+    """How many networks, drawn at random, are scored after each epoch of the supernet. Their scores
+    are in `supernet/pool.csv`."""
     recalibrate: Annotated[int, Field(ge=0, le=100_000)] = 20
-    """On how many batches of training images the statistics of the batch norms are measured anew
-    before a network is scored. 0 scores with those of the supernet, which fit no network."""
+    """The number of batches of training images on which the statistics of the batch norms are
+    measured anew before a network is scored. With 0 a network is scored with those of the supernet,
+    which fit no network."""
 
     def model_post_init(self, context: object) -> None:
         if self.sampling == "dropout" and self.keep_end > self.keep:
@@ -74,8 +74,8 @@ class History:
     """The rows of a supernet's tables so far.
 
     Attributes:
-        curve: of `curve.csv`, one an epoch.
-        pool: of `pool.csv`, one a network scored.
+        curve: the rows of `curve.csv`, one per epoch.
+        pool: the rows of `pool.csv`, one per scored network.
     """
 
     curve: list[dict[str, Any]] = field(default_factory=list)
@@ -83,7 +83,7 @@ class History:
 
 
 class SupernetTraining:
-    """Trains a supernet, an epoch at a time, from wherever its state has it stand."""
+    """Trains a supernet, an epoch at a time; it can continue from a saved state."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class SupernetTraining:
         hardware: Hardware,
         seed: int,
     ) -> None:
-        """Makes the supernet.
+        """Build the supernet.
 
         Raises:
             UserError: the space has no supernet, or none that can be sampled in this way.
@@ -128,7 +128,7 @@ class SupernetTraining:
 
     @property
     def epochs(self) -> int:
-        """How many are done."""
+        """The number of epochs done."""
         return len(self.history.curve)
 
     @property
@@ -136,7 +136,7 @@ class SupernetTraining:
         return self.epochs >= self.params.epochs
 
     def epoch(self) -> dict[str, Any]:
-        """One epoch, and the scores of some networks after it.
+        """Train one epoch, and score some networks after it.
 
         Returns:
             The epoch's row of the curve.
@@ -144,17 +144,17 @@ class SupernetTraining:
         Raises:
             SearchFailed: the loss became NaN or infinite, or memory ran out.
         """
-        drawn = seeded(derive_seed(self._seed, self.epochs), self.hardware.device)
-        full = (
-            f"the supernet ran out of memory at {self.params.recipe.batch_size} images a batch; "
-            "allowed: a new run with a smaller evaluator.recipe.batch_size"
+        random_state = seeded(derive_seed(self._seed, self.epochs), self.hardware.device)
+        out_of_memory = (
+            f"the supernet ran out of memory with batches of {self.params.recipe.batch_size} "
+            "images; start a new run with a smaller evaluator.recipe.batch_size"
         )
-        with memory_guard(full), threads(self.hardware.threads), drawn:
+        with memory_guard(out_of_memory), threads(self.hardware.threads), random_state:
             row = self.sampling.train_epoch(self.epochs / max(self.params.epochs - 1, 1))
             if not math.isfinite(row["train_loss"]):
                 raise SearchFailed(
                     f"the supernet's loss became NaN or infinite in epoch {self.epochs + 1}; "
-                    "allowed: a new run with a lower evaluator.recipe.lr"
+                    "start a new run with a lower evaluator.recipe.lr"
                 )
             pool = self._score_pool()
         row = {"epoch": self.epochs + 1, **row, **pool}
@@ -175,8 +175,9 @@ class SupernetTraining:
         self.history = History(state["curve"], state["pool"])
 
     def foreseen(self) -> tuple[float, float]:
-        """Estimates, from a few steps, the seconds that the whole training takes, and those that a
-        network's score takes; the training cannot go on after that.
+        """Estimate the seconds of the whole training, and of a network's score, from a few steps.
+
+        Discard the object afterwards.
         """
         genome = self.space.canonical(self.space.sample(self.rng))
         with threads(self.hardware.threads):
@@ -193,7 +194,7 @@ class SupernetTraining:
         return score(network, self.data, self.params, self.hardware)
 
     def _score_pool(self) -> dict[str, float]:
-        """Scores networks drawn at random; the mean and the lowest of their errors."""
+        """Score networks drawn at random, and return the mean and the lowest of their errors."""
         errors = []
         for _ in range(self.params.pool):
             genome = self.space.canonical(self.space.sample(self.rng))
@@ -216,7 +217,11 @@ class SupernetTraining:
 def subnet(
     space: SearchSpace, shared: Shared, genome: Genome, arguments: Mapping[str, Any]
 ) -> nn.Module:
-    """A genome's network with a copy of the weights it inherits; `arguments` are its builder's."""
+    """Build a genome's network, with a copy of the weights that it inherits.
+
+    Args:
+        arguments: the arguments of the builder.
+    """
     with torch.device("meta"):  # no weights are drawn
         network = decode(space, genome, **arguments)
     state = {name: tensor.detach().clone() for name, tensor in shared.inherited(genome).items()}
@@ -227,9 +232,9 @@ def subnet(
 def score(
     network: nn.Module, data: ResidentData, params: SharedTraining, hardware: Hardware
 ) -> dict[str, float]:
-    """Error, top-5 error and loss on val of a network with inherited weights.
+    """Measure error, top-5 error and loss on val of a network with inherited weights.
 
-    The statistics of batch norm, which each network has of its own, are measured anew on training
+    The statistics of batch norm, which differ between networks, are first measured anew on training
     images, always the same (Guo et al., 2020, sec. 3.4).
     """
     size = min(params.recipe.batch_size, len(data.train))
@@ -241,11 +246,11 @@ def score(
 def recalibrate(
     network: nn.Module, data: ResidentData, size: int, batches: int, hardware: Hardware
 ) -> None:
-    """Measures the statistics of the batch norms anew, as means over batches of training images.
+    """Measure the statistics of the batch norms anew, as means over batches of training images.
 
     Args:
-        size: of a batch.
-        batches: how many; 0 leaves the statistics as they are.
+        size: the number of images of a batch.
+        batches: the number of batches; 0 leaves the statistics as they are.
     """
     if batches:
         with hardware.autocast():
@@ -253,7 +258,7 @@ def recalibrate(
 
 
 def _batches(data: ResidentData, size: int, batches: int, channels_last: bool) -> Iterator[Tensor]:
-    """So many batches of training images, always the same, as (n, c, h, w)."""
+    """Yield batches of training images, (n, c, h, w), always the same."""
     n = len(data.train)
     order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
     for rows in cast("tuple[Tensor, ...]", order[: min(batches * size, n)].split(size)):
@@ -272,7 +277,7 @@ def _sampling(
     seed: int,
     rng: np.random.Generator,
 ) -> Sampling:
-    """The sampling that the settings name, with a fresh supernet."""
+    """Return the sampling that the settings name, with a fresh supernet."""
     if params.sampling == "learned":
         return _learned(
             params, space=space, network=network, data=data, hardware=hardware, seed=seed
@@ -287,8 +292,9 @@ def _sampling(
         return Uniform(shared, trainer, params.epochs, rng)
     if not isinstance(shared, Supernet):
         raise UserError(
-            f"evaluator.sampling: {params.sampling} needs genes that choose ops, which those "
-            f"of {space.name} do not; allowed: uniform"
+            f"{params.sampling} does not apply, since {space.name} has no genes that choose ops",
+            hint="allowed: uniform",
+            key="evaluator.sampling",
         )
     if params.sampling == "fair":
         return Fair(shared, trainer, params.epochs, rng)

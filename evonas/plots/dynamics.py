@@ -29,7 +29,7 @@ from evonas.plots.tables import Tables
 def objectives(tables: Tables) -> Drawing:
     """Draws best, mean and spread of every objective over the successful evaluations."""
     last = int(tables.evaluations["generation"].max())
-    parts = [_by_generation(tables.ended_well, objective, last) for objective in tables.objectives]
+    parts = [_by_generation(tables, objective, last) for objective in tables.objectives]
     figure, axes = panels(len(parts), 1.45, above=0.35)
     for ax, objective, part in zip(axes, tables.objectives, parts, strict=True):
         x, dot = part["generation"], marker(len(part))
@@ -56,10 +56,14 @@ def objectives(tables: Tables) -> Drawing:
     return Drawing(figure, pd.concat(parts, ignore_index=True))
 
 
-def _by_generation(ended_well: pd.DataFrame, objective: Objective, last: int) -> pd.DataFrame:
+def _by_generation(tables: Tables, objective: Objective, last: int) -> pd.DataFrame:
     """One row for each generation, blank where no evaluation succeeded."""
-    grouped = ended_well.groupby("generation")[objective.name]
+    grouped = tables.ended_well.groupby("generation")[objective.name]
     best = grouped.min() if objective.goal == "min" else grouped.max()
+    comparable = tables.comparable.groupby(["rank", "generation"])[objective.name]
+    bests = comparable.min() if objective.goal == "min" else comparable.max()
+    by_rank = bests.groupby("rank")
+    best_so_far = by_rank.cummin() if objective.goal == "min" else by_rank.cummax()
     frame = pd.DataFrame(
         {
             "count": grouped.size(),
@@ -67,7 +71,7 @@ def _by_generation(ended_well: pd.DataFrame, objective: Objective, last: int) ->
             "mean": grouped.mean(),
             "p10": grouped.quantile(0.1),
             "p90": grouped.quantile(0.9),
-            "best_so_far": best.cummin() if objective.goal == "min" else best.cummax(),
+            "best_so_far": best_so_far.droplevel("rank"),
         }
     ).reindex(pd.RangeIndex(last + 1, name="generation"))
     frame["count"] = frame["count"].fillna(0).astype(int)

@@ -96,7 +96,8 @@ def _networks(tables: Tables) -> pd.DataFrame:
         is_winner = data["key"] == tables.winner.key
     except NotYet:
         is_winner = pd.Series(False, index=data.index)
-    data["winner"] = is_winner & ~data["key"].where(is_winner).duplicated()  # one star
+    # One star, at the result of the largest budget.
+    data["winner"] = is_winner & ~data["key"].where(is_winner).duplicated(keep="last")
     return data
 
 

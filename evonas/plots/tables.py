@@ -16,6 +16,7 @@ from evonas import registry, yamlfile
 from evonas.core import Objective, Status, UserError
 from evonas.plots.style import NotYet
 from evonas.records import tables
+from evonas.records.archive import budget_ranks
 from evonas.records.folder import check_run_folder
 from genomes import Gene, SearchSpace
 
@@ -70,7 +71,8 @@ class Tables:
         """One row for each candidate, in the order of their index."""
         names = [objective.name for objective in self.objectives]
         columns = ("generation", "index", "key", "genes", "parents", "origin", "status", *names)
-        return self._read("evaluations", columns)
+        frame = self._read("evaluations", columns, optional=("budget",))
+        return frame if "budget" in frame else frame.assign(budget="")
 
     @cached_property
     def ended_well(self) -> pd.DataFrame:
@@ -82,6 +84,21 @@ class Tables:
         if frame.empty:
             raise NotYet("no evaluation has succeeded yet")
         return frame
+
+    @cached_property
+    def comparable(self) -> pd.DataFrame:
+        """Those that ended well with the largest budget that any had until their generation's end.
+
+        `rank` is the budget's: a best so far begins anew where it rises, as the front does.
+        """
+        try:
+            ranks = budget_ranks(self.ended_well["budget"].tolist())
+        except ValueError:
+            raise NotYet("the budgets in evaluations.csv cannot be compared") from None
+        frame = self.ended_well.assign(rank=ranks)
+        largest = frame.groupby("generation")["rank"].max().cummax()
+        comparable: pd.DataFrame = frame[frame["rank"] == frame["generation"].map(largest)]
+        return comparable
 
     @cached_property
     def generations(self) -> pd.DataFrame:

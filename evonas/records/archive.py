@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evonas import pareto
 from evonas.core import (
+    Budget,
     Evaluation,
     Generation,
     Objective,
@@ -37,6 +39,9 @@ class Entry:
 class Archive:
     """A fold over generations in order or, on a resume, over the rows of the tables.
 
+    Only results of the same budget are compared: the front is that of the largest budget with a
+    result, and begins anew with the first result of a larger one. All else counts all budgets.
+
     Attributes:
         references: the hypervolume's reference for each objective, in its own unit; None until
             the first generation with a finite value sets it to the worst value there.
@@ -56,6 +61,11 @@ class Archive:
         self._last: deque[tuple[Status, str]] = deque(maxlen=FAILURE_WINDOW)
 
     def add(self, generation: Generation) -> None:
+        """Take in the next generation.
+
+        Raises:
+            SearchFailed: a budget is in another unit than that of the front.
+        """
         entries = []
         for question, evaluation, cached in zip(
             generation.questions, generation.evaluations, generation.cached, strict=True
@@ -119,6 +129,11 @@ class Archive:
         candidates = self.front + entries
         if not candidates:
             return
+        try:
+            ranks = budget_ranks([entry.question.budget for entry in candidates])
+        except ValueError as error:
+            raise SearchFailed(str(error)) from None
+        candidates = [candidates[i] for i in np.flatnonzero(ranks == ranks.max())]
         values = pareto.losses([entry.evaluation for entry in candidates], self.objectives)
         self.front = sorted(
             (candidates[i] for i in np.flatnonzero(pareto.is_on_front(values))),
@@ -145,6 +160,30 @@ class Archive:
             for objective, reference in zip(self.objectives, references, strict=True)
             if reference is not None
         ]
+
+
+def budget_ranks(budgets: Sequence[str]) -> NDArray[np.int64]:
+    """The rank of each budget among those given: the larger, the higher.
+
+    A longer training ranks higher and, of two that are equally long, the one with the longer
+    horizon.
+
+    Args:
+        budgets: n texts (`Question.budget`); no budget, "", has rank 0.
+
+    Returns:
+        (n,) ranks; results of different ranks are not to be compared.
+
+    Raises:
+        ValueError: a text is no budget, or they have different units.
+    """
+    known = {text: Budget.from_text(text) for text in set(budgets) if text}
+    units = sorted({budget.unit for budget in known.values()})
+    if len(units) > 1:
+        raise ValueError(f"budgets in {' and in '.join(units)} cannot be compared")
+    lengths = {text: (each.amount, each.horizon or each.amount) for text, each in known.items()}
+    order = {length: rank for rank, length in enumerate(sorted({(0.0, 0.0), *lengths.values()}))}
+    return np.array([order[lengths.get(text, (0.0, 0.0))] for text in budgets], dtype=np.int64)
 
 
 def known_references(objectives: Sequence[Objective], evaluator: Evaluator) -> list[float | None]:

@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from evonas import yamlfile
+from evonas import registry, yamlfile
 from evonas.core import FAILURES, Objective, Status, UserError
 from evonas.pareto import Array, Losses
 from evonas.records import tables
+from evonas.records.archive import budget_ranks
 from evonas.records.folder import check_run_folder
 from evonas.records.tables import read
 
@@ -36,6 +38,7 @@ class Run:
         config: the resolved experiment, as plain data.
         losses: (n, m), to minimise, in the order of the evaluations' index; a row is all NaN if
             its evaluation failed, is infeasible or has a value that is not finite.
+        fidelity: (n,), the rank of each evaluation's budget (`budget_ranks`).
         epochs: (n,), the epochs that each evaluation was trained for; 0 if an earlier one
             answered it.
         tested: the winner's test error and its standard error, if it has been tested.
@@ -46,6 +49,7 @@ class Run:
     environment: Mapping[str, Any]
     objectives: tuple[Objective, ...]
     losses: Losses
+    fidelity: NDArray[np.int64]
     epochs: Array
     budgets: frozenset[str]
     trained: int
@@ -101,7 +105,7 @@ def load(path: Path) -> Run:
         raise _unfinished(path)
     try:
         environment = json.loads((path / "environment.json").read_text())
-        run = _read(path, config, environment, *map(read, tables))
+        run = _read(path, _as_of_today(config), environment, *map(read, tables))
     except (OSError, KeyError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         hint = "leave this run out"
@@ -149,6 +153,14 @@ def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
+def _as_of_today(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of any version, with the keys that they would have today."""
+    strategy = config["strategy"]
+    if strategy["name"] in registry.names("strategies"):
+        strategy = registry.strategy(strategy["name"]).Params.renamed(strategy)
+    return {"metrics": [], **config, "strategy": strategy}  # 0.1.0 had no metrics of one's own
+
+
 def _unfinished(path: Path) -> UserError:
     hint = "wait until it has finished one, or leave it out"
     return UserError("no generation is finished yet", hint=hint, key=str(path))
@@ -184,6 +196,7 @@ def _read(
         environment=environment,
         objectives=objectives,
         losses=losses,
+        fidelity=budget_ranks(budgets.tolist()),
         epochs=np.where(fresh, np.nan_to_num(epochs), 0.0),
         budgets=frozenset(budgets[fresh]),
         trained=len(timings),

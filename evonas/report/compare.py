@@ -74,7 +74,7 @@ class Comparison:
         arms, runs = self.arms, sum(len(arm.runs) for arm in self.arms)
         return "\n\n".join(
             [
-                f"{TITLE}: {_count(len(arms), 'arm')}, {_count(runs, 'run')}",
+                f"{TITLE}: {markdown.counted(len(arms), 'arm')}, {markdown.counted(runs, 'run')}",
                 _totals(arms, self.curves),
                 _at_equal_cost(arms, self.curves),
                 "\n".join(f"- {note}" for note in _notes(self)),
@@ -168,21 +168,46 @@ def _at_equal_cost(arms: Sequence[Arm], curves: Curves) -> str:
 
 
 def _notes(comparison: Comparison) -> list[str]:
-    """What a reader must know before believing the tables."""
+    """Return what a reader must know to judge the tables."""
     arms = comparison.arms
-    runs = [run for arm in arms for run in arm.runs]
-    notes = []
+    notes = [*_notes_on_seeds(arms), *_notes_on_differences(arms)]
+    counts = [(arm.name, sum(run.from_cache for run in arm.runs)) for arm in arms]
+    shown = ", ".join(f"{count:,} of {name}" for name, count in counts if count)
+    if shown:
+        notes.append(f"Trainings taken from a cache ({shown}) count, but add no worker hours.")
+    if "epochs" not in comparison.curves:
+        notes.append("A run has trained no epochs, so there is no comparison by epochs.")
+    if comparison.box is None:
+        notes.append("No hypervolume: some objective has no value or reference in any run.")
+    notes.append(
+        "All values are the search's own measurements, and the best of many is partly luck. A test "
+        "error is that of the winner, trained again, on images that the search has not seen."
+    )
+    notes.append(
+        "Counts are means per run, for the search without its finals. ± is the standard deviation "
+        "over seeds; for a test error it is the standard error due to the number of test images, "
+        "which more seeds do not reduce. Two bests need not belong to one network."
+    )
+    return notes
+
+
+def _notes_on_seeds(arms: Sequence[Arm]) -> list[str]:
     single = [arm.name for arm in arms if len(arm.runs) == 1]
     if single:
         where = "every arm" if len(single) == len(arms) else ", ".join(single)
-        notes.append(
+        return [
             f"n=1 in {where}: one seed proves nothing about a strategy; "
             "other seeds may give another order."
-        )
-    elif any(len(arm.runs) < ENOUGH_SEEDS for arm in arms):
-        notes.append(
-            f"Fewer than {ENOUGH_SEEDS} seeds in an arm: a difference of means may be chance."
-        )
+        ]
+    if any(len(arm.runs) < ENOUGH_SEEDS for arm in arms):
+        return [f"Fewer than {ENOUGH_SEEDS} seeds in an arm: a difference of means may be chance."]
+    return []
+
+
+def _notes_on_differences(arms: Sequence[Arm]) -> list[str]:
+    """Return how the arms differ in more than their strategy."""
+    runs = [run for arm in arms for run in arm.runs]
+    notes = []
     budgets = {arm.name: sorted({b for run in arm.runs for b in run.budgets}) for arm in arms}
     if len({budget for each in budgets.values() for budget in each}) > 1:
         shown = "; ".join(f"{name} {', '.join(each) or 'none'}" for name, each in budgets.items())
@@ -210,23 +235,6 @@ def _notes(comparison: Comparison) -> list[str]:
     machines = [[run.environment.get(key) for key in ("processor", "gpus")] for run in runs]
     if any(machine != machines[0] for machine in machines):
         notes.append("Worker hours come from different machines.")
-    spared = [(arm.name, sum(run.from_cache for run in arm.runs)) for arm in arms]
-    shown = ", ".join(f"{count:,} of {name}" for name, count in spared if count)
-    if shown:
-        notes.append(f"Trainings taken from a cache ({shown}) count, but add no worker hours.")
-    if "epochs" not in comparison.curves:
-        notes.append("A run has trained no epochs, so there is no comparison by epochs.")
-    if comparison.box is None:
-        notes.append("No hypervolume: some objective has no value or reference in any run.")
-    notes.append(
-        "All values are the search's own measurements, and the best of many is partly luck. A test "
-        "error is that of the winner, trained again, on images that the search has not seen."
-    )
-    notes.append(
-        "Counts are means per run, for the search without its finals. ± is the standard deviation "
-        "over seeds; for a test error it is the standard error due to the number of test images, "
-        "which more seeds do not reduce. Two bests need not belong to one network."
-    )
     return notes
 
 
@@ -294,7 +302,3 @@ def _mean(values: Iterable[float]) -> str:
 
 def _plain(value: float) -> str:
     return f"{int(value):,}" if float(value).is_integer() else f"{value:,.4f}".rstrip("0")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -98,16 +98,33 @@ class Box:
 
 
 def curve(run: Run, box: Box | None, by: By) -> Curve:
-    """The curve of a run, by evaluations (repeats count) or by epochs trained so far."""
+    """The curve of a run, by evaluations (repeats count) or by epochs trained so far.
+
+    The best so far and the hypervolume are those of the largest budget so far, as in the archive.
+    """
     signs = np.array([objective.sign for objective in run.objectives])
-    best = np.fmin.accumulate(run.losses, axis=0) * signs
-    volume = np.full(len(best), np.nan) if box is None else box.hypervolumes(run.losses)
-    y = np.column_stack([best, volume])
+    parts = []
+    for losses in _comparable(run):
+        best = np.fmin.accumulate(losses, axis=0) * signs
+        volume = np.full(len(best), np.nan) if box is None else box.hypervolumes(losses)
+        parts.append(np.column_stack([best, volume]))
+    y = np.vstack(parts)
     if by == "evaluations":
         return Curve(np.arange(1.0, len(y) + 1), y)
     x = np.cumsum(run.epochs)
     last = np.append(x[1:] != x[:-1], True)  # what costs nothing shares a place
     return Curve(x[last], y[last])
+
+
+def _comparable(run: Run) -> list[Losses]:
+    """The losses in a row, cut wherever a larger budget has its first result.
+
+    In each part those of smaller budgets are NaN, as they do not count any more.
+    """
+    has_result = np.isfinite(run.losses).all(axis=1)
+    largest = np.maximum.accumulate(np.where(has_result, run.fidelity, 0))
+    losses = np.where((run.fidelity == largest)[:, None], run.losses, np.nan)
+    return np.split(losses, np.flatnonzero(np.diff(largest)) + 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,8 +30,9 @@ class BreedingParams(Params):
     """Genomes that the search begins with, each in place of a random one: as the space writes
     them, as genes, or by a name from `evonas list genomes`. At most `population`."""
     encoding: Literal["genes", "scaled", "logits"] = "genes"
-    """What is mixed and changed: the `genes` themselves, or numbers from 0 to 1, one for each gene
-    (`scaled`) or one for each choice of each gene, the largest of which is taken (`logits`)."""
+    """What crossover and mutation work on: the `genes` themselves, or numbers from 0 to 1, one for
+    each gene (`scaled`) or one for each choice of each gene, the largest of which is taken
+    (`logits`)."""
     crossover: (
         Literal["uniform", "one_point", "two_point", "arithmetic", "blend", "simulated_binary"]
         | Annotated[str, Field(pattern=plugins.PATTERN)]
@@ -268,21 +269,22 @@ class Variation:
             children = self._own(list(first), list(second), self.rng)
         except Exception as error:  # whatever a user's function may raise
             text = f"{type(error).__name__}: {error}"
-            raise UserError(f"strategy.crossover: {own} raised {text}") from error
+            raise UserError(f"{own} raised {text}", key="strategy.crossover") from error
         try:
             a, b = (list(map(float, child)) for child in children)
             if not self.continuous:
                 for child in (a, b):
                     self.space.genome(map(int, child))
-            whole = {len(a), len(b)} == {len(first)} and bool(np.isfinite([a, b]).all())
-            whole = bool(whole and (self.continuous or all(x.is_integer() for x in (*a, *b))))
+            valid = {len(a), len(b)} == {len(first)} and bool(np.isfinite([a, b]).all())
+            valid = bool(valid and (self.continuous or all(x.is_integer() for x in (*a, *b))))
         except (TypeError, ValueError):
-            whole = False
-        if not whole:
-            shown = repr(children)[:80]
+            valid = False
+        if not valid:
+            numbers = "numbers" if self.continuous else "genes within their choices"
             raise UserError(
-                f"strategy.crossover: {own} gave {shown}; allowed: two lists "
-                f"of {len(first)} {'numbers' if self.continuous else 'genes within their choices'}"
+                f"{own} returned {repr(children)[:80]}",
+                hint=f"it must return two lists of {len(first)} {numbers}",
+                key="strategy.crossover",
             )
         return self._inside(a), self._inside(b)
 

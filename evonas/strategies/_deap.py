@@ -48,8 +48,8 @@ def stdlib_random(rng: np.random.Generator) -> Iterator[None]:
 
 @contextmanager
 def numpy_random(rng: np.random.Generator) -> Iterator[None]:
-    """Seeds NumPy's global generator from ours, as the niching of NSGA-III draws from it, and puts
-    its state back.
+    """Lends our randomness to NumPy's global generator, which the niching of NSGA-III draws from,
+    and then restores it.
     """
     before = np.random.get_state()  # noqa: NPY002  # the one that DEAP draws from
     np.random.seed(int(rng.integers(2**32)))  # noqa: NPY002

@@ -30,7 +30,7 @@ class AgingParams(Params):
     lag: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """How many candidates may be out at once: each is chosen from the results up to the one this
     many before it, whatever the number of workers. 1 is the published algorithm, one candidate
-    after the other, and finds good networks in fewer candidates; more keeps more workers busy.
+    after the other, and finds good networks with fewer candidates; more keep more workers busy.
     Without it, the population."""
 
     def model_post_init(self, context: object) -> None:

@@ -286,14 +286,13 @@ def _powers(
         return None
     goals = {objective.name: objective.goal for objective in objectives}
     for name, power in reward.items():
+        key = f"strategy.reward.{name}"
         if name not in goals:
-            raise UserError(f"strategy.reward.{name}: is no objective; allowed: {', '.join(goals)}")
+            raise UserError("is no objective", hint=f"allowed: {', '.join(goals)}", key=key)
         if power == 0 or (power > 0) != (goals[name] == "max"):
-            allowed = "above 0" if goals[name] == "max" else "below 0"
-            raise UserError(
-                f"strategy.reward.{name}: is {power:g}, and the goal {goals[name]}; "
-                f"allowed: {allowed}"
-            )
+            side = "above" if goals[name] == "max" else "below"
+            problem = f"is {power:g}, but the goal of {name} is {goals[name]}"
+            raise UserError(problem, hint=f"must be {side} 0", key=key)
     if not reward:
-        raise UserError("strategy.reward: is empty; allowed: objectives and their powers")
+        raise UserError("is empty", hint="name objectives and their powers", key="strategy.reward")
     return dict(reward)

@@ -106,7 +106,7 @@ def parse_seeds(space: SearchSpace, texts: Sequence[str]) -> list[Genome]:
         try:
             genomes.append(library.read(space, text))
         except ValueError as error:
-            raise UserError(f"strategy.seeds.{i}: {error}") from None
+            raise UserError(str(error), key=f"strategy.seeds.{i}") from None
     return genomes
 
 

@@ -23,8 +23,8 @@ MAX_DIRECTIONS = 100_000  # as many as the largest population has members
 class NSGA3Params(BreedingParams):
     name: Literal["nsga3"] = "nsga3"
     divisions: Annotated[int, Field(ge=1, le=1000)] | None = None
-    """How many parts the reference directions divide each objective into. Without it, the largest
-    number that gives no more directions than the population has members."""
+    """The number of parts that the reference directions divide each objective into. Without it, the
+    largest number that gives no more directions than the population has members."""
 
 
 @dataclass
@@ -121,8 +121,9 @@ def directions(objectives: int, divisions: int) -> Array:
     count = math.comb(objectives + divisions - 1, divisions)
     if count > MAX_DIRECTIONS:
         raise UserError(
-            f"strategy.divisions: {divisions} of {objectives} objectives make {count:,} reference "
-            f"directions; allowed: fewer, for at most {MAX_DIRECTIONS:,}"
+            f"{divisions} divisions of {objectives} objectives give {count:,} reference directions",
+            hint=f"use fewer divisions, for at most {MAX_DIRECTIONS:,} directions",
+            key="strategy.divisions",
         )
     points: Array = _deap.reference_points(objectives, divisions)
     return points

@@ -39,9 +39,9 @@ class PSOParams(Params):
     inertia_generations: Annotated[int, Field(ge=1, le=10_000_000)] = 100
     """The number of generations after which w is `inertia_end`."""
     cognitive: Weight = 1.49445
-    """c1, how strongly a particle is drawn to its own best place."""
+    """c1, how strongly a particle is pulled towards its own best place."""
     social: Weight = 1.49445
-    """c2, how strongly it is drawn to the best place of its guide."""
+    """c2, how strongly it is pulled towards the best place of its guide."""
     velocity_max: Annotated[float, Field(gt=0, le=1)] = 0.5
     """The largest move of a particle in one generation, in each dimension, whose range is 1."""
     boundary: Literal["absorb", "reflect", "periodic"] = "absorb"
@@ -51,12 +51,12 @@ class PSOParams(Params):
     """With one objective, the best place that guides a particle: that of the whole swarm
     (`global`), or of the particle and its two neighbours (`ring`)."""
     archive: Annotated[int, Field(ge=2, le=100_000)] = 100
-    """With several objectives, how many places on the front are kept as guides."""
+    """With several objectives, the number of places on the front that serve as guides."""
     turbulence: Annotated[float, Field(ge=0, le=1)] | None = None
     """The share of particles that polynomial mutation moves as well. Without it, 0.15 with several
     objectives and 0 with one."""
     patience: Annotated[int, Field(ge=1, le=10_000_000)] = 3
-    """After how many generations without a new network the swarm counts as converged."""
+    """The number of generations without a new network after which the swarm has converged."""
     on_convergence: Literal["restart", "end"] = "restart"
     """What happens then: all particles restart at random places (`restart`), or the search ends
     (`end`)."""

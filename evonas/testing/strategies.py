@@ -1,4 +1,4 @@
-"""What every strategy promises: each contract is a function that raises AssertionError.
+"""The contracts of strategies: functions that raise AssertionError if a promise is broken.
 
 from evonas.testing import CONTRACTS, maker
 
@@ -46,7 +46,7 @@ WIDE = SearchSpace("wide/v1", [Gene(f"g{i}", tuple("wxyz")) for i in range(8)])
 
 
 class Make(Protocol):
-    """Makes a strategy anew."""
+    """A function that makes a new strategy."""
 
     def __call__(
         self,
@@ -59,7 +59,7 @@ class Make(Protocol):
 
 
 def maker(strategy: Callable[..., Strategy], params: Params) -> Make:
-    """Makes a strategy of these settings for whatever space and objectives a contract wants."""
+    """Return a function that makes a strategy for the space and objectives of a contract."""
 
     def make(
         *,
@@ -74,7 +74,7 @@ def maker(strategy: Callable[..., Strategy], params: Params) -> Make:
 
 
 class Answers:
-    """An evaluator that costs nothing: values by genes alone."""
+    """An evaluator that computes its values from the genes, without training."""
 
     metrics = (Metric("a"), Metric("b", goal="max"), Metric("c", cheap=True))
     fingerprint = ""
@@ -90,14 +90,14 @@ class Answers:
 
 
 class Late(Answers):
-    """Whose values are all known after the training only."""
+    """The same, with no value known before the evaluation."""
 
     def cheap(self, genome: Genome) -> Mapping[str, float]:
         return {}
 
 
 def by_genes(candidate: Candidate) -> Evaluation:
-    """Rugged enough that no two networks are equally good by accident."""
+    """Return values that differ for different networks, on a rugged landscape."""
     genes = np.array(candidate.genome.genes)
     weights = np.arange(1, len(genes) + 1)
     a = float(np.sin(3.0 * genes * weights).sum() + 0.1 * genes.sum())
@@ -106,25 +106,26 @@ def by_genes(candidate: Candidate) -> Evaluation:
 
 @contract
 def same_seed_same_search(make: Make) -> None:
-    """Two of one seed ask for the same; of another seed, for something else."""
+    """Searches with the same seed are equal; another seed gives another search."""
     first, second, other = (_searched(make(seed=seed)) for seed in (1, 1, 2))
-    assert first == second, "two searches of one seed differ"
+    assert first == second, "two searches with the same seed differ"
     assert first != other or not _draws(make), "another seed makes no difference"
 
 
 @contract
 def every_question_is_a_genome_of_the_space(make: Make) -> None:
+    """Candidates belong to the search space, even if it is tiny."""
     for space in (SPACE, TINY, LONE):
         for generation in _generations(make(space=space), space):
             for evaluation in generation.evaluations:
                 genome = evaluation.candidate.genome
-                assert genome.space == space.name, f"{genome} is of another space"
+                assert genome.space == space.name, f"{genome} belongs to another space"
                 space.genome(genome.genes)
 
 
 @contract
-def answers_are_owed_before_more_is_asked(make: Make) -> None:
-    """A generational strategy asks nothing while it waits; none takes what it has not asked for."""
+def it_waits_for_outstanding_results(make: Make) -> None:
+    """A strategy waits for outstanding results, and refuses results that it did not ask for."""
     strategy = make()
     asked = strategy.ask()
     assert asked, "a new strategy asks for nothing"
@@ -137,7 +138,7 @@ def answers_are_owed_before_more_is_asked(make: Make) -> None:
         for candidate in asked:
             strategy.tell([by_genes(candidate)])
     else:
-        assert strategy.ask() == [], "it asks again before it is told"
+        assert strategy.ask() == [], "it asks again before it has the results"
         strategy.tell([by_genes(candidate) for candidate in asked])
     for wrong in ([], [by_genes(asked[0])] * (len(asked) + 1)):
         fresh = make()
@@ -149,7 +150,7 @@ def answers_are_owed_before_more_is_asked(make: Make) -> None:
 
 @contract
 def state_is_plain_data(make: Make) -> None:
-    """Numbers, strings, lists and dicts alone, so that a checkpoint can run nothing."""
+    """The state is numbers, strings, lists, dicts and tensors, so a checkpoint can run no code."""
     strategy = make(objectives=THREE)
     for _ in islice(_generations(strategy, SPACE, THREE), 3):
         _plain(strategy.state_dict(), "state")
@@ -157,18 +158,18 @@ def state_is_plain_data(make: Make) -> None:
 
 @contract
 def a_resume_is_exact(make: Make) -> None:
-    """From its state after every generation, a search goes on as if it had never stopped."""
+    """A search continues from the state after any generation as if it had never stopped."""
     for objectives in (ONE, THREE):
         strategy = make(objectives=objectives, seed=3)
         states: list[State] = []
-        whole: list[Generation] = []
+        generations: list[Generation] = []
         for generation in _generations(strategy, SPACE, objectives):
-            whole.append(generation)
+            generations.append(generation)
             states.append(strategy.state_dict())
         for stop, state in enumerate(states, 1):
             resumed = make(objectives=objectives, seed=4)
             resumed.load_state_dict(state)
-            before = whole[:stop]
+            before = generations[:stop]
             asked = [question for each in before for question in each.questions]
             rest = list(
                 evolve(
@@ -178,15 +179,17 @@ def a_resume_is_exact(make: Make) -> None:
                     since=Position(stop, len(asked), asked=asked),
                 )
             )
-            told = f"resumed after generation {stop} of {len(objectives)} objectives, it differs"
-            assert [_asked(each) for each in rest] == [_asked(each) for each in whole[stop:]], told
+            problem = f"resumed after generation {stop} of {len(objectives)} objectives, it differs"
+            after = [_asked(each) for each in generations[stop:]]
+            assert [_asked(each) for each in rest] == after, problem
 
 
 @contract
-def a_search_cut_short_and_gone_on_with_is_the_whole(make: Make) -> None:
-    """Told of all it asked for, as at the end of a shorter run, it goes on as if it had not ended.
+def an_extended_search_is_the_whole(make: Make) -> None:
+    """A search that ends and is then extended equals a search in one go.
 
-    A strategy that knows more answers than it would have had in one go is caught here.
+    At the end, all results are told to the strategy, even those that in a longer search would still
+    be outstanding; it must not use them earlier than there.
     """
     whole = _searched(make(seed=3))
     for stop in range(1, len(whole)):
@@ -201,13 +204,13 @@ def a_search_cut_short_and_gone_on_with_is_the_whole(make: Make) -> None:
             stop=Stop(generations=GENERATIONS),
             since=Position(len(before), len(asked), asked=asked),
         )
-        found = [_asked(each) for each in (*before, *rest)]
-        assert found == whole, f"cut short after generation {stop} and gone on with, it differs"
+        extended = [_asked(each) for each in (*before, *rest)]
+        assert extended == whole, f"ended after generation {stop} and extended, it differs"
 
 
 @contract
 def less_of_a_loss_is_more_of_its_negative(make: Make) -> None:
-    """All goals turned round, and all values with them, change nothing."""
+    """Reversing all goals, and the signs of all values, changes nothing."""
 
     def mirrored(candidate: Candidate) -> Evaluation:
         values = by_genes(candidate).values
@@ -220,28 +223,28 @@ def less_of_a_loss_is_more_of_its_negative(make: Make) -> None:
         ]
         plain = _searched(make(objectives=objectives), objectives)
         other = _searched(make(objectives=turned), turned, Answers(mirrored))
-        assert plain == other, "to minimise is not to maximise the negative"
+        assert plain == other, "minimising is not the same as maximising the negative"
 
 
 @contract
 def answers_lead_where_the_goal_says(make: Make) -> None:
-    """What is asked goes down with `min` and up with `max`; not so only where none has parents."""
+    """Candidates follow the goal, down with `min` and up with `max`, unless none has parents."""
     low, high = (
         [_pulled(make, seed, objectives=[Objective(name="c", goal=goal)]) for seed in SEEDS]
         for goal in ("min", "max")
     )
     if low == high:
-        assert not _has_parents(make), "it names parents, but answers have no effect"
+        assert not _has_parents(make), "candidates have parents, but results have no effect"
         return
-    assert np.mean(low) < np.mean(high), "it goes where the goal does not say"
+    assert np.mean(low) < np.mean(high), "candidates do not follow the goal"
 
 
 @contract
 def constraints_push_back(make: Make) -> None:
-    """Infeasible ones are avoided, and where all are, the less they violate the better.
+    """Infeasible candidates are avoided; if all are infeasible, smaller violations are preferred.
 
-    The values of infeasible ones are told as well, since some are known to be so only after the
-    training; they do not count.
+    Infeasible candidates have values too, since some violations show only after a training; the
+    values must not count.
     """
     goal = [Objective(name="c", goal="max")]
     free, bounded, less, more = (
@@ -252,15 +255,17 @@ def constraints_push_back(make: Make) -> None:
         for bound in ({"max": 99.0}, {"max": 12.0}, {"max": -1.0}, {"min": 99.0})
     )
     if free == bounded == less == more:
-        assert not _has_parents(make), "it names parents, but constraints have no effect"
+        assert not _has_parents(make), "candidates have parents, but constraints have no effect"
         return
-    assert np.mean(bounded) < np.mean(free), "it does not avoid the infeasible"
-    assert np.mean(less) < np.mean(more), "where all are infeasible, it does not go by how much"
+    assert np.mean(bounded) < np.mean(free), "infeasible candidates are not avoided"
+    assert np.mean(less) < np.mean(more), (
+        "if all are infeasible, smaller violations are not preferred"
+    )
 
 
 @contract
 def failures_are_survived(make: Make) -> None:
-    """Failed, infeasible, NaN and missing values, some of them and all."""
+    """A search goes on if some or all results are failed, infeasible, NaN or missing."""
 
     def crashed(candidate: Candidate) -> Evaluation:
         return Evaluation(candidate, {}, Status.CRASHED, message="on purpose")
@@ -285,6 +290,8 @@ def failures_are_survived(make: Make) -> None:
 
 @contract
 def equal_values_are_survived(make: Make) -> None:
+    """A search goes on if all values are equal."""
+
     def equal(candidate: Candidate) -> Evaluation:
         return Evaluation(candidate, {"a": 1.0, "b": 1.0, "c": 1.0})
 
@@ -293,8 +300,8 @@ def equal_values_are_survived(make: Make) -> None:
 
 
 @contract
-def a_space_that_is_used_up_does_not_stop_it(make: Make) -> None:
-    """It lets networks through that it has asked for, or ends; it does not hang."""
+def an_exhausted_space_is_survived(make: Make) -> None:
+    """A search asks again for networks that it asked for, or ends; it does not hang."""
     for space in (TINY, LONE):
         for objectives in (ONE, THREE):
             _run(make(space=space, objectives=objectives), space, objectives, generations=12)
@@ -302,7 +309,7 @@ def a_space_that_is_used_up_does_not_stop_it(make: Make) -> None:
 
 @contract
 def other_generators_are_left_alone(make: Make) -> None:
-    """What others draw from the global generators is the same with and without the search."""
+    """A search does not change the state of the global generators."""
     before = global_generators()
     _run(make(objectives=THREE), SPACE, THREE)
     after = global_generators()
@@ -311,40 +318,40 @@ def other_generators_are_left_alone(make: Make) -> None:
 
 @contract
 def it_depends_on_nothing_global(make: Make) -> None:
-    """Global generators that stand elsewhere change nothing."""
-    found = []
+    """A search does not depend on the state of the global generators."""
+    searches = []
     for state in (1, 2):
         random.seed(state)
         np.random.seed(state)  # noqa: NPY002  # as in `global_generators`
-        found.append(_searched(make(objectives=THREE), THREE))
-    assert found[0] == found[1], "it draws from a global generator"
+        searches.append(_searched(make(objectives=THREE), THREE))
+    assert searches[0] == searches[1], "it draws from a global generator"
 
 
 @contract
 def parents_were_evaluated(make: Make) -> None:
-    """Lineage names networks that were asked for earlier."""
+    """Parents are networks that the search asked for."""
     seen: set[str] = set()
     for generation in _generations(make(), SPACE):
         keys = [question.key for question in generation.questions]
         for evaluation in generation.evaluations:
             unknown = set(evaluation.candidate.parents) - seen - set(keys)
-            assert not unknown, f"parents that nobody has asked for: {unknown}"
+            assert not unknown, f"parents that were never asked for: {unknown}"
         seen |= set(keys)
 
 
 CONTRACTS: tuple[Callable[[Make], None], ...] = (
     same_seed_same_search,
     every_question_is_a_genome_of_the_space,
-    answers_are_owed_before_more_is_asked,
+    it_waits_for_outstanding_results,
     state_is_plain_data,
     a_resume_is_exact,
-    a_search_cut_short_and_gone_on_with_is_the_whole,
+    an_extended_search_is_the_whole,
     less_of_a_loss_is_more_of_its_negative,
     answers_lead_where_the_goal_says,
     constraints_push_back,
     failures_are_survived,
     equal_values_are_survived,
-    a_space_that_is_used_up_does_not_stop_it,
+    an_exhausted_space_is_survived,
     other_generators_are_left_alone,
     it_depends_on_nothing_global,
     parents_were_evaluated,
@@ -378,8 +385,8 @@ def _searched(
     objectives: Sequence[Objective] = ONE,
     evaluator: Answers | None = None,
 ) -> list[Any]:
-    found = _generations(strategy, SPACE, objectives, evaluator)
-    return [_asked(generation) for generation in found]
+    generations = _generations(strategy, SPACE, objectives, evaluator)
+    return [_asked(generation) for generation in generations]
 
 
 def _pulled(
@@ -389,9 +396,9 @@ def _pulled(
     objectives: Sequence[Objective],
     constraints: Sequence[Constraint] = (),
 ) -> float:
-    """The mean of `c` over what is asked in the second half of a search of 120."""
+    """Return the mean of `c` in the second half of a search of 120 candidates."""
     strategy = make(space=WIDE, objectives=objectives, constraints=constraints, seed=seed)
-    found = [
+    values = [
         sum(evaluation.candidate.genome.genes)
         for generation in evolve(
             strategy,
@@ -400,7 +407,7 @@ def _pulled(
         )
         for evaluation in generation.evaluations
     ]
-    return float(np.mean(found[len(found) // 2 :]))
+    return float(np.mean(values[len(values) // 2 :]))
 
 
 def _has_parents(make: Make) -> bool:
@@ -420,7 +427,7 @@ def _asked(generation: Generation) -> tuple[int, tuple[Question, ...], list[Any]
 
 
 def _draws(make: Make) -> bool:
-    """Whether the seed has a say at all: not where a space is listed in order."""
+    """Return whether the search depends on the seed, unlike one that lists a space in order."""
     origins = {
         evaluation.candidate.origin
         for generation in _generations(make(), SPACE)
@@ -434,7 +441,7 @@ def _refuses(strategy: Strategy, evaluations: Sequence[Evaluation]) -> None:
         strategy.tell(evaluations)
     except ValueError:
         return
-    raise AssertionError(f"told {len(evaluations)} that it did not ask for, it says nothing")
+    raise AssertionError(f"it accepts {len(evaluations)} results that it did not ask for")
 
 
 def _plain(value: Any, where: str) -> None:

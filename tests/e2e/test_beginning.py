@@ -18,8 +18,8 @@ from evonas import config, registry
 from evonas.cli import app
 from evonas.core import SearchFailed, UserError
 from evonas.jobs import machine
-from evonas.jobs.estimate import _foreseen, _rehearsed, estimate
-from evonas.jobs.search import build
+from evonas.jobs.estimate import estimate, first_generations, totals
+from evonas.jobs.parts import build, make_strategy
 from evonas.starter import starter
 from tests.faults import die
 
@@ -79,15 +79,15 @@ def test_init_has_every_key_of_a_data_set_and_says_what_to_fill_in(tmp_path: Pat
         assert line in text
     status, told = command("init", tmp_path / "y.yaml", "--data", "cifar10")
     assert status == 0
-    assert "fill in data.path" in told
-    assert "fill in" not in command("init", tmp_path / "z.yaml")[1]
+    assert "set data.path" in told
+    assert "data.path" not in command("init", tmp_path / "z.yaml")[1]
 
 
 def test_init_overwrites_nothing_and_tells_mistakes(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text("mine")
     for arguments, expected in (
-        (("init", path), "is there already; allowed: a new file"),
+        (("init", path), "already exists; name a new file"),
         (("init", tmp_path / "no" / "x.yaml"), "cannot be written: No such file"),
         (("init", tmp_path / "y.yaml", "--data", "digit"), "did you mean 'digits'?"),
         (
@@ -169,7 +169,7 @@ def test_an_estimate_counts_what_is_trained_for_all(
     assert foreseen.search_time > foreseen.shared_seconds
     status, told = command("estimate", path)
     assert status == 0, told
-    assert "weights that all share: 0:0" in told
+    assert "shared weights: 0:0" in told
     started = time.perf_counter()
     status, told = command("run", path, "--out", out)
     assert status == 0, told
@@ -206,9 +206,9 @@ def test_a_rehearsal_shows_how_large_generations_are(
     experiment = config.load(path)
     parallel = machine.resolve(experiment.parallel)
     parts = build(experiment.model_copy(update={"parallel": parallel}))
-    rehearsed = _rehearsed(experiment, parts)
-    assert {len(generation) for generation in rehearsed} == sizes
-    assert _foreseen(experiment.stop, rehearsed) == foreseen
+    first = first_generations(experiment, parts, make_strategy(experiment, parts.setting))
+    assert {len(generation) for generation in first} == sizes
+    assert totals(experiment.stop, first) == foreseen
 
 
 def test_a_worker_that_dies_while_measured_is_told_in_a_line(
@@ -218,7 +218,7 @@ def test_a_worker_that_dies_while_measured_is_told_in_a_line(
     path.write_text(EXPERIMENT)
     monkeypatch.setattr("evonas.jobs.estimate._measured", die)
     status, told = command("estimate", path)
-    assert (status, "a worker died, of a lack of memory perhaps" in told) == (3, True), told
+    assert (status, "a worker died, possibly out of memory: " in told) == (3, True), told
     assert len(told.splitlines()) == 1
 
 
@@ -231,7 +231,7 @@ def test_estimate_tells_time_and_memory_and_writes_nothing(
     assert status == 0, told
     for line in (
         "foreseen: at most 8 trainings in the search (2 generations of 4) and 2 of finalists",
-        "6 networks measured for some steps, 1 worker at a time",
+        "for 6 networks, timed for a few steps on 1 worker)",
         "time: about 0:0",
         "memory: about ",
     ):

@@ -83,7 +83,7 @@ def test_a_second_run_trains_nothing_and_writes_the_tables_of_one_without_a_cach
     assert f"; {len(trained)} trainings" in first
     assert "from the cache" not in first
     assert "; 0 trainings" in shown
-    assert f"; {len(trained)} more taken from the cache" in shown
+    assert f"; {len(trained)} more trainings from the cache" in shown
 
 
 @pytest.mark.slow
@@ -105,7 +105,7 @@ def test_a_resume_may_set_a_cache_and_outlives_it(folder: Path) -> None:
     assert config.load(out / "config.yaml").cache == str(cache)
     assert_as_plain(folder, "resumed")
     told = (out / "log.txt").read_text()
-    assert told.count("the cache is left alone from here on: IsADirectoryError: ") == 1
+    assert told.count("the cache is no longer used: IsADirectoryError: ") == 1
 
 
 def test_a_run_whose_cache_is_that_of_version_0_1_0_goes_on_with_a_folder(folder: Path) -> None:
@@ -119,7 +119,7 @@ def test_a_run_whose_cache_is_that_of_version_0_1_0_goes_on_with_a_folder(folder
     config_file.write_text(f"{config_file.read_text()}cache: {old}\n")
     refused = CliRunner().invoke(app, ["resume", str(out)])
     assert refused.exit_code == 2
-    assert f"cache: {old} is an SQLite file, as the caches of evonas 0.1.0 were" in refused.stderr
+    assert f"cache: {old} is an SQLite file, a cache of evonas 0.1.0" in refused.stderr
     assert "name a new folder" in refused.stderr
     evonas("resume", out, "--set", f"cache={folder / 'newer'}")
 

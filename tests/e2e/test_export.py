@@ -187,9 +187,9 @@ def test_the_knee_is_the_point_nearest_to_the_corner(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--format", "pickle"), "unknown format 'pickle'; known: python, torch, onnx"),
+        (("--format", "pickle"), "--format: unknown format 'pickle'; allowed: python, torch, onnx"),
         (("--out", "winner.pt"), "--out winner.pt: allowed for python: a name that ends in .py"),
-        (("--genome", "9-9"), "gene stage1 of channels/v1 is 9; allowed: 0 to 1; allowed: winner"),
+        (("--genome", "9-9"), "gene stage1 of channels/v1 is 9; allowed: 0 to 1; or give winner"),
     ],
 )
 def test_mistakes_are_told(folder: Path, words: tuple[str, ...], told: str) -> None:

@@ -112,7 +112,10 @@ def test_validate_imports_nothing(experiment: Path, tmp_path: Path) -> None:
         ("space.chanels=3", "space.chanels: unknown key; keys of"),
         ("space.channels=many", "space.channels: is 'many'"),
         ("space.name=my_space.py:huge", "has no function huge"),
-        ("space.name=my_space.py:conv", "must be def NAME(pick, *, in_channels, classes, ...)"),
+        (
+            "space.name=my_space.py:conv",
+            "must be of the form def NAME(pick, *, in_channels, classes, ...)",
+        ),
         ("space.name=none.py:tiny", "none.py: No such file"),
         ("data.frst=3", "data.frst: unknown key; keys of"),
         ("data.name=none.py:even", "none.py does not exist"),
@@ -177,16 +180,16 @@ def greedy(pick: Any, *everything: Any, in_channels: int, classes: int) -> nn.Mo
 @pytest.mark.parametrize(
     ("build", "told"),
     [
-        (conditional, "whether or how second is picked depends on depth being two"),
-        (wavering, "how kernel is picked depends on width being 16"),
-        (renamed, "a, c, and before a, b"),
+        (conditional, "whether second is picked, or from what, changes if depth is two"),
+        (wavering, "whether kernel is picked, or from what, changes if width is 16"),
+        (renamed, "the candidates were a, b before, and are now a, c"),
         (spaced, "text without spaces"),
-        (numbered, "the candidate 3"),
+        (numbered, "the candidate's name 3 is invalid"),
         (idle, "picks nothing"),
-        (broken, "raised RuntimeError with op b: no b"),
-        (no_network, "returned a value of type int; must be a torch.nn.Module"),
-        (greedy, "it may only take settings by name"),
-        (lambda x: x, "must be def NAME"),
+        (broken, "raised RuntimeError with op=b: no b"),
+        (no_network, "returned a value of type int; must return a torch.nn.Module"),
+        (greedy, "it may have only arguments that can be passed by name"),
+        (lambda x: x, "must be of the form def NAME"),
     ],
 )
 def test_a_function_that_spans_no_space_is_refused_by_name(
@@ -197,9 +200,9 @@ def test_a_function_that_spans_no_space_is_refused_by_name(
 
 
 def test_the_decorator_refuses_what_is_no_space_at_once() -> None:
-    with pytest.raises(UserError, match=r"must be def NAME\(pick, \*"):
+    with pytest.raises(UserError, match=r"must be of the form def NAME\(pick, \*"):
         evonas.space(lambda network: network)
-    with pytest.raises(UserError, match=r"^space.name: is 'x.py:1'; allowed: FILE.py:NAME"):
+    with pytest.raises(UserError, match=r"^space.name: is 'x.py:1'; must be FILE.py:NAME"):
         evonas.search("x.py:1", evaluate=lambda genome: {}, objectives=["a"], generations=1)
 
 

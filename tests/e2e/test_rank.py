@@ -217,9 +217,11 @@ def test_what_the_best_by_score_comes_to_is_told(run_dir: Path) -> None:
         answer_all(ranking, lambda i, own: ((alone[i] if own else i + 1) / 100, 10))
         told = ranking.finish()
         key = ranking.space.key(ranking.genomes[0])
-    assert f"best by score: {key}, number 3 of 12 when trained alone: error 0.0300" in told
+    assert (
+        f"best by score: {key}, number 3 of 12 when trained alone, with an error of 0.0300" in told
+    )
     assert "the best has 0.0100" in told
-    assert "of the 10 best by score, 10 are among the 10 best trained alone (8.3 by" in told
+    assert "of the 10 best by score, 10 are among the 10 best when trained alone (8.3 exp" in told
     assert "Kendall's tau: 0.939 (95 % interval " in told
 
 
@@ -235,7 +237,7 @@ def test_failed_trainings_are_left_out_and_told(run_dir: Path) -> None:
         assert list(ranking) == [12] * 12
         told = ranking.finish()
     assert "4 networks, drawn at random" in told
-    assert "2 more failed, and are left out: crashed 1, diverged 1" in told
+    assert "2 more failed and are left out: crashed 1, diverged 1" in told
     found = pd.read_csv(run_dir / "rank" / "networks.csv")
     assert found["status"].tolist() == ["ok", "diverged", "crashed", "ok", "ok", "ok"]
     assert found["alone_error"].isna().tolist() == [False, True, True, False, False, False]
@@ -264,7 +266,7 @@ def test_too_few_that_ended_well_fail_and_leave_no_summary(run_dir: Path) -> Non
 def test_where_all_are_tied_there_is_no_statistic(run_dir: Path) -> None:
     with opened(run_dir, 4) as ranking:
         answer_all(ranking, lambda i, alone: (0.5 if alone else 0.1 * i, 10))
-        assert "Kendall's tau: undefined, since all are tied" in ranking.finish()
+        assert "Kendall's tau: undefined, since all networks are tied" in ranking.finish()
     summary = pd.read_csv(run_dir / "rank" / "summary.csv")
     assert summary[["value", "low", "high"]].isna().all(axis=None)
 
@@ -288,7 +290,9 @@ def test_a_run_that_shares_no_weights_is_refused(run_dir: Path) -> None:
     path.write_text(f"{text}budget: {{steps: 2}}\n")
     status, told = command("rank", run_dir)
     assert status == 2
-    assert "its evaluator train shares no weights; allowed: a run with the evaluator" in told
+    assert (
+        f"{run_dir}: its evaluator train shares no weights; give a run with the evaluator" in told
+    )
     assert not (run_dir / "rank").exists()
 
 
@@ -296,7 +300,9 @@ def test_a_supernet_that_is_not_trained_is_not_trained_by_it(run_dir: Path) -> N
     (run_dir / "supernet" / "weights.safetensors").unlink()
     status, told = command("rank", run_dir)
     assert status == 2
-    assert f"not trained to the end; allowed: `evonas resume {run_dir}` first" in told
+    assert (
+        f"{run_dir}: its supernet is not fully trained; run `evonas resume {run_dir}` first" in told
+    )
     assert not (run_dir / "supernet" / "weights.safetensors").exists()
 
 
@@ -304,7 +310,7 @@ def test_without_a_budget_it_asks_for_one(run_dir: Path) -> None:
     path = run_dir / "config.yaml"
     path.write_text(EXPERIMENT.replace(", budget: {steps: 4}", ""))
     status, told = command("rank", run_dir)
-    assert (status, "allowed: --epochs E" in told) == (2, True)
+    assert (status, "--epochs: is missing, and the run has no fina" in told) == (2, True)
     with opened(run_dir, 3, epochs=5) as ranking:
         assert ranking.budget == Budget(epochs=5)
 
@@ -335,7 +341,7 @@ def test_mistakes_are_told(run_dir: Path, arguments: list[str], told: str) -> No
     assert told in output
 
 
-def test_interrupted_it_says_how_many_answers_are_kept(
+def test_interrupted_it_says_how_many_results_are_saved(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(ranking: Ranking) -> Iterator[int]:
@@ -346,6 +352,6 @@ def test_interrupted_it_says_how_many_answers_are_kept(
     monkeypatch.setattr(Ranking, "__iter__", interrupted)
     status, told = command("rank", run_dir, "--sample", 3)
     assert status == 130
-    assert "interrupted; 6 answers are kept; go on with: the same command\n" in told
+    assert "interrupted; 6 results saved. To continue: the same command\n" in told
     with opened(run_dir, 3):
         pass  # it is free again

@@ -28,7 +28,7 @@ from evonas.cli import app
 from evonas.core import Status
 from evonas.data.dataset import split
 from evonas.data.digits import Digits, DigitsParams
-from evonas.evaluators.train import METRICS
+from evonas.metrics import TRAINED
 from evonas.networks.decode import decode
 from evonas.records.tables import evaluation_columns
 from genomes import NASBench201
@@ -90,7 +90,7 @@ def test_a_run_folder_holds_what_it_should(run_dir: Path) -> None:
 
 def test_every_table_opens_with_plain_read_csv(run_dir: Path) -> None:
     evaluations = pd.read_csv(run_dir / "evaluations.csv")
-    assert tuple(evaluations.columns) == evaluation_columns(METRICS)
+    assert tuple(evaluations.columns) == evaluation_columns([metric.name for metric in TRAINED])
     assert len(evaluations) == 12
     assert evaluations["index"].tolist() == list(range(12))
     assert set(evaluations["status"]) == {"ok"}
@@ -291,9 +291,9 @@ def test_show_says_that_a_search_is_unfinished_and_how_to_go_on(
     shutil.copytree(run_dir, killed)
     (killed / "finalists.csv").unlink()
     shown = evonas("show", killed).output
-    assert f"unfinished: generation 2 of 2 is the last; go on with: evonas resume {killed}" in shown
+    assert f"stopped after generation 2 of 2; to continue: evonas resume {killed}" in shown
     held = lock(killed)
-    assert "a process is at it" in evonas("show", killed).output
+    assert "still running" in evonas("show", killed).output
     held.close()
     assert "unfinished" not in evonas("show", run_dir).output
 
@@ -306,7 +306,7 @@ def test_a_search_in_which_no_network_meets_the_constraints_says_what_they_were(
     result = evonas("run", experiment, "--out", out, *strict)
     assert result.exit_code == 0, result.output
     seen = pd.read_csv(out / "evaluations.csv")["params"]
-    told = f"no network met them: params was from {seen.min():,.0f} to {seen.max():,.0f}"
+    told = f"satisfies the constraints; params ranged from {seen.min():,.0f} to {seen.max():,.0f}"
     assert told in result.output
 
 
@@ -336,7 +336,7 @@ def test_other_data_than_the_run_began_with_are_refused(experiment: Path, tmp_pa
     mine = f"data={{name: npz, path: {tmp_path / 'mine.npz'}}}"
     smallest = ("--set", "stop.generations=1", "--set", "finalists.top=0", "--set", mine)
     assert evonas("run", experiment, "--out", out, *smallest).exit_code == 0
-    assert "none asked for" in evonas("show", out).output
+    assert "none, since finalists.top is 0" in evonas("show", out).output
     arrays["images"][0, 0, 0] += 1
     np.savez(tmp_path / "mine.npz", **arrays)
     result = evonas("resume", out, "--set", "stop.generations=2")
@@ -420,7 +420,7 @@ def test_each_fault_has_its_own_status_and_harms_no_other(experiment: Path, tmp_
     assert "ZeroDivisionError: no such luck" in log
     shown = evonas("show", tmp_path / "faulty").output
     assert "2 crashed" in shown
-    assert "deterministic: false" in shown
+    assert "not reproducible: some rows" in shown
     left = set(psutil.Process().children(recursive=True)) - before
     assert not [p for p in left if "resource_tracker" not in " ".join(p.cmdline())]
 
@@ -500,6 +500,6 @@ def test_list_names_what_is_registered() -> None:
     result = evonas("list")
     assert result.exit_code == 0
     assert "strategies: aging, controller, darts, exhaustive, gdas, genetic" in result.output
-    for metric in METRICS:
-        assert metric in evonas("list", "metrics").output.split()
+    for metric in TRAINED:
+        assert metric.name in evonas("list", "metrics").output.split()
     assert evonas("list", "strategys").exit_code == 2

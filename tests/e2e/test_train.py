@@ -180,7 +180,7 @@ def test_a_network_of_a_run_is_named_by_word_key_genes_text_or_library(
     (tmp_path / "front.csv").write_text(
         f"key,genes,val_error,params\ng,{first},0.1,90\ng,{second},0.2,20\ng,{third},0.9,10\n"
     )
-    with pytest.raises(UserError, match="no winner yet; allowed: --genome best"):
+    with pytest.raises(UserError, match="no winner yet; choose another network with"):
         chosen("winner")
     (tmp_path / "finalists.csv").write_text(f"key,genes,winner\ng,{third},True\ng,{first},False\n")
     text = space.describe(space.parse(second))
@@ -188,7 +188,7 @@ def test_a_network_of_a_run_is_named_by_word_key_genes_text_or_library(
     assert [chosen(which) for which in (GENOME, f"g{GENOME}", text)] == [GENOME, GENOME, second]
     assert chosen("nasbench201_resnet") == "3-0-3-1-0-1"
     with pytest.raises(
-        UserError, match=r"--genome winer is no genome of trained: .*; allowed: win"
+        UserError, match=r"^--genome winer: .* is not a genome of nasbench.*; or give winner, best"
     ):
         chosen("winer")
     (tmp_path / "finalists.csv").write_text("nonsense\n1\n")
@@ -203,7 +203,9 @@ def test_a_full_training_has_one_network(whole_training: Path) -> None:
         again = choose(whole_training, which)
         assert (again.key, again.weights) == (only.key, only.weights)
     for which in ("best", "knee", "1-1-1-1-1-1"):
-        with pytest.raises(UserError, match=f"has one network, {only.key}; leave out --genome"):
+        with pytest.raises(
+            UserError, match=f"has a single network, {only.key}; leave out --genome"
+        ):
             choose(whole_training, which)
 
 
@@ -273,12 +275,15 @@ def test_mistakes_are_told_in_a_line(experiment: Path, tmp_path: Path) -> None:
     (there / "file").touch()
     base = ("--experiment", experiment, "--out", out)
     cases: dict[tuple[str | Path, ...], str] = {
-        ("nonsense", *base): "nonsense is no genome of trained: ",
+        (
+            "nonsense",
+            *base,
+        ): "nonsense: 'nonsense' is not a genome of nasbench201/v1; write 6 genes",
         ("9-1-0-1-0-1", *base): "gene 0>1 of nasbench201/v1 is 9; allowed: 0 to 4",
-        (GENOME,): "is no run folder; allowed: a run folder, or a genome with --experiment",
-        (GENOME, *base, "--set", "recipe.lr=-1"): "recipe.lr: is -1; allowed: more than 0",
+        (GENOME,): "is no run folder; name a run folder, or add --experiment FILE",
+        (GENOME, *base, "--set", "recipe.lr=-1"): "recipe.lr: is -1; must be more than 0",
         (GENOME, *base, "--set", "colour=red"): "colour: unknown key",
-        (GENOME, *base, "--genome", "best"): "is a genome itself; leave it out",
+        (GENOME, *base, "--genome", "best"): "is a genome already; leave out --genome",
         (GENOME, *base[:3], there): "holds other files",
         (GENOME, *base, "--set", "data={name: mnist}"): "no MNIST",
     }
@@ -290,8 +295,11 @@ def test_mistakes_are_told_in_a_line(experiment: Path, tmp_path: Path) -> None:
 
 def test_a_training_folder_is_gone_on_with_not_begun_again(whole_training: Path) -> None:
     for arguments, expected in (
-        (("train", whole_training), "allowed: `evonas resume"),
-        (("resume", whole_training, "--set", "stop.generations=3"), "to go on as it began"),
+        (("train", whole_training), "is a full training; continue it: evonas resume"),
+        (
+            ("resume", whole_training, "--set", "stop.generations=3"),
+            "do not apply when resuming",
+        ),
     ):
         status, told = command(*arguments)
         assert (status, expected in told) == (2, True), told
@@ -303,7 +311,7 @@ def test_other_data_than_it_began_with_are_refused(experiment: Path, tmp_path: P
         next(iter(training))
     path = out / "training.yaml"
     path.write_text(path.read_text().replace("split_seed: 0", "split_seed: 1"))
-    with pytest.raises(UserError, match="the data are not those that it began with"), resume(out):
+    with pytest.raises(UserError, match="the data changed since this run started"), resume(out):
         pass
 
 

@@ -89,7 +89,7 @@ def test_exceptions_are_crashes_and_constraints_spare_the_evaluation() -> None:
 
 
 def test_a_function_that_always_fails_ends_the_search_and_says_how() -> None:
-    with pytest.raises(SearchFailed, match="evaluate gave no skipz, but convs, skips"):
+    with pytest.raises(SearchFailed, match="evaluate returned convs, skips, without skipz"):
         evonas.search(SPACE, evaluate=counted, objectives=["skipz"], generations=5)
 
 
@@ -113,16 +113,22 @@ def test_a_space_of_ones_own_in_a_line() -> None:
     ("change", "told"),
     [
         ({"strategy": "agin"}, "did you mean 'aging'"),
-        ({"strategy": {"name": "aging", "population": 1}}, "^strategy.population: is 1; allowed"),
+        (
+            {"strategy": {"name": "aging", "population": 1}},
+            "^strategy.population: is 1; must be at least 2",
+        ),
         ({"strategy": {"name": "genetic", "crossover": "no.py:mine"}}, "no.py: No such file"),
         ({"space": "nasbench202"}, "did you mean 'nasbench201'"),
-        ({"space": "table"}, "needs settings"),
-        ({"objectives": []}, "there is none"),
+        ({"space": "table"}, "^space.genes: is missing; give "),
+        ({"objectives": []}, "^objectives: is empty; give at least 1"),
         ({"objectives": [("skips", "least")]}, "^objectives.0.goal: is 'least'; allowed: 'min' or"),
-        ({"objectives": [("skips", "min", 3)]}, "^objectives.0: is .*; allowed: a mapping"),
-        ({"objectives": ["skips", "skips"]}, "^objectives.1.name: skips stands twice"),
+        ({"objectives": [("skips", "min", 3)]}, "^objectives.0: is .*; must be a mapping"),
+        (
+            {"objectives": ["skips", "skips"]},
+            "^objectives.1.name: skips is listed twice; list it once",
+        ),
         ({"constraints": [{"name": "skips", "most": 3}]}, "^constraints.0.most: unknown key"),
-        ({"generations": None}, "needs an end"),
+        ({"generations": None}, "^a search needs a limit; give generations, evaluations"),
     ],
 )
 def test_mistakes_are_told(change: dict[str, object], told: str) -> None:

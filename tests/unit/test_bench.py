@@ -185,7 +185,7 @@ def test_a_killed_benchmark_goes_on_and_ends_the_same(file: Path, tmp_path: Path
         ("strategies={a: {name: aging, popultion: 3}}", "did you mean 'population'"),
         ("strategies={random: {name: aging}}", "the label of random search"),
         ("protocol={queries: 10, simulated_seconds: 3}", "queries or simulated_seconds"),
-        ("protocol={queries: 10, at: [20]}", "up to queries, 10"),
+        ("protocol={queries: 10, at: [20]}", "protocol.at: is [20]; must be at most queries, 10"),
         ("seeds=0", "at least 1"),
         ("sedes=3", "did you mean 'seeds'"),
     ],

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import torch
 
-from evonas import provenance
+from evonas import provenance, registry
 from evonas.config import load
 from evonas.core import Budget, Candidate, Evaluation, SearchFailed, Status, UserError
 from evonas.data.dataset import DataSet, split
@@ -148,6 +148,7 @@ def test_a_real_training_is_found_with_the_same_values_and_weights(
     for name in ("one", "other"):
         inner = evaluator_for(digits)
         wrapped = folder = folder_of(tmp_path, name)
+        list(inner.prepare(folder))
         create(tmp_path / "cache")
         wrapped = Cached(inner, tmp_path / "cache", folder)
         evaluations.append(wrapped.evaluate(SMALL, 3))
@@ -365,7 +366,7 @@ def theirs(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (older, "is an SQLite file, as the caches of evonas 0.1.0 were, not a folder"),
+        (older, "is an SQLite file, a cache of evonas 0.1.0, not a folder"),
         (lambda path: path.write_text("name,value\n" * 1000), "is a file, not a folder"),
         (theirs, "holds other files, and no evonas-cache-v1"),
         (newer, "holds other files, and no evonas-cache-v1"),
@@ -469,7 +470,7 @@ def test_a_trouble_is_told_with_the_next_answer_that_is_well(tmp_path: Path) -> 
     assert wrapped.evaluate(CANDIDATE, 1).message == "the loss was NaN"
     inner.fault = ""
     found = [wrapped.evaluate(CANDIDATE, seed).message for seed in (2, 3)]
-    assert "the cache is left alone from here on" in found[0]
+    assert "the cache is no longer used" in found[0]
     assert found[1] == ""
 
 
@@ -487,8 +488,15 @@ def test_an_evaluator_without_an_identity_is_refused_before_anything_runs(
     text = (ROOT / "experiments" / "quickstart.yaml").read_text()
     (tmp_path / "mine.yaml").write_text(f"{text}\ncache: mine\n")
     assert load(tmp_path / "mine.yaml").cache == str(tmp_path / "mine")
-    monkeypatch.delattr(TrainEvaluator, "identity")
-    with pytest.raises(UserError, match="cache: the evaluator train does not say"):
+
+    class Anonymous:
+        Params = TrainEvaluator.Params
+        needs = TrainEvaluator.needs
+        metrics_of = TrainEvaluator.metrics_of
+        test = TrainEvaluator.test
+
+    monkeypatch.setattr(registry, "evaluator", lambda name: Anonymous)
+    with pytest.raises(UserError, match=r"cache: .* train, which does not say what results depend"):
         load(tmp_path / "mine.yaml")
 
 

@@ -111,8 +111,8 @@ def test_a_pickled_set_is_refused_and_the_binary_version_named(
     with pytest.raises(UserError) as told:
         pickled.check()
     assert str(told.value) == (
-        f"{tmp_path / below} holds the python version of {name.upper()}, which is not read; "
-        f"get the binary version instead, www.cs.toronto.edu/~kriz/{name}-binary.tar.gz"
+        f"{tmp_path / below} holds the python version of {name.upper()}, which is not supported; "
+        f"get the binary version, www.cs.toronto.edu/~kriz/{name}-binary.tar.gz"
     )
 
 
@@ -134,7 +134,7 @@ def test_the_binary_version_is_read_beside_the_python_version(tmp_path: Path) ->
 @pytest.mark.parametrize("size", [1, 3072, 3074, 2 * 3073 - 1])
 def test_a_binary_file_cut_short_is_named(tmp_path: Path, size: int) -> None:
     (tmp_path / "test_batch.bin").write_bytes(bytes(size))
-    with pytest.raises(UserError, match=rf"test_batch\.bin is damaged: {size} bytes"):
+    with pytest.raises(UserError, match=rf"test_batch\.bin is damaged: its {size} bytes"):
         read_binary(tmp_path / "test_batch.bin", label_bytes=1)
 
 
@@ -144,5 +144,5 @@ def test_labels_beyond_the_classes_or_none_at_all_are_refused(
 ) -> None:
     wrong = noise(2, 10)[0][: len(labels)], labels
     write_cifar10(tmp_path, [noise(10, 10)] * 4 + [wrong, noise(10, 10)])
-    with pytest.raises(UserError, match=r"data_batch_5\.bin is damaged or not of CIFAR-10"):
+    with pytest.raises(UserError, match=r"data_batch_5\.bin is damaged or not from CIFAR-10"):
         source(tmp_path).load()

@@ -324,7 +324,10 @@ def run_of(losses: Any, references: list[float]) -> Run:
     )
     ones = np.ones(len(losses))
     empty: frozenset[str] = frozenset()
-    return Run(Path(), CONFIG, {}, objectives, losses, ones, empty, len(losses), 0.0, 0, 0, None)
+    ranks = np.zeros(len(losses), np.int64)
+    return Run(
+        Path(), CONFIG, {}, objectives, losses, ranks, ones, empty, len(losses), 0.0, 0, 0, None
+    )
 
 
 def test_hypervolume_is_the_share_of_cells_that_are_dominated() -> None:

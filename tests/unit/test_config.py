@@ -236,16 +236,16 @@ def test_an_absolute_path_and_a_home_stay_what_they_are(
 def test_three_mistakes_are_all_told(tmp_path: Path) -> None:
     told = mistakes(tmp_path, DESIGN, "seed=-1", "strategy.population=1", "stop.generations=0")
     assert sorted(told) == [
-        "seed: is -1; allowed: at least 0",
-        "stop.generations: is 0; allowed: at least 1",
-        "strategy.population: is 1; allowed: at least 2",
+        "seed: is -1; must be at least 0",
+        "stop.generations: is 0; must be at least 1",
+        "strategy.population: is 1; must be at least 2",
     ]
 
 
 def test_of_many_mistakes_two_are_told_and_the_others_counted(tmp_path: Path) -> None:
     overrides = [f"unknown{i}={i}" for i in range(10)]
     told = mistakes(tmp_path, DESIGN, *overrides)
-    assert [line.split(":")[0] for line in told] == ["unknown0", "unknown1", "and 8 mistakes more"]
+    assert [line.split(":")[0] for line in told] == ["unknown0", "unknown1", "and 8 more errors"]
 
 
 def test_each_line_names_the_file(tmp_path: Path) -> None:
@@ -257,20 +257,20 @@ def test_each_line_names_the_file(tmp_path: Path) -> None:
 
 def test_a_component_with_a_mistake_is_not_told_to_be_missing_too(tmp_path: Path) -> None:
     assert mistakes(tmp_path, DESIGN, "strategy.population=1", "space.cells=0") == [
-        "space.cells: is 0; allowed: at least 1",
-        "strategy.population: is 1; allowed: at least 2",
+        "space.cells: is 0; must be at least 1",
+        "strategy.population: is 1; must be at least 2",
     ]
 
 
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("parallel.workers=0", "parallel.workers: is 0; allowed: at least 1, or 'auto'"),
-        ("parallel.workers=2000", "parallel.workers: is 2000; allowed: at most 1024, or 'auto'"),
-        ("parallel.workers=all", "parallel.workers: is 'all'; allowed: a whole number, or 'auto'"),
-        ("budget=3", "budget: is 3; allowed: a mapping of keys to values"),
-        ("finalists.budget.epochs=0", "finalists.budget.epochs: is 0; allowed: at least 1"),
-        ("parallel.channels_last=2", "parallel.channels_last: is 2; allowed: true or false"),
+        ("parallel.workers=0", "parallel.workers: is 0; must be at least 1, or 'auto'"),
+        ("parallel.workers=2000", "parallel.workers: is 2000; must be at most 1024, or 'auto'"),
+        ("parallel.workers=all", "parallel.workers: is 'all'; must be a whole number, or 'auto'"),
+        ("budget=3", "budget: is 3; must be a mapping of keys to values"),
+        ("finalists.budget.epochs=0", "finalists.budget.epochs: is 0; must be at least 1"),
+        ("parallel.channels_last=2", "parallel.channels_last: is 2; must be true or false"),
     ],
 )
 def test_a_value_that_may_be_of_several_kinds_is_told_in_one_line_with_all_that_is_allowed(

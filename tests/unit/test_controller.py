@@ -249,9 +249,9 @@ def test_several_objectives_are_rewarded_by_front_and_crowding() -> None:
 def test_rewards_that_make_no_sense_are_refused() -> None:
     with pytest.raises(UserError, match=r"strategy\.reward\.size: is no objective; allowed: acc"):
         made(objectives=PRODUCT, reward={"size": 1.0})
-    with pytest.raises(UserError, match=r"ms: is 0\.5, and the goal min; allowed: below 0"):
+    with pytest.raises(UserError, match=r"ms: is 0\.5, but the goal of ms is min; must be below"):
         made(objectives=PRODUCT, reward={"ms": 0.5})
-    with pytest.raises(UserError, match=r"accuracy: is 0, and the goal max; allowed: above 0"):
+    with pytest.raises(UserError, match=r"y: is 0, but the goal of accuracy is max; must be above"):
         made(objectives=PRODUCT, reward={"accuracy": 0.0})
     with pytest.raises(UserError, match="is empty"):
         made(reward={})

@@ -61,7 +61,9 @@ def test_a_gpu_that_is_not_there_is_the_users_mistake(
     monkeypatch: pytest.MonkeyPatch, there: int, asked: str
 ) -> None:
     fake_gpus(monkeypatch, there)
-    with pytest.raises(UserError, match=f"{asked}, but torch sees {there} GPUs"):
+    with pytest.raises(
+        UserError, match=f"^parallel.device: is {asked}, but torch sees {there} GPUs; allowed: cpu"
+    ):
         resolved(f"parallel.device='{asked}'")
 
 

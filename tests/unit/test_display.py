@@ -92,8 +92,8 @@ def test_a_run_with_a_supernet_has_scores_in_place_of_the_trainings_of_its_searc
 ) -> None:
     path = run_folder(tmp_path / "run")
     show_run(path)
-    assert "; 3 trainings, finalists included, took 0:00:03" in capsys.readouterr().out
+    assert "; 3 trainings, including finalists; 0:00:03 of worker time" in capsys.readouterr().out
     (path / "supernet").mkdir()
     show_run(path)
     shown = capsys.readouterr().out
-    assert "2 scored with shared weights; 1 trainings, finalists included, and the sc" in shown
+    assert "2 scored with shared weights; 1 training, including finalists; 0:00:03" in shown

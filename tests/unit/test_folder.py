@@ -37,6 +37,13 @@ def test_the_slower_of_two_starts_takes_nothing_away(
     Hold(path).release()  # it is free
 
 
+def start_and_raise(path: Path, error: Exception) -> None:
+    with begin(path, "config.yaml") as hold, hold.undone_on_mistake():
+        (path / "config.yaml").touch()
+        (path / "scratch").mkdir()
+        raise error
+
+
 def test_what_a_start_has_written_is_taken_away_after_a_users_mistake_alone(
     tmp_path: Path,
 ) -> None:
@@ -44,17 +51,12 @@ def test_what_a_start_has_written_is_taken_away_after_a_users_mistake_alone(
     target.mkdir()
     (tmp_path / "link").symlink_to(target)
     for path, kept in ((tmp_path / "new", False), (tmp_path / "link", True)):
-        hold = begin(path, "config.yaml")
-        (path / "config.yaml").touch()
-        (path / "scratch").mkdir()
-        with pytest.raises(UserError), hold.released_on_error(undo=True):
-            raise UserError("no such data")
+        with pytest.raises(UserError):
+            start_and_raise(path, UserError("no such data"))
         assert path.exists() == kept
     assert list(target.iterdir()) == []
-    hold = begin(tmp_path / "other", "config.yaml")
-    (tmp_path / "other" / "config.yaml").touch()
-    with pytest.raises(ZeroDivisionError), hold.released_on_error(undo=True):
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        start_and_raise(tmp_path / "other", ZeroDivisionError())
     assert (tmp_path / "other" / "config.yaml").exists()
     assert "ZeroDivisionError" in (tmp_path / "other" / "log.txt").read_text()
 

@@ -210,7 +210,7 @@ def test_an_elite_counts_once_however_often_its_network_was_answered() -> None:
 
 
 def test_more_elites_than_members_are_refused() -> None:
-    with pytest.raises(ValueError, match="elites: fewer than the population"):
+    with pytest.raises(ValueError, match="elites: must be fewer than the population"):
         GeneticParams(population=4, elites=4)
 
 

@@ -194,7 +194,7 @@ def test_seeds_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     strategy = {"name": "nsga2", "population": 2, "seeds": ["gdas", "snas", "darts_v1"]}
     path.write_text(yaml.safe_dump({**SEARCH, "strategy": strategy}))
     refused = command("validate", path)
-    assert "strategy.seeds: is ['gdas', 'snas', 'darts_v1']; allowed: at most" in refused.stderr
+    assert "strategy.seeds: is ['gdas', 'snas', 'darts_v1']; must be at most" in refused.stderr
 
 
 def test_published_cells_are_searched_from_and_trained(tmp_path: Path) -> None:

@@ -113,14 +113,19 @@ def test_what_is_infeasible_once_measured_keeps_its_values() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "generations"),
-    [({"generations": 2}, 2), ({"evaluations": 3}, 2), ({"evaluations": 2}, 1), ({}, 4)],
+    ("stop", "generations"),
+    [
+        (Stop(generations=2), 2),
+        (Stop(evaluations=3), 2),
+        (Stop(evaluations=2), 1),
+        (None, 4),
+    ],
 )
 def test_the_loop_ends_at_its_limit_or_when_the_strategy_has_no_more(
-    limits: dict[str, int], generations: int
+    stop: Stop | None, generations: int
 ) -> None:
     strategy = Scripted(*[["3-3-3-3-3-3", "1-1-1-1-1-1"]] * 4)
-    found = list(evolve(strategy, Desk(Noting(), SPACE), stop=Stop(**limits)))  # type: ignore[arg-type]
+    found = list(evolve(strategy, Desk(Noting(), SPACE), stop=stop))
     assert len(found) == generations == len(strategy.told)
 
 

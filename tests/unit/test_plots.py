@@ -572,7 +572,7 @@ def test_values_that_span_decades_are_on_a_logarithmic_axis(run_dir: Path) -> No
 def test_100_000_evaluations_are_drawn_in_30_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(registry.TABLES["spaces"], "long", "tests.synthetic:Long")
+    monkeypatch.setitem(registry.TABLES["spaces"], "long", "tests.synthetic:LONG")
     registry.table.cache_clear()
     path = tmp_path / "run"
     write_run(path, space=Long(), name="long", generations=1000, population=100)

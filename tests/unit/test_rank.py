@@ -12,25 +12,25 @@ import pytest
 from scipy import stats
 
 from evonas.core import Constraint
-from evonas.jobs.rank import MOST, agreement, drawn
+from evonas.jobs.rank import MAX_NETWORKS, agreement, draw
 from genomes import Gene, SearchSpace
 
 TINY = SearchSpace("tiny/v1", [Gene("a", ("x", "y")), Gene("b", ("x", "y", "z"))])
 
 
 def test_a_space_with_fewer_networks_gives_all_of_them() -> None:
-    found, why = drawn(TINY, 10, 0)
+    found, why = draw(TINY, 10, 0)
     assert {genome.genes for genome in found} == set(itertools.product(range(2), range(3)))
-    assert why == "the space has 6 networks"
-    assert drawn(TINY, 4, 0)[0] == found[:4]
+    assert why == "the space has only 6 networks"
+    assert draw(TINY, 4, 0)[0] == found[:4]
     most = (Constraint(name="sum", max=1.0),)
-    some, why = drawn(TINY, 10, 0, most, lambda genome: {"sum": sum(genome.genes)})
+    some, why = draw(TINY, 10, 0, most, lambda genome: {"sum": sum(genome.genes)})
     assert some == [genome for genome in found if sum(genome.genes) <= 1]
-    assert why == "the space has 3 networks that the constraints allow"
+    assert why == "the space has only 3 networks that meet the constraints"
 
 
 def test_draws_are_uniform_over_genomes() -> None:
-    firsts = [drawn(TINY, 1, seed)[0][0].genes for seed in range(600)]
+    firsts = [draw(TINY, 1, seed)[0][0].genes for seed in range(600)]
     counts = pd.Series(firsts).value_counts()
     assert len(counts) == 6
     assert stats.chisquare(counts).pvalue > 1e-3
@@ -104,9 +104,9 @@ def test_the_most_networks_cost_fewer_resamples_and_little_memory(
 
     monkeypatch.setattr(stats, "bootstrap", fewer)
     rng = np.random.default_rng(0)
-    scores = rng.random(MOST)
+    scores = rng.random(MAX_NETWORKS)
     tracemalloc.start()
-    tau, rho = agreement(scores, scores + 0.5 * rng.random(MOST), 0)
+    tau, rho = agreement(scores, scores + 0.5 * rng.random(MAX_NETWORKS), 0)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert asked == [1000, 1000]

@@ -31,6 +31,7 @@ from evonas.core import (
     Stop,
 )
 from evonas.loop import Desk, evolve
+from evonas.metrics import FLOPS, PARAMS, VAL_ERROR, VAL_LOSS
 from evonas.protocols import Setting
 from evonas.records import checkpoint, tables
 from evonas.records.archive import Archive, known_references
@@ -466,6 +467,15 @@ def test_reference_is_the_worst_of_the_first_generation_where_nothing_else_is_kn
     assert archive.hypervolume() == pytest.approx((3 - 1) * (0.75 - 0.5))
 
 
+class Bounding(Free):
+    """An evaluator that knows how large its networks can be."""
+
+    metrics = (VAL_ERROR, VAL_LOSS, PARAMS, FLOPS)
+
+    def most(self) -> Mapping[str, float]:
+        return {"params": 91842, "flops": 1e6}
+
+
 def test_references_known_before_the_first_training() -> None:
     objectives = (
         Objective(name="val_error"),
@@ -474,8 +484,8 @@ def test_references_known_before_the_first_training() -> None:
         Objective(name="flops", reference=7.0),
         Objective(name="params", goal="max"),
     )
-    known = known_references(objectives, {"params": 91842, "flops": 1e6})
-    assert known == [1.0, 91842, None, 7.0, None]
+    references = known_references(objectives, Bounding())
+    assert references == [1.0, 91842, None, 7.0, None]
 
 
 def test_a_run_ends_when_its_last_evaluations_all_failed_and_not_before() -> None:

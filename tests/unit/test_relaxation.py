@@ -322,9 +322,9 @@ def test_the_second_order_is_computed_in_float32_where_the_rest_is_not(data: Dat
 
 
 def test_cells_that_have_no_place_for_some_genes_are_refused(data: DataSet) -> None:
-    with pytest.raises(UserError, match=r"differ in the gene normal/0>2; allowed: .*3 or more"):
+    with pytest.raises(UserError, match=r"differ in the gene normal/0>2; .*3 or more"):
         made(data, "gdas", space="darts", network={"channels": 2, "cells": 2})
-    with pytest.raises(UserError, match=r"strategy\.proxy that leaves the genes"):
+    with pytest.raises(UserError, match=r"leave the genes as they are in strategy\.proxy"):
         made(data, "gdas", space="darts", proxy={"cells": 1})
 
 
@@ -353,7 +353,7 @@ def test_a_lack_of_memory_ends_the_search(data: DataSet, monkeypatch: pytest.Mon
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(strategy.relaxation, "_epoch", full)
-    with pytest.raises(SearchFailed, match="ran out of memory at 16 images a batch"):
+    with pytest.raises(SearchFailed, match="ran out of memory with batches of 16 images"):
         strategy.ask()
 
 

@@ -58,7 +58,7 @@ def test_an_experiment_with_an_old_key_is_read_as_with_the_new_one(
 ) -> None:
     old = config.load(folder / "experiment.yaml")
     config.load(folder / "experiment.yaml")
-    told = "the key `converged` is now called `on_convergence`; its old name still works"
+    told = "the key `converged` is now called `on_convergence`; the old name still works"
     assert caplog.messages == [told]
     (folder / "new.yaml").write_text(EXPERIMENT.replace("converged", "on_convergence"))
     assert config.load(folder / "new.yaml") == old
@@ -102,7 +102,7 @@ def test_a_benchmark_with_old_keys_is_read_as_with_the_new_ones(
     assert old.report == ("size",)
     assert old.protocol.max_asks_per_query == 7
     for key, new in (("tell", "report"), ("asks_a_query", "max_asks_per_query")):
-        assert f"the key `{key}` is now called `{new}`; its old name still works" in caplog.messages
+        assert f"the key `{key}` is now called `{new}`; the old name still works" in caplog.messages
 
 
 def test_a_benchmarks_folder_with_old_keys_goes_on(folder: Path) -> None:

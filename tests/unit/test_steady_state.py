@@ -14,7 +14,7 @@ from evonas.core import Candidate, Evaluation, Metric, Objective, Stop
 from evonas.evaluators.parallel import InWorkers
 from evonas.evaluators.pool import Workers
 from evonas.loop import Desk, Memory, evolve
-from evonas.protocols import Dispatcher, Setting, SteadyState
+from evonas.protocols import Dispatcher, Evaluator, Setting, SteadyState
 from evonas.strategies.aging import Aging, AgingParams
 from evonas.testing.strategies import Answers, by_genes
 from genomes import Gene, Genome, SearchSpace
@@ -29,8 +29,13 @@ def aging(seed: int = 0, **params: int) -> Aging:
     return Aging(AgingParams(**params), Setting(SPACE, GOAL, seed=seed))
 
 
-def asked(strategy: Aging, count: int, dispatcher: Dispatcher | None = None) -> list[str]:
-    desk = Desk(Answers(), SPACE, dispatcher=dispatcher)
+def asked(
+    strategy: Aging,
+    count: int,
+    dispatcher: Dispatcher | None = None,
+    evaluator: Evaluator | None = None,
+) -> list[str]:
+    desk = Desk(evaluator or Answers(), SPACE, dispatcher=dispatcher)
     loop = evolve(strategy, desk, stop=Stop(evaluations=count))
     return [e.candidate.genome.text for generation in loop for e in generation.evaluations]
 
@@ -131,7 +136,7 @@ def test_a_candidate_knows_the_answers_up_to_the_lag_and_no_later() -> None:
     seen: list[str] = []
     lag = 4
     honest = asked(aging(2, population=6, lag=lag), 40)
-    other = asked(aging(2, population=6, lag=lag), Answers(turned), 40)
+    other = asked(aging(2, population=6, lag=lag), 40, evaluator=Answers(turned))
     same = next(i for i, (a, b) in enumerate(zip(honest, other, strict=True)) if a != b)
     assert same >= 12 + lag - 1
 

@@ -263,7 +263,7 @@ def test_candidates_that_do_not_fit_are_told_of() -> None:
     shared = supernet(space, **ENDS)
     assert isinstance(shared, Supernet)
     shared.mix(softmax({"op": torch.zeros(2)}))
-    with pytest.raises(UserError, match="candidates of op give 2x1x8x8 and 2x1x4x4"):
+    with pytest.raises(UserError, match="candidates of op give outputs of 2x1x8x8 and 2x1x4x4"):
         shared(torch.randn(2, 1, 8, 8))
     shared.take(space.genome([1]))
     assert shared(torch.randn(2, 1, 8, 8)).shape == (2, 10)

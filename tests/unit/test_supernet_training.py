@@ -235,11 +235,11 @@ def test_a_recalibrated_score_is_better_than_one_that_is_not(data: DataSet) -> N
 
 
 def test_mistakes_are_told_before_anything_is_trained(data: DataSet) -> None:
-    with pytest.raises(UserError, match=r"evaluator\.sampling: fair: needs genes that choose ops"):
+    with pytest.raises(UserError, match=r"evaluator\.sampling: fair does not apply, since chann"):
         evaluator(data, "channels", sampling="fair")
-    with pytest.raises(UserError, match=r"evaluator\.latency: needs genes that choose ops"):
+    with pytest.raises(UserError, match=r"evaluator\.latency: channels/v1 has no genes that"):
         evaluator(data, "channels", latency=Latency())
-    with pytest.raises(ValueError, match=r"keep_end: up to keep, 0\.5"):
+    with pytest.raises(ValueError, match=r"keep_end: must be at most keep, 0\.5"):
         SharedTraining(sampling="dropout", keep=0.5, keep_end=0.9)
 
 
@@ -249,7 +249,7 @@ def test_a_loss_that_is_nan_ends_the_run(data: DataSet, sampling: str) -> None:
     with torch.no_grad():
         for parameter in trained.supernet.parameters():
             parameter.fill_(math.nan)
-    with pytest.raises(SearchFailed, match=r"epoch 1; allowed: .* lower evaluator\.recipe\.lr"):
+    with pytest.raises(SearchFailed, match=r"epoch 1; start .* a lower evaluator\.recipe\.lr"):
         trained.epoch()
 
 
@@ -264,7 +264,7 @@ def test_a_lack_of_memory_ends_the_run(
 
     owner = trained.sampling if "." in place else trained
     monkeypatch.setattr(owner, place.rpartition(".")[2], full)
-    with pytest.raises(SearchFailed, match="out of memory at 16 images"):
+    with pytest.raises(SearchFailed, match="out of memory with batches of 16 images"):
         trained.epoch()
 
 
@@ -401,7 +401,7 @@ def test_a_lack_of_memory_at_a_resume_leaves_the_checkpoint(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(SupernetTraining, "load_state_dict", full)
-    with pytest.raises(SearchFailed, match="cannot be read now"):
+    with pytest.raises(SearchFailed, match=r"checkpoint\.pt cannot be read"):
         list(evaluator(data).prepare(tmp_path))
     assert kept.read_bytes() == before
 
@@ -443,7 +443,7 @@ def test_what_a_recipe_leaves_out_is_as_the_method_has_it() -> None:
     assert (params.recipe.lr, params.recipe.batch_size) == (0.05, 32)
     search = GdasParams.model_validate({"name": "gdas", "recipe": {"lr": 0.1}})
     assert (search.recipe.lr, search.recipe.clip, search.recipe.weight_decay) == (0.1, 5.0, 3e-4)
-    with pytest.raises(ValueError, match="warm_up: below epochs, 3"):
+    with pytest.raises(ValueError, match="warm_up: must be less than epochs, 3"):
         GdasParams(epochs=3, warm_up=3)
 
 
@@ -478,7 +478,7 @@ def test_a_candidate_that_is_no_layer_is_told_of(data: DataSet) -> None:
         return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(in_channels, classes))
 
     given = {**arguments(data, "nasbench201"), "space": OwnSpace(plain, {}), "network": {}}
-    with pytest.raises(UserError, match=r"a candidate of op makes no torch\.nn\.Module"):
+    with pytest.raises(UserError, match=r"a candidate of op is no torch\.nn\.Module"):
         SupernetTraining(SharedTraining(epochs=1), **given)
 
 
