@@ -25,7 +25,9 @@ from evonas.own import OwnSpace
 from genomes import NASBench201
 from tests.e2e.test_docs import DOCS, blocks
 
-SPACE, DATA, CLONE = (text for _, text in blocks(DOCS / "own.md", "python"))
+SPACE, DATA, METRICS, EVALUATOR, STRATEGY, CONTRACTS, CLONE = (
+    text for _, text in blocks(DOCS / "own.md", "python")
+)
 EXPERIMENT = {
     "name": "own",
     "space": {"name": "my_space.py:tiny", "channels": 4},
