@@ -77,7 +77,7 @@ def test_a_search_with_an_sqlite_cache_is_told_so_and_goes_on_with_a_folder(old:
     result = evonas("resume", run)
     assert result.exit_code == 2
     [line] = [line for line in result.stderr.splitlines() if line.startswith("evonas: ")]
-    assert "is an SQLite file, as the caches of evonas 0.1.0 were" in line
+    assert "is an SQLite file, a cache of evonas 0.1.0" in line
     assert "--set cache=FOLDER" in line
     assert beginnings(run, GROWING) == before
 

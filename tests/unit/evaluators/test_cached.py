@@ -496,7 +496,7 @@ def test_an_evaluator_without_an_identity_is_refused_before_anything_runs(
         test = TrainEvaluator.test
 
     monkeypatch.setattr(registry, "evaluator", lambda name: Anonymous)
-    with pytest.raises(UserError, match=r"cache: .* train, which does not say what results depend"):
+    with pytest.raises(UserError, match=r"cache: .* train, which does not support a cache"):
         load(tmp_path / "mine.yaml")
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from PIL import Image
-from tests.unit.test_plots import assert_within, texts
+from tests.unit.plots.test_plots import assert_within, texts
 
 from evonas import plots
 from evonas.plots import TRACES, policy
