@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from PIL import Image
-from tests.unit.plots.test_plots import assert_within, texts
 
 from evonas import plots
 from evonas.plots import TRACES, policy
 from evonas.plots.style import Drawing, NotYet, styled
 from evonas.plots.tables import Tables
 from genomes import Darts, NASBench201, SearchSpace
+from tests.unit.plots.test_plots import assert_within, texts
 
 CONFIG = "space: {name: nasbench201}\nobjectives:\n- {name: val_error, goal: min}\n"
 NAMES = ("probabilities", "relaxation", "controller", "supernet", "rank")
