@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -64,8 +66,21 @@ def held(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in TABLES if (folder / name).exists()}
 
 
-# One of each kind, for what no strategy has a say in: whole generations, one at a time, any size.
+# One of each kind among the quick tests (whole generations, one at a time, any size), and two with
+# a trace; what these tests hold hardly depends on the strategy, so the others are slow ones.
 KINDS = ("genetic", "aging", "local_search")
+TRACED = ("pso", "controller")
+
+
+def each(quick: Sequence[str], *values: object, label: str = "") -> list[Any]:
+    return [
+        pytest.param(
+            name, *values, id=f"{name}{label}", marks=[] if name in quick else [pytest.mark.slow]
+        )
+        for name in ON_TABLES
+    ]
+
+
 BY_EVALUATIONS = ("evaluations=13", "evaluations=31")
 BY_SECONDS = ("simulated_seconds=250", "simulated_seconds=477.5")
 
@@ -73,8 +88,8 @@ BY_SECONDS = ("simulated_seconds=250", "simulated_seconds=477.5")
 @pytest.mark.parametrize(
     ("name", "cuts"),
     [
-        *(pytest.param(name, BY_EVALUATIONS, id=f"{name}, evaluations") for name in ON_TABLES),
-        *(pytest.param(name, BY_SECONDS, id=f"{name}, simulated seconds") for name in KINDS),
+        *each(ON_TABLES, BY_EVALUATIONS, label=", evaluations"),
+        *each(KINDS, BY_SECONDS, label=", simulated seconds"),
     ],
 )
 def test_a_run_resumed_twice_is_the_one_that_was_not(
@@ -95,7 +110,7 @@ def test_a_run_resumed_twice_is_the_one_that_was_not(
     assert held(cut) == held(whole)
 
 
-@pytest.mark.parametrize("name", [*KINDS, "pso", "controller"])  # the last two have a trace
+@pytest.mark.parametrize("name", each((*KINDS, *TRACED)))
 def test_what_a_kill_has_left_behind_a_checkpoint_is_written_again(
     name: str, table: Path, tmp_path: Path
 ) -> None:
