@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +26,8 @@ from genomes import Genome, SearchSpace
 
 Contract = Callable[[Make], None]
 contract = pytest.mark.parametrize("contract", CONTRACTS, ids=lambda each: each.__name__)
+
+LONG = (contracts.constraints_push_back, contracts.answers_lead_where_the_goal_says)
 
 # Those that train on images are given some in `tests/unit/test_relaxation.py`.
 OF_GENOMES = [
@@ -81,6 +83,22 @@ VARIANTS: dict[str, Make] = {
 }
 
 
+def cases(names: Iterable[str]) -> pytest.MarkDecorator:
+    """Each of these with each contract; what takes a controller many generations is slow."""
+    return pytest.mark.parametrize(
+        ("name", "contract"),
+        [
+            pytest.param(
+                *(name, each),
+                id=f"{name}-{each.__name__}",
+                marks=[pytest.mark.slow] if name.startswith("controller") and each in LONG else [],
+            )
+            for name in names
+            for each in CONTRACTS
+        ],
+    )
+
+
 @contract
 @pytest.mark.parametrize("name", OF_GENOMES)
 def test_every_strategy_keeps_every_contract(name: str, contract: Contract) -> None:
@@ -88,8 +106,7 @@ def test_every_strategy_keeps_every_contract(name: str, contract: Contract) -> N
     contract(maker(strategy, strategy.Params(**SMALL.get(name, {}))))
 
 
-@contract
-@pytest.mark.parametrize("name", OF_GENOMES)
+@cases(OF_GENOMES)
 def test_every_strategy_of_the_smallest_batch_keeps_every_contract(
     name: str, contract: Contract
 ) -> None:
@@ -130,12 +147,11 @@ def test_a_controller_that_goes_by_a_product_keeps_every_contract(contract: Cont
     contract(weighted)
 
 
-@contract
-@pytest.mark.parametrize("variant", VARIANTS)
+@cases(VARIANTS)
 def test_every_strategy_of_other_settings_keeps_every_contract(
-    variant: str, contract: Contract
+    name: str, contract: Contract
 ) -> None:
-    contract(VARIANTS[variant])
+    contract(VARIANTS[name])
 
 
 class Forgetful(Genetic):

@@ -148,7 +148,7 @@ def test_a_worker_s_memory_is_its_own_and_not_what_its_parent_held() -> None:
 @pytest.mark.parametrize(
     ("strategy", "evaluator", "counts"),
     [
-        ("{name: darts, epochs: 4}", "train", (3, 3)),
+        pytest.param("{name: darts, epochs: 4}", "train", (3, 3), marks=pytest.mark.slow),
         ("{name: gdas, epochs: 2}", "train", (2, 2)),
         ("{name: random, population: 4}", "supernet", (2, 8)),
     ],
@@ -160,6 +160,7 @@ def test_an_estimate_counts_what_is_trained_for_all(
     if evaluator == "supernet":
         text = text.replace("name: train", "name: supernet, epochs: 5, pool: 1")
         text = re.sub(r"^budget: .*\n", "", text, flags=re.MULTILINE)
+    text = text.replace("{name: digits", "{subset: 600, name: digits")
     path, out = tmp_path / "foreseen.yaml", tmp_path / "run"
     path.write_text(text)
     foreseen = estimate(config.load(path))

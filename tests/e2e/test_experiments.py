@@ -16,7 +16,7 @@ EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 QUICKSTART = EXPERIMENTS / "quickstart.yaml"
 DIGITS = sorted(EXPERIMENTS.glob("digits_*.yaml"))
 SHORT = (
-    *("budget={epochs: 1}", "stop={evaluations: 8}"),
+    *("budget={epochs: 1}", "stop={evaluations: 8}", "data.subset=300"),
     *("finalists={top: 1, seeds: 1, budget: {epochs: 1}}", "parallel.workers=1"),
 )
 

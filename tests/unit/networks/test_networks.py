@@ -55,7 +55,9 @@ def test_costs_have_the_closed_form_of_the_benchmark(n3: int, n1: int) -> None:
 
 
 @needs_table
-@pytest.mark.parametrize(("classes", "count"), [(10, 200), (100, 30)])
+@pytest.mark.parametrize(
+    ("classes", "count"), [(10, 60), (100, 30), pytest.param(10, 400, marks=pytest.mark.slow)]
+)
 def test_costs_are_those_of_the_table(classes: int, count: int) -> None:
     rows = nasbench201().sample(count, random_state=classes)
     for genes, params, flops in zip(
