@@ -63,10 +63,10 @@ def trained(folder: Path, which: str | None = None) -> TrainedNetwork:
     choice = choose(folder, which)
     if choice.weights is None:
         raise UserError(
-            f"{folder} has no weights of {choice.key}; a search keeps the weights of its front and "
-            "of its winner, one that scores with shared weights of its winner alone, and one that "
-            "trains nothing has none; allowed: --genome of one of them, or a full training of "
-            "another (evonas train)"
+            f"{folder} has no weights of {choice.key}: a search keeps the weights of its front and "
+            "of its winner; if it scores with shared weights, of its winner alone; if it trains "
+            "nothing, none",
+            hint="choose one of them with --genome, or train another with `evonas train`",
         )
     try:
         with safe_open(choice.weights, "pt") as file:
