@@ -14,7 +14,7 @@ quickstart: $(VENV)/.runtime
 	fi
 
 test: check
-	$(BIN)/pytest -m "not slow" -n auto --dist loadfile
+	$(BIN)/pytest -m "not slow" -n auto --dist loadfile --no-loadscope-reorder  # long files first
 
 test-all: check
 	$(BIN)/pytest

@@ -149,7 +149,7 @@ def test_a_worker_s_memory_is_its_own_and_not_what_its_parent_held() -> None:
     ("strategy", "evaluator", "counts"),
     [
         pytest.param("{name: darts, epochs: 4}", "train", (3, 3), marks=pytest.mark.slow),
-        ("{name: gdas, epochs: 2}", "train", (2, 2)),
+        pytest.param("{name: gdas, epochs: 2}", "train", (2, 2), marks=pytest.mark.slow),
         ("{name: random, population: 4}", "supernet", (2, 8)),
     ],
 )

@@ -15,6 +15,12 @@ from evonas.data.idx import STEMS, FashionMnist
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 QUICKSTART = EXPERIMENTS / "quickstart.yaml"
 DIGITS = sorted(EXPERIMENTS.glob("digits_*.yaml"))
+# Variants of what the quick tests search with already.
+VARIANTS = (
+    *("digits_darts_second", "digits_genetic_numbers", "digits_nsga3", "digits_pso_front"),
+    *("digits_space_channels", "digits_space_macro", "digits_spos_chain"),
+    *("digits_supernet_dropout", "digits_supernet_fair"),
+)
 SHORT = (
     *("budget={epochs: 1}", "stop={evaluations: 8}", "data.subset=300"),
     *("finalists={top: 1, seeds: 1, budget: {epochs: 1}}", "parallel.workers=1"),
@@ -38,7 +44,13 @@ def test_every_experiment_is_valid_and_reports_its_result(
 
 
 @pytest.mark.figures
-@pytest.mark.parametrize("path", DIGITS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem in VARIANTS else [])
+        for path in DIGITS
+    ],
+)
 def test_each_strategy_searches_digits_and_draws_its_figures(path: Path, tmp_path: Path) -> None:
     document = yamlfile.read(path)
     strategy = document["strategy"]

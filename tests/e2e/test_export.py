@@ -88,7 +88,15 @@ def searched(folder: Path, space: str, **changes: Any) -> tuple[Path, Path]:
     return path, out
 
 
-@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize(
+    "space",
+    [
+        pytest.param(
+            space, marks=[] if space in ("nasbench201", "chain", "own") else [pytest.mark.slow]
+        )
+        for space in SPACES
+    ],
+)
 def test_an_exported_network_gives_the_same_logits_with_torch_alone(
     folder: Path, space: str
 ) -> None:
