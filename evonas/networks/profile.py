@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+
+from evonas.eager import Flops
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def profile(network: nn.Module, image_shape: tuple[int, int, int]) -> Profile:
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     modes = {module: module.training for module in network.modules()}
     try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with torch.no_grad(), Flops() as counter:
             network.eval()(torch.zeros(1, *image_shape, device=device))
     finally:
         for module, training in modes.items():
@@ -53,4 +54,4 @@ def profile(network: nn.Module, image_shape: tuple[int, int, int]) -> Profile:
         for hook in hooks:
             hook.remove()
     params = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    return Profile(params, counter.get_total_flops() // 2 + biases)
+    return Profile(params, counter.total // 2 + biases)

@@ -27,6 +27,7 @@ from evonas.core import (
     UserError,
     derive_seed,
 )
+from evonas.eager import Adam
 from evonas.oneshot.mixture import Alphas, Mixture
 from evonas.oneshot.supernet import Supernet, supernet
 from evonas.protocols import Need, Relaxation, Setting
@@ -122,7 +123,7 @@ class Bilevel:
         )
         self.trainer = Trainer(self.supernet, for_weights, params.recipe, seeds[1], hardware)
         self.batches = Batches(for_alphas, params.recipe, self.generator, hardware.channels_last)
-        self.optimizer = torch.optim.Adam(
+        self.optimizer = Adam(
             list(self.alphas.values()),
             lr=params.alpha_lr,
             betas=(0.5, 0.999),

@@ -21,6 +21,7 @@ from evonas.core import (
     derive_seed,
     violation,
 )
+from evonas.eager import Adam
 from evonas.pareto import Array
 from evonas.protocols import Setting
 from evonas.strategies.generational import TRIES, Generational
@@ -133,7 +134,7 @@ class Controller(Generational):
             self.policy = Policy(
                 self.space.choices, params.units, params.temperature, params.tanh_constant
             ).double()
-        self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=params.lr)
+        self.optimizer = Adam(self.policy.parameters(), lr=params.lr)
         self.baseline: float | None = None
         self.spread = 0.0  # the moving mean of (R - b)^2
         self.lowest: float | None = None  # of the rewards of feasible networks

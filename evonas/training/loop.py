@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from evonas.core import Budget, SearchFailed
+from evonas.eager import SGD, AdamW
 from evonas.training.batches import Batches, Resident, ResidentData, arranged
 from evonas.training.recipe import Recipe, lr_factor
 
@@ -223,8 +224,7 @@ def measure(
 
 
 def warm_up() -> None:
-    """Loads what torch loads at the first optimizer, which takes seconds."""
-    torch.optim.SGD([nn.Parameter(torch.zeros(1))])
+    """Do nothing: a worker that is called with this has imported torch, which takes seconds."""
 
 
 @contextmanager
@@ -293,7 +293,5 @@ def optimizer_of(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         {"params": others, "weight_decay": 0.0},
     ]
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=recipe.lr)
-    return torch.optim.SGD(
-        groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0
-    )
+        return AdamW(groups, lr=recipe.lr)
+    return SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
