@@ -256,19 +256,40 @@ def _without_test(
 def _apart(
     everything: Images, rows: NDArray[np.int64], size: int, params: DataParams
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the rows without `size` of them, and those; each class keeps its share in both."""
-    from sklearn.model_selection import train_test_split  # slow to import, and not for workers
+    """Return the rows without `size` of them, and those; each class keeps its share in both.
 
-    try:
-        rest, taken = train_test_split(
-            rows,
-            test_size=size,
-            random_state=params.split_seed,
-            stratify=everything.labels[rows],
-        )
-    except ValueError:
-        raise _cannot_be_split(everything, params) from None
-    return np.sort(rest), np.sort(taken)
+    These are the rows of scikit-learn's `train_test_split(stratify=...)`, whose import would take
+    as long as torch's, at each start of a run.
+    """
+    labels = everything.labels[rows]
+    counts = np.unique(labels, return_counts=True)[1]
+    if counts.min() < 2 or min(size, len(rows) - size) < len(counts):
+        raise _cannot_be_split(everything, params)
+    rng = np.random.RandomState(params.split_seed)
+    kept = _shares(counts, len(rows) - size, rng)
+    moved = _shares(counts - kept, size, rng)
+    classes = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
+    rest, taken = [], []
+    for members, stay, go in zip(classes, kept, moved, strict=True):
+        members = members[rng.permutation(len(members))]
+        rest.append(members[:stay])
+        taken.append(members[stay : stay + go])
+    return rows[np.sort(np.concatenate(rest))], rows[np.sort(np.concatenate(taken))]
+
+
+def _shares(counts: NDArray[np.int64], size: int, rng: np.random.RandomState) -> NDArray[np.int64]:
+    """Return how many of each class make `size` in all: the whole parts of the exact shares, and
+    one more for the largest remainders, with equal ones drawn by lot."""
+    exact = counts / counts.sum() * size
+    shares = np.floor(exact)
+    remainders = exact - shares
+    for remainder in np.unique(remainders)[::-1]:
+        missing = int(size - shares.sum())
+        if missing == 0:
+            break
+        equal = np.flatnonzero(remainders == remainder)
+        shares[rng.choice(equal, size=min(missing, len(equal)), replace=False)] += 1
+    return np.asarray(shares, dtype=np.int64)
 
 
 def _check_whole(

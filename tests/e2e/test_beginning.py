@@ -111,7 +111,7 @@ budget: {epochs: 2}
 objectives: [{name: val_error}]
 stop: {generations: 3, evaluations: 5}
 finalists: {top: 1, seeds: 2, budget: {epochs: 4}}
-parallel: {workers: 2}
+parallel: {workers: 1}
 """
 
 
@@ -226,7 +226,7 @@ def test_a_worker_that_dies_while_measured_is_told_in_a_line(
 def test_estimate_tells_time_and_memory_and_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "foreseen.yaml").write_text(EXPERIMENT.replace("workers: 2", "workers: 1"))
+    (tmp_path / "foreseen.yaml").write_text(EXPERIMENT)
     monkeypatch.chdir(tmp_path)
     status, told = command("estimate", "foreseen.yaml")
     assert status == 0, told

@@ -193,6 +193,7 @@ def test_the_tutorial_runs_from_its_first_command_to_its_last(
             "strategy.population=6",
             "finalists.top=1",
             "finalists.seeds=1",
+            "parallel.workers=1",
         )
         quickstart += [word for setting in short for word in ("--set", setting)]
     assert typed(quickstart)
@@ -213,6 +214,7 @@ def test_the_tutorial_runs_from_its_first_command_to_its_last(
                 experiment = Path("mine.yaml")
                 text = experiment.read_text().replace("population: 16", "population: 6")
                 text = text.replace("epochs: 3 ", "epochs: 1 ").replace("epochs: 10", "epochs: 1")
+                text = text.replace("workers: auto", "workers: 1")
                 experiment.write_text(text)
     figures = {path.stem for path in Path("results/mine/figures").glob("*.png")}
     assert {"front", "cell", "objectives"} <= figures

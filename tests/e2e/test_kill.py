@@ -11,11 +11,9 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 
-from evonas.data.digits import Digits, DigitsParams
 from tests.helpers import ROOT
 from tests.helpers.killed import PLACES
 
@@ -24,7 +22,7 @@ EXPERIMENT = """
 name: killed
 seed: 3
 space: {name: nasbench201, channels: 4, cells: 1}
-data: {name: npz, path: digits.npz}
+data: {name: digits, subset: 300}
 strategy: {name: genetic, population: 6, elites: 2}
 evaluator: {name: train, recipe: {lr: 0.1, batch_size: 64}}
 budget: {epochs: 1}
@@ -43,9 +41,6 @@ class Search:
         self.workers = workers
         self.notes = folder / "submissions"
         (folder / "killed.yaml").write_text(experiment)
-        # In a file, since to import scikit-learn would be half of what a process costs.
-        images, _ = Digits(DigitsParams()).load()
-        np.savez(folder / "digits.npz", images=images.images[:400, 0], labels=images.labels[:400])
 
     def start(self, moment: str = "none") -> subprocess.Popen[bytes]:
         if (self.run_dir / "config.yaml").exists():

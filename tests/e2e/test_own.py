@@ -38,7 +38,7 @@ EXPERIMENT = {
     "objectives": [{"name": "val_error"}, {"name": "params"}],
     "stop": {"generations": 2},
     "finalists": {"top": 1, "seeds": 1},
-    "parallel": {"workers": 2},
+    "parallel": {"workers": 1},
 }
 
 

@@ -46,7 +46,7 @@ budget: {epochs: 1}
 objectives: [{name: val_error}, {name: params}]
 stop: {generations: 2}
 finalists: {top: 2, seeds: 2, budget: {epochs: 2}}
-parallel: {workers: 2, timeout: 100}
+parallel: {workers: 1, timeout: 100}
 """
 
 
@@ -442,7 +442,8 @@ def test_ctrl_c_says_how_to_go_on_and_leaves_no_worker(experiment: Path, tmp_pat
     out = tmp_path / "interrupted"
     command = [sys.executable, "-m", "evonas.cli"]
     driver = subprocess.Popen(
-        [*command, "run", str(experiment), "--out", str(out), "--set", "stop.generations=50"],
+        [*command, "run", str(experiment), "--out", str(out), "--workers", "2"]
+        + ["--set", "stop.generations=50"],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

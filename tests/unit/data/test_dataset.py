@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 
 from evonas.core import UserError
 from evonas.data.dataset import DataParams, DataSet, Images, split
@@ -140,6 +142,25 @@ def test_the_same_split_seed_gives_the_same_split(digits: Images) -> None:
     assert places(first.val) == places(again.val)
     assert places(first_test) == places(again_test)
     assert first.fingerprint == again.fingerprint
+
+
+@pytest.mark.parametrize("split_seed", range(20))
+def test_the_rows_are_those_of_scikit_learns_stratified_split(split_seed: int) -> None:
+    rng = np.random.default_rng(split_seed)
+    labels = rng.permutation(np.repeat(np.arange(5), rng.integers(5, 60, size=5)))
+    size = round(0.3 * len(labels))
+    rest, taken = train_test_split(
+        np.arange(len(labels)), test_size=size, random_state=split_seed, stratify=labels
+    )
+    data, _ = split(Source(labels, labels), DataParams(val=0.3, split_seed=split_seed))
+    assert places(data.train) == sorted(rest)
+    assert places(data.val) == sorted(taken)
+
+
+def test_the_digits_are_those_of_scikit_learn(digits: Images) -> None:
+    original = load_digits()
+    assert (digits.images[:, 0] == original.images).all()
+    assert (digits.labels == original.target).all()
 
 
 def test_another_split_seed_gives_another_split(digits: Images) -> None:
