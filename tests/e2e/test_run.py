@@ -440,10 +440,9 @@ def test_a_run_whose_every_training_fails_ends_with_status_3_and_the_cause(
 
 def test_ctrl_c_says_how_to_go_on_and_leaves_no_worker(experiment: Path, tmp_path: Path) -> None:
     out = tmp_path / "interrupted"
-    command = [sys.executable, "-m", "evonas.cli"]
+    command = [sys.executable, "-m", "evonas.cli", "run", str(experiment), "--out", str(out)]
     driver = subprocess.Popen(
-        [*command, "run", str(experiment), "--out", str(out), "--workers", "2"]
-        + ["--set", "stop.generations=50"],
+        [*command, "--workers", "2", "--set", "stop.generations=50"],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
