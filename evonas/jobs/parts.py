@@ -10,6 +10,7 @@ from evonas.config import Experiment
 from evonas.core import Metric, UserError
 from evonas.data.dataset import Images, split
 from evonas.jobs import machine
+from evonas.metrics import RESERVED_IN_RUNS, finals_columns, refused
 from evonas.protocols import Evaluator, Need, Setting, Strategy, TrainingSetting
 from genomes import Verbatim
 
@@ -76,9 +77,18 @@ def _check_metrics(
     """Checks that an evaluator measures what its class declares, and the user's own metrics.
 
     Raises:
-        UserError: it lacks a metric.
+        UserError: it lacks a metric, or one has a name that another column has.
     """
-    measured = {metric.name for metric in evaluator.metrics}
+    own_names = [own.rpartition(":")[2] for own in experiment.metrics]
+    names = [metric.name for metric in evaluator.metrics]
+    reserved = RESERVED_IN_RUNS
+    if config.has_finalists(experiment):
+        reserved |= finals_columns(experiment.objectives[0].name)
+    for i, measure in enumerate(names):
+        if mistake := refused(measure, reserved, names[:i]):
+            own_key = f"metrics.{own_names.index(measure)}" if measure in own_names else ""
+            raise UserError(mistake, key=own_key or "evaluator.name")
+    measured = set(names)
     for metric in declared:
         if metric.name not in measured:
             raise UserError(
@@ -86,8 +96,8 @@ def _check_metrics(
                 hint="name the same metrics in both",
                 key="evaluator.name",
             )
-    for i, own in enumerate(experiment.metrics):
-        if own.rpartition(":")[2] not in measured:
+    for i, own in enumerate(own_names):
+        if own not in measured:
             raise UserError(
                 f"the evaluator {name} does not compute metrics of your own",
                 hint="remove the key, or have it measure `setting.training.metrics`",
