@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evonas import config, own_classes, registry
 from evonas.config import Experiment
-from evonas.core import Metric, UserError
+from evonas.core import Candidate, Evaluation, Metric, UserError
 from evonas.data.dataset import Images, split
+from evonas.evaluators.parallel import InWorkers
+from evonas.evaluators.trial import Trial
 from evonas.jobs import machine
+from evonas.loop import Desk
 from evonas.metrics import RESERVED_IN_RUNS, finals_columns, refused
-from evonas.protocols import Evaluator, Need, Setting, Strategy, TrainingSetting
+from evonas.own import OwnSpace
+from evonas.protocols import Evaluator, Executor, Need, Setting, Strategy, TrainingSetting, Trains
 from genomes import Verbatim
+
+log = logging.getLogger("evonas")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +69,44 @@ def build(experiment: Experiment) -> Parts:
     registry.check_members(evaluator, Evaluator, name)
     _check_metrics(experiment, evaluator, kind.metrics_of(params), name)
     return Parts(setting, evaluator, test)
+
+
+def try_out(parts: Parts, workers: Executor, timeout: float | None) -> None:
+    """Send images through some networks of a space of the user's own, each in a worker.
+
+    A network that ends its process, or takes longer than `timeout`, is a fault as in the search,
+    unless all do.
+
+    Raises:
+        UserError: a network raises an exception, or cannot be trained as it is.
+    """
+    space = parts.setting.space
+    if not isinstance(space, OwnSpace) or not isinstance(parts.evaluator, Trains):
+        return
+    training = parts.setting.trained()
+    trial = Trial(space, training.arguments, training.data.image_shape)
+    desk = Desk(trial, space, dispatcher=InWorkers(trial, workers, timeout=timeout))
+    answers = desk.answer_all([desk.question(Candidate(genome)) for genome in space.trials()])
+    failed = [answer for answer in answers if answer.status.failed]
+    mistaken = [answer for answer in answers if answer.message and not answer.status.failed]
+    for answer in failed:
+        log.warning("%s %s: %s", _choices(space, answer), answer.status, answer.message)
+    if not mistaken and len(failed) < len(answers):
+        return
+    answer = (mistaken or failed)[0]
+    n_images = f"(n, {', '.join(map(str, training.data.image_shape))})"
+    raise UserError(
+        f"{space.title} with {_choices(space, answer)} {answer.message}",
+        hint=f"must return logits (n, {training.data.classes}) for images {n_images}, and have "
+        "trainable parameters, whatever is picked",
+        key="space",
+    )
+
+
+def _choices(space: OwnSpace, answer: Evaluation) -> str:
+    genome = answer.candidate.genome
+    chosen = (f"{gene.name}={space.choice(genome, i)}" for i, gene in enumerate(space.genes))
+    return textwrap.shorten(", ".join(chosen), 160, placeholder=" ...")
 
 
 def make_strategy(experiment: Experiment, setting: Setting) -> Strategy:

@@ -18,7 +18,7 @@ from evonas.evaluators.parallel import InWorkers
 from evonas.evaluators.pool import Workers
 from evonas.jobs import machine
 from evonas.jobs.finalists import run_finals
-from evonas.jobs.parts import Parts, build, make_strategy
+from evonas.jobs.parts import Parts, build, make_strategy, try_out
 from evonas.loop import Desk, evolve
 from evonas.metrics import refused
 from evonas.protocols import Identified, Need, Prepares, Strategy, Traced, Trains
@@ -253,15 +253,17 @@ def _opened(hold: Hold, experiment: Experiment, *, undo: bool = False) -> Iterat
     """
     with hold, closing(machine.workers(hold.path / "scratch", experiment.parallel)) as workers:
         with hold.undone_on_mistake() if undo else nullcontext():
-            run = _made(hold.path, experiment, workers)
+            run = _made(hold.path, experiment, workers, new=undo)
         with closing(run.folder):
             yield run
 
 
-def _made(path: Path, experiment: Experiment, workers: Workers) -> Run:
+def _made(path: Path, experiment: Experiment, workers: Workers, *, new: bool) -> Run:
     if Need.DATA in config.evaluator_of(experiment)[0].needs:
         workers.warm(warm_up)
     parts = build(experiment)
+    if new:
+        try_out(parts, workers, experiment.parallel.timeout)
     note_data(path, parts.evaluator.fingerprint)
     if experiment.cache is not None:
         create_cache(Path(experiment.cache))
