@@ -17,6 +17,7 @@ from evonas.core import (
     Generation,
     Mistake,
     Objective,
+    SearchFailed,
     Status,
     Stop,
     UserError,
@@ -112,11 +113,14 @@ def search(
     archive = Archive(goals, known_references(goals, evaluator))
     history: list[tuple[int, Generation]] = []
     rows: list[tables.Row] = []
-    for generation in evolve(chooser, desk, stop=stop):
-        history.append((archive.evaluations, generation))
-        archive.add(generation)
-        rows.append(tables.generation_row(generation, archive))
-        archive.check_alive()
+    try:
+        for generation in evolve(chooser, desk, stop=stop):
+            history.append((archive.evaluations, generation))
+            archive.add(generation)
+            rows.append(tables.generation_row(generation, archive))
+            archive.check_alive()
+    except _Refused as error:
+        raise UserError(error.mistake) from None
     archive.check_alive(ended=True)
     return _result(search_space, archive, history, rows)
 
@@ -190,11 +194,19 @@ class _Function:
         return answer
 
     def _refuse(self, mistakes: Iterable[Mistake]) -> None:
-        """Raise UserError at the first answer; a later one is a fault of its candidate alone."""
+        """Refuse the first answer; a later one is a fault of its candidate alone."""
         for mistake in mistakes:
             if self._answered:
                 raise ValueError(str(mistake))
-            raise UserError(mistake)
+            raise _Refused(mistake)
+
+
+class _Refused(SearchFailed):
+    """The first answer of a function cannot be searched with."""
+
+    def __init__(self, mistake: Mistake) -> None:
+        super().__init__(str(mistake))
+        self.mistake = mistake
 
 
 def _refused(name: str) -> Mistake | None:

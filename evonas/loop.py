@@ -22,7 +22,6 @@ from evonas.core import (
     SearchFailed,
     Status,
     Stop,
-    UserError,
     derive_seed,
     violation,
 )
@@ -33,6 +32,8 @@ from genomes import SearchSpace
 # Repeated candidates cost no time, so a limit on time alone would never end a search that asks for
 # nothing else. It ends after so many in a row.
 MAX_REPEATED = 5000
+
+COST = {name: type(getattr(Cost(), name)) for name in Cost.__slots__}  # the type of each part
 
 
 class Answers(Protocol):
@@ -357,7 +358,7 @@ def guarded(evaluator: Evaluator, candidate: Candidate, seed: int) -> Evaluation
     number too large for a float, makes it `diverged`.
 
     Raises:
-        SearchFailed, UserError: the evaluator reports a failure that is not this candidate's.
+        SearchFailed: the evaluator reports a failure that is not this candidate's.
     """
     started, clock = time.time(), time.perf_counter()
     names = [metric.name for metric in evaluator.metrics]
@@ -370,7 +371,7 @@ def guarded(evaluator: Evaluator, candidate: Candidate, seed: int) -> Evaluation
 def _attempted(candidate: Candidate, measure: Callable[[], Evaluation]) -> Evaluation:
     try:
         return measure()
-    except (KeyboardInterrupt, SearchFailed, UserError):
+    except (KeyboardInterrupt, SearchFailed):
         raise
     except BaseException as error:  # a user's network may raise anything, even SystemExit
         return Evaluation(candidate, {}, Status.CRASHED, message=error_text(error))
@@ -388,8 +389,7 @@ def checked(answer: Evaluation, names: Sequence[str] = ()) -> Evaluation:
     for text in (answer.message, answer.weights):
         if not isinstance(text, str):
             raise TypeError(f"a message or a file of weights is {text!r}, not text")
-    kinds = {name: type(getattr(Cost(), name)) for name in Cost.__slots__}
-    cost = Cost(**{name: kind(getattr(answer.cost, name)) for name, kind in kinds.items()})
+    cost = Cost(**{name: kind(getattr(answer.cost, name)) for name, kind in COST.items()})
     status, message, values = Status(answer.status), answer.message, numbers(answer.values)
     if status is Status.OK:
         infinite = [f"{n} is {value}" for n, value in values.items() if not math.isfinite(value)]

@@ -9,7 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from itertools import count
 
-from evonas.core import Candidate, Cost, Evaluation, SearchFailed, Status, UserError
+from evonas.core import Candidate, Cost, Evaluation, SearchFailed, Status
 from evonas.evaluators import worker
 from evonas.evaluators.pool import exit_codes
 from evonas.loop import error_text
@@ -149,7 +149,7 @@ def _result(future: Future[Evaluation], candidate: Candidate) -> Evaluation:
     """Return what a worker sent back; a result that cannot be sent counts as a crash."""
     try:
         return future.result()
-    except (BrokenProcessPool, SearchFailed, UserError):
+    except (BrokenProcessPool, SearchFailed):
         raise
     except Exception as error:  # pickling, or the evaluator's module, may raise anything
         return Evaluation(candidate, {}, Status.CRASHED, message=error_text(error))

@@ -23,6 +23,7 @@ from evonas.core import (
     Metric,
     Params,
     Status,
+    UserError,
     weights_name,
 )
 from evonas.data.dataset import Images
@@ -224,7 +225,7 @@ class TrainEvaluator:
                 if out_of_memory(error):
                     raise
                 names = ", ".join(own.metric.name for own in owns)
-                raise RuntimeError(f"{names} raised {error_text(error)}") from error
+                raise UserError(f"{names} raised {error_text(error)}", key="metrics") from error
 
     def own_values(
         self, genome: Genome, network: nn.Module, data: ResidentData
