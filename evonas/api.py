@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,13 +15,15 @@ from evonas.core import (
     Constraint,
     Evaluation,
     Generation,
-    Metric,
+    Mistake,
     Objective,
+    SearchFailed,
+    Status,
     Stop,
     UserError,
 )
-from evonas.loop import Desk, evolve
-from evonas.metrics import named
+from evonas.loop import Desk, checked, evolve, numbers
+from evonas.metrics import RESERVED, named, refused
 from evonas.own import Build, OwnSpace
 from evonas.protocols import Setting, Strategy
 from evonas.records import tables
@@ -71,12 +73,13 @@ def search(
     """Search a space for the genomes that are best by what a function measures.
 
     Equal networks are evaluated once, in their canonical spelling. If `evaluate` raises an
-    exception, the candidate has the status `crashed`; Ctrl-C ends the search.
+    exception, or returns something other than numbers, the candidate has the status `crashed`; if
+    a number is NaN or infinite, `diverged`. Ctrl-C ends the search.
 
     Args:
         space: a space, a function that defines one (`evonas.space`), or the name of a space that
             needs no settings, which may be `FILE.py:NAME`.
-        evaluate: returns the metrics of a genome.
+        evaluate: returns the metrics of a genome by name, each of which becomes a column.
         objectives: for each, the name of a metric to minimise, or a pair such as `("accuracy",
             "max")`, or a mapping as in the YAML.
         strategy: a name, a mapping as in the YAML, or a strategy. Paths of your own files, as in
@@ -89,8 +92,11 @@ def search(
         seed: the seed of the search.
 
     Raises:
-        UserError: a name or a setting is invalid.
-        SearchFailed: the last evaluations all failed; the message says why.
+        UserError: a name or a setting is invalid, or the first answer of `evaluate` shows that
+            it names a metric like a column that the tables have already, or that it measures
+            nothing of a name that a constraint bounds.
+        SearchFailed: the last evaluations all failed, or all of a short search; the message says
+            why.
     """
     if generations is None and evaluations is None:
         raise UserError("a search needs a limit", hint="give generations, evaluations, or both")
@@ -102,16 +108,20 @@ def search(
     if not goals:
         raise UserError("is empty", hint="give at least 1", key="objectives")
     chooser = _strategy(strategy, search_space, goals, bounds, seed)
-    evaluator = _Function(evaluate, cheap, tuple(named(goal.name) for goal in goals))
+    evaluator = _Function(evaluate, cheap, goals, bounds)
     desk = Desk(evaluator, search_space, seed=seed, constraints=bounds)
     archive = Archive(goals, known_references(goals, evaluator))
     history: list[tuple[int, Generation]] = []
     rows: list[tables.Row] = []
-    for generation in evolve(chooser, desk, stop=stop):
-        history.append((archive.evaluations, generation))
-        archive.add(generation)
-        rows.append(tables.generation_row(generation, archive))
-        archive.check_alive()
+    try:
+        for generation in evolve(chooser, desk, stop=stop):
+            history.append((archive.evaluations, generation))
+            archive.add(generation)
+            rows.append(tables.generation_row(generation, archive))
+            archive.check_alive()
+    except _Refused as error:
+        raise UserError(error.mistake) from None
+    archive.check_alive(ended=True)
     return _result(search_space, archive, history, rows)
 
 
@@ -153,25 +163,54 @@ class _Function:
     """A function as an evaluator."""
 
     def __init__(
-        self, evaluate: Evaluate, cheap: Evaluate | None, metrics: tuple[Metric, ...]
+        self,
+        evaluate: Evaluate,
+        cheap: Evaluate | None,
+        objectives: Sequence[Objective],
+        constraints: Sequence[Constraint],
     ) -> None:
-        self.metrics = metrics
+        self._bounded = [constraint.name for constraint in constraints]
+        names = [*(objective.name for objective in objectives), *self._bounded]
+        self.metrics = tuple(named(name) for name in dict.fromkeys(names))
         self.fingerprint = ""
         self._evaluate = evaluate
         self._cheap = cheap
+        self._answered = False
 
     def cheap(self, genome: Genome) -> Mapping[str, float]:
-        return {} if self._cheap is None else self._cheap(genome)
+        values = {} if self._cheap is None else numbers(self._cheap(genome))
+        self._refuse(filter(None, map(_refused, values)))
+        return values
 
     def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
-        genome = candidate.genome
-        values = {**self.cheap(genome), **self._evaluate(genome)}
-        missing = [metric.name for metric in self.metrics if metric.name not in values]
-        if missing:
-            raise KeyError(
-                f"evaluate returned {', '.join(values) or 'nothing'}, without {', '.join(missing)}"
-            )
-        return Evaluation(candidate, values)
+        values = {**self.cheap(candidate.genome), **numbers(self._evaluate(candidate.genome))}
+        self._refuse(filter(None, map(_refused, values)))
+        answer = checked(Evaluation(candidate, values))
+        if answer.status is Status.OK and not self._answered:
+            missing = [name for name in self._bounded if name not in values]
+            hint = f"allowed: {', '.join(values) or 'nothing'}"
+            self._refuse(Mistake(f"nothing measures {n}", hint, "constraints") for n in missing)
+            self._answered = True
+        return answer
+
+    def _refuse(self, mistakes: Iterable[Mistake]) -> None:
+        """Refuse the first answer; a later one is a fault of its candidate alone."""
+        for mistake in mistakes:
+            if self._answered:
+                raise ValueError(str(mistake))
+            raise _Refused(mistake)
+
+
+class _Refused(SearchFailed):
+    """The first answer of a function cannot be searched with."""
+
+    def __init__(self, mistake: Mistake) -> None:
+        super().__init__(str(mistake))
+        self.mistake = mistake
+
+
+def _refused(name: str) -> Mistake | None:
+    return refused(name, RESERVED)
 
 
 def _space(space: SearchSpace | Build | str) -> SearchSpace:
@@ -200,8 +239,10 @@ def _each(section: str, values: Sequence[Any], model: type[P]) -> tuple[P, ...]:
     )
     names = [each.name for each in checked]
     for i, name in enumerate(names):
+        key = f"{section}.{i}.name"
+        if mistake := refused(name, RESERVED):
+            raise UserError(mistake, key=key)
         if name in names[:i]:
-            key = f"{section}.{i}.name"
             raise UserError(f"{name} is listed twice", hint="list it once", key=key)
     return checked
 

@@ -21,7 +21,7 @@ from evonas.core import (
     UserError,
 )
 from evonas.data.dataset import DataParams
-from evonas.metrics import SIMULATED_SECONDS, named
+from evonas.metrics import SIMULATED_SECONDS, named, refused
 from evonas.mistakes import NAME_RULE, explained, kind_of, shown
 from evonas.protocols import EvaluatorClass, Identified, Need, StrategyClass, Trains
 from evonas.training.recipe import Recipe
@@ -306,7 +306,6 @@ def check_together(experiment: Experiment) -> None:
     """
     evaluator, evaluator_params = evaluator_of(experiment)
     strategy, _ = strategy_of(experiment.strategy)
-    _check_bounds(experiment.constraints)
     if own_classes.is_loaded(evaluator):
         metrics = (
             *evaluator.metrics_of(evaluator_params),
@@ -315,7 +314,8 @@ def check_together(experiment: Experiment) -> None:
         names = [metric.name for metric in metrics]
         _check_names("objectives", [entry.name for entry in experiment.objectives], names)
         _check_names("constraints", [entry.name for entry in experiment.constraints], names)
-        if experiment.stop.simulated_seconds is not None and SIMULATED_SECONDS.name not in names:
+        counted = SIMULATED_SECONDS.name in [metric.name for metric in metrics if metric.cheap]
+        if experiment.stop.simulated_seconds is not None and not counted:
             raise UserError(
                 "cannot be used with evaluator "
                 f"{registry.name_of(experiment.evaluator)}, which does not count simulated time",
@@ -347,8 +347,8 @@ def own_metrics(
         if not registry.is_own(metric) and metric not in registry.names("metrics"):
             allowed = [*registry.names("metrics"), "FILE.py:NAME"]
             raise UserError(registry.unknown("metric", metric, allowed), key=key)
-        if name in ours or name in names[:i]:
-            raise UserError(f"{name} is already a metric", hint="rename the function", key=key)
+        if mistake := refused(name, others=[*ours, *names[:i]]):
+            raise UserError(mistake, key=key)
     return tuple(map(named, names))
 
 
@@ -359,17 +359,6 @@ def _check_names(section: str, names: Sequence[str], metrics: Sequence[str]) -> 
             raise UserError(registry.unknown("metric", name, list(metrics)), key=key)
         if name in names[:i]:
             raise UserError(f"{name} is listed twice", hint="list it once", key=key)
-
-
-def _check_bounds(constraints: Sequence[Constraint]) -> None:
-    for i, constraint in enumerate(constraints):
-        low, high = constraint.min, constraint.max
-        key = f"constraints.{i}"
-        if low is None and high is None:
-            raise UserError("has no bound", hint="give min, max, or both", key=key)
-        if low is not None and high is not None and low > high:
-            problem = f"min ({low:g}) exceeds max ({high:g})"
-            raise UserError(problem, hint="lower min or raise max", key=key)
 
 
 def _check_uses(experiment: Experiment, evaluator: EvaluatorClass) -> None:

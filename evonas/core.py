@@ -168,14 +168,24 @@ class Constraint(Params):
     max: float | None = None
     """The largest value allowed. Give this, `min`, or both."""
 
+    def model_post_init(self, context: object) -> None:
+        if self.min is None and self.max is None:
+            raise Requirement("give min, max, or both", problem="has no bound")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            problem = f"min ({self.min:g}) exceeds max ({self.max:g})"
+            raise Requirement("lower min or raise max", problem=problem)
+
     def violation(self, values: Mapping[str, float]) -> float:
         """Return how far outside the bounds the value is, as a share of the bound.
 
-        It is 0 inside the bounds, and 0 if the value is not known yet.
+        It is 0 inside the bounds, and 0 if the value is not known yet. It is infinite for NaN, of
+        which nothing says that it is inside.
         """
         value = values.get(self.name)
         if value is None:
             return 0.0
+        if math.isnan(value):
+            return math.inf
         if self.max is not None and value > self.max:
             return (value - self.max) / (abs(self.max) or 1.0)
         if self.min is not None and value < self.min:

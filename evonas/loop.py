@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from evonas.core import (
     Budget,
@@ -31,6 +32,8 @@ from genomes import SearchSpace
 # Repeated candidates cost no time, so a limit on time alone would never end a search that asks for
 # nothing else. It ends after so many in a row.
 MAX_REPEATED = 5000
+
+COST = {name: type(getattr(Cost(), name)) for name in Cost.__slots__}  # the type of each part
 
 
 class Answers(Protocol):
@@ -245,8 +248,9 @@ class Desk:
         self.constraints = tuple(constraints)
         self.answers = Memory() if answers is None else answers
         self.dispatcher = InProcess(evaluator) if dispatcher is None else dispatcher
-        self._counts = SIMULATED_SECONDS.name in {metric.name for metric in evaluator.metrics}
-        self._timed = any(metric.timed and metric.cheap for metric in evaluator.metrics)
+        cheap = [metric for metric in evaluator.metrics if metric.cheap]
+        self._counts = SIMULATED_SECONDS.name in {metric.name for metric in cheap}
+        self._timed = any(metric.timed for metric in cheap)
         self._open: set[Question] = set()
         self._outstanding: dict[Future[Evaluation], Question] = {}
 
@@ -267,17 +271,13 @@ class Desk:
         if question in self._open or self.answers.get(question) is not None:
             return
         canonical = self._canonical(asked.candidate)
-        cheap = self.evaluator.cheap(canonical.genome) if self.constraints else {}
-        if violation(cheap, self.constraints) > 0:
-            infeasible = Evaluation(
-                canonical,
-                cheap,
-                Status.INFEASIBLE,
-                Cost(attempts=0),
-                deterministic=not self._timed,
-            )
-            self.answers.add(question, infeasible)
-            return
+        if self.constraints:
+            known = self._known(canonical)
+            if violation(known.values, self.constraints) > 0:
+                known = replace(known, status=Status.INFEASIBLE, deterministic=not self._timed)
+            if known.status is not Status.OK:
+                self.answers.add(question, known)
+                return
         self._open.add(question)
         self._outstanding[self.dispatcher.submit(canonical, question.seed)] = question
 
@@ -303,8 +303,21 @@ class Desk:
         """Return the simulated time of an evaluation; 0 if infeasible, or if none is counted."""
         if not self._counts:
             return 0.0
-        cheap = self.evaluator.cheap(self.space.canonical(candidate.genome))
-        return 0.0 if violation(cheap, self.constraints) > 0 else cheap[SIMULATED_SECONDS.name]
+        known = self._known(self._canonical(candidate))
+        if known.status is not Status.OK or violation(known.values, self.constraints) > 0:
+            return 0.0
+        seconds = known.values.get(SIMULATED_SECONDS.name, 0.0)
+        return max(seconds, 0.0) if math.isfinite(seconds) else 0.0  # else it will have diverged
+
+    def _known(self, canonical: Candidate) -> Evaluation:
+        """Return what is known without an evaluation; `crashed` if that cannot be told."""
+
+        def measure() -> Evaluation:
+            values = self.evaluator.cheap(canonical.genome)
+            return Evaluation(canonical, numbers(values), cost=Cost(attempts=0))
+
+        known = _attempted(canonical, measure)
+        return replace(known, cost=Cost(attempts=0))
 
     def _canonical(self, candidate: Candidate) -> Candidate:
         return replace(candidate, genome=self.space.canonical(candidate.genome))
@@ -338,29 +351,93 @@ class InProcess:
 
 
 def guarded(evaluator: Evaluator, candidate: Candidate, seed: int) -> Evaluation:
-    """Evaluate a candidate and time it; an exception becomes the status `crashed`.
+    """Evaluate a candidate and time it; no answer of an evaluator ends the search.
+
+    An exception becomes the status `crashed`, and so does an answer that is not of the types of an
+    `Evaluation`, or lacks a metric that the evaluator declares. NaN or infinity in an answer, or a
+    number too large for a float, makes it `diverged`.
 
     Raises:
         SearchFailed: the evaluator reports a failure that is not this candidate's.
     """
     started, clock = time.time(), time.perf_counter()
-    try:
-        answer = evaluator.evaluate(candidate, seed)
-        answer = replace(answer, values={str(k): _plain(v) for k, v in answer.values.items()})
-    except (KeyboardInterrupt, SearchFailed):
-        raise
-    except BaseException as error:  # a user's network may raise anything, even SystemExit
-        answer = Evaluation(candidate, {}, Status.CRASHED, message=error_text(error))
+    names = [metric.name for metric in evaluator.metrics]
+    answer = _attempted(candidate, lambda: checked(evaluator.evaluate(candidate, seed), names))
     seconds = time.perf_counter() - clock
     cost = replace(answer.cost, seconds=seconds, started=started, worker=os.getpid())
     return replace(answer, candidate=candidate, cost=cost)
 
 
-def _plain(value: float) -> float:
-    return value if type(value) is int else float(value)
+def _attempted(candidate: Candidate, measure: Callable[[], Evaluation]) -> Evaluation:
+    try:
+        return measure()
+    except (KeyboardInterrupt, SearchFailed):
+        raise
+    except BaseException as error:  # a user's network may raise anything, even SystemExit
+        return Evaluation(candidate, {}, Status.CRASHED, message=error_text(error))
+
+
+def checked(answer: Evaluation, names: Sequence[str] = ()) -> Evaluation:
+    """Return an answer in plain types, so that journal and tables can hold it.
+
+    Args:
+        names: the metrics that a good answer has.
+
+    Raises:
+        TypeError, ValueError: a part of it is of another type, or a metric is missing.
+    """
+    for text in (answer.message, answer.weights):
+        if not isinstance(text, str):
+            raise TypeError(f"a message or a file of weights is {text!r}, not text")
+    cost = Cost(**{name: kind(getattr(answer.cost, name)) for name, kind in COST.items()})
+    status, message, values = Status(answer.status), answer.message, numbers(answer.values)
+    if status is Status.OK:
+        infinite = [f"{n} is {value}" for n, value in values.items() if not math.isfinite(value)]
+        missing = [name for name in names if name not in values]
+        if infinite:
+            status, message = Status.DIVERGED, message or ", ".join(infinite)
+        elif missing:
+            measured = ", ".join(values) or "nothing"
+            raise ValueError(f"evaluate returned {measured}, without {', '.join(missing)}")
+    return replace(
+        answer,
+        values=values,
+        status=status,
+        cost=cost,
+        message=message,
+        deterministic=bool(answer.deterministic),
+    )
+
+
+def numbers(values: Mapping[Any, Any]) -> dict[str, float]:
+    """Return the values of metrics as plain numbers.
+
+    Arrays and tensors of one element are taken too. What is too large for a float is infinite.
+
+    Raises:
+        TypeError: these are no values by name, or one is not a number.
+    """
+    if not isinstance(values, Mapping):
+        raise TypeError(f"{values!r} is not a mapping from metrics to numbers")
+    return {str(name): _number(name, value) for name, value in values.items()}
+
+
+def _number(name: object, value: Any) -> float:
+    if type(value) is int and abs(value) < 2**63:
+        return value
+    try:
+        return float(value.item() if hasattr(value, "item") else value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+    except (TypeError, ValueError, RuntimeError):  # the last is torch's, for several elements
+        raise TypeError(f"{name} is {value!r}, which is not a number") from None
 
 
 def error_text(error: BaseException) -> str:
     """Return `ValueError: its message` on one line of at most 300 characters."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
+    try:
+        message = str(error)
+    except Exception:  # an exception of the user's may not even say what it is
+        message = "(without a message)"
+    text = " ".join(f"{type(error).__name__}: {message}".split())
     return text if len(text) <= 300 else f"{text[:297]}..."

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
-from evonas.core import Metric
+from evonas.core import Metric, Mistake
 
 VAL_ERROR = Metric(
     "val_error", "validation error", goal="min", reference=1.0, source="the validation images"
@@ -50,6 +51,20 @@ COUNTED = (PARAMS, FLOPS)
 TRAINED = (*VALIDATED.values(), *COUNTED)
 """The metrics of a network that is trained by itself."""
 
+RESERVED = frozenset(
+    {
+        *("generation", "index", "key", "genome", "genes", "parents", "origin", "budget", "seed"),
+        *("status", "cached", "deterministic", "message"),
+    }
+)
+"""The columns that tables of evaluations have beside the metrics."""
+RESERVED_IN_RUNS = RESERVED | {
+    *("seeds", "failed", "winner", "test_error_se"),  # of finalists.csv
+    *("rank", "front_from", "on_last_front", "steps_back"),  # of the figures' tables
+    *("arm", "by", "x", "hypervolume"),  # of a comparison's
+}
+"""The columns that any table of a run folder has beside the metrics, or one made from it."""
+
 _BY_NAME = {metric.name: metric for metric in (*TRAINED, LATENCY, SIMULATED_SECONDS, TEST_ERROR)}
 
 
@@ -58,6 +73,29 @@ def named(name: str) -> Metric:
     if name in _BY_NAME:
         return replace(_BY_NAME[name], cheap=False, timed=False, source="")
     return Metric(name, reference=1.0 if name.endswith("_error") else None)
+
+
+def finals_columns(first: str) -> frozenset[str]:
+    """Return the further columns of `finalists.csv`, where `first` is the first objective."""
+    return frozenset({f"{first}_std", f"{first}_by_seed", TEST_ERROR.name})
+
+
+def refused(
+    name: str, reserved: Collection[str] = RESERVED_IN_RUNS, others: Collection[str] = ()
+) -> Mistake | None:
+    """Return why a metric cannot have a name, which is to be a column of tables; None if it can.
+
+    Args:
+        others: the names of further metrics.
+    """
+    hint = "choose another name"
+    if not name.isprintable() or not name.strip() or name != name.strip():
+        return Mistake(f"{name!r} cannot be the name of a column", hint)
+    if name in reserved:
+        return Mistake(f"{name} is a column that the tables have already", hint)
+    if name in others:
+        return Mistake(f"{name} is named twice", hint)
+    return None
 
 
 def label(name: str) -> str:

@@ -13,15 +13,17 @@ import numpy as np
 import torch
 from pydantic import ConfigDict, Field, ValidationError, create_model
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from evonas import plugins
 from evonas.core import Blueprint, Params, UserError
 from evonas.data.dataset import DataParams, Images, as_images, check_parts
 from evonas.own_classes import OwnParams
-from genomes import Gene, SearchSpace
+from genomes import Gene, Genome, SearchSpace
 
 Build = Callable[..., nn.Module]
 REQUIRED = ("pick", "in_channels", "classes")  # the arguments of every space's function
+MOST_TRIALS = 8
 FORM = "def NAME(pick, *, in_channels, classes, ...)"
 
 
@@ -76,7 +78,7 @@ class OwnSpace(SearchSpace):
         self.settings = _checked(build, settings, self.title)
         self._reference, self._path, self._digest = reference, path, digest
         self._build: Build | None = build
-        genes = _recorded(build, self.settings, self.title)
+        genes, self._sizes = _recorded(build, self.settings, self.title)
         version = digest[:8] or "own"
         super().__init__(f"{path.stem or 'python'}.{build.__name__}/{version}", genes)
 
@@ -87,6 +89,19 @@ class OwnSpace(SearchSpace):
     def title(self) -> str:
         """The name of the function, or `FILE.py:NAME`."""
         return self._title
+
+    def trials(self) -> list[Genome]:
+        """Return genomes to try out before a search, always the same.
+
+        The smallest and the largest, by what each choice adds to the parameters if all others are
+        the first, and some in which each choice occurs, of genes with up to `MOST_TRIALS`.
+        """
+        ends = [[by(sizes) for sizes in self._sizes] for by in (np.argmin, np.argmax)]
+        rng = np.random.default_rng(0)
+        orders = [rng.permutation(count) for count in self.choices]
+        number = min(max(self.choices), MOST_TRIALS)
+        others = [[order[i % len(order)] for order in orders] for i in range(number)]
+        return list(dict.fromkeys(map(self.genome, (*ends, *others))))
 
     @property
     def blueprint(self) -> Blueprint:
@@ -261,13 +276,18 @@ class _Recorder:
         return candidate() if callable(candidate) else candidate
 
 
-def _recorded(build: Build, settings: Mapping[str, Any], title: str) -> list[Gene]:
+def _recorded(
+    build: Build, settings: Mapping[str, Any], title: str
+) -> tuple[list[Gene], list[list[int]]]:
     """Return the genes of a space, from one call of its function and one for each other choice.
 
     The calls are on torch's meta device, so that no weights are allocated.
+
+    Returns:
+        The genes; and for each of them the parameters of the network of each choice.
     """
 
-    def picked(chosen: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    def picked(chosen: Mapping[str, str]) -> tuple[dict[str, tuple[str, ...]], int]:
         recorder = _Recorder(chosen, title)
         try:
             with torch.device("meta"):
@@ -286,13 +306,15 @@ def _recorded(build: Build, settings: Mapping[str, Any], title: str) -> list[Gen
                 f"{title} returned a value of type {type(network).__name__}",
                 hint="must return a torch.nn.Module",
             )
-        return recorder.genes
+        return recorder.genes, sum(p.numel() for p in network.parameters() if not is_lazy(p))
 
-    genes = picked({})
+    genes, first = picked({})
     if not genes:
         raise UserError(f"{title} picks nothing", hint="call pick(gene, candidates) at least once")
+    sizes = {gene: [first] for gene in genes}
     for gene, choice in _others(genes):
-        others = picked({gene: choice})
+        others, size = picked({gene: choice})
+        sizes[gene].append(size)
         if others != genes:
             differing = sorted(others.keys() ^ genes.keys()) or [
                 name for name in genes if others[name] != genes[name]
@@ -302,7 +324,7 @@ def _recorded(build: Build, settings: Mapping[str, Any], title: str) -> list[Gen
                 hint="picks must not depend on one another",
                 key=title,
             )
-    return [Gene(name, choices) for name, choices in genes.items()]
+    return [Gene(name, choices) for name, choices in genes.items()], list(sizes.values())
 
 
 def _others(genes: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[str, str]]:

@@ -56,8 +56,16 @@ class SearchSpace:
     """
 
     def __init__(self, name: str, genes: Iterable[Gene]) -> None:
+        """Make the space of some genes.
+
+        Raises:
+            ValueError: a gene has no choices, or a name is missing or there twice.
+        """
         self.name = name
         self.genes = tuple(genes)
+        _check_names("genes", [gene.name for gene in self.genes])
+        for gene in self.genes:
+            _check_names(f"choices of the gene {gene.name}", gene.choices)
         self.choices = tuple(len(gene.choices) for gene in self.genes)  # the number of each gene's
 
     @property
@@ -149,6 +157,16 @@ class SearchSpace:
             for i, live in enumerate(self.live(genome))
         )
         return Graph(nodes, edges)
+
+
+def _check_names(what: str, names: Sequence[str]) -> None:
+    if not names:
+        raise ValueError(f"there are no {what}")
+    for i, name in enumerate(names):
+        if not isinstance(name, str) or not name.strip():
+            raise ValueError(f"one of the {what} is {name!r}, not a name")
+        if name in names[:i]:
+            raise ValueError(f"{name} is twice among the {what}")
 
 
 class Verbatim(SearchSpace):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -15,6 +16,11 @@ from evonas.metrics import SIMULATED_SECONDS
 
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 RANDOM = "random"
+# The columns of runs.csv and summary.csv beside those of `report`.
+COLUMNS = (
+    "strategy|seed|queries|asks|simulated_seconds|best|queries_to_optimum|trace|n|found"
+    r"|(value|p_random)(_std|_se)?(_at_\d+(_std|_se)?)?|median_(queries|low|high)"
+)
 
 
 class Protocol(Params):
@@ -117,6 +123,14 @@ def _check_together(bench: Bench) -> None:
             if name in names[:i]:
                 key = f"{section}.{i}"
                 raise UserError(f"{name} is listed twice", hint="list it once", key=key)
+    columns = [column for name in bench.report for column in (name, f"{name}_std", f"{name}_se")]
+    for i, column in enumerate(columns):
+        if column in columns[:i] or re.fullmatch(COLUMNS, column):
+            raise UserError(
+                f"{column} is a column that the tables have already",
+                hint="choose another name in table.metrics",
+                key=f"report.{i // 3}",
+            )
     if bench.protocol.simulated_seconds is not None and bench.table.simulated_seconds is None:
         raise UserError(
             f"the table has no {SIMULATED_SECONDS.name}",

@@ -24,7 +24,7 @@ from evonas.core import (
     weights_name,
 )
 from evonas.evaluators import worker
-from evonas.loop import error_text
+from evonas.loop import checked, error_text
 from evonas.protocols import Evaluator, Identified
 from evonas.records.files import weights_left, write_atomic
 from genomes import Genome
@@ -91,7 +91,8 @@ class Cached:
                     hit = place.read(candidate, file)  # stored while this process waited
             if hit is not None:
                 return hit
-            evaluation = self.evaluator.evaluate(candidate, seed)
+            names = [metric.name for metric in self.metrics]
+            evaluation = checked(self.evaluator.evaluate(candidate, seed), names)
             reproducible = evaluation.status is Status.OK and evaluation.deterministic
             if reproducible and place.lock.is_locked:  # only the holder of the lock writes
                 with self._or_without(), worker.unwatched():

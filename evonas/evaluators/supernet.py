@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any, ClassVar, Literal
 import pandas as pd
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from evonas.core import (
     Candidate,
@@ -38,6 +36,7 @@ from evonas.records import checkpoint, tables
 from evonas.training.batches import resident
 from evonas.training.loop import out_of_memory, threads
 from evonas.training.recipe import Recipe
+from evonas.training.weights import read_weights, write_weights
 from genomes import Genome, SearchSpace
 
 FOLDER = "supernet"
@@ -201,15 +200,8 @@ class SupernetEvaluator:
             log.info("supernet, epoch %(epoch)d: train loss %(train_loss).4f", row)
             yield training.epochs, self.params.epochs
         self._write_tables(folder, training)
-        state = training.supernet.state_dict()
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-        aside = folder / "weights.part"
-        try:
-            save_file(weights, aside)
-            aside.chmod(0o644)  # safetensors makes it readable for its owner alone
-            with aside.open("rb") as file:
-                os.fsync(file.fileno())  # before the checkpoint is deleted
-            aside.replace(folder / "weights.safetensors")
+        try:  # on the disk before the checkpoint is deleted
+            write_weights(training.supernet, folder / "weights.safetensors", sync=True)
         except (OSError, SafetensorError) as error:  # a full disk
             raise SearchFailed(f"the supernet's weights cannot be written: {error}") from None
         saved.unlink(missing_ok=True)
@@ -253,8 +245,8 @@ class SupernetEvaluator:
             with torch.device("meta"):
                 shared = supernet(self.space, **self._arguments)
             try:
-                weights = load_file(path)
-            except (OSError, SafetensorError) as error:
+                weights = read_weights(path)
+            except (OSError, SafetensorError, ValueError) as error:
                 hint = "delete it, then resume to train the supernet again"
                 raise SearchFailed(f"{path} cannot be read: {error}; {hint}") from None
             shared.load_state_dict(weights, assign=True)

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from evonas.core import Candidate, Evaluation, Metric, Params, Requirement, Status, UserError
 from evonas.evaluators import formula
-from evonas.metrics import SIMULATED_SECONDS, named
+from evonas.metrics import SIMULATED_SECONDS, named, refused
 from evonas.protocols import Need, Setting
 from genomes import Genome, SearchSpace
 
@@ -46,6 +46,9 @@ class TabularParams(Params):
             if name not in self.metrics:
                 allowed = ", ".join(self.metrics)
                 raise Requirement(f"allowed: {allowed}", "cheap", f"{name!r} is not a metric")
+        for name in self.metrics:
+            if mistake := refused(name):
+                raise Requirement(mistake.hint, "metrics", mistake.problem)
         if SIMULATED in self.metrics:
             raise Requirement("choose another name", "metrics", f"{SIMULATED} has a key of its own")
 

@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from pydantic import Field
-from safetensors.torch import load_file
 from torch import nn
 
 from evonas import provenance, registry
@@ -36,7 +35,7 @@ from evonas.protocols import Need, Setting
 from evonas.training.batches import Resident, ResidentData, resident
 from evonas.training.loop import measure, out_of_memory, seeded, train
 from evonas.training.recipe import Recipe
-from evonas.training.weights import save_weights
+from evonas.training.weights import read_weights, save_weights
 from genomes import Genome
 
 
@@ -148,7 +147,7 @@ class TrainEvaluator:
         """Measure error, top-5 error and loss of saved weights on images no search has seen."""
         torch.set_num_threads(self.hardware.threads)
         network = self.build(self.space.canonical(genome))
-        network.load_state_dict(load_file(weights))
+        network.load_state_dict(read_weights(weights))
         device = torch.device(self.hardware.device)
         part = Resident.of(test, device)
         data = resident(self.data, device)

@@ -25,6 +25,7 @@ from evonas.export.source import Source
 from evonas.jobs.choice import choose
 from evonas.networks.decode import decode
 from evonas.records.files import write_atomic
+from evonas.training.weights import read_weights
 from genomes import Genome, SearchSpace
 
 ENDINGS = {"python": ".py", "torch": ".safetensors", "onnx": ".onnx"}
@@ -275,14 +276,14 @@ def _onnx(network: TrainedNetwork, out: Path) -> None:
 
 
 def _state(network: TrainedNetwork) -> dict[str, Tensor]:
-    with safe_open(network.weights, "pt") as file:
-        return {name: file.get_tensor(name) for name in sorted(file.keys())}
+    return read_weights(network.weights)
 
 
 def _parameters(network: TrainedNetwork) -> list[Tensor]:
-    """Return the network's parameters, without batch norm's statistics."""
+    """Return the network's parameters, each once, without batch norm's statistics."""
     statistics = ("running_mean", "running_var", "num_batches_tracked")
-    return [t for name, t in _state(network).items() if not name.endswith(statistics)]
+    state = _state(network).items()
+    return [*{id(t): t for name, t in state if not name.endswith(statistics)}.values()]
 
 
 def _written(name: str, value: object) -> str:

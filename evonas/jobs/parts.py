@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evonas import config, own_classes, registry
 from evonas.config import Experiment
-from evonas.core import Metric, UserError
+from evonas.core import Candidate, Evaluation, Metric, UserError
 from evonas.data.dataset import Images, split
+from evonas.evaluators.parallel import InWorkers
+from evonas.evaluators.trial import Trial
 from evonas.jobs import machine
-from evonas.protocols import Evaluator, Need, Setting, Strategy, TrainingSetting
+from evonas.loop import Desk
+from evonas.metrics import RESERVED_IN_RUNS, finals_columns, refused
+from evonas.own import OwnSpace
+from evonas.protocols import Evaluator, Executor, Need, Setting, Strategy, TrainingSetting, Trains
 from genomes import Verbatim
+
+log = logging.getLogger("evonas")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,44 @@ def build(experiment: Experiment) -> Parts:
     return Parts(setting, evaluator, test)
 
 
+def try_out(parts: Parts, workers: Executor, timeout: float | None) -> None:
+    """Send images through some networks of a space of the user's own, each in a worker.
+
+    A network that ends its process, or takes longer than `timeout`, is a fault as in the search,
+    unless all do.
+
+    Raises:
+        UserError: a network raises an exception, or cannot be trained as it is.
+    """
+    space = parts.setting.space
+    if not isinstance(space, OwnSpace) or not isinstance(parts.evaluator, Trains):
+        return
+    training = parts.setting.trained()
+    trial = Trial(space, training.arguments, training.data.image_shape)
+    desk = Desk(trial, space, dispatcher=InWorkers(trial, workers, timeout=timeout))
+    answers = desk.answer_all([desk.question(Candidate(genome)) for genome in space.trials()])
+    failed = [answer for answer in answers if answer.status.failed]
+    mistaken = [answer for answer in answers if answer.message and not answer.status.failed]
+    for answer in failed:
+        log.warning("%s %s: %s", _choices(space, answer), answer.status, answer.message)
+    if not mistaken and len(failed) < len(answers):
+        return
+    answer = (mistaken or failed)[0]
+    n_images = f"(n, {', '.join(map(str, training.data.image_shape))})"
+    raise UserError(
+        f"{space.title} with {_choices(space, answer)} {answer.message}",
+        hint=f"must return logits (n, {training.data.classes}) for images {n_images}, and have "
+        "trainable parameters, whatever is picked",
+        key="space",
+    )
+
+
+def _choices(space: OwnSpace, answer: Evaluation) -> str:
+    genome = answer.candidate.genome
+    chosen = (f"{gene.name}={space.choice(genome, i)}" for i, gene in enumerate(space.genes))
+    return textwrap.shorten(", ".join(chosen), 160, placeholder=" ...")
+
+
 def make_strategy(experiment: Experiment, setting: Setting) -> Strategy:
     """Return a new strategy of an experiment."""
     kind, params = config.strategy_of(experiment.strategy)
@@ -76,9 +123,18 @@ def _check_metrics(
     """Checks that an evaluator measures what its class declares, and the user's own metrics.
 
     Raises:
-        UserError: it lacks a metric.
+        UserError: it lacks a metric, or one has a name that another column has.
     """
-    measured = {metric.name for metric in evaluator.metrics}
+    own_names = [own.rpartition(":")[2] for own in experiment.metrics]
+    names = [metric.name for metric in evaluator.metrics]
+    reserved = RESERVED_IN_RUNS
+    if config.has_finalists(experiment):
+        reserved |= finals_columns(experiment.objectives[0].name)
+    for i, measure in enumerate(names):
+        if mistake := refused(measure, reserved, names[:i]):
+            own_key = f"metrics.{own_names.index(measure)}" if measure in own_names else ""
+            raise UserError(mistake, key=own_key or "evaluator.name")
+    measured = set(names)
     for metric in declared:
         if metric.name not in measured:
             raise UserError(
@@ -86,8 +142,8 @@ def _check_metrics(
                 hint="name the same metrics in both",
                 key="evaluator.name",
             )
-    for i, own in enumerate(experiment.metrics):
-        if own.rpartition(":")[2] not in measured:
+    for i, own in enumerate(own_names):
+        if own not in measured:
             raise UserError(
                 f"the evaluator {name} does not compute metrics of your own",
                 hint="remove the key, or have it measure `setting.training.metrics`",

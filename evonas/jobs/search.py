@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from evonas.evaluators.parallel import InWorkers
 from evonas.evaluators.pool import Workers
 from evonas.jobs import machine
 from evonas.jobs.finalists import run_finals
-from evonas.jobs.parts import Parts, build, make_strategy
+from evonas.jobs.parts import Parts, build, make_strategy, try_out
 from evonas.loop import Desk, evolve
+from evonas.metrics import refused
 from evonas.protocols import Identified, Need, Prepares, Strategy, Traced, Trains
 from evonas.records import files
 from evonas.records.archive import known_references
@@ -35,6 +36,7 @@ from evonas.records.run import RunFolder
 from evonas.training.loop import warm_up
 from genomes import Genome
 
+TABLES = ("evaluations", "generations", "fronts", "front", "finalists", "timings", "split")
 RESUMABLE = (
     *("stop", "finalists", "training"),
     *("parallel.workers", "parallel.timeout", "cache"),
@@ -79,7 +81,7 @@ class Run:
         """Search, and yield each generation once it is recorded.
 
         Raises:
-            SearchFailed: the last evaluations all failed.
+            SearchFailed: the last evaluations all failed, or all of a short search.
         """
         for _ in self.prepare():
             pass
@@ -100,6 +102,7 @@ class Run:
             self._log(generation)
             yield generation
             archive.check_alive()
+        archive.check_alive(ended=True)
 
     def finish(self) -> None:
         """Train the finalists and test the winner, unless `finalists.csv` is complete."""
@@ -250,15 +253,17 @@ def _opened(hold: Hold, experiment: Experiment, *, undo: bool = False) -> Iterat
     """
     with hold, closing(machine.workers(hold.path / "scratch", experiment.parallel)) as workers:
         with hold.undone_on_mistake() if undo else nullcontext():
-            run = _made(hold.path, experiment, workers)
+            run = _made(hold.path, experiment, workers, new=undo)
         with closing(run.folder):
             yield run
 
 
-def _made(path: Path, experiment: Experiment, workers: Workers) -> Run:
+def _made(path: Path, experiment: Experiment, workers: Workers, *, new: bool) -> Run:
     if Need.DATA in config.evaluator_of(experiment)[0].needs:
         workers.warm(warm_up)
     parts = build(experiment)
+    if new:
+        try_out(parts, workers, experiment.parallel.timeout)
     note_data(path, parts.evaluator.fingerprint)
     if experiment.cache is not None:
         create_cache(Path(experiment.cache))
@@ -269,11 +274,29 @@ def _made(path: Path, experiment: Experiment, workers: Workers) -> Run:
         metrics=[metric.name for metric in parts.evaluator.metrics],
         objectives=experiment.objectives,
         references=known_references(experiment.objectives, parts.evaluator),
-        traces=strategy.TRACES if isinstance(strategy, Traced) else {},
+        traces=_traces(strategy),
     )
     if folder.strategy is not None:
         strategy.load_state_dict(folder.strategy)
     return Run(experiment, folder, parts, strategy, workers)
+
+
+def _traces(strategy: Strategy) -> Mapping[str, Sequence[str]]:
+    """Return the columns of a strategy's own tables, by table.
+
+    Raises:
+        UserError: a table has another table's name, or a column is named twice.
+    """
+    traces = strategy.TRACES if isinstance(strategy, Traced) else {}
+    for table, names in traces.items():
+        key = f"TRACES of {type(strategy).__name__}: {table}"
+        if not table.isidentifier() or table in TABLES:
+            hint = f"choose a name of letters, other than {', '.join(TABLES)}"
+            raise UserError("cannot be the name of a table", hint=hint, key=key)
+        for i, name in enumerate(names):
+            if mistake := refused(name, {"generation"}, names[:i]):
+                raise UserError(mistake, key=key)
+    return traces
 
 
 def _resolved(experiment: Experiment) -> Experiment:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from evonas.core import Blueprint, Params
+from evonas.core import Blueprint, Params, Requirement
 from genomes.table import TableSpace
 
 Choice = Annotated[str, Field(min_length=1)]
@@ -18,6 +18,14 @@ class TableParams(Params):
     genes: Annotated[dict[str, Choices], Field(min_length=1, max_length=1000)]
     """The names of the genes, in the order in which the table writes them, and their choices: the
     digit 0 in the table stands for a gene's first choice. `{"0>1": [none, skip, conv]}`."""
+
+    def model_post_init(self, context: object) -> None:
+        try:
+            TableSpace(self.genes)
+        except ValueError as error:
+            raise Requirement(
+                "give each gene and choice a name of its own", "genes", str(error)
+            ) from None
 
 
 TABLE = Blueprint(TableParams, TableSpace, None, space_keys=("genes",), shares=None)

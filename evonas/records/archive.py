@@ -58,6 +58,7 @@ class Archive:
         self.hits = 0
         self.simulated_seconds = 0.0
         self.faults: Counter[str] = Counter()
+        self.worked = False  # whether anything was evaluated without a fault
         self._last: deque[tuple[Status, str]] = deque(maxlen=FAILURE_WINDOW)
 
     def add(self, generation: Generation) -> None:
@@ -78,6 +79,8 @@ class Archive:
             self.hits += cached
             if evaluation.status.failed:
                 self.faults[evaluation.status] += 1
+            else:
+                self.worked |= evaluation.cost.attempts > 0 or evaluation.status is Status.OK
         self.generations = generation.index + 1
         self.simulated_seconds = generation.simulated_seconds
         self._refer(generation.evaluations)
@@ -93,15 +96,23 @@ class Archive:
             self.generations, self.evaluations, self.simulated_seconds, frozenset(self.asked)
         )
 
-    def check_alive(self) -> None:
-        """Raise SearchFailed if the last max(population, 10) evaluations all failed."""
+    def check_alive(self, *, ended: bool = False) -> None:
+        """Raise SearchFailed if the last max(population, 10) evaluations all failed.
+
+        Args:
+            ended: whether the search is over; it has failed if each evaluation did, however few.
+        """
         last = self._last
-        if len(last) == last.maxlen and all(status.failed for status, _ in last):
-            (status, message), times = Counter(last).most_common(1)[0]
-            raise SearchFailed(
-                f"the last {len(last)} evaluations all failed, {times} of them: {status}: {message}"
-                "; fix the cause, then resume"
-            )
+        failures = [each for each in last if each[0].failed]
+        nothing = ended and bool(failures) and not self.worked
+        if not nothing and not len(failures) == len(last) == last.maxlen:
+            return
+        (status, message), times = Counter(failures).most_common(1)[0]
+        which = self.faults.total() if nothing else f"last {len(last)}"
+        raise SearchFailed(
+            f"the {which} evaluations all failed, {times} of them: {status}: {message}"
+            f"; fix the cause, then {'start again' if nothing else 'resume'}"
+        )
 
     def losses(self) -> pareto.Losses:
         """Return the losses of the front, (n, m)."""

@@ -239,10 +239,10 @@ def front_rows(archive: Archive, space: SearchSpace) -> list[Row]:
     """Return the front with all metrics, the best by the first objective first."""
     return [
         {
+            **entry.evaluation.values,  # first, since an evaluator may give more than it declares
             "generation": entry.generation,
             "index": entry.index,
             **network_cells(entry.question, entry.evaluation, space),
-            **entry.evaluation.values,
         }
         for entry in archive.front
     ]
@@ -290,4 +290,4 @@ def timing_row(
 def _csv(rows: Iterable[Row], columns: Sequence[str], *, header: bool) -> bytes:
     frame = pd.DataFrame(list(rows), columns=list(columns), dtype=object)
     text: str = frame.to_csv(index=False, header=header, lineterminator="\n")
-    return text.encode()
+    return text.encode(errors="backslashreplace")  # of what an exception says, half a character

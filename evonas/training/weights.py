@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from evonas.core import SearchFailed
 from evonas.data.dataset import DataSet
 from genomes import Genome
+
+METADATA = "evonas"  # one entry, since several have no fixed order
 
 
 def save_weights(
@@ -27,7 +30,6 @@ def save_weights(
     Raises:
         SearchFailed: the file cannot be written, for example because the disk is full.
     """
-    weights = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
     about = {
         "genome": genome.to_json(),
         "network": {
@@ -39,11 +41,62 @@ def save_weights(
         "mean": data.mean,  # for each channel of the images as stored
         "std": data.std,
     }
-    metadata = {"evonas": json.dumps(about)}  # one entry, since several have no fixed order
-    aside = path.with_suffix(".part")
     try:
-        save_file(weights, aside, metadata)
-        aside.chmod(0o644)  # written readable by its owner alone
-        aside.replace(path)
+        write_weights(network, path, about)
     except (OSError, SafetensorError) as error:  # a full disk is not the network's fault
         raise SearchFailed(f"weights cannot be written: {error}") from None
+
+
+def write_weights(
+    network: nn.Module, path: Path, about: Mapping[str, Any] | None = None, *, sync: bool = False
+) -> None:
+    """Write the state of a network as safetensors, aside first.
+
+    A tensor that is in several places of the network, as in `[block] * 3`, is written once, under
+    its first name; `tied` in the metadata gives the first name for each of the others.
+
+    Args:
+        about: further metadata.
+        sync: whether the file also survives a power cut.
+    """
+    names: dict[int, str] = {}
+    weights: dict[str, Tensor] = {}
+    tied: dict[str, str] = {}
+    for name, tensor in network.state_dict(keep_vars=True).items():
+        first = names.setdefault(id(tensor), name)
+        if first != name:
+            tied[name] = first
+            continue
+        # Of views of one tensor, each is written as a tensor of its own.
+        weights[name] = tensor.detach().cpu().contiguous()
+    metadata = {**(about or {}), **({"tied": tied} if tied else {})}
+    aside = path.with_suffix(".part")
+    save_file(_apart(weights), aside, {METADATA: json.dumps(metadata)} if metadata else None)
+    aside.chmod(0o644)  # written readable by its owner alone
+    if sync:
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def _apart(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors, with a copy of each that lies in the memory of an earlier one."""
+    taken: set[int] = set()
+    apart = {}
+    for name, tensor in weights.items():
+        place = tensor.untyped_storage().data_ptr()
+        apart[name] = tensor.clone() if place in taken else tensor
+        taken.add(place)
+    return apart
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the state of a network from its file; tied names share a tensor.
+
+    Raises:
+        OSError, SafetensorError, ValueError: the file cannot be read, or is damaged.
+    """
+    with safe_open(path, "pt") as file:
+        about = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+        weights: dict[str, Tensor] = {name: file.get_tensor(name) for name in sorted(file.keys())}
+    return weights | {name: weights[first] for name, first in about.get("tied", {}).items()}

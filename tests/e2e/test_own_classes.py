@@ -305,6 +305,22 @@ class Other(Declared):
     metrics = (Metric("twos"),)
 
 
+class Named(Declared):
+    metrics = (Metric("ones"), Metric("seed"))
+
+    @staticmethod
+    def metrics_of(params):
+        return Named.metrics
+
+
+class Twice(Named):
+    metrics = (Metric("ones"), Metric("ones"))
+
+
+def status(network):
+    return 1.0
+
+
 def weather(network, weather):
     return 1.0
 
@@ -320,6 +336,9 @@ def failing(network):
         ({"evaluator": {"name": "b.py:Four"}}, "b.py:Four has no Params, needs, metrics_of; "),
         ({"evaluator": {"name": "b.py:Blurred"}}, "b.py:Blurred has no fingerprint; "),
         ({"evaluator": {"name": "b.py:Other"}}, "b.py:Other declares ones, which is not in its"),
+        ({"evaluator": {"name": "b.py:Named"}}, "evaluator.name: seed is a column"),
+        ({"evaluator": {"name": "b.py:Twice"}}, "evaluator.name: ones is named twice"),
+        ({"constraints": [{"name": "twos", "max": 1}]}, "constraints.0.name: unknown metric"),
         ({"evaluator": {"name": "b.py:Declared", "cuont": 2}}, "cuont"),
         ({"evaluator": {"name": "b.py:Absent"}}, "b.py has no function Absent"),
         ({"strategy": {"name": "b.py:Declared"}}, "b.py:Declared has no ask, tell, state_dict"),
@@ -343,6 +362,7 @@ def test_what_a_part_lacks_is_said_and_no_folder_is_left(
     ("metric", "told"),
     [
         ("b.py:weather", "weather"),
+        ("b.py:status", "metrics.0: status is a column that the tables have already"),
         ("b.py:absent", "b.py has no function absent"),
         ("depth", "unknown metric 'depth'"),
     ],
@@ -365,7 +385,9 @@ def test_a_metric_that_fails_is_a_crash_of_the_network(folder: Path) -> None:
     (folder / "b.py").write_text(BROKEN)
     settings = {**TRAINED, "metrics": ["b.py:failing"], "objectives": [{"name": "val_error"}]}
     out = folder / "run"
-    ran("run", written(folder, settings), "--out", out)
+    failed = command("run", written(folder, settings), "--out", out)
+    assert failed.exit_code == 3, failed.output
+    assert "the 6 evaluations all failed, 6 of them: crashed: ValueError" in failed.stderr
     assert (pd.read_csv(out / "evaluations.csv")["status"] == "crashed").all()
     assert "crashed: ValueError: no such layer" in (out / "log.txt").read_text()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -93,6 +94,55 @@ def test_a_function_that_always_fails_ends_the_search_and_says_how() -> None:
         evonas.search(SPACE, evaluate=counted, objectives=["skipz"], generations=5)
 
 
+@pytest.mark.parametrize(
+    ("returned", "told"),
+    [
+        ({"loss": float("nan")}, "diverged: loss is nan"),
+        (0.5, "crashed: TypeError: 0.5 is not a mapping from metrics to numbers"),
+    ],
+)
+def test_a_short_search_in_which_all_fail_has_failed(returned: Any, told: str) -> None:
+    match = f"the 3 evaluations all failed, 3 of them: {told}"
+    strategy = {"name": "random", "population": 3}
+    with pytest.raises(SearchFailed, match=match):
+        evonas.search(
+            SPACE,
+            evaluate=lambda genome: returned,
+            objectives=["loss"],
+            strategy=strategy,
+            generations=1,
+        )
+
+
+def test_one_answer_that_is_amiss_is_a_fault_of_its_candidate_alone() -> None:
+    answers = iter([{"loss": 1}, {"loss": 10**400}, {"loss": 2, "seed": 3}, {}, {"size": 1}])
+    found = evonas.search(
+        SearchSpace("five/v1", [Gene("g", tuple("abcde"))]),
+        evaluate=lambda genome: {"size": 1, **next(answers)},
+        objectives=["loss"],
+        constraints=[{"name": "size", "max": 3}],
+        strategy="exhaustive",
+        evaluations=5,
+    )
+    statuses = found.evaluations["status"].tolist()
+    assert statuses == ["ok", "diverged", "crashed", "crashed", "crashed"]
+    assert "seed is a column that the tables have" in found.evaluations["message"][2]
+    assert "evaluate returned size, without loss" in found.evaluations["message"][3]
+    assert not found.evaluations.columns.duplicated().any()
+
+
+def test_a_search_without_a_feasible_network_ends_without_a_front() -> None:
+    found = evonas.search(
+        SPACE,
+        evaluate=counted,
+        objectives=["skips"],
+        constraints=[{"name": "skips", "max": -1}],
+        generations=1,
+    )
+    assert found.best is None
+    assert (found.evaluations["status"] == "infeasible").all()
+
+
 def test_a_space_of_ones_own_in_a_line() -> None:
     space = SearchSpace("mine/v1", [Gene("depth", ("1", "2", "3")), Gene("width", ("8", "16"))])
     found = evonas.search(
@@ -127,6 +177,16 @@ def test_a_space_of_ones_own_in_a_line() -> None:
             {"objectives": ["skips", "skips"]},
             "^objectives.1.name: skips is listed twice; list it once",
         ),
+        ({"objectives": ["status"]}, "^objectives.0.name: status is a column that the tables"),
+        ({"constraints": [{"name": "seed", "max": 3}]}, "^constraints.0.name: seed is a column"),
+        ({"constraints": [{"name": "skips"}]}, "^constraints.0: has no bound; give min, max"),
+        (
+            {"constraints": [{"name": "sise", "max": 1}]},
+            "^constraints: nothing measures sise; allowed: convs, skips",
+        ),
+        ({"evaluate": lambda genome: {"skips": 1, "key": 2}}, "^key is a column that the tables"),
+        ({"evaluate": lambda genome: {"skips": 1, "": 2}}, "^'' cannot be the name of a column"),
+        ({"cheap": lambda genome: {"cached": 2}}, "^cached is a column that the tables have"),
         ({"constraints": [{"name": "skips", "most": 3}]}, "^constraints.0.most: unknown key"),
         ({"generations": None}, "^a search needs a limit; give generations, evaluations"),
     ],

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
-from evonas.core import Budget, Candidate, Constraint, Evaluation, Metric, Status, Stop, derive_seed
+from evonas.core import (
+    Budget,
+    Candidate,
+    Constraint,
+    Cost,
+    Evaluation,
+    Metric,
+    Status,
+    Stop,
+    derive_seed,
+)
 from evonas.loop import Desk, Memory, evolve, guarded
 from genomes import Genome, NASBench201
 
@@ -139,6 +157,132 @@ def test_whatever_an_evaluator_raises_is_a_crash_told_on_one_line(error: BaseExc
     assert found.status is Status.CRASHED
     assert found.message.startswith(type(error).__name__)
     assert "\n" not in found.message
+
+
+class Answering:
+    """Answers with whatever it is given."""
+
+    metrics = (Metric("loss"),)
+    fingerprint = ""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def cheap(self, genome: Genome) -> Mapping[str, float]:
+        return {}
+
+    def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
+        return self.answer(candidate)  # type: ignore[no-any-return]
+
+
+GOOD: list[tuple[Any, float]] = [
+    *((3, 3), (True, 1.0), ("0.5", 0.5), (Decimal("0.5"), 0.5), (Fraction(1, 2), 0.5)),
+    *((np.float32(0.5), 0.5), (np.array([[0.5]]), 0.5), (np.int64(7), 7.0), (10**300, 1e300)),
+    (torch.tensor([0.5], requires_grad=True), 0.5),
+]
+DIVERGED = [
+    *(
+        math.nan,
+        math.inf,
+        -math.inf,
+        "nan",
+        10**400,
+        -(10**400),
+        Fraction(10**400),
+        np.float32("inf"),
+    ),
+    *(Decimal("NaN"), torch.tensor(math.nan), np.array([math.nan])),
+]
+CRASHED = [1j, None, "many", [], {}, np.zeros(2), torch.zeros(2), torch.zeros(1, device="meta")]
+
+
+@pytest.mark.parametrize(
+    ("value", "status"),
+    [
+        *((value, Status.OK) for value, _ in GOOD),
+        *((value, Status.DIVERGED) for value in DIVERGED),
+        *((value, Status.CRASHED) for value in CRASHED),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+@pytest.mark.filterwarnings("error")
+def test_no_number_that_is_none_ends_a_search(value: object, status: Status) -> None:
+    evaluator = Answering(lambda candidate: Evaluation(candidate, {"loss": value}))
+    [generation] = evolve(Scripted(["3-3-3-3-3-3"]), Desk(evaluator, SPACE))
+    [answer] = generation.evaluations
+    assert answer.status is status
+    assert bool(answer.message) == (status is not Status.OK)
+    assert Evaluation.from_plain(json.loads(json.dumps(answer.to_plain()))).status is status
+    if status is Status.OK:
+        [expected] = [number for given, number in GOOD if given is value]
+        assert answer.values["loss"] == expected
+        assert type(answer.values["loss"]) is type(expected)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda candidate: None,
+        lambda candidate: {"loss": 1.0},
+        lambda candidate: Evaluation(candidate, 0.5),
+        lambda candidate: Evaluation(candidate, {}),
+        lambda candidate: Evaluation(candidate, {"loss": 0.5}, status="fine"),
+        lambda candidate: Evaluation(candidate, {"loss": 0.5}, cost=None),
+        lambda candidate: Evaluation(candidate, {"loss": 0.5}, cost=Cost(steps="many")),
+        lambda candidate: Evaluation(candidate, {"loss": 0.5}, message=ValueError("hm")),
+        lambda candidate: Evaluation(candidate, {"loss": 0.5}, weights=Path("x")),
+    ],
+)
+def test_an_answer_of_another_form_is_a_crash(answer: Any) -> None:
+    found = guarded(Answering(answer), Candidate(SPACE.parse("3-3-3-3-3-3")), 0)
+    assert found.status is Status.CRASHED, found
+    assert found.message
+
+
+def test_the_parts_of_an_answer_are_made_plain() -> None:
+    def answer(candidate: Candidate) -> Evaluation:
+        cost = Cost(epochs=np.float32(2), steps=np.int64(3))  # type: ignore[arg-type]
+        return Evaluation(candidate, {"loss": 1}, "ok", cost, deterministic=np.False_)  # type: ignore[arg-type]
+
+    found = guarded(Answering(answer), Candidate(SPACE.parse("3-3-3-3-3-3")), 0)
+    plain = json.loads(json.dumps(found.to_plain()))
+    assert (plain["status"], plain["deterministic"]) == ("ok", False)
+    assert (plain["cost"]["epochs"], plain["cost"]["steps"]) == (2.0, 3)
+
+
+def test_an_exception_that_cannot_say_what_it_is_is_a_crash() -> None:
+    class Speechless(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    def answer(candidate: Candidate) -> Evaluation:
+        raise Speechless
+
+    found = guarded(Answering(answer), Candidate(SPACE.parse("3-3-3-3-3-3")), 0)
+    assert found.message == "Speechless: (without a message)"
+
+
+@pytest.mark.parametrize(
+    ("size", "status"),
+    [(math.nan, Status.INFEASIBLE), ("many", Status.CRASHED), (10**400, Status.INFEASIBLE)],
+)
+def test_what_is_known_untrained_is_guarded_too(size: Any, status: Status) -> None:
+    class Sized(Noting):
+        def cheap(self, genome: Genome) -> Mapping[str, float]:
+            return {"size": size}
+
+    strategy, evaluator = Scripted(["3-3-3-3-3-3"]), Sized()
+    constraints = [Constraint(name="size", max=1)]
+    list(evolve(strategy, Desk(evaluator, SPACE, constraints=constraints)))
+    assert [each.status for each in strategy.told[0]] == [status]
+    assert not evaluator.calls
+
+
+@pytest.mark.parametrize("bound", [{"min": 0.0}, {"max": 0.0}])
+def test_nan_satisfies_no_bound(bound: dict[str, float]) -> None:
+    constraint = Constraint(name="size", **bound)
+    assert constraint.violation({"size": math.nan}) > 0
+    assert constraint.violation({"size": 0.0}) == constraint.violation({}) == 0
 
 
 def test_ctrl_c_is_no_crash() -> None:

@@ -16,6 +16,7 @@ from evonas import pareto
 from evonas.bench import runs, spec
 from evonas.bench.summary import Traces, _median
 from evonas.cli import app
+from evonas.core import UserError
 
 BENCH = {
     "name": "toy",
@@ -195,6 +196,16 @@ def test_mistakes_are_told_in_a_line(change: str, told: str, file: Path, tmp_pat
     assert result.exit_code == 2, result.output
     assert told in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["best", "n", "value_std", "value_at_10", "median_low", "test_se"])
+def test_what_is_reported_is_no_other_column_of_the_tables(name: str, file: Path) -> None:
+    report = ["test", name]
+    metrics = {**BENCH["table"]["metrics"], name: "size"}  # type: ignore[dict-item]
+    file.write_text(yaml.safe_dump({**BENCH, "table": {**BENCH["table"], "metrics": metrics}}))  # type: ignore[dict-item]
+    assert spec.load(file).table.metrics[name] == "size"
+    with pytest.raises(UserError, match=f"report.1: {name} is a column that the tables have"):
+        spec.load(file, [f"report=[{', '.join(report)}]"])
 
 
 def test_a_medians_interval_holds_it_as_often_as_it_says() -> None:

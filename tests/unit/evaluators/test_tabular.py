@@ -256,6 +256,9 @@ def test_infeasible_genomes_cost_nothing(experiment: Path, tmp_path: Path) -> No
         ("evaluator.metrics.error=genome", "uses the unknown column 'genome'"),
         ("evaluator.cheap=[params]", "evaluator.cheap: 'params' is not a metric; allowed: "),
         ("evaluator.metrics.simulated_seconds=size", "has a key of its own"),
+        ("evaluator.metrics.status=size", "evaluator.metrics: status is a column that the tables"),
+        ("evaluator.metrics={error: acc, size: size, ' s': size}", "' s' cannot be the name of a"),
+        ("space.genes={a: [x, x], b: [x, y, z]}", "space.genes: x is twice among the choices of"),
         ("objectives=[{name: flops}]", "unknown metric 'flops'"),
         ("space={name: nasbench201}", "row 2"),
         (

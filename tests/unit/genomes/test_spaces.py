@@ -16,9 +16,25 @@ from torch.nn.functional import cross_entropy
 
 from evonas.networks.decode import decode
 from evonas.networks.profile import profile
-from genomes import Chain, Channels, Darts, Genome, Macro, NASBench201, SearchSpace
+from genomes import Chain, Channels, Darts, Gene, Genome, Macro, NASBench201, SearchSpace
 from genomes.darts import OPS, PAIRS
 from genomes.macro import _canonical
+
+
+@pytest.mark.parametrize(
+    ("genes", "told"),
+    [
+        ([Gene("a", ("x", "y", "x"))], "x is twice among the choices of the gene a"),
+        ([Gene("a", ("x",)), Gene("a", ("y",))], "a is twice among the genes"),
+        ([Gene("a", ())], "there are no choices of the gene a"),
+        ([Gene("", ("x",))], "one of the genes is '', not a name"),
+        ([], "there are no genes"),
+    ],
+)
+def test_genes_and_choices_have_names_of_their_own(genes: list[Gene], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        SearchSpace("mine/v1", genes)
+
 
 SPACES: dict[str, SearchSpace] = {
     "nasbench201": NASBench201(),
