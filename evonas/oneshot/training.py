@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor, nn
-from torch.optim.swa_utils import update_bn
+from torch import nn
 
 from evonas.core import Params, Requirement, SearchFailed, State, UserError, derive_seed
 from evonas.networks.decode import decode
@@ -20,8 +19,9 @@ from evonas.oneshot.gdas import GdasParams, GdasRelaxation, Temperature
 from evonas.oneshot.sampling import Dropout, Fair, Learned, Sampling, Uniform
 from evonas.oneshot.supernet import Shared, SlicedSupernet, Supernet, supernet
 from evonas.protocols import Setting
-from evonas.training.batches import ResidentData, arranged, resident
+from evonas.training.batches import ResidentData, resident
 from evonas.training.loop import Hardware, Trainer, measure, memory_guard, seeded, threads
+from evonas.training.norms import recalibrate
 from evonas.training.recipe import Recipe, filled_from
 from genomes import Genome, SearchSpace
 
@@ -221,30 +221,6 @@ def score(
     with seeded(0, hardware.device):
         recalibrate(network, data, size, params.recalibrate, hardware)
     return measure(network, data.val, data, hardware, 4 * size)
-
-
-def recalibrate(
-    network: nn.Module, data: ResidentData, size: int, batches: int, hardware: Hardware
-) -> None:
-    """Measure the statistics of the batch norms anew, as means over batches of training images.
-
-    Args:
-        size: the number of images of a batch.
-        batches: the number of batches; 0 leaves the statistics as they are.
-    """
-    if batches:
-        with hardware.autocast():
-            update_bn(_batches(data, size, batches, hardware.channels_last), network)
-
-
-def _batches(data: ResidentData, size: int, batches: int, channels_last: bool) -> Iterator[Tensor]:
-    """Yield batches of training images, (n, c, h, w), always the same."""
-    n = len(data.train)
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
-    for rows in cast("tuple[Tensor, ...]", order[: min(batches * size, n)].split(size)):
-        if len(rows) > 1:  # one image has no variance
-            images = data.train.images[rows.to(data.train.labels.device)]
-            yield arranged(data.normalised(images), channels_last)
 
 
 def _sampling(

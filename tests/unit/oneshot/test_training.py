@@ -32,11 +32,12 @@ from evonas.oneshot.gdas import GdasParams
 from evonas.oneshot.latency import Latency, LatencyTable
 from evonas.oneshot.sampling import Fair
 from evonas.oneshot.supernet import Supernet
-from evonas.oneshot.training import SharedTraining, SupernetTraining, recalibrate
+from evonas.oneshot.training import SharedTraining, SupernetTraining
 from evonas.own import OwnSpace
 from evonas.protocols import Pick, Setting, TrainingSetting
 from evonas.training.batches import resident
 from evonas.training.loop import Hardware
+from evonas.training.norms import recalibrate
 from evonas.training.recipe import Recipe
 
 WAYS = ("uniform", "fair", "dropout", "learned")
