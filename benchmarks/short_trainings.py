@@ -68,7 +68,10 @@ def main() -> None:
     frame = pd.DataFrame(rows)
     given.out.mkdir(parents=True, exist_ok=True)
     frame.to_csv(given.out / "errors.csv", index=False)
-    lines = ["| steps | error as it ends | tau | error anew | tau |", "| --: | --: | --: | --: | --: |"]
+    lines = [
+        "| steps | error as it ends | tau | error anew | tau |",
+        "| --: | --: | --: | --: | --: |",
+    ]
     for steps in given.steps:
         cells = [str(steps)]
         for which in ("ends", "anew"):

@@ -160,7 +160,9 @@ def _as_of_today(config: Mapping[str, Any]) -> dict[str, Any]:
     if strategy["name"] in registry.names("strategies"):
         strategy = registry.strategy(strategy["name"]).Params.today(strategy)
     evaluator = {
-        key: Recipe.today(value) if key in ("recipe", "alone") and isinstance(value, dict) else value
+        key: Recipe.today(value)
+        if key in ("recipe", "alone") and isinstance(value, dict)
+        else value
         for key, value in config["evaluator"].items()
     }
     if evaluator["name"] == "supernet":  # its class would take seconds to load

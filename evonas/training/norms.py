@@ -18,7 +18,12 @@ SPANS = 10  # how many spans of its moving averages, 1 / momentum steps each, a 
 
 
 def renew(
-    network: nn.Module, data: ResidentData, recipe: Recipe, steps: int, size: int, hardware: Hardware
+    network: nn.Module,
+    data: ResidentData,
+    recipe: Recipe,
+    steps: int,
+    size: int,
+    hardware: Hardware,
 ) -> None:
     """Measure the statistics anew, as the recipe says, if they are stale after so many steps.
 

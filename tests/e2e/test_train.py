@@ -118,7 +118,9 @@ def test_the_test_part_is_measured_once_at_the_end(
         assert not any(part is training.test for part in measured)
         training.finish()
         assert [part is training.test for part in measured] == [False, False, True]
-        [norm, *_] = (each for each in training.network.modules() if isinstance(each, nn.BatchNorm2d))
+        [norm, *_] = (
+            each for each in training.network.modules() if isinstance(each, nn.BatchNorm2d)
+        )
         assert norm.num_batches_tracked == len(training.data.train) // 64 + 1, "measured anew"
 
 
