@@ -1,12 +1,14 @@
 """Tells what short trainings are worth, with batch norms as they end and measured anew.
 
 Networks of nasbench201 (8 channels, one cell a stage), drawn at random, are trained on the digits
-for 12 epochs (192 steps), and again for fewer steps, each time with a whole schedule. For each
-number of steps, the table has the mean validation error and Kendall's tau with the errors after 12
-epochs, with its 95 % interval over resamples of the networks: first with the batch norms' moving
-averages, then with statistics measured anew on 20 batches, as `recipe.recalibrate` does.
+for 12 epochs (192 steps), and again for fewer steps, each time with a whole schedule, or with the
+first part of one of `--horizon` steps, which ends at a high learning rate. For each number of
+steps, the table has the mean validation error and Kendall's tau with the errors after 12 epochs,
+with its 95 % interval over resamples of the networks: first with the batch norms' moving averages,
+then with statistics measured anew on 20 batches, as `recipe.recalibrate` does.
 
-    python benchmarks/short_trainings.py [--networks 40] [--steps 16 32 48 64 100 150] [--out DIR]
+    python benchmarks/short_trainings.py [--networks 40] [--steps 16 32 48 64 100 150]
+        [--horizon 192] [--out DIR]
 """
 
 from __future__ import annotations
@@ -51,6 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--networks", type=int, default=40)
     parser.add_argument("--steps", type=int, nargs="+", default=[16, 32, 48, 64, 100, 150])
+    parser.add_argument("--horizon", type=int)
     parser.add_argument("--out", type=Path, default=Path("results/short_trainings"))
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -63,7 +66,9 @@ def main() -> None:
     for key, genome in networks.items():
         row = {"key": key, "long": errors(genome, LONG)[0]}
         for steps in given.steps:
-            row[f"{steps} ends"], row[f"{steps} anew"] = errors(genome, Budget(steps=steps))
+            row[f"{steps} ends"], row[f"{steps} anew"] = errors(
+                genome, Budget(steps=steps, horizon=given.horizon)
+            )
         rows.append(row)
     frame = pd.DataFrame(rows)
     given.out.mkdir(parents=True, exist_ok=True)
