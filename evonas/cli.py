@@ -182,7 +182,7 @@ def train(
     ] = None,
     plugin: Plugin = None,
 ) -> None:
-    """Trains one network in full on all images but the test part, then tests it."""
+    """Trains one network in full, then tests it."""
     overrides = _overrides(seed=seed, epochs=epochs, device=device)
     if device is not None:  # precision and layout were chosen for the device of the search
         overrides += ["parallel.precision=auto", "parallel.channels_last=null"]
@@ -543,7 +543,7 @@ def _searched(
         raise UserError(problem, hint="leave it out", key="--experiment")
     check_run_folder(folder)
     plugins.allow_recorded(folder, own)
-    return config.load(folder / "config.yaml"), folder
+    return config.load_run(folder), folder
 
 
 def _draw(run_dir: Path, only: Collection[str] = ()) -> None:

@@ -12,11 +12,12 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from genomes import Genome, SearchSpace
 
 State = dict[str, Any]  # plain data: numbers, strings, lists, dicts, tensors
+WRITTEN = "written"  # the context in which settings of a file that evonas wrote are validated
 
 log = logging.getLogger("evonas")
 
@@ -102,8 +103,12 @@ class Params(BaseModel):
         RENAMED: the present name of each key that was renamed, by its old name, which old files and
             run folders still use. An old name is accepted with a warning, unless the present name
             is there too.
+        BEFORE: the value of each key for run folders from before it existed, which must go on as
+            they began. A file that evonas wrote has all keys of its version, so it is older than a
+            key that is missing.
     """
 
+    BEFORE: ClassVar[Mapping[str, Any]] = {}
     RENAMED: ClassVar[Mapping[str, str]] = {}
 
     model_config = ConfigDict(
@@ -117,19 +122,24 @@ class Params(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _taken_by_old_names(cls, values: Any) -> Any:
+    def _taken_by_old_names(cls, values: Any, info: ValidationInfo) -> Any:
         if not isinstance(values, dict):
             return values
         renamed = cls.renamed(values)
         for key in values.keys() - renamed.keys():
             _tell_renamed(key, cls.RENAMED[key])
-        return renamed
+        return cls.today(values) if info.context == WRITTEN else renamed
 
     @classmethod
     def renamed(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """Settings, unchecked, with the names that their keys have today."""
         old = {key: new for key, new in cls.RENAMED.items() if new not in values}
         return {old.get(key, key): value for key, value in values.items()}
+
+    @classmethod
+    def today(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings that evonas wrote, unchecked, with all keys that they would have today."""
+        return {**cls.BEFORE, **cls.renamed(values)}
 
     def anchored(self, folder: Path) -> Self:
         """Return a copy with relative paths resolved against `folder`."""

@@ -180,10 +180,7 @@ def of_training(training: FullTraining) -> Callable[[], Reading]:
     """Return a reader of the last epoch of a full training."""
 
     def look() -> Reading:
-        text = ""
-        if training.curve:
-            last = training.curve[-1]
-            text = f"train loss {last.train_loss:.4f} · test error {last.test_error:.4f}"
+        text = training.curve[-1].text if training.curve else ""
         return Reading(len(training.curve), training.settings.epochs, text)
 
     return look
@@ -260,7 +257,8 @@ def show_training(path: Path) -> None:
     settings = yamlfile.read(path / "training.yaml")
     if not (path / "result.csv").exists():
         curve = read(path / "curve.csv") if (path / "curve.csv").exists() else pd.DataFrame()
-        last = "" if curve.empty else f", test error {curve['test_error'].iloc[-1]:.4f}"
+        shown = "val_error" in curve and curve["val_error"].notna().any()
+        last = f", val error {curve['val_error'].iloc[-1]:.4f}" if shown else ""
         say(f"{path}: {len(curve)} of {settings['epochs']} epochs{last}; {_how_to_continue(path)}")
         return
     row = read(path / "result.csv").iloc[0]

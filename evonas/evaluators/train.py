@@ -34,6 +34,7 @@ from evonas.networks.profile import profile
 from evonas.protocols import Need, Setting
 from evonas.training.batches import Resident, ResidentData, resident
 from evonas.training.loop import measure, out_of_memory, seeded, train
+from evonas.training.norms import renew
 from evonas.training.recipe import Recipe
 from evonas.training.weights import read_weights, save_weights
 from genomes import Genome
@@ -174,6 +175,7 @@ class TrainEvaluator:
                     micro_batch=micro_batch,
                 )
             cost = Cost(training_seconds=done.seconds, epochs=done.epochs, steps=done.steps)
+            renew(network, data, self.recipe, done.steps, micro_batch, self.hardware)
             measured = measure(network, data.val, data, self.hardware, 4 * micro_batch)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not out_of_memory(error):

@@ -62,7 +62,7 @@ def settings_of(folder: Path) -> Settings:
     if (folder / "training.yaml").exists():
         return config.load_training(folder / "training.yaml")
     check_run_folder(folder)
-    return config.load(folder / "config.yaml")
+    return config.load_run(folder)
 
 
 def choose(what: Path | str, which: str | None = None, settings: Settings | None = None) -> Choice:

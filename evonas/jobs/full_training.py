@@ -1,7 +1,8 @@
-"""The full training of a chosen network: on all images except the test part, which tests it."""
+"""The full training of a chosen network, which is tested once, at the end."""
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import time
@@ -13,11 +14,12 @@ from typing import Any
 
 import joblib
 import torch
+from torch import nn
 
 from evonas import config, plugins, registry, yamlfile
 from evonas.config import Experiment, TrainingRun
 from evonas.core import SearchFailed, UserError, derive_seed
-from evonas.data.dataset import DataSet, split_without_val
+from evonas.data.dataset import DataSet, split, split_without_val
 from evonas.jobs import machine
 from evonas.jobs.choice import Choice, read
 from evonas.networks.decode import decode
@@ -26,10 +28,11 @@ from evonas.records import checkpoint, files, tables
 from evonas.records.folder import Hold, begin, note_data, note_resume, note_start
 from evonas.training.batches import Resident, resident
 from evonas.training.loop import Trainer, measure, memory_guard, seeded
+from evonas.training.norms import renew
 from evonas.training.recipe import TrainsAlone
 from evonas.training.weights import save_weights
 
-VERSION = 1  # the checkpoint's format
+VERSION = 2  # the checkpoint's format
 
 log = logging.getLogger("evonas")
 
@@ -39,15 +42,20 @@ class Epoch:
     """A row of `curve.csv`.
 
     `train_loss` is the mean over the epoch's batches, augmented, each with the weights before its
-    step. The test columns are for information: they decide nothing, and the score is that of the
-    last epoch.
+    step. The validation columns are empty if no images are held out.
     """
 
     epoch: int
     lr: float  # at the epoch's last step
     train_loss: float  # nats
-    test_loss: float  # nats
-    test_error: float  # share of the test images
+    val_loss: float | None = None  # nats
+    val_error: float | None = None  # share of the validation images
+
+    @property
+    def text(self) -> str:
+        """The losses in a few words."""
+        error = "" if self.val_error is None else f" · val error {self.val_error:.4f}"
+        return f"train loss {self.train_loss:.4f}{error}"
 
 
 class FullTraining:
@@ -70,7 +78,7 @@ class FullTraining:
 
         Args:
             choice: the network's space, and its genome in the canonical spelling.
-            data: all images to train on.
+            data: the images to train on, and those held out.
         """
         self.path = path
         self.settings = settings
@@ -101,15 +109,19 @@ class FullTraining:
             self.curve.append(epoch)
             self.seconds.append(round(time.perf_counter() - started, 3))
             self._save()
-            log.info("epoch %d: test error %.4f", epoch.epoch, epoch.test_error)
+            log.info("epoch %d: %s", epoch.epoch, epoch.text)
             yield epoch
 
     def finish(self) -> None:
-        """Write the weights and `result.csv`: the test score and its standard error."""
+        """Write the weights and `result.csv`: the test score and its standard error.
+
+        Only here is the test part measured.
+        """
+        self._renew(self.network)
         saved = self.path / "weights.safetensors"
         network = self.settings.space.model_dump(exclude={"name"})
         save_weights(self.network, self.choice.genome, network, self.data, saved)
-        measured = self._measured()
+        measured = self._measured(self.network, self.test)
         sizes = profile(self.network, self.data.image_shape)
         error, images = measured["error"], len(self.test)
         row = {
@@ -143,14 +155,23 @@ class FullTraining:
                 f"the loss became NaN or infinite in epoch {number + 1}; start a new training with "
                 "another --out and a lower --set recipe.lr=X"
             )
-        measured = self._measured()
         lr = trainer.optimizer.param_groups[0]["lr"]
+        if not settings.hold_out:
+            return Epoch(number + 1, lr, loss)
+        network = copy.deepcopy(self.network)  # whose statistics may be measured anew
+        self._renew(network)
+        measured = self._measured(network, trainer.data.val)
         return Epoch(number + 1, lr, loss, measured["loss"], measured["error"])
 
-    def _measured(self) -> dict[str, float]:
+    def _renew(self, network: nn.Module) -> None:
+        trainer = self.trainer
+        size = trainer.batch_size
+        renew(network, trainer.data, trainer.recipe, trainer.steps, size, trainer.hardware)
+
+    def _measured(self, network: nn.Module, part: Resident) -> dict[str, float]:
         trainer = self.trainer
         batch_size = 4 * trainer.batch_size
-        return measure(self.network, self.test, trainer.data, trainer.hardware, batch_size)
+        return measure(network, part, trainer.data, trainer.hardware, batch_size)
 
     def _save(self) -> None:
         """Write the checkpoint, then the tables, which a resume restores from it."""
@@ -179,7 +200,11 @@ class FullTraining:
                     hint="update evonas",
                 )
             self.trainer.load_state_dict(state["trainer"])
-            self.curve = [Epoch(**row) for row in state["curve"]]
+            columns = Epoch.__dataclass_fields__  # version 1 measured the test part in each epoch
+            self.curve = [
+                Epoch(**{name: row[name] for name in columns if name in row})
+                for row in state["curve"]
+            ]
             self.seconds = state["seconds"]
             log.info("continuing after epoch %d", len(self.curve))
         self._write_tables()
@@ -237,7 +262,8 @@ def _built(path: Path, settings: TrainingRun) -> FullTraining:
     machine.take_gpu(settings.parallel.device)
     device = torch.device(hardware.device)
     source = registry.load("data", registry.name_of(settings.data))(settings.data)
-    data, test = split_without_val(source, settings.data)
+    divide = split if settings.hold_out else split_without_val
+    data, test = divide(source, settings.data)
     note_data(path, data.fingerprint)
     choice = read(settings.genome, settings).canonical
     seed = derive_seed(settings.seed, choice.key, "training")
@@ -291,6 +317,7 @@ def settings_for(
         "space": experiment.space.model_dump(mode="json", exclude_none=True),
         "data": experiment.data.model_dump(mode="json", exclude_none=True, exclude={"subset"}),
         "epochs": training.epochs,
+        "hold_out": training.hold_out,
         "recipe": {} if recipe is None else recipe.model_dump(mode="json", exclude_none=True),
         "seed": training.seed,
         "parallel": {

@@ -237,8 +237,8 @@ def resume(path: Path, overrides: Sequence[str] = (), own: Sequence[Path] = ()) 
                 key=f"--set {override}",
             )
     plugins.allow_recorded(path, own)
-    before = config.load(path / "config.yaml")
-    experiment = _resolved(config.load(path / "config.yaml", overrides))
+    before = config.load_run(path)
+    experiment = _resolved(config.load_run(path, overrides))
     with _opened(Hold(path), experiment) as run:
         run.note_resume(before)
         yield run

@@ -20,6 +20,7 @@ from evonas.records import tables
 from evonas.records.archive import budget_ranks
 from evonas.records.folder import check_run_folder
 from evonas.records.tables import read
+from evonas.training.recipe import Recipe
 
 # Settings that cannot change a network's values. Data and tables are identified by fingerprint.
 IRRELEVANT = (
@@ -157,8 +158,17 @@ def _as_of_today(config: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of any version, with the keys that they would have today."""
     strategy = config["strategy"]
     if strategy["name"] in registry.names("strategies"):
-        strategy = registry.strategy(strategy["name"]).Params.renamed(strategy)
-    return {"metrics": [], **config, "strategy": strategy}  # 0.1.0 had no metrics of one's own
+        strategy = registry.strategy(strategy["name"]).Params.today(strategy)
+    evaluator = {
+        key: Recipe.today(value)
+        if key in ("recipe", "alone") and isinstance(value, dict)
+        else value
+        for key, value in config["evaluator"].items()
+    }
+    if evaluator["name"] == "supernet":  # its class would take seconds to load
+        evaluator = {"within_constraints": False, **evaluator}
+    # 0.1.0 had no metrics of one's own
+    return {"metrics": [], **config, "strategy": strategy, "evaluator": evaluator}
 
 
 def _unfinished(path: Path) -> UserError:
