@@ -38,6 +38,8 @@ def save_weights(
         "image_shape": data.image_shape,
         "mean": data.mean,  # for each channel of the images as stored
         "std": data.std,
+        "values": data.values,  # of the images as stored, the lowest and the highest
+        "class_names": data.class_names,
     }
     metadata = {"evonas": json.dumps(about)}  # one entry, since several have no fixed order
     aside = path.with_suffix(".part")
