@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from evonas import registry
@@ -163,7 +163,8 @@ def export(network: TrainedNetwork, form: str, out: Path | None = None) -> list[
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         if form == "torch":
-            write_atomic(out, save(_state(network), {"evonas": json.dumps(network.about)}))
+            about = {"evonas": json.dumps(network.about)}
+            write_atomic(out, save(load_file(network.weights), about))
             return [out]
         if form == "onnx":
             missing = [name for name in ONNX if importlib.util.find_spec(name) is None]

@@ -130,25 +130,30 @@ def test_pictures_are_read_as_the_data_set_reads_them(
         assert photographs.predict(picture) == photographs.predict(array) == expected
 
 
-def test_arrays_of_any_layout_and_scale_have_the_same_answers(photographs: ModuleType) -> None:
-    colours = torch.randint(0, 256, (30, 3, 1, 1), generator=torch.Generator().manual_seed(0))
-    images = colours.expand(-1, -1, 8, 8).to(torch.uint8).clone()
-    images[3] = torch.randint(0, 2, (3, 8, 8))  # nearly black, in bytes
-    expected = answers(photographs, images)
-    assert len(set(expected)) == 2
-    bright = images[4:]  # a share of 1 is the whole of what an image may be
-    for same in (images, images.float(), images.numpy(), images.movedim(1, 3).numpy()):
-        assert photographs.predict(same) == expected
-    for same in (bright / 255, (bright / 255).double().numpy()):
-        assert photographs.predict(same) == expected[4:]
-    assert photographs.predict(images[5]) == expected[5]
+def test_arrays_of_any_layout_and_scale_are_the_same_images(photographs: ModuleType) -> None:
+    images = torch.randint(0, 256, (9, 3, 8, 8), generator=torch.Generator().manual_seed(0))
+    images[3] //= 128  # nearly black, in bytes
+    images = images.to(torch.uint8)
+    expected = photographs.normalised(images)
+
+    def read(given: Any) -> torch.Tensor:
+        found = photographs.as_images(given, photographs.IMAGE_SHAPE, photographs.VALUES)
+        return torch.as_tensor(photographs.normalised(found))
+
+    floats = images.float()
+    floats[3] += 2  # in floats, an image from 0 to 1 is taken for one of shares
+    for same in (images, images.numpy(), images.movedim(1, 3).numpy()):
+        assert torch.equal(read(same), expected)
+        assert photographs.predict(same) == answers(photographs, images)
+    assert torch.equal(read(floats), photographs.normalised(floats))
+    for shares in (floats / 255, (floats / 255).double().numpy(), floats.movedim(1, 3) / 255):
+        torch.testing.assert_close(read(shares), read(floats))
+    assert photographs.predict(images[5]) == answers(photographs, images)[5]
 
 
-@pytest.mark.parametrize(
-    ("values", "kind"), [((0, 16), np.float32), ((0, 1), np.float32), ((0, 4000), np.float32)]
-)
+@pytest.mark.parametrize("values", [(0, 16), (0, 1), (0, 4000)])
 def test_data_of_any_range_take_the_usual_scales(
-    make: Make, tmp_path: Path, values: tuple[float, float], kind: type
+    make: Make, tmp_path: Path, values: tuple[float, float]
 ) -> None:
     _, module = taken(make(spaces.plain, values=values), tmp_path)
     assert values == module.VALUES
@@ -158,7 +163,7 @@ def test_data_of_any_range_take_the_usual_scales(
     scales = (1, 255) if values[1] < 100 else (1,)
     for scale in scales:
         torch.testing.assert_close(module.normalised(shares * scale), expected)
-    assert module.predict(shares.numpy().astype(kind)) == module.predict(shares * values[1])
+    assert module.predict(shares.numpy()) == module.predict(shares * values[1])
 
 
 @pytest.mark.parametrize(
