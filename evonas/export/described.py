@@ -37,3 +37,10 @@ def classes(about: Mapping[str, Any]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     listed = ", ".join(names[:SHOWN])
     return "classes: " + "".join(c if c.isprintable() else "?" for c in listed) + more
+
+
+def example(about: Mapping[str, Any]) -> str:
+    """Return a call of the exported `predict`, with a picture if the network can take one."""
+    values, channels = about["values"], about["image_shape"][0]
+    pictures = values is not None and values[0] >= 0 and channels in (1, 3)
+    return 'predict("picture.png")' if pictures else "predict(images)"

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from evonas import registry
 from evonas.core import UserError
-from evonas.export.described import classes, described
+from evonas.data.dataset import split
+from evonas.export.described import classes, described, example
 from evonas.export.onnx_file import write_onnx
 from evonas.export.pytorch import python
-from evonas.jobs.choice import choose
+from evonas.jobs.choice import choose, settings_of
 from evonas.networks.decode import decode
 from evonas.records import tables
 from evonas.records.files import write_atomic
@@ -80,15 +81,27 @@ def trained(folder: Path, which: str | None = None) -> TrainedNetwork:
         with safe_open(choice.weights, "pt") as file:
             about = json.loads(file.metadata()["evonas"])
         genome = Genome.from_json(about["genome"])  # in the spelling that was trained
-        network = about["network"]
-        # What earlier versions did not note.
-        about.setdefault("image_shape", (network["in_channels"], 32, 32))
-        about.setdefault("values", None)
-        about.setdefault("class_names", [str(label) for label in range(network["classes"])])
+        if "values" not in about:
+            about |= _not_noted(folder, about["network"]) | about
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{choice.weights} is damaged: {error}") from None
     about |= _accuracy(folder, choice.weights, choice.key)
     return TrainedNetwork(choice.space, genome, choice.weights, about)
+
+
+def _not_noted(folder: Path, network: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what earlier versions did not note with weights, from the data if they are there."""
+    labels = [str(label) for label in range(network["classes"])]
+    shape = (network["in_channels"], 32, 32)
+    unknown = {"image_shape": shape, "values": None, "class_names": labels}
+    try:
+        params = settings_of(folder).data
+        assert params is not None  # it has been trained
+        data, _ = split(registry.load("data", registry.name_of(params))(params), params)
+    except UserError:
+        return unknown
+    known = {"values": list(data.values), "class_names": list(data.class_names)}
+    return {**unknown, "image_shape": data.image_shape, **known}
 
 
 def _accuracy(folder: Path, weights: Path, key: str) -> dict[str, Any]:
@@ -131,7 +144,7 @@ def closing(network: TrainedNetwork, form: str, files: list[Path]) -> Iterator[s
     yield from described(network.about)
     yield classes(network.about)
     if form == "python":
-        yield f'to use it: from {files[0].stem} import predict; predict("picture.png")'
+        yield f"to use it: from {files[0].stem} import predict; {example(network.about)}"
     else:
         place = {"onnx": "its metadata", "torch": "its metadata, under evonas"}[form]
         yield f"the file says so too, in {place}"

@@ -13,7 +13,7 @@ from torch import nn
 
 from evonas import registry
 from evonas.core import UserError
-from evonas.export.described import described
+from evonas.export.described import described, example
 from evonas.export.images import as_images, checked, on_scale
 from evonas.export.source import Source
 from evonas.export.unfold import unfolded
@@ -103,6 +103,7 @@ def _file(
         facts="\n".join(textwrap.fill(line, 96) for line in described(about)),
         weights=weights,
         module=Path(weights).stem,
+        example=example(about),
         source=source.text(),
         constants="\n".join(images.constants.values()),
         functions="\n\n\n".join(images.definitions.values()),
@@ -158,7 +159,7 @@ TEMPLATE = '''"""Network {key} of the search space {space}, found by evonas.
 It needs torch, and Pillow to read pictures:
 
     from {module} import predict
-    predict("picture.png")  # the name of the class; images in arrays will do as well
+    {example}  # the name of the class; pictures by path, images in arrays
 """
 
 from __future__ import annotations

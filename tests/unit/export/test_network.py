@@ -10,7 +10,8 @@ import pytest
 from safetensors import safe_open
 
 from evonas.core import UserError
-from evonas.export.network import closing, export, form_of
+from evonas.export.network import closing, export, form_of, trained
+from tests.helpers import ROOT
 from tests.unit.export import spaces
 from tests.unit.export.conftest import Make
 
@@ -60,10 +61,18 @@ def test_an_export_closes_with_all_that_a_user_must_know(
         assert "from x import predict" in said
 
 
-def test_weights_of_earlier_versions_are_exported_too(make: Make, tmp_path: Path) -> None:
+def test_weights_of_earlier_versions_are_described_from_the_data() -> None:
+    about = trained(ROOT / "tests/assets/0.1.0/cached").about
+    assert about["values"] == [0, 16]
+    assert about["class_names"] == [str(digit) for digit in range(10)]
+    assert about["accuracy_on"] == "test images"
+
+
+def test_values_that_are_not_known_are_told(make: Make, tmp_path: Path) -> None:
     network = make(spaces.plain)
-    about = {**network.about, "values": None}
-    old = replace(network, about=about)
+    old = replace(network, about={**network.about, "values": None})
     files = export(old, "python", tmp_path / "x.py")
     assert "VALUES = None" in files[0].read_text()
-    assert "with the values that they have in the data" in "\n".join(closing(old, "python", files))
+    said = "\n".join(closing(old, "python", files))
+    assert "with the values that they have in the data" in said
+    assert "predict(images)" in said
