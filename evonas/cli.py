@@ -350,8 +350,13 @@ def rank(
 def export(
     run_dir: RunDir,
     format_: Annotated[
-        str, typer.Option("--format", metavar="python|torch|onnx", help="The output format.")
-    ] = "python",
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="python|torch|onnx",
+            help="The output format (default: as the output file ends, or python).",
+        ),
+    ] = None,
     genome: Network = None,
     out: Annotated[
         Path | None,
@@ -365,10 +370,11 @@ def export(
     with _reported():
         from evonas.export import network as exporting
 
+        form = exporting.form_of(format_, out)
         plugins.allow_recorded(run_dir, plugin or ())
         network = exporting.trained(run_dir, genome)
-        for file in exporting.export(network, format_, out):
-            typer.echo(f"wrote {file}")
+        for line in exporting.closing(network, form, exporting.export(network, form, out)):
+            typer.echo(line)
 
 
 @app.command()

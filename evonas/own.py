@@ -176,6 +176,8 @@ class OwnData:
         keys = ("images", "labels", "test_images", "test_labels")
         parts = [result.get(key) for key in keys] if isinstance(result, Mapping) else [*result]
         parts = [part for part in parts if part is not None]
+        if isinstance(result, Mapping):
+            self.class_names = [str(name) for name in result.get("class_names", ())]
         if len(parts) not in (2, 4) or not all(hasattr(part, "__len__") for part in parts):
             raise UserError(
                 f"{name} returned {len(parts)} values",

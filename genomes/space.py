@@ -36,12 +36,19 @@ class Graph:
     Attributes:
         inputs, outputs: by default the first node is the input and the last the output.
             Unconnected parts are drawn side by side.
+        note: a caption, which says how to read the labels.
     """
 
     nodes: tuple[str, ...]
     edges: tuple[Edge, ...]
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    note: str = ""
+
+
+def sized(channels: str, halved: int) -> str:
+    """Return how a drawing tells a layer's output: its channels, and its share of the size."""
+    return f"{channels}, 1/{2**halved} size" if halved else f"{channels}, full size"
 
 
 class OtherSpace(ValueError):
@@ -149,14 +156,9 @@ class SearchSpace:
             int(np.argmax(weights[gene.name])) if gene.name in weights else 0 for gene in self.genes
         )
 
-    def graph(self, genome: Genome) -> Graph:
-        """Return a drawing of the genome: by default, a chain of its choices."""
-        nodes = ("input", *(gene.name for gene in self.genes))
-        edges = tuple(
-            Edge(nodes[i], nodes[i + 1], self.choice(genome, i), live)
-            for i, live in enumerate(self.live(genome))
-        )
-        return Graph(nodes, edges)
+    def graph(self, genome: Genome) -> Graph | None:
+        """Return a drawing of the genome; None, the default, if only its genes are known."""
+        return None
 
 
 def _check_names(what: str, names: Sequence[str]) -> None:
@@ -188,5 +190,5 @@ class Verbatim(SearchSpace):
     def largest(self) -> Genome | None:
         return self._space.largest()
 
-    def graph(self, genome: Genome) -> Graph:
+    def graph(self, genome: Genome) -> Graph | None:
         return self._space.graph(genome)

@@ -61,6 +61,8 @@ class DataSet:
             set has them, else those of the training images.
         flippable: whether an image mirrored left to right still belongs to its class.
         fingerprint: a digest of images, labels, split and normalisation, 16 hexadecimal digits.
+        class_names: one for each label.
+        values: the lowest and the highest value that images may have, as stored (`value_range`).
     """
 
     train: Images
@@ -70,6 +72,8 @@ class DataSet:
     std: tuple[float, ...]
     flippable: bool
     fingerprint: str
+    class_names: tuple[str, ...]
+    values: tuple[float, float]
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -77,7 +81,10 @@ class DataSet:
         return int(channels), int(height), int(width)
 
 
-ARRAYS = "images (n, h, w) or (n, h, w, c), labels (n,), and optionally test_images and test_labels"
+ARRAYS = (
+    "images (n, h, w) or (n, h, w, c), labels (n,), and optionally test_images and test_labels, "
+    "and class_names"
+)
 
 
 def as_images(
@@ -154,6 +161,17 @@ class Packaged(Protocol):
     """
 
     packaged: Sequence[str]
+
+
+@runtime_checkable
+class NamesClasses(Protocol):
+    """A data set that knows what its classes are called, once it is loaded.
+
+    Attributes:
+        class_names: one for each label, or none; then they are called by their labels.
+    """
+
+    class_names: Sequence[str]
 
 
 class DataSource(Protocol):
@@ -312,6 +330,26 @@ def _cannot_be_split(everything: Images, params: DataParams) -> UserError:
     )
 
 
+def value_range(images: NDArray[Any]) -> tuple[float, float]:
+    """Return the values that images may have: 0 to 1 or 0 to 255, or else those that these have."""
+    low, high = float(images.min()), float(images.max())
+    if low < 0:
+        return low, high
+    usual = 1.0 if high <= 1 else 255.0
+    return 0.0, usual if usual / 2 < high <= usual else high or 1.0
+
+
+def _class_names(source: DataSource, classes: int) -> tuple[str, ...]:
+    names = tuple(map(str, source.class_names)) if isinstance(source, NamesClasses) else ()
+    if names and len(names) != classes:
+        raise UserError(
+            f"there are {len(names)} class_names, and {classes} classes",
+            hint="name each label once, from 0 on",
+            key="data",
+        )
+    return names or tuple(map(str, range(classes)))
+
+
 def _data_set(source: DataSource, train: Images, val: Images, test: Images) -> DataSet:
     if source.statistics is not None:
         mean, std = 255 * np.array(source.statistics)  # for the images as stored
@@ -324,12 +362,15 @@ def _data_set(source: DataSource, train: Images, val: Images, test: Images) -> D
         digest.update(np.ascontiguousarray(part.images).tobytes())
         digest.update(part.labels.tobytes())
     digest.update(mean.tobytes() + std.tobytes())
+    classes = 1 + int(train.labels.max())
     return DataSet(
         train,
         val,
-        1 + int(train.labels.max()),
+        classes,
         tuple(mean.tolist()),
         tuple(std.tolist()),
         source.flippable,
         digest.hexdigest(),
+        _class_names(source, classes),
+        value_range(train.images),
     )

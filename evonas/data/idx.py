@@ -40,6 +40,7 @@ class _Idx:
 
     flippable: bool
     statistics: Statistics | None
+    class_names: Sequence[str] = ()
     title: str
     raw: str  # where torchvision leaves the files, below its root
     packaged: Sequence[str]  # folders that package managers put the files in
@@ -97,6 +98,10 @@ class FashionMnist(_Idx):
     Params = FashionMnistParams
     flippable = True
     statistics = ((0.2860,), (0.3530,))
+    class_names = (
+        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    )
     title = "Fashion-MNIST"
     raw = "FashionMNIST/raw"
     packaged = ("/usr/share/datasets/fashion-mnist",)

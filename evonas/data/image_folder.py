@@ -10,11 +10,12 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from pydantic import Field
 
 from evonas.core import UserError
 from evonas.data.dataset import Images, PathParams, check_classes
+from evonas.data.pictures import FORMATS, fitted
 
 REMEDY = (
     "give a folder with a sub-folder of images for each of two or more classes, "
@@ -23,7 +24,6 @@ REMEDY = (
 EXTENSIONS = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # none starts a program, unlike EPS
 
 OTHER_VALS = ("valid", "validation")  # other names for val/
 
@@ -67,6 +67,7 @@ class ImageFolder:
 
     def load(self) -> tuple[Images, Images | None]:
         everything, test = self._parts()
+        self.class_names = list(everything)
         return self._read(everything), None if test is None else self._read(test)
 
     def _parts(self) -> tuple[Files, Files | None]:
@@ -122,9 +123,7 @@ def read_image(path: Path, size: int, mode: Literal["L", "RGB"]) -> NDArray[np.u
     """
     try:
         with Image.open(path, formats=FORMATS) as opened:
-            opened.draft(None, (2 * size, 2 * size))  # a JPEG far larger is not read in full
-            upright = ImageOps.exif_transpose(opened)
-            square = ImageOps.fit(_in_bytes(upright, mode), (size, size), Image.Resampling.BILINEAR)
+            square = fitted(opened, size, size, mode)
     except Exception as error:  # the decoder of a damaged image may raise anything
         unknown = isinstance(error, UnidentifiedImageError)
         reason = "it is in no known format" if unknown else error
@@ -132,23 +131,6 @@ def read_image(path: Path, size: int, mode: Literal["L", "RGB"]) -> NDArray[np.u
             f"{path} cannot be read: {reason}", hint="must be an intact image, such as PNG or JPEG"
         ) from None
     return np.asarray(square).reshape(size, size, len(mode)).transpose(2, 0, 1)
-
-
-def _in_bytes(image: Image.Image, mode: Literal["L", "RGB"]) -> Image.Image:
-    """Convert an image of any mode to bytes, grey or colour."""
-    if image.mode == "F":
-        raise ValueError("its pixels are floats")
-    if image.mode.startswith("I"):  # 16 bits in 16 or 32; Pillow keeps colours' high byte
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() >= 2**16:
-            raise ValueError("its pixels have more than 16 bits")
-        if 0 < values.max() < 2**12:  # bytes, or a camera's 12 bits: little of them would be left
-            raise ValueError(f"its pixels have 16 bits or more, but none is above {values.max()}")
-        image = Image.fromarray((values >> 8).astype(np.uint8))
-    elif image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert(mode)
 
 
 def _files(folder: Path) -> Files:

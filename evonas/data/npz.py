@@ -27,7 +27,7 @@ class NpzParams(PathParams):
 
 
 class Npz:
-    """The arrays `images` and `labels`, and optionally `test_images` and `test_labels`.
+    """The arrays `images` and `labels`, and optionally `test_images`, `test_labels`, `class_names`.
 
     Images are uint8, or floats, which become float32; labels are integers from 0. Pickled arrays
     are refused.
@@ -66,6 +66,8 @@ class Npz:
         with np.load(self.path, allow_pickle=False) as arrays:
             everything = self._part(arrays, "")
             test = self._part(arrays, "test_") if "test_images" in arrays else None
+            if "class_names" in arrays:
+                self.class_names = [str(name) for name in self._array(arrays, "class_names")]
         check_parts(self.path, everything, test)
         return everything, test
 

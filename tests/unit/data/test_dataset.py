@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
+from evonas import plugins
 from evonas.core import UserError
-from evonas.data.dataset import DataParams, DataSet, Images, split
+from evonas.data.dataset import DataParams, DataSet, Images, split, value_range
 from evonas.data.digits import Digits, DigitsParams
 from evonas.data.npz import Npz, NpzParams
+from evonas.own import OwnData, OwnDataParams
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -181,7 +183,8 @@ def test_another_share_of_val_leaves_the_test_part_as_it_is(digits: Images) -> N
 def test_a_data_set_holds_no_test_image(digits: Images) -> None:
     data, test = split(Source(digits.labels), DataParams())
     assert {field.name for field in fields(DataSet)} == {
-        *("train", "val", "classes", "mean", "std", "flippable", "fingerprint")
+        *("train", "val", "classes", "mean", "std", "flippable", "fingerprint"),
+        *("class_names", "values"),
     }
     assert set(places(test)).isdisjoint(places(data.train) + places(data.val))
     for part in (data.train, data.val):  # nor do its arrays show a piece of a larger one
@@ -476,3 +479,39 @@ def test_a_split_that_would_leave_a_part_without_a_class_is_refused(
     with pytest.raises(UserError, match="of 3 classes cannot be split") as caught:
         split(Npz(params), params)
     assert ("subset" in str(caught.value)) == ("subset" in settings)
+
+
+@pytest.mark.parametrize(
+    ("images", "values"),
+    [
+        (np.uint8([[3, 250]]), (0, 255)),
+        (np.uint8([[0, 16]]), (0, 16)),
+        (np.float32([[0.1, 0.97]]), (0, 1)),
+        (np.float32([[0, 255]]), (0, 255)),
+        (np.float32([[0, 4000]]), (0, 4000)),
+        (np.float32([[-1.5, 2]]), (-1.5, 2)),
+        (np.float32([[0, 0]]), (0, 1)),
+    ],
+)
+def test_the_range_of_values_is_a_usual_one_or_their_own(
+    images: NDArray[Any], values: tuple[float, float]
+) -> None:
+    assert value_range(images) == values
+
+
+def test_classes_are_named_or_called_by_their_labels(tmp_path: Path) -> None:
+    arrays = arrays_of(30)
+    params = saved(tmp_path, arrays)
+    assert split(Npz(params), params)[0].class_names == ("0", "1", "2")
+    params = saved(tmp_path, arrays | {"class_names": np.array(["cat", "dog", "emu"])})
+    assert split(Npz(params), params)[0].class_names == ("cat", "dog", "emu")
+    params = saved(tmp_path, arrays | {"class_names": np.array(["cat", "dog"])})
+    with pytest.raises(UserError, match="there are 2 class_names, and 3 classes"):
+        split(Npz(params), params)
+
+
+def test_a_function_may_name_its_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    named = {**arrays_of(30), "class_names": ["cat", "dog", "emu"]}
+    monkeypatch.setattr(plugins, "load", lambda name: lambda: named)
+    params = OwnDataParams(name="mine.py:mine")
+    assert split(OwnData(params), params)[0].class_names == ("cat", "dog", "emu")

@@ -137,8 +137,10 @@ def test_a_folder_beside_train_that_is_no_part_is_refused_not_taken_for_a_class(
 def test_classes_and_files_are_sorted_by_name_and_not_as_the_disk_has_them(tmp_path: Path) -> None:
     names = ["b", "a", "C", "10", "9"]
     images = write_images(tmp_path, names)
-    everything, _ = source(tmp_path).load()
+    folder = source(tmp_path)
+    everything, _ = folder.load()
     in_order = [images[names.index(name)] for name in ("10", "9", "C", "a", "b")]
+    assert folder.class_names == ["10", "9", "C", "a", "b"]
     assert everything.images.tobytes() == np.stack(in_order).tobytes()
 
 
