@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from evonas import words
 from genomes import Genome, SearchSpace
 
 State = dict[str, Any]  # plain data: numbers, strings, lists, dicts, tensors
@@ -117,13 +118,18 @@ class Params(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _taken_by_old_names(cls, values: Any) -> Any:
+    def _as_meant(cls, values: Any) -> Any:
+        """Take old names of keys, and values whose meaning is plain (`words.plain`)."""
         if not isinstance(values, dict):
             return values
         renamed = cls.renamed(values)
         for key in values.keys() - renamed.keys():
             _tell_renamed(key, cls.RENAMED[key])
-        return renamed
+        fields = cls.model_fields
+        return {
+            key: words.plain(value, fields[key].annotation) if key in fields else value
+            for key, value in renamed.items()
+        }
 
     @classmethod
     def renamed(cls, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from evonas import plugins
 from evonas.core import Blueprint, Params, UserError
 from evonas.data.dataset import DataParams, Images, as_images, check_parts
 from evonas.own_classes import OwnParams
+from evonas.words import plain
 from genomes import Gene, SearchSpace
 
 Build = Callable[..., nn.Module]
@@ -153,8 +154,11 @@ class OwnData:
                 hint=f"keys of {name}: {', '.join(sorted(arguments)) or 'none'}",
                 key=f"data.{key}",
             )
+        settings = {
+            key: plain(value, _kind(arguments[key])) for key, value in self.params.settings.items()
+        }
         try:
-            result = function(**self.params.settings)
+            result = function(**settings)
         except Exception as error:  # a user's function may raise anything
             problem = f"{name} raised {type(error).__name__}: {error}"
             raise UserError(problem, hint="correct the function", key="data") from error
@@ -214,12 +218,18 @@ def _model(
                 hint="it may have only arguments that can be passed by name",
             )
         required = parameter.default is parameter.empty
-        kind: Any = Any if required or parameter.default is None else type(parameter.default)
+        kind = _kind(parameter)
         if kind in (list, tuple):
             kind = Annotated[kind, Field(strict=False)]
         default = settings.get(name, ... if required else parameter.default)
         fields[name] = (kind, default)
     return create_model(f"{build.__name__}Params", __base__=Params, name=(str, title), **fields)
+
+
+def _kind(parameter: inspect.Parameter) -> Any:
+    """Return the type of an argument's default; `Any` without one."""
+    default = parameter.default
+    return Any if default is parameter.empty or default is None else type(default)
 
 
 class _Recorder:
