@@ -16,7 +16,7 @@ from torch import nn
 
 from evonas import plugins
 from evonas.core import Blueprint, Params, UserError
-from evonas.data.dataset import DataParams, Images, as_images, check_parts
+from evonas.data.dataset import DataParams, Images, as_images
 from evonas.own_classes import OwnParams
 from evonas.words import plain
 from genomes import Gene, SearchSpace
@@ -174,7 +174,6 @@ class OwnData:
         arrays = [np.asarray(part) for part in parts]
         everything = as_images(name, *arrays[:2])
         test = as_images(name, *arrays[2:], prefix="test_") if arrays[2:] else None
-        check_parts(Path(name), everything, test)
         return everything, test
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evonas.core import UserError
-from evonas.data.dataset import Images, PathParams, SomePath, Statistics, check_parts
+from evonas.data.dataset import Images, PathParams, SomePath, Statistics
 
 STEMS = (
     *("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -70,7 +70,6 @@ class _Idx:
                 )
             parts.append(Images(images[:, None], labels.astype(np.int64)))
         train, test = parts
-        check_parts(files[0].parent, train, test)
         return train, test
 
     def _files(self) -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,8 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from pydantic import Field
 
-from evonas.core import UserError
-from evonas.data.dataset import Images, PathParams, check_classes
+from evonas.core import Mistake, UserError
+from evonas.data.checks import check_classes
+from evonas.data.dataset import Images, PathParams
+from evonas.mistakes import printable
 
 REMEDY = (
     "give a folder with a sub-folder of images for each of two or more classes, "
@@ -25,6 +28,7 @@ EXTENSIONS = frozenset(
 )
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # none starts a program, unlike EPS
 
+LISTED = 10  # damaged images that are named
 OTHER_VALS = ("valid", "validation")  # other names for val/
 
 Files = dict[str, list[Path]]  # the files of each class
@@ -66,8 +70,27 @@ class ImageFolder:
         self._parts()
 
     def load(self) -> tuple[Images, Images | None]:
+        """Return all images, and the test part if it has a folder.
+
+        Raises:
+            UserError: images cannot be read; the first ten are named.
+        """
+        files, test_files = self._parts()
+        damaged: list[Mistake] = []
+        everything = self._read(files, damaged)
+        test = None if test_files is None else self._read(test_files, damaged)
+        if damaged:
+            raise self._damaged(damaged, len(everything) + len(test or ()))
+        return everything, test
+
+    def names(self) -> tuple[list[str], list[str]]:
+        """Return the path of each image below the folder, and of each in the test part."""
         everything, test = self._parts()
-        return self._read(everything), None if test is None else self._read(test)
+        return self._named(everything), self._named(test or {})
+
+    def _named(self, files: Files) -> list[str]:
+        paths = [os.fsencode(file.relative_to(self.path)) for file in _all(files)]
+        return [path.decode(errors="backslashreplace") for path in paths]
 
     def _parts(self) -> tuple[Files, Files | None]:
         """Return the files to train on and to test with, of the same classes in the same order."""
@@ -102,15 +125,33 @@ class ImageFolder:
         _check_classes(folders[-1], parts[-1], least=1)
         return everything, parts[-1]
 
-    def _read(self, files: Files) -> Images:
-        paths = [path for of_class in files.values() for path in of_class]
+    def _read(self, files: Files, damaged: list[Mistake]) -> Images:
+        """Return the images of one part; add a mistake for each that cannot be read."""
+        paths = _all(files)
         images = np.empty((len(paths), len(self.mode), self.size, self.size), np.uint8)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # damaged metadata do not affect the pixels
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             for row, path in zip(images, paths, strict=True):
-                row[:] = read_image(path, self.size, self.mode)
+                try:
+                    row[:] = read_image(path, self.size, self.mode)
+                except UserError as error:
+                    damaged += error.mistakes
         return Images(images, _labels(files))
+
+    def _damaged(self, mistakes: Sequence[Mistake], count: int) -> UserError:
+        """Return the error of images that cannot be read: how many, and the first of them."""
+        if len(mistakes) == 1:
+            return UserError(*mistakes)
+        first = "" if len(mistakes) <= LISTED else f"; the first {LISTED}:"
+        summary = Mistake(
+            f"{len(mistakes)} of {count} images cannot be read",
+            f"replace or remove them{first}",
+            str(self.path),
+        )
+        return UserError(
+            summary, *(replace(each, hint="") for each in mistakes[:LISTED]), most=LISTED + 1
+        )
 
 
 def read_image(path: Path, size: int, mode: Literal["L", "RGB"]) -> NDArray[np.uint8]:
@@ -127,9 +168,10 @@ def read_image(path: Path, size: int, mode: Literal["L", "RGB"]) -> NDArray[np.u
             square = ImageOps.fit(_in_bytes(upright, mode), (size, size), Image.Resampling.BILINEAR)
     except Exception as error:  # the decoder of a damaged image may raise anything
         unknown = isinstance(error, UnidentifiedImageError)
-        reason = "it is in no known format" if unknown else error
+        reason = "it is in no known format" if unknown else printable(str(error))
         raise UserError(
-            f"{path} cannot be read: {reason}", hint="must be an intact image, such as PNG or JPEG"
+            f"{printable(str(path))} cannot be read: {reason}",
+            hint="must be an intact image, such as PNG or JPEG",
         ) from None
     return np.asarray(square).reshape(size, size, len(mode)).transpose(2, 0, 1)
 
@@ -175,10 +217,17 @@ def _classes(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
 
 
+def _all(files: Files) -> list[Path]:
+    return [path for of_class in files.values() for path in of_class]
+
+
 def _labels(files: Files) -> NDArray[np.int64]:
     return np.repeat(np.arange(len(files)), [len(of_class) for of_class in files.values()])
 
 
 def _check_classes(where: Path, files: Files, least: int = 5) -> None:
     names: Sequence[str] = list(files)
-    check_classes(where, _labels(files), names, least)
+    try:
+        check_classes(_labels(files), names, least)
+    except UserError as error:
+        raise error.within(str(where)) from None

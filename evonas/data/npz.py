@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from evonas.core import UserError
-from evonas.data.dataset import ARRAYS, Images, PathParams, as_images, check_parts
+from evonas.data.dataset import ARRAYS, Images, PathParams, as_images
 
 
 class NpzParams(PathParams):
@@ -66,7 +66,6 @@ class Npz:
         with np.load(self.path, allow_pickle=False) as arrays:
             everything = self._part(arrays, "")
             test = self._part(arrays, "test_") if "test_images" in arrays else None
-        check_parts(self.path, everything, test)
         return everything, test
 
     def _part(self, arrays: Any, prefix: str) -> Images:

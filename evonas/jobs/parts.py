@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from evonas import config, own_classes, registry
 from evonas.config import Experiment
 from evonas.core import Metric, UserError
-from evonas.data.dataset import Images, split
+from evonas.data.dataset import Images, Places, split_with_places
 from evonas.jobs import machine
 from evonas.protocols import Evaluator, Need, Setting, Strategy, TrainingSetting
 from genomes import Verbatim
@@ -20,11 +20,13 @@ class Parts:
 
     Attributes:
         test: the test part; no component sees it.
+        places: which image is in which part; None without data.
     """
 
     setting: Setting
     evaluator: Evaluator
     test: Images | None
+    places: Places | None = None
 
 
 def build(experiment: Experiment) -> Parts:
@@ -36,10 +38,10 @@ def build(experiment: Experiment) -> Parts:
     config.check_together(experiment)  # again, now that users' files may be imported
     kind, params = config.evaluator_of(experiment)
     space = registry.make_space(experiment.space)
-    training = test = None
+    training = test = places = None
     if experiment.data is not None:
         source = registry.load("data", registry.name_of(experiment.data))(experiment.data)
-        data, test = split(source, experiment.data)
+        data, test, places = split_with_places(source, experiment.data)
         training = TrainingSetting(
             experiment.space.model_dump(exclude={"name"}),
             data,
@@ -59,7 +61,7 @@ def build(experiment: Experiment) -> Parts:
     name = registry.name_of(experiment.evaluator)
     registry.check_members(evaluator, Evaluator, name)
     _check_metrics(experiment, evaluator, kind.metrics_of(params), name)
-    return Parts(setting, evaluator, test)
+    return Parts(setting, evaluator, test, places)
 
 
 def make_strategy(experiment: Experiment, setting: Setting) -> Strategy:

@@ -21,7 +21,7 @@ from evonas.jobs.finalists import run_finals
 from evonas.jobs.parts import Parts, build, make_strategy
 from evonas.loop import Desk, evolve
 from evonas.protocols import Identified, Need, Prepares, Strategy, Traced, Trains
-from evonas.records import files
+from evonas.records import files, tables
 from evonas.records.archive import known_references
 from evonas.records.folder import (
     Hold,
@@ -260,6 +260,8 @@ def _made(path: Path, experiment: Experiment, workers: Workers) -> Run:
         workers.warm(warm_up)
     parts = build(experiment)
     note_data(path, parts.evaluator.fingerprint)
+    if parts.places is not None:
+        tables.write_split(path, parts.places)
     if experiment.cache is not None:
         create_cache(Path(experiment.cache))
     strategy = make_strategy(experiment, parts.setting)

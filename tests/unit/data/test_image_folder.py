@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from evonas.core import UserError
-from evonas.data.dataset import split
+from evonas.data.dataset import split, split_with_places
 from evonas.data.image_folder import ImageFolder, ImageFolderParams, read_image
 from tests.helpers.cifar import cifar10, needs_cifar10, noise
 
@@ -320,6 +320,43 @@ def test_a_damaged_image_is_read_or_named_and_raises_nothing_else(tmp_path: Path
             else:
                 assert read.shape == (3, 8, 8)
     assert refused > 100
+
+
+def test_damaged_images_are_named_all_at_once_of_both_parts(tmp_path: Path) -> None:
+    write_images(tmp_path / "train", n=12)
+    write_images(tmp_path / "test", n=2)
+    for name in ("train/dog/0", "train/dog/11", "test/cat/1"):
+        (tmp_path / f"{name}.png").write_bytes(b"no image\x1b[2J")
+    os.rename(tmp_path / "train/dog/11.png", tmp_path / "train/dog/11\n\x1b[2J.png")
+    with pytest.raises(UserError) as told:
+        source(tmp_path).load()
+    lines = str(told.value).splitlines()
+    reason = "cannot be read: it is in no known format"
+    assert lines == [
+        f"{tmp_path}: 3 of 28 images cannot be read; replace or remove them",
+        f"{tmp_path}/train/dog/0.png {reason}",
+        f"{tmp_path}/train/dog/11\\n\\x1b[2J.png {reason}",
+        f"{tmp_path}/test/cat/1.png {reason}",
+    ]
+    for file in (tmp_path / "train/cat").iterdir():
+        file.write_bytes(file.read_bytes()[:50])
+    with pytest.raises(UserError) as told:
+        source(tmp_path).load()
+    lines = str(told.value.within("data")).splitlines()
+    assert "15 of 28 images cannot be read; replace or remove them; the first 10:" in lines[0]
+    assert len(lines) == 11
+
+
+def test_the_places_have_the_names_of_the_files(tmp_path: Path) -> None:
+    write_images(tmp_path / "train", n=6)
+    write_images(tmp_path / "test", n=1)
+    os.rename(tmp_path / "test/dog/0.png", os.fsencode(tmp_path) + b"/test/dog/\xff.png")
+    params = ImageFolderParams(path=str(tmp_path))
+    _, _, places = split_with_places(ImageFolder(params), params)
+    assert places.images[:2] == ["train/cat/0.png", "train/cat/1.png"]
+    assert places.images[-2:] == ["test/cat/0.png", "test/dog/\\xff.png"]
+    assert places.labels.tolist() == [0] * 6 + [1] * 6 + [0, 1]
+    assert places.parts[-2:].tolist() == ["test", "test"]
 
 
 def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
