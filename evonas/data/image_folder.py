@@ -161,6 +161,8 @@ def read_image(path: Path, size: int, mode: Literal["L", "RGB"]) -> NDArray[np.u
         UserError: the file is damaged, not an image, or too large for Pillow's guard against
             decompression bombs.
     """
+    if not path.is_file():  # to open a pipe is to wait for what it says
+        raise UserError(f"{printable(str(path))} is not a file", hint="remove it")
     try:
         with Image.open(path, formats=FORMATS) as opened:
             opened.draft(None, (2 * size, 2 * size))  # a JPEG far larger is not read in full
@@ -168,10 +170,12 @@ def read_image(path: Path, size: int, mode: Literal["L", "RGB"]) -> NDArray[np.u
             square = ImageOps.fit(_in_bytes(upright, mode), (size, size), Image.Resampling.BILINEAR)
     except Exception as error:  # the decoder of a damaged image may raise anything
         unknown = isinstance(error, UnidentifiedImageError)
+        bomb = isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning))
+        hint = "scale it down" if bomb else "must be an intact image, such as PNG or JPEG"
         reason = "it is in no known format" if unknown else printable(str(error))
         raise UserError(
             f"{printable(str(path))} cannot be read: {reason}",
-            hint="must be an intact image, such as PNG or JPEG",
+            hint=hint,
         ) from None
     return np.asarray(square).reshape(size, size, len(mode)).transpose(2, 0, 1)
 
