@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from evonas import config, own_classes, registry
 from evonas.config import Experiment
 from evonas.core import Metric, UserError
-from evonas.data.dataset import Images, Places, split_with_places
+from evonas.data.dataset import Images, Places, split, split_with_places
+from evonas.evaluators.tabular import Tabular
 from evonas.jobs import machine
 from evonas.protocols import Evaluator, Need, Setting, Strategy, TrainingSetting
 from genomes import Verbatim
@@ -62,6 +63,26 @@ def build(experiment: Experiment) -> Parts:
     registry.check_members(evaluator, Evaluator, name)
     _check_metrics(experiment, evaluator, kind.metrics_of(params), name)
     return Parts(setting, evaluator, test, places)
+
+
+def read_data(experiment: Experiment) -> str:
+    """Read the images, or the table, of an experiment; return what they are in words.
+
+    Raises:
+        UserError: they cannot be read, or have mistakes.
+    """
+    config.check_together(experiment)  # again, now that users' files may be imported
+    if experiment.data is None:
+        evaluator = build(experiment).evaluator
+        rows = f"{len(evaluator.rows.places)} genomes" if isinstance(evaluator, Tabular) else "none"
+        return f"{rows}, for the evaluator {registry.name_of(experiment.evaluator)}"
+    source = registry.load("data", registry.name_of(experiment.data))(experiment.data)
+    data, test = split(source, experiment.data)
+    shape = "x".join(map(str, data.image_shape))
+    return (
+        f"{len(data.train)} training, {len(data.val)} validation and {len(test)} test images, "
+        f"{shape}, of {data.classes} classes"
+    )
 
 
 def make_strategy(experiment: Experiment, setting: Setting) -> Strategy:

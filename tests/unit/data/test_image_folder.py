@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from typer.testing import CliRunner
 
+from evonas.cli import app
 from evonas.core import UserError
 from evonas.data.dataset import split, split_with_places
 from evonas.data.image_folder import ImageFolder, ImageFolderParams, read_image
@@ -345,6 +347,28 @@ def test_damaged_images_are_named_all_at_once_of_both_parts(tmp_path: Path) -> N
     lines = str(told.value.within("data")).splitlines()
     assert "15 of 28 images cannot be read; replace or remove them; the first 10:" in lines[0]
     assert len(lines) == 11
+
+
+@pytest.mark.parametrize("command", [("validate", "--data"), ("estimate",)])
+def test_damaged_images_are_named_before_a_run(tmp_path: Path, command: tuple[str, ...]) -> None:
+    write_images(tmp_path / "pictures", n=10)
+    file = tmp_path / "experiment.yaml"
+    file.write_text(
+        "{name: x, space: {name: chain}, data: {name: image_folder, path: pictures, size: 8}, "
+        "strategy: {name: random}, evaluator: {name: train}, budget: {epochs: 1}, "
+        "objectives: [{name: val_error}], stop: {generations: 1}}"
+    )
+    if command[0] == "validate":
+        result = CliRunner().invoke(app, [*command, str(file)])
+        said = "data: 12 training, 4 validation and 4 test images, 3x8x8, of 2 classes"
+        assert result.stdout.splitlines()[0] == said
+    for name in ("cat/0", "dog/1"):
+        (tmp_path / f"pictures/{name}.png").write_bytes(b"")
+    result = CliRunner().invoke(app, [*command, str(file)])
+    assert result.exit_code == 2, result.output
+    first, *others = result.stderr.splitlines()
+    assert first.endswith("pictures: 2 of 20 images cannot be read; replace or remove them")
+    assert [line.partition("pictures/")[2][:9] for line in others] == ["cat/0.png", "dog/1.png"]
 
 
 def test_the_places_have_the_names_of_the_files(tmp_path: Path) -> None:

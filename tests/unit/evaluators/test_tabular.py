@@ -141,7 +141,7 @@ def test_tables_of_spreadsheets_are_read(table: Path, content: str) -> None:
         ),
         ("\ngenome,acc,size\n00,-,1\n", "column 'acc' has '-' in line 3 of TABLE; write a plain"),
         ("genome;acc;size\n00;0,5;1\n", "column 'acc' has '0,5' in line 2 of TABLE; write a plain"),
-        ('genome,acc,size\n"0-\n0",1,2\n01,x,2\n', "'0-\\n0' in line 2 of TABLE is no genome; "),
+        ('genome,acc,size\n"0-\n0",1,2\n01,1,2\n', "'0-\\n0' in line 2 of TABLE is no genome; "),
         ('genome,acc,size,a\n00,1,2,"\n\n"\n,,,\n01,x,2,\n', "column 'acc' has 'x' in line 6 of"),
         ("genome,acc,size\n00,0,5,1\n", "line 2 of TABLE has 4 cells, and the header 3; write num"),
         ("genome,acc,size\n00,1,2\n\n01,0,5,1\n", "line 4 of TABLE has 4 cells, and the header 3"),
@@ -397,6 +397,17 @@ def test_a_genome_that_stands_twice_is_told(table: Path) -> None:
     table.write_text(ROWS + "11,0.2,1,1\n")
     with pytest.raises(UserError, match=r"11 is listed twice, again in line 7 of .*; list it once"):
         tabular(table)
+
+
+def test_validate_reads_the_table_if_asked(experiment: Path, table: Path) -> None:
+    result = evonas("validate", experiment, "--data")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[0] == "data: 5 genomes, for the evaluator tabular"
+    table.write_text(ROWS.replace("0.6", "60%"))
+    assert evonas("validate", experiment).exit_code == 0
+    result = evonas("validate", experiment, "--data")
+    assert result.exit_code == 2
+    assert "evaluator.metrics.error: column 'acc' has '60%' in line 3 of" in result.stderr
 
 
 def test_another_table_is_other_data(experiment: Path, table: Path, tmp_path: Path) -> None:
