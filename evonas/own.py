@@ -171,7 +171,12 @@ class OwnData:
                 hint=f"must return the arrays {', '.join(keys)}, or the first two",
                 key="data",
             )
-        arrays = [np.asarray(part) for part in parts]
+        try:
+            arrays = [np.asarray(part) for part in parts]
+        except Exception as error:  # rows of different lengths, or a tensor on a GPU
+            problem = f"{name} returned no arrays: {error}"
+            hint = "must return NumPy arrays, such as with tensor.cpu().numpy()"
+            raise UserError(problem, hint=hint, key="data") from error
         everything = as_images(name, *arrays[:2])
         test = as_images(name, *arrays[2:], prefix="test_") if arrays[2:] else None
         return everything, test

@@ -100,7 +100,7 @@ def _check_match(images: NDArray[Any], test: NDArray[Any]) -> None:
         )
     if test.dtype != images.dtype or _on_other_scale(images, test):
         raise UserError(
-            f"the test images are on another scale than the other images: {_range(test)}, and "
+            f"the test images differ in type or scale from the other images: {_range(test)}, and "
             f"{_range(images)}",
             hint="all must have the same type and scale",
         )

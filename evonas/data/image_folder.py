@@ -128,7 +128,11 @@ class ImageFolder:
     def _read(self, files: Files, damaged: list[Mistake]) -> Images:
         """Return the images of one part; add a mistake for each that cannot be read."""
         paths = _all(files)
-        images = np.empty((len(paths), len(self.mode), self.size, self.size), np.uint8)
+        try:
+            images = np.empty((len(paths), len(self.mode), self.size, self.size), np.uint8)
+        except MemoryError as error:
+            problem = f"{len(paths)} images of this size do not fit into memory"
+            raise UserError(problem, hint="lower it, or give fewer", key="data.size") from error
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # damaged metadata do not affect the pixels
             warnings.simplefilter("error", Image.DecompressionBombWarning)

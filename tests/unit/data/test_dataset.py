@@ -7,6 +7,7 @@ import math
 import os
 import pickle
 import zipfile
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from evonas import plugins, yamlfile
 from evonas.core import UserError
 from evonas.data.dataset import DataParams, DataSet, Images, split, split_with_places
 from evonas.data.digits import Digits, DigitsParams
 from evonas.data.npz import Npz, NpzParams
+from evonas.own import OwnData, OwnDataParams
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -397,7 +400,7 @@ REFUSED = {
     ),
     "test images of another type": (
         with_(test_images=IMAGES.astype(np.float32), test_labels=LABELS),
-        r"another scale than the other images: 0 to 255 \(float32\), and 0 to 255 \(uint8\)",
+        r"type or scale from the other images: 0 to 255 \(float32\), and 0 to 255 \(uint8\)",
     ),
     "labels of few test images": (
         with_(test_images=IMAGES[:5], test_labels=np.array([0, 1, 2, 5, 9])),
@@ -484,7 +487,7 @@ def test_parts_on_different_scales_are_refused_whatever_the_source(one: str) -> 
         if other == one:
             split(source, DataParams())
             continue
-        with pytest.raises(UserError, match=r"^data: the test images are on another scale than"):
+        with pytest.raises(UserError, match=r"^data: the test images differ in type or scale"):
             split(source, DataParams())
 
 
@@ -497,6 +500,40 @@ def test_few_dark_or_pale_test_images_are_on_the_same_scale(test: NDArray[Any]) 
         Images(test.astype(np.uint8), labels[: len(test)]),
     )
     split(Given(*parts), DataParams())
+
+
+FUNCTION = """
+import numpy as np
+
+def images(dark=False, scale=1.0, ragged=False, called=None):
+    assert not dark
+    images = np.random.default_rng(0).integers(0, 256, (80, 4, 4), np.uint8)
+    if ragged:
+        return [[1], [1, 2]], [0, 1]
+    assert called is None or called is False
+    return images[:40], np.arange(40) % 2, images[40:] * scale, np.arange(40) % 2
+"""
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ("{dark: no, scale: 1, called: off}", ""),
+        ("{scale: 1.0}", r"0 to 254 \(float32\), and 0 to 255 \(uint8\); all must"),
+        ("{scale: 0.5}", "the test images differ in type or scale"),
+        ("{ragged: yes}", "returned no arrays: .* must return NumPy arrays"),
+    ],
+)
+def test_a_function_of_ones_own_is_checked_as_all_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: str, says: str
+) -> None:
+    monkeypatch.setattr(plugins, "_allowed", {})
+    file = tmp_path / "mine.py"
+    file.write_text(FUNCTION)
+    plugins.allow([str(file)])
+    params = OwnDataParams(name=f"{file}:images", **yamlfile.parse(settings))
+    with pytest.raises(UserError, match=says) if says else nullcontext():
+        split(OwnData(params), params)
 
 
 # Which image is where

@@ -178,6 +178,14 @@ def test_the_settings_are_size_grey_and_flippable(tmp_path: Path) -> None:
     assert not small.flippable
 
 
+def test_images_that_do_not_fit_into_memory_are_told(tmp_path: Path) -> None:
+    write_images(tmp_path)
+    large = source(tmp_path)
+    large.size = 2**24
+    with pytest.raises(UserError, match=r"^data\.size: 10 images of this size do not fit into mem"):
+        large.load()
+
+
 def test_wrong_folders_are_refused_before_an_image_is_read(tmp_path: Path) -> None:
     assert "away is not a folder; give a folder" in refused(tmp_path / "away")
     assert "too few sub-folders" in refused(tmp_path)
