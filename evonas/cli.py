@@ -414,10 +414,20 @@ def bench(
 
 
 @app.command()
-def validate(experiment: ExperimentFile, set_: Set = None) -> None:
+def validate(
+    experiment: ExperimentFile,
+    data: Annotated[
+        bool, typer.Option("--data", help="Also read the images, or the table, and check them.")
+    ] = False,
+    set_: Set = None,
+) -> None:
     """Checks an experiment file without running anything."""
     with _reported():
         settings = _loaded(experiment, set_ or [])
+        if data:
+            from evonas.jobs.parts import read_data  # loads torch, in seconds
+
+            typer.echo(f"data: {read_data(settings)}")
         typer.echo(f"{experiment}: valid ({settings.name}, seed {settings.seed})")
 
 

@@ -17,8 +17,9 @@ from torch.nn.parameter import is_lazy
 
 from evonas import plugins
 from evonas.core import Blueprint, Params, UserError
-from evonas.data.dataset import DataParams, Images, as_images, check_parts
+from evonas.data.dataset import DataParams, Images, as_images
 from evonas.own_classes import OwnParams
+from evonas.words import plain
 from genomes import Gene, Genome, SearchSpace
 
 Build = Callable[..., nn.Module]
@@ -168,8 +169,11 @@ class OwnData:
                 hint=f"keys of {name}: {', '.join(sorted(arguments)) or 'none'}",
                 key=f"data.{key}",
             )
+        settings = {
+            key: plain(value, _kind(arguments[key])) for key, value in self.params.settings.items()
+        }
         try:
-            result = function(**self.params.settings)
+            result = function(**settings)
         except Exception as error:  # a user's function may raise anything
             problem = f"{name} raised {type(error).__name__}: {error}"
             raise UserError(problem, hint="correct the function", key="data") from error
@@ -184,10 +188,14 @@ class OwnData:
                 hint=f"must return the arrays {', '.join(keys)}, or the first two",
                 key="data",
             )
-        arrays = [np.asarray(part) for part in parts]
+        try:
+            arrays = [np.asarray(part) for part in parts]
+        except Exception as error:  # rows of different lengths, or a tensor on a GPU
+            problem = f"{name} returned no arrays: {error}"
+            hint = "must return NumPy arrays, such as with tensor.cpu().numpy()"
+            raise UserError(problem, hint=hint, key="data") from error
         everything = as_images(name, *arrays[:2])
         test = as_images(name, *arrays[2:], prefix="test_") if arrays[2:] else None
-        check_parts(Path(name), everything, test)
         return everything, test
 
 
@@ -231,12 +239,18 @@ def _model(
                 hint="it may have only arguments that can be passed by name",
             )
         required = parameter.default is parameter.empty
-        kind: Any = Any if required or parameter.default is None else type(parameter.default)
+        kind = _kind(parameter)
         if kind in (list, tuple):
             kind = Annotated[kind, Field(strict=False)]
         default = settings.get(name, ... if required else parameter.default)
         fields[name] = (kind, default)
     return create_model(f"{build.__name__}Params", __base__=Params, name=(str, title), **fields)
+
+
+def _kind(parameter: inspect.Parameter) -> Any:
+    """Return the type of an argument's default; `Any` without one."""
+    default = parameter.default
+    return Any if default is parameter.empty or default is None else type(default)
 
 
 class _Recorder:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from evonas.core import UserError
-from evonas.data.dataset import ARRAYS, Images, PathParams, as_images, check_parts
+from evonas.data.dataset import ARRAYS, Images, PathParams, as_images
+from evonas.data.packed import check_size
 
 
 class NpzParams(PathParams):
@@ -49,6 +50,8 @@ class Npz:
                 )
             with zipfile.ZipFile(self.path) as archive:
                 names = {name.removesuffix(".npy") for name in archive.namelist()}
+                for info in archive.infolist():
+                    check_size(self.path, info.file_size, info.compress_size)
         except (OSError, ValueError, zipfile.BadZipFile):
             raise UserError(
                 f"{self.path} is not an .npz file", hint="write it with numpy.savez"
@@ -68,7 +71,6 @@ class Npz:
             test = self._part(arrays, "test_") if "test_images" in arrays else None
             if "class_names" in arrays:
                 self.class_names = [str(name) for name in self._array(arrays, "class_names")]
-        check_parts(self.path, everything, test)
         return everything, test
 
     def _part(self, arrays: Any, prefix: str) -> Images:
@@ -79,6 +81,10 @@ class Npz:
     def _array(self, arrays: Any, name: str) -> NDArray[Any]:
         try:
             array = arrays[name]
+        except MemoryError:
+            raise UserError(
+                f"{name} does not fit into memory", hint="give fewer images", key=str(self.path)
+            ) from None
         except Exception:  # zlib and NumPy may raise anything for a damaged archive or header
             raise UserError(
                 f"{name} is damaged or holds objects",

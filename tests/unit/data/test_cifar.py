@@ -62,7 +62,7 @@ def test_the_path_is_the_folder_of_the_files_or_the_one_above(tmp_path: Path, be
 
 def test_the_fine_labels_of_cifar100_are_used(tmp_path: Path) -> None:
     (tmp_path / "cifar-100-binary").mkdir()
-    parts = {"train": noise(300, 100), "test": noise(100, 100)}
+    parts = {"train": noise(500, 100), "test": noise(100, 100)}
     for name, (images, fine) in parts.items():
         write_binary(tmp_path / "cifar-100-binary" / f"{name}.bin", (images, [fine // 5, fine]))
     names = [f"class{i}" for i in range(100)]
