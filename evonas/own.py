@@ -56,8 +56,8 @@ class OwnSpace(SearchSpace):
     """The space that a function defines; a genome's key is its genes.
 
     Args:
-        reference: `FILE.py:NAME` if the function comes from such a file, which another process may
-            then import from `path` if it still has the SHA-256 `digest`.
+        reference: `FILE.py:NAME` if the function comes from such a file.
+        code: this file, which another process may then import as it was here.
 
     Raises:
         UserError: the function, its settings or its picks are invalid.
@@ -69,16 +69,15 @@ class OwnSpace(SearchSpace):
         settings: Mapping[str, Any],
         *,
         reference: str = "",
-        path: Path = Path(),
-        digest: str = "",
+        code: plugins.Code | None = None,
     ) -> None:
         self._title = reference or build.__name__
         self.settings = _checked(build, settings, self.title)
-        self._reference, self._path, self._digest = reference, path, digest
+        self._reference, self._code = reference, code
         self._build: Build | None = build
         genes = _recorded(build, self.settings, self.title)
-        version = digest[:8] or "own"
-        super().__init__(f"{path.stem or 'python'}.{build.__name__}/{version}", genes)
+        stem, version = (code.path.stem, code.digest[:8]) if code else ("python", "own")
+        super().__init__(f"{stem}.{build.__name__}/{version}", genes)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_build": None if self._reference else self._build}
@@ -92,7 +91,8 @@ class OwnSpace(SearchSpace):
     def blueprint(self) -> Blueprint:
         """How its networks are built; in another process, the file is imported first."""
         if self._build is None:
-            plugins.allow_again({self._reference.rpartition(":")[0]: self._digest}, [self._path])
+            assert self._code is not None, "else the function itself was sent"
+            plugins.allow_in_worker({self._reference.rpartition(":")[0]: self._code})
             self._build = plugins.load(self._reference)
         model = _model(self._build, self.title, self.settings)
         return Blueprint(model, lambda: self, self._build)
@@ -113,8 +113,8 @@ class OwnSpaces:
             UserError: the file may not be imported, or the function is invalid.
         """
         build = plugins.load(params.name)
-        path, digest = plugins.allowed(str(plugins.file_of(params.name)))
-        return OwnSpace(build, params.settings, reference=params.name, path=path, digest=digest)
+        code = plugins.allowed(str(plugins.file_of(params.name)))
+        return OwnSpace(build, params.settings, reference=params.name, code=code)
 
 
 class OwnData:

@@ -110,15 +110,14 @@ class FunctionMetric:
 
     Args:
         function: takes some of `network`, `genome`, `images` and `labels`, by name.
-        reference: what the experiment calls it, by which another process finds it too. A file is
-            then imported from `path` if it still has the SHA-256 `digest`.
+        reference: what the experiment calls it, by which another process finds it too.
+        code: its file, which another process may then import as it was here.
     """
 
     function: Callable[..., float]
     metric: Metric
     reference: str = ""
-    path: Path = Path()
-    digest: str = ""
+    code: plugins.Code | None = None
 
     def __call__(self, *arguments: Any, **named: Any) -> float:
         return self.function(*arguments, **named)
@@ -128,8 +127,8 @@ class FunctionMetric:
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__dict__.update(state)
-        if self.path.name:
-            plugins.allow_again({self.reference.rpartition(":")[0]: self.digest}, [self.path])
+        if self.code is not None:
+            plugins.allow_in_worker({self.reference.rpartition(":")[0]: self.code})
         if self.reference:
             self.__dict__["function"] = _function_metric(self.reference).function
 
@@ -188,8 +187,7 @@ def load_metric(name: str) -> FunctionMetric:
             )
     if not registry.is_own(name):
         return replace(loaded, reference=name)
-    path, digest = plugins.allowed(str(plugins.file_of(name)))
-    return replace(loaded, reference=name, path=path, digest=digest)
+    return replace(loaded, reference=name, code=plugins.allowed(str(plugins.file_of(name))))
 
 
 def _function_metric(name: str) -> FunctionMetric:
