@@ -125,32 +125,30 @@ def allow_again(recorded: Record, paths: Iterable[Path]) -> None:
     Raises:
         UserError: a recorded file is missing, or its content has changed.
     """
-    plugins, helpers = recorded.get("plugins", {}), recorded.get("helpers", {})
-    present = _codes(paths)
-    current = {
-        code.files[0][1]: replace(code, files=(code.files[0], *kept))
-        for code in present
-        for kept in [[each for each in code.files[1:] if each[1] in helpers.values()]]
-    }
-    missing = [file for file, digest in plugins.items() if digest not in current]
+    files, helpers = recorded.get("plugins", {}), recorded.get("helpers", {})
+    current = {code.files[0][1]: code for code in _codes(paths)}
+    missing = [file for file, digest in files.items() if digest not in current]
     if missing:
-        digests = ", ".join(f"{plugins[file][:12]}..." for file in missing)
+        digests = ", ".join(f"{files[file][:12]}..." for file in missing)
         several = ", for each of them" if len(missing) > 1 else ""
         raise UserError(
             f"this run depends on {', '.join(missing)}",
             hint=f"add --plugin FILE, with the same content{several} (SHA-256 {digests})",
         )
-    unchanged = {digest for code in current.values() for _, digest in code.files}
-    changed = [file for file, digest in helpers.items() if digest not in unchanged]
+    codes, same = dict[str, Code](), set[str]()
+    for file, digest in files.items():
+        code, folder = current[digest], Path(file).parent
+        kept = [each for each in code.files[1:] if helpers.get(str(folder / each[0])) == each[1]]
+        same |= {str(folder / helper) for helper, _ in kept}
+        codes[file] = replace(code, files=(code.files[0], *kept))
+    changed = [helper for helper in helpers if helper not in same]
     if changed:
-        beside = {path.name: str(path) for code in present for path in code.paths}
-        where = ", ".join(beside.get(Path(file).name, file) for file in changed)
-        digests = ", ".join(f"{helpers[file][:12]}..." for file in changed)
+        digests = ", ".join(f"{helpers[helper][:12]}..." for helper in changed)
         raise UserError(
-            f"this run depends on {where}, which changed or is missing",
-            hint=f"restore what a file of --plugin imports from beside it (SHA-256 {digests})",
+            f"this run depends on {', '.join(changed)}, which changed or is missing",
+            hint=f"restore it beside the file of --plugin that imports it (SHA-256 {digests})",
         )
-    _allowed.update({file: current[digest] for file, digest in plugins.items()})
+    _allowed.update(codes)
 
 
 def allow_recorded(folder: Path, paths: Iterable[Path]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -69,6 +70,10 @@ def test_the_space_and_the_data_of_the_documentation_are_searched(
     experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert max(len(text.splitlines()) for text in (SPACE, DATA)) < 30
+    # What it calls may be in a file beside.
+    imports, conv, space = re.split(r"(?ms)(^def conv.*?)(?=^@evonas)", SPACE)
+    (tmp_path / "my_space.py").write_text(f"{imports}from my_parts import conv\n\n\n{space}")
+    (tmp_path / "my_parts.py").write_text(f"from torch import nn\n\n\n{conv}")
     out, more = tmp_path / "run", ("--set", "stop.generations=3")
     done = command("run", experiment, "--out", out)
     assert done.exit_code == 0, done.output
@@ -77,6 +82,9 @@ def test_the_space_and_the_data_of_the_documentation_are_searched(
     assert {"ops", "cell", "front"} <= {path.stem for path in (out / "figures").glob("*.png")}
     recorded = json.loads((out / "environment.json").read_text())["plugins"]
     assert {Path(file).name for file in recorded} == {"my_space.py", "my_data.py"}
+    assert [*json.loads((out / "environment.json").read_text())["helpers"]] == [
+        str(tmp_path / "my_parts.py")
+    ]
     shown = command("show", evaluations["genes"][0], "--experiment", experiment)
     assert f"{evaluations['params'][0]:,}" in shown.output
     for file in ("my_space.py", "my_data.py"):
