@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field, ValidationError, create_model
 from torch import nn
 
 from evonas import plugins
-from evonas.core import Blueprint, Params, UserError
+from evonas.core import Blueprint, Params, UserError, by_name
 from evonas.data.dataset import DataParams, Images, as_images, check_parts
 from evonas.own_classes import OwnParams
 from genomes import Gene, SearchSpace
@@ -41,9 +41,10 @@ def space(build: Build) -> Build:
     """Mark a function as a search space: `build(pick, *, in_channels, classes, ...)`.
 
     `pick(gene, candidates)` returns the candidate that the genome chooses; a class or a function
-    is called without arguments first. The genes are determined by calling the function, so which
-    genes it picks must not depend on earlier picks. All further arguments are settings, each with
-    a default.
+    is called without arguments first. The candidates are a mapping from their names, or a list,
+    such as `[12, 20, 32]`, whose candidates are called by what they are. The genes are determined
+    by calling the function, so which genes it picks must not depend on earlier picks. All further
+    arguments are settings, each with a default.
 
     Raises:
         UserError: the function does not take the required arguments.
@@ -236,18 +237,25 @@ class _Recorder:
             raise UserError(
                 "the gene's name is invalid", hint="must be text without spaces", key=where
             )
-        if not isinstance(candidates, Mapping) or not candidates:
+        if not isinstance(candidates, Mapping | list | tuple | range) or not candidates:
             raise UserError(
                 "there are no candidates",
-                hint="must be a mapping from names to candidates",
+                hint="must be a list of candidates, or a mapping from names to candidates",
                 key=where,
             )
+        count, candidates = len(candidates), by_name(candidates)
         choices = tuple(candidates)
+        if len(choices) < count:
+            raise UserError(
+                f"two candidates have the same name among {', '.join(choices)}",
+                hint="give a mapping from names to candidates",
+                key=where,
+            )
         for choice in choices:
             if not isinstance(choice, str) or not choice or any(c.isspace() for c in choice):
                 raise UserError(
                     f"the candidate's name {choice!r} is invalid",
-                    hint="must be text without spaces",
+                    hint="must be text without spaces; give a mapping from names to candidates",
                     key=where,
                 )
         if self.genes.setdefault(gene, choices) != choices:

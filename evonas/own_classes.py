@@ -89,18 +89,31 @@ def imported(params: Params) -> tuple[Any, Params] | None:
     if not plugins.is_allowed(file):
         return None
     loaded: Any = plugins.load(params.name)
-    registry.check_members(loaded, params.PROTOCOL, params.name)
-    model = loaded.Params
+    return loaded, settings_of(loaded, params.settings, params.PROTOCOL, params.name)
+
+
+def settings_of(component: Any, settings: Mapping[str, Any], protocol: type, name: str) -> Params:
+    """Return the settings of a class of the user's, as its own model validates them.
+
+    Args:
+        protocol: what the class has to be.
+        name: what to call it.
+
+    Raises:
+        UserError: the class lacks a member, or refuses the settings.
+    """
+    registry.check_members(component, protocol, name)
+    model: type[Params] = component.Params
     try:
-        return loaded, model.model_validate(params.settings)
+        return model.model_validate(settings)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))
         fields = ", ".join(sorted(model.model_fields.keys() - {"name"})) or "none"
         raise UserError(
             f"is {first['input']!r}: {first['msg']}",
-            hint=f"keys of {params.name}: {fields}",
-            key=f"{params.name}: {key}",
+            hint=f"keys of {name}: {fields}",
+            key=f"{name}: {key}",
         ) from None
 
 

@@ -22,6 +22,7 @@ from evonas import plugins
 from evonas.cli import app
 from evonas.core import UserError
 from evonas.networks.decode import decode
+from evonas.oneshot.supernet import Supernet
 from evonas.own import OwnSpace
 from genomes import NASBench201
 from tests.e2e.test_docs import DOCS, blocks
@@ -167,6 +168,50 @@ def numbered(pick: Any, *, in_channels: int, classes: int) -> nn.Module:
     return nn.Linear(in_channels, classes)
 
 
+def twice(pick: Any, *, in_channels: int, classes: int) -> nn.Module:
+    pick("op", [12, "12"])
+    return nn.Linear(in_channels, classes)
+
+
+def tuples(pick: Any, *, in_channels: int, classes: int) -> nn.Module:
+    pick("op", [(3, 5), (3, 3)])
+    return nn.Linear(in_channels, classes)
+
+
+def empty(pick: Any, *, in_channels: int, classes: int) -> nn.Module:
+    pick("op", [])
+    return nn.Linear(in_channels, classes)
+
+
+def listed(pick: Any, *, in_channels: int, classes: int) -> nn.Module:
+    width = pick("width", [12, 20, 32])
+    act = pick("act", (nn.ReLU, nn.GELU))
+    layers = [nn.Conv2d(in_channels, width, 3), act]
+    layers += [nn.Conv2d(width, width, 1) for _ in range(pick("depth", range(3)))]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes))
+
+
+def switches(pick: Any, *, in_channels: int, classes: int) -> nn.Module:
+    act = pick("act", [nn.ReLU, nn.GELU])
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(classes), act)
+
+
+def test_candidates_may_be_a_list_whose_members_name_themselves() -> None:
+    space = OwnSpace(listed, {})
+    assert [gene.choices for gene in space.genes] == [
+        ("12", "20", "32"),
+        ("ReLU", "GELU"),
+        ("0", "1", "2"),
+    ]
+    network = decode(space, space.parse("1-1-2"), in_channels=1, classes=3)
+    assert network[0].out_channels == 20
+    assert isinstance(network[1], nn.GELU)
+    assert network(torch.zeros(2, 1, 8, 8)).shape == (2, 3)
+    shared = OwnSpace(switches, {})
+    supernet = Supernet(shared, shared.blueprint, {}, in_channels=1, classes=3)
+    assert supernet.ops == {"act": ("ReLU", "GELU")}
+
+
 def idle(pick: Any, *, in_channels: int, classes: int) -> nn.Module:
     return nn.Linear(in_channels, classes)
 
@@ -193,6 +238,9 @@ def greedy(pick: Any, *everything: Any, in_channels: int, classes: int) -> nn.Mo
         (renamed, "the candidates were a, b before, and are now a, c"),
         (spaced, "text without spaces"),
         (numbered, "the candidate's name 3 is invalid"),
+        (twice, "two candidates have the same name among 12"),
+        (tuples, "must be text without spaces; give a mapping from names to candidates"),
+        (empty, "there are no candidates; must be a list of candidates, or a mapping"),
         (idle, "picks nothing"),
         (broken, "raised RuntimeError with op=b: no b"),
         (no_network, "returned a value of type int; must return a torch.nn.Module"),
