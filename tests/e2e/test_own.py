@@ -206,6 +206,7 @@ def test_candidates_may_be_a_list_whose_members_name_themselves() -> None:
     network = decode(space, space.parse("1-1-2"), in_channels=1, classes=3)
     assert network[0].out_channels == 20
     assert isinstance(network[1], nn.GELU)
+    assert space.named(space.parse("1-1-2")) == "width=20, act=GELU, depth=2"
     assert network(torch.zeros(2, 1, 8, 8)).shape == (2, 3)
     shared = OwnSpace(switches, {})
     supernet = Supernet(shared, shared.blueprint, {}, in_channels=1, classes=3)
