@@ -454,6 +454,15 @@ class Generation:
     complete: bool = True
 
 
+def by_name(candidates: Any) -> Mapping[str, Any]:
+    """Return the candidates of a `pick` by name; in a list, 12 is called `12`, and a class or a
+    function by its own name.
+    """
+    if isinstance(candidates, Mapping):
+        return candidates
+    return {str(getattr(each, "__name__", each)): each for each in candidates}
+
+
 @dataclass(frozen=True, slots=True)
 class Blueprint:
     """The meaning of a space's name: its genes, its networks, and the settings of both.
@@ -462,7 +471,8 @@ class Blueprint:
         Params: the model of the settings, `name`, `channels` and the like.
         space: makes the search space from the settings that `space_keys` names.
         build: `build(pick, *, in_channels, classes, **settings)`, which calls
-            `pick(gene, candidates)` at each decision; None if there is nothing to train.
+            `pick(gene, candidates)` at each decision, with what `by_name` reads; None if there is
+            nothing to train.
         space_keys: the settings that the space is made from, which are also its attributes.
         shares: what a supernet of the space shares: `ops`, each by all networks that choose it;
             `slices`, the first channels of the largest tensors; None if there is no supernet.

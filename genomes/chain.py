@@ -13,7 +13,8 @@ STAGES: tuple[Stage, ...] = ((16, 2, 1), (32, 3, 2), (64, 3, 2))
 
 
 class Chain(SearchSpace):
-    """A space with a gene for each layer: kernel and expansion of an inverted residual, or a skip.
+    """Chains of inverted residuals, for small and fast networks, as phones and microcontrollers run
+    them. A gene for each layer: its kernel and expansion, or a skip.
 
     Only a layer that keeps size and channels can be skipped. The text form is `k3e6,skip,k5e3`.
 

@@ -11,7 +11,8 @@ WIDTHS = (8, 16, 24, 32, 40, 48, 56, 64)
 
 
 class Channels(SearchSpace):
-    """A space with a gene for each stage: its number of channels.
+    """Residual networks of several widths, for how many channels each stage needs. A gene for each
+    stage: its number of channels.
 
     The text form is NATS-Bench's, `16:32:64`.
 

@@ -14,7 +14,9 @@ Bits = tuple[int, ...]
 
 
 class Macro(SearchSpace):
-    """A space with a bit for each pair of nodes of a phase, and one for a skip around the phase.
+    """Phases of convolutions, for how layers are best connected, each phase in its own way.
+
+    A bit for each pair of nodes of a phase, and one for a skip around the phase.
 
     A pair's bit says whether the later node reads the earlier. A node that reads no other reads the
     phase's input, one that no other reads goes to the output, and one that does neither is left

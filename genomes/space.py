@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -114,21 +115,47 @@ class SearchSpace:
         """Return the genome as text that `parse` reads back."""
         return genome.text
 
+    def named(self, genome: Genome) -> str:
+        """Return the name of each gene and its choice, `width=12, act=ReLU`; `parse` reads it."""
+        pairs = enumerate(self.genes)
+        return ", ".join(f"{gene.name}={self.choice(genome, i)}" for i, gene in pairs)
+
     def parse(self, text: str) -> Genome:
-        """Read a genome as `describe` writes it, as genes (`0-3-1`) or as a key (`g0-3-1`).
+        """Read a genome as `describe` or `named` writes it, as genes (`0-3-1`) or as a key
+        (`g0-3-1`).
 
         Raises:
-            OtherSpace: the text is neither.
+            OtherSpace: the text is none of them.
             ValueError: it is one of them, but with a mistake in it.
         """
+        if "=" in text:
+            return self._of_names(text)
         parts = text.strip().removeprefix("g").split("-")
         if not all(part.isascii() and part.isdigit() for part in parts):
             example = "-".join(str(i % count) for i, count in enumerate(self.choices))
             count = len(self.genes)
+            named = f"{self.genes[0].name}={self.genes[0].choices[0]}"
+            more = ", ..." if count > 1 else ""
             raise OtherSpace(
-                f"{text!r} is not a genome of {self.name}; write {count} genes: {example}"
+                f"{text!r} is not a genome of {self.name}; write {count} genes: {example}, or "
+                f"their choices: {named}{more}"
             )
         return self.genome(int(part) for part in parts)
+
+    def _of_names(self, text: str) -> Genome:
+        # A choice may have a comma, as the inputs `0,1` of a node do; what follows one is a name.
+        parts = re.split(r"[,\s]+(?=[^,\s=]+=)", text.strip(", "))
+        pairs = [part.partition("=") for part in parts]
+        chosen = {name: choice for name, _, choice in pairs}
+        names = [gene.name for gene in self.genes]
+        if sorted(name for name, _, _ in pairs) != sorted(names):
+            each = ", ".join(names)
+            raise OtherSpace(f"{text!r} does not name each gene of {self.name} once: {each}")
+        for gene in self.genes:
+            if chosen[gene.name] not in gene.choices:
+                allowed = ", ".join(gene.choices)
+                raise ValueError(f"{gene.name} is {chosen[gene.name]!r}; allowed: {allowed}")
+        return self.genome(gene.choices.index(chosen[gene.name]) for gene in self.genes)
 
     def live(self, genome: Genome) -> tuple[bool, ...]:
         """Return, for each gene, whether its choice changes what the network computes."""

@@ -139,11 +139,13 @@ CHOICES = '''
 {settings}
 
 
-def choose(gene: str, candidates: dict[str, Any]) -> Any:
+def choose(gene: str, candidates: Any) -> Any:
     """Return the candidate that the genome chose, built; None if it is left out."""
     choice = CHOICES[gene]
     if choice is None:
         return None
+    if not isinstance(candidates, dict):
+        candidates = {{str(getattr(each, "__name__", each)): each for each in candidates}}
     candidate = candidates[choice]
     return candidate() if callable(candidate) else candidate
 

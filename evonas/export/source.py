@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from evonas import plugins
 from evonas.core import UserError
 
 PLAIN = (bool, int, float, str, bytes, type(None))
@@ -74,8 +75,10 @@ class Source:
         """Add what a name stands for; what only a type hint names may be left out."""
         if isinstance(value, types.ModuleType):
             if _is_ours(value):
+                own = value.__name__.startswith(plugins.PREFIX)
+                module = value.__name__.partition(".")[2] if own else value.__name__
                 raise UserError(
-                    f"{value.__name__} is used as a module", hint="import names from it instead"
+                    f"{module} is used as a module", hint="import names from it instead"
                 )
             package, _, last = value.__name__.rpartition(".")
             plain = f"import {value.__name__}"
@@ -106,7 +109,8 @@ def _namespace(thing: Any) -> dict[str, Any]:
 def _is_ours(thing: Any) -> bool:
     """Return whether it belongs to evonas, to genomes, or to a file that is not installed."""
     name = thing.__name__ if isinstance(thing, types.ModuleType) else thing.__module__
-    if name.partition(".")[0] in ("evonas", "genomes"):
+    top = name.partition(".")[0]
+    if top in ("evonas", "genomes") or top.startswith(plugins.PREFIX):
         return True
     file = getattr(sys.modules.get(name), "__file__", None)
     if isinstance(thing, types.ModuleType) or name == "builtins":
