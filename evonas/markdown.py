@@ -24,5 +24,6 @@ def table(header: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
 
 
 def counted(number: float, noun: str) -> str:
-    """Return a number and its noun, such as `1 epoch` or `2 epochs`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    """Return a number and its noun, such as `1 epoch`, `2 classes` or `1,200 images`."""
+    plural = f"{noun}es" if noun.endswith(("s", "x", "ch", "sh")) else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"

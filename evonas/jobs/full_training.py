@@ -15,6 +15,7 @@ import joblib
 import torch
 
 from evonas import config, plugins, registry, yamlfile
+from evonas.binomial import standard_error
 from evonas.config import Experiment, TrainingRun
 from evonas.core import SearchFailed, UserError, derive_seed
 from evonas.data.dataset import DataSet, split_without_val
@@ -24,6 +25,7 @@ from evonas.networks.decode import decode
 from evonas.networks.profile import profile
 from evonas.records import checkpoint, files, tables
 from evonas.records.folder import Hold, begin, note_data, note_resume, note_start
+from evonas.records.guessing import parts_of
 from evonas.training.batches import Resident, resident
 from evonas.training.loop import Trainer, measure, memory_guard, seeded
 from evonas.training.recipe import TrainsAlone
@@ -122,7 +124,7 @@ class FullTraining:
             "train_images": len(self.data.train),
             "test_images": images,
             "test_error": error,
-            "test_error_se": math.sqrt(error * (1 - error) / images),
+            "test_error_se": standard_error(error, images),
             "test_top5_error": measured["top5_error"],
             "test_loss": measured["loss"],
         }
@@ -238,7 +240,7 @@ def _built(path: Path, settings: TrainingRun) -> FullTraining:
     device = torch.device(hardware.device)
     source = registry.load("data", registry.name_of(settings.data))(settings.data)
     data, test = split_without_val(source, settings.data)
-    note_data(path, data.fingerprint)
+    note_data(path, data.fingerprint, parts_of(test=test))
     choice = read(settings.genome, settings).canonical
     seed = derive_seed(settings.seed, choice.key, "training")
     with torch.random.fork_rng(devices=[]):

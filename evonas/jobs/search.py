@@ -31,6 +31,7 @@ from evonas.records.folder import (
     note_resume,
     note_start,
 )
+from evonas.records.guessing import parts_of
 from evonas.records.run import RunFolder
 from evonas.training.loop import warm_up
 from genomes import Genome
@@ -137,7 +138,7 @@ class Run:
                 log.warning("%s", evaluation.message)
         log.info(
             "generation %d: %d evaluated, front of %d",
-            generation.index,
+            generation.index + 1,  # counted as on screen
             len(generation.evaluations),
             len(self.folder.archive.front),
         )
@@ -259,7 +260,9 @@ def _made(path: Path, experiment: Experiment, workers: Workers) -> Run:
     if Need.DATA in config.evaluator_of(experiment)[0].needs:
         workers.warm(warm_up)
     parts = build(experiment)
-    note_data(path, parts.evaluator.fingerprint)
+    trained_on = parts.setting.training
+    val = trained_on.data.val if trained_on else None
+    note_data(path, parts.evaluator.fingerprint, parts_of(val=val, test=parts.test))
     if experiment.cache is not None:
         create_cache(Path(experiment.cache))
     strategy = make_strategy(experiment, parts.setting)
