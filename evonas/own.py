@@ -17,6 +17,7 @@ from torch import nn
 from evonas import plugins
 from evonas.core import Blueprint, Params, UserError
 from evonas.data.dataset import DataParams, Images, as_images, check_parts
+from evonas.markdown import counted
 from evonas.own_classes import OwnParams
 from genomes import Gene, SearchSpace
 
@@ -163,7 +164,7 @@ class OwnData:
         parts = [part for part in parts if part is not None]
         if len(parts) not in (2, 4) or not all(hasattr(part, "__len__") for part in parts):
             raise UserError(
-                f"{name} returned {len(parts)} values",
+                f"{name} returned {counted(len(parts), 'value')}",
                 hint=f"must return the arrays {', '.join(keys)}, or the first two",
                 key="data",
             )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from evonas.core import Params, Requirement, UserError
+from evonas.markdown import counted
 
 
 class DataParams(Params):
@@ -182,7 +183,7 @@ def check_classes(
     rare = int(counts.argmin())
     if counts[rare] < least:
         raise UserError(
-            f"class {names[rare]} has {counts[rare]} images",
+            f"class {names[rare]} has {counted(int(counts[rare]), 'image')}",
             hint=f"each class must have at least {least}",
             key=str(where),
         )
@@ -284,7 +285,8 @@ def _check_whole(
 def _cannot_be_split(everything: Images, params: DataParams) -> UserError:
     subset = "" if params.subset is None else f", subset {params.subset}"
     return UserError(
-        f"{len(everything)} images of {1 + int(everything.labels.max())} classes cannot be split "
+        f"{counted(len(everything), 'image')} of "
+        f"{counted(1 + int(everything.labels.max()), 'class')} cannot be split "
         f"with val {params.val:g} and test {params.test:g}{subset}",
         hint="choose shares that give each part an image of each class",
         key="data",

@@ -21,6 +21,7 @@ from evonas.core import SearchFailed, UserError, derive_seed
 from evonas.data.dataset import DataSet, split_without_val
 from evonas.jobs import machine
 from evonas.jobs.choice import Choice, read
+from evonas.markdown import counted
 from evonas.networks.decode import decode
 from evonas.networks.profile import profile
 from evonas.records import checkpoint, files, tables
@@ -95,7 +96,8 @@ class FullTraining:
             started = time.perf_counter()
             epoch_seed = derive_seed(self.settings.seed, "epoch", number)
             message = (
-                f"out of memory with batches of {self.settings.recipe.batch_size} images; start a "
+                f"out of memory with batches of "
+                f"{counted(self.settings.recipe.batch_size, 'image')}; start a "
                 "new training with another --out and a smaller --set recipe.batch_size=N"
             )
             with memory_guard(message), seeded(epoch_seed, device):

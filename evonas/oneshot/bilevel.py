@@ -27,6 +27,7 @@ from evonas.core import (
     UserError,
     derive_seed,
 )
+from evonas.markdown import counted
 from evonas.oneshot.mixture import Alphas, Mixture
 from evonas.oneshot.supernet import Supernet, supernet
 from evonas.protocols import Need, Relaxation, Setting
@@ -140,7 +141,8 @@ class Bilevel:
         """
         random_state = seeded(derive_seed(self._seed, self.epochs), self.hardware.device)
         out_of_memory = (
-            f"the supernet ran out of memory with batches of {self.trainer.batch_size} images; "
+            "the supernet ran out of memory with batches of "
+            f"{counted(self.trainer.batch_size, 'image')}; "
             f"start a new run with a smaller {self.section}.recipe.batch_size"
         )
         with memory_guard(out_of_memory), threads(self.hardware.threads), random_state:

@@ -234,7 +234,7 @@ def test_the_front_says_when_each_network_came_onto_it_and_which_has_won(run_dir
 
 def test_the_last_staircase_is_what_the_last_front_dominates(run_dir: Path) -> None:
     (ax, *_) = figure(run_dir, "front").axes
-    last = ax.lines[-1]
+    last = [line for line in ax.lines if line.get_drawstyle() == "steps-post"][-1]
     assert np.asarray(last.get_xdata()).tolist() == [0.2, 0.5]
     assert np.asarray(last.get_ydata()).tolist() == [20, 10]
     assert last.get_drawstyle() == "steps-post"  # along the worse x until y gets better
@@ -325,7 +325,7 @@ def test_cost_adds_worker_time_and_counts_every_candidate_once(run_dir: Path) ->
     assert found["from_cache"].tolist() == [0, 0]
     assert found["diverged"].tolist() == [1, 0]
     assert found["crashed"].tolist() == [0, 1]
-    answered = found[["trained", "from_cache", "hits", "turned_down"]]
+    answered = found[["trained", "from_cache", "hits", "infeasible_untrained"]]
     assert answered.to_numpy().tolist() == [[3, 0, 0, 0], [3, 0, 1, 0]]
     assert "finalists 9 s" in figure(run_dir, "cost").get_suptitle()
 

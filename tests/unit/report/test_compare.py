@@ -326,7 +326,20 @@ def run_of(losses: Any, references: list[float]) -> Run:
     empty: frozenset[str] = frozenset()
     ranks = np.zeros(len(losses), np.int64)
     return Run(
-        Path(), CONFIG, {}, objectives, losses, ranks, ones, empty, len(losses), 0.0, 0, 0, None, False
+        Path(),
+        CONFIG,
+        {},
+        objectives,
+        losses,
+        ranks,
+        ones,
+        empty,
+        len(losses),
+        0.0,
+        0,
+        0,
+        None,
+        False,
     )
 
 
