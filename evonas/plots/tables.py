@@ -78,7 +78,8 @@ class Tables:
     def title(self) -> str:
         """The run's name, and its seed."""
         name, seed = self.settings.get("name", self.path.name), self.settings.get("seed")
-        return short(str(name)) + ("" if seed is None else f", seed {seed}")
+        after = "" if seed is None else f", seed {seed}"
+        return short(str(name), 45 - len(after)) + after
 
     @cached_property
     def verdict(self) -> str:

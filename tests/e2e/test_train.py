@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from evonas import config
+from evonas.binomial import standard_error
 from evonas.cli import app
 from evonas.core import UserError
 from evonas.data.dataset import split
@@ -88,7 +88,7 @@ def test_all_images_but_the_test_part_are_trained_on_and_the_score_is_the_weight
         logits = network.eval()((images - everything.mean()) / everything.std(correction=0))
     wrong = (logits.argmax(1) != torch.tensor(test.labels)).float().mean().item()
     assert row["test_error"] == pytest.approx(wrong, abs=1e-6)
-    assert row["test_error_se"] == pytest.approx(math.sqrt(wrong * (1 - wrong) / len(test)))
+    assert row["test_error_se"] == pytest.approx(standard_error(wrong, len(test)))
     assert wrong < 0.5  # by chance it would be 0.9
 
 
