@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,15 @@ def finals(path: Path) -> pd.DataFrame:
     if tables.winner(path) is None and not (path / "finalists.csv").exists():
         return pd.DataFrame({"winner": []}, index=pd.Index([], name="key"))
     frame = tables.read(path / "finalists.csv", text=TEXT).drop_duplicates("key").set_index("key")
-    return frame.assign(winner=frame["winner"].astype(str) == "True")
+    won = frame.pop("winner").astype(str) == "True"
+    for name in map(str, frame.columns):
+        if name not in TEXT and not name.endswith("_by_seed"):
+            frame[name] = pd.to_numeric(frame[name], errors="coerce")
+    return frame.assign(winner=won)
 
 
 def full_trainings(path: Path) -> pd.DataFrame:
-    """Return the finished full trainings of a run's networks by key, with those of `FULL`.
+    """Return the finished full trainings of a run's networks by key, with the columns `FULL`.
 
     They are looked for in the folders beside the run's, where `evonas train` puts them; space, data
     and split must be the run's. Of several of a network, the longest counts, not the best.
@@ -40,11 +45,11 @@ def full_trainings(path: Path) -> pd.DataFrame:
         try:
             settings = yamlfile.read(file.parent / "training.yaml")
             result = tables.read(file, ("key", *FULL), text=TEXT)
-            if _trained_on(settings) == mine and {"key", "epochs", "test_error"} <= set(result):
-                rows += [
-                    {str(name): row[name] for name in row} for row in result.to_dict("records")
-                ]
-        except (UserError, OSError, ValueError, TypeError):
+            if mine is not None and _trained_on(settings) == mine:
+                row = result.iloc[0]
+                numbers = {name: float(row.get(name, math.nan)) for name in FULL}
+                rows.append({"key": str(row["key"]), **numbers})
+        except (UserError, OSError, ValueError, LookupError):
             continue  # another folder's damage is not this run's
     frame = pd.DataFrame(rows, columns=["key", *FULL])
     frame = frame.sort_values("epochs", kind="stable", ascending=False)
@@ -70,14 +75,16 @@ def networks(path: Path) -> pd.DataFrame:
     if behind:
         asked = tables.read(path / "evaluations.csv", text=TEXT)
         asked = asked[asked["key"].isin(behind) & (asked["status"] == "ok")]
-        asked = asked.drop_duplicates("key", keep="last").set_index("key").loc[behind]
+        asked = asked.drop_duplicates("key", keep="last").set_index("key").reindex(behind)
         rows = pd.concat([rows, asked.reset_index()[["key", *metrics]].assign(on_front=False)])
     found = rows.merge(finalists, how="left", left_on="key", right_index=True)
     full = full_trainings(path).add_prefix("full_")
     return found.merge(full, how="left", left_on="key", right_index=True).reset_index(drop=True)
 
 
-def _trained_on(settings: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Return space and data of a run, or of a full training, as far as both have them."""
-    data = {key: value for key, value in (settings.get("data") or {}).items() if key != "subset"}
-    return settings.get("space"), data
+def _trained_on(settings: Any) -> tuple[Any, Any] | None:
+    """Return space and data of a run, or of a full training; None if it trains nothing."""
+    data = settings.get("data") if isinstance(settings, Mapping) else None
+    if not isinstance(data, Mapping):
+        return None
+    return settings.get("space"), {key: data[key] for key in data if key != "subset"}

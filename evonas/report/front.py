@@ -37,9 +37,10 @@ def front_table(path: Path, settings: Mapping[str, Any]) -> tuple[Table, str]:
     asked = [each["name"] for each in (*goals, *limits)]
     beside = {metric.name for metric in VALIDATED.values()} - set(asked)
     first = next(iter(asked), None)
+    trained = bool(settings.get("data"))
     sizes = {metric.name for metric in COUNTED}
     columns = {
-        (name if name in sizes else f"{name}\nsearch"): rows[name].map(number)
+        (f"{name}\nsearch" if trained and name not in sizes else name): rows[name].map(number)
         for name in map(str, rows.columns[1 : list(rows.columns).index("on_front")])
         if name not in beside
     }
