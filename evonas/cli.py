@@ -199,6 +199,8 @@ def train(
             typer.echo(f"{settings.name}: training {key} in {path}", err=True)
         with _interruptible(path), full_training.start(settings, path) as training:
             _train(training)
+        if not experiment:  # the run's front shows it beside what the search measured
+            _draw_if_possible(Path(what), only=("front",))
 
 
 @app.command()
@@ -334,7 +336,7 @@ def rank(
             _interruptible(folder, command="the same command"),
             opened(run_dir, sample, epochs=epochs, workers=workers) as ranking,
         ):
-            name = f"{ranking.experiment.name}: {len(ranking.genomes)} networks"
+            name = f"{ranking.experiment.name}: {counted(len(ranking.genomes), 'network')}"
             typer.echo(f"{name}, {ranking.budget.text}, in {folder}", err=True)
             with counter(name, "results") as update:
                 for count in ranking:

@@ -17,6 +17,7 @@ from torch.nn.parameter import is_lazy
 from evonas import plugins
 from evonas.core import Blueprint, Params, UserError, by_name
 from evonas.data.dataset import DataParams, Images, as_images
+from evonas.markdown import counted
 from evonas.own_classes import OwnParams
 from evonas.words import plain
 from genomes import Gene, Genome, SearchSpace
@@ -184,7 +185,7 @@ class OwnData:
             self.class_names = [str(name) for name in result.get("class_names", ())]
         if len(parts) not in (2, 4) or not all(hasattr(part, "__len__") for part in parts):
             raise UserError(
-                f"{name} returned {len(parts)} values",
+                f"{name} returned {counted(len(parts), 'value')}",
                 hint=f"must return the arrays {', '.join(keys)}, or the first two",
                 key="data",
             )

@@ -34,6 +34,7 @@ from evonas.evaluators.pool import Workers
 from evonas.jobs import machine
 from evonas.jobs.parts import Parts, build
 from evonas.loop import Asked, Desk
+from evonas.markdown import counted
 from evonas.pareto import Array
 from evonas.protocols import Need, Prepares
 from evonas.records import tables
@@ -160,8 +161,8 @@ class Ranking:
         failures = ", ".join(f"{status} {count}" for status, count in sorted(failed.items()))
         if len(well) < MIN_NETWORKS:
             raise SearchFailed(
-                f"only {len(well)} of {len(rows)} networks ended well, too few to compare "
-                f"({failures}); see {self.folder / 'log.txt'} for the reasons"
+                f"only {len(well)} of {counted(len(rows), 'network')} ended well, too few "
+                f"to compare ({failures}); see {self.folder / 'log.txt'} for the reasons"
             )
         scores, errors = (
             np.array([row[name] for row in well], dtype=np.float64)
@@ -180,7 +181,7 @@ class Ranking:
             SUMMARY,
         )
         lines = [
-            f"{len(well)} networks, drawn at random; each scored with shared weights, "
+            f"{counted(len(well), 'network')}, drawn at random; each scored with shared weights, "
             f"and trained alone ({self.budget.text})"
         ]
         if len(rows) < self.sample.requested:
@@ -300,7 +301,7 @@ def draw(
         is_new(genome)
     feasible = " that meet the constraints" if constraints else ""
     if small:
-        return genomes, f"the space has only {len(genomes)} networks{feasible}"
+        return genomes, f"the space has only {counted(len(genomes), 'network')}{feasible}"
     return genomes, f"the last {MAX_STALE_DRAWS:,} draws found no further networks{feasible}"
 
 

@@ -32,6 +32,7 @@ from evonas.records.folder import (
     note_resume,
     note_start,
 )
+from evonas.records.guessing import parts_of
 from evonas.records.run import RunFolder
 from evonas.training.loop import warm_up
 from genomes import Genome
@@ -140,7 +141,7 @@ class Run:
                 log.warning("%s", evaluation.message)
         log.info(
             "generation %d: %d evaluated, front of %d",
-            generation.index,
+            generation.index + 1,  # counted as on screen
             len(generation.evaluations),
             len(self.folder.archive.front),
         )
@@ -264,7 +265,9 @@ def _made(path: Path, experiment: Experiment, workers: Workers, *, new: bool) ->
     parts = build(experiment)
     if new:
         try_out(parts, workers, experiment.parallel.timeout)
-    note_data(path, parts.evaluator.fingerprint)
+    trained_on = parts.setting.training
+    val = trained_on.data.val if trained_on else None
+    note_data(path, parts.evaluator.fingerprint, parts_of(val=val, test=parts.test))
     if parts.places is not None:
         tables.write_split(path, parts.places)
     if experiment.cache is not None:

@@ -127,8 +127,13 @@ def note_start(
     _write_environment(path, {**now, **used})
 
 
-def note_data(path: Path, fingerprint: str) -> None:
+def note_data(
+    path: Path, fingerprint: str, parts: Mapping[str, Mapping[str, float]] | None = None
+) -> None:
     """Record the data's fingerprint in `environment.json`, or compare it with the one there.
+
+    Args:
+        parts: what is known of each part of the images (`guessing.parts_of`).
 
     Raises:
         UserError: the images, labels or split changed since the folder was begun.
@@ -140,7 +145,7 @@ def note_data(path: Path, fingerprint: str) -> None:
             hint="use a new folder or restore the data",
             key=str(path),
         )
-    _write_environment(path, noted)
+    _write_environment(path, {**noted, **({"parts": dict(parts)} if parts else {})})
 
 
 def note_resume(path: Path, now: Mapping[str, Any]) -> None:
