@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from evonas import files
 from evonas.core import UserError
 
 PATTERN = r"^.+\.py:[A-Za-z_]\w*$"
@@ -70,7 +71,7 @@ def allow_again(recorded: Mapping[str, str], paths: Iterable[Path]) -> None:
 def allow_recorded(folder: Path, paths: Iterable[Path]) -> None:
     """Call `allow_again` with the record in the `environment.json` of a folder."""
     try:
-        plugins = json.loads((folder / "environment.json").read_text()).get("plugins", {})
+        plugins = json.loads(files.read(folder / "environment.json")).get("plugins", {})
         recorded = {str(file): str(digest) for file, digest in plugins.items()}
     except (OSError, ValueError, AttributeError):
         recorded = {}
@@ -128,7 +129,7 @@ def load(reference: str) -> Callable[..., Any]:
 @cache
 def _module(path: Path, digest: str) -> ModuleType:
     """Import a file, which is read once, so that what runs is what was hashed."""
-    content = path.read_bytes()
+    content = files.read(path, links=True)
     if hashlib.sha256(content).hexdigest() != digest:
         raise UserError(f"{path} changed while evonas was running", hint="start again")
     module = ModuleType(_module_name(digest))
@@ -164,6 +165,6 @@ def _module_name(digest: str) -> str:
 
 def _digest(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return hashlib.sha256(files.read(path, links=True)).hexdigest()
     except OSError as error:
         raise UserError(str(error.strerror), hint="give a Python file", key=str(path)) from None

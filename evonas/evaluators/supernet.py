@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import pandas as pd
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
+from evonas import files
 from evonas.core import (
     Candidate,
     Cost,
@@ -121,10 +120,10 @@ class SupernetEvaluator:
         """
         yield from self.alone.prepare(run_dir)
         self.folder = run_dir / FOLDER
-        self.folder.mkdir(exist_ok=True)
+        files.make_folder(self.folder)
         if not (self.folder / "weights.safetensors").exists():
             yield from self._train_supernet(self.folder)
-        (self.folder / "checkpoint.pt").unlink(missing_ok=True)  # left by a kill after the weights
+        files.remove(self.folder / "checkpoint.pt")  # left by a kill after the weights
         if self.params.latency is not None:
             self.table = self._latency_table(self.folder / "latency.csv")
 
@@ -190,7 +189,7 @@ class SupernetEvaluator:
                 if isinstance(error, OSError) or out_of_memory(error):
                     raise SearchFailed(f"{saved} cannot be read: {error_text(error)}") from None
                 log.warning("%s is damaged; the supernet is trained from scratch", saved)
-                saved.replace(saved.with_suffix(".damaged"))
+                files.move(saved, saved.with_suffix(".damaged"))
                 yield from self._train_supernet(folder)
                 return
             log.info("the training of the supernet continues after epoch %d", training.epochs)
@@ -203,16 +202,9 @@ class SupernetEvaluator:
         self._write_tables(folder, training)
         state = training.supernet.state_dict()
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-        aside = folder / "weights.part"
-        try:
-            save_file(weights, aside)
-            aside.chmod(0o644)  # safetensors makes it readable for its owner alone
-            with aside.open("rb") as file:
-                os.fsync(file.fileno())  # before the checkpoint is deleted
-            aside.replace(folder / "weights.safetensors")
-        except (OSError, SafetensorError) as error:  # a full disk
-            raise SearchFailed(f"the supernet's weights cannot be written: {error}") from None
-        saved.unlink(missing_ok=True)
+        # On the disk before the checkpoint is deleted.
+        files.write_atomic(folder / "weights.safetensors", save(weights), sync=True)
+        files.remove(saved)
 
     def _training(self) -> SupernetTraining:
         return SupernetTraining(self.params, self.setting)
@@ -225,7 +217,7 @@ class SupernetEvaluator:
     def _latency_table(self, path: Path) -> LatencyTable:
         """Measure the latency of each op, once per run; a resume reads the table."""
         if path.exists():
-            rows = pd.read_csv(path, dtype={"gene": str, "choice": str}, keep_default_na=False)
+            rows = tables.read(path, text=("gene", "choice"))
             return LatencyTable(self.space, rows.to_dict("records"))  # type: ignore[arg-type]  # their keys are text
         assert self.params.latency is not None
         shared = self._shared()

@@ -15,7 +15,7 @@ from pydantic import Field
 from safetensors.torch import load_file
 from torch import nn
 
-from evonas import provenance, registry
+from evonas import files, provenance, registry
 from evonas.core import (
     Budget,
     Candidate,
@@ -96,7 +96,7 @@ class TrainEvaluator:
 
     def prepare(self, run_dir: Path) -> Iterator[tuple[int, int]]:
         self.scratch = run_dir / "scratch"
-        self.scratch.mkdir(exist_ok=True)
+        files.make_folder(self.scratch)
         yield from ()
 
     def build(self, genome: Genome) -> nn.Module:

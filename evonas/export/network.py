@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from evonas import registry
 from evonas.core import SearchFailed, UserError
 from evonas.export.source import Source
+from evonas.files import write_atomic
 from evonas.jobs.choice import choose
 from evonas.networks.decode import decode
-from evonas.records.files import write_atomic
 from genomes import Genome, SearchSpace
 
 ENDINGS = {"python": ".py", "torch": ".safetensors", "onnx": ".onnx"}

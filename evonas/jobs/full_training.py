@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import time
@@ -14,7 +15,7 @@ from typing import Any
 import joblib
 import torch
 
-from evonas import config, plugins, registry, yamlfile
+from evonas import config, files, plugins, registry, yamlfile
 from evonas.config import Experiment, TrainingRun
 from evonas.core import SearchFailed, UserError, derive_seed
 from evonas.data.dataset import DataSet, split_without_val
@@ -22,7 +23,7 @@ from evonas.jobs import machine
 from evonas.jobs.choice import Choice, read
 from evonas.networks.decode import decode
 from evonas.networks.profile import profile
-from evonas.records import checkpoint, files, tables
+from evonas.records import checkpoint, tables
 from evonas.records.folder import Hold, begin, note_data, note_resume, note_start
 from evonas.training.batches import Resident, resident
 from evonas.training.loop import Trainer, measure, memory_guard, seeded
@@ -168,7 +169,9 @@ class FullTraining:
         path = self.path / "checkpoint.pt"
         if path.exists():
             try:
-                state = torch.load(path, map_location="cpu", weights_only=True)
+                state = torch.load(
+                    io.BytesIO(files.read(path)), map_location="cpu", weights_only=True
+                )
             except Exception:  # zip, pickle and torch may raise anything for a damaged file
                 raise UserError(
                     f"{path} is damaged", hint="delete it to restart from the first epoch"

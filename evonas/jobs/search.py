@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from evonas import config, plugins, registry
+from evonas import config, files, plugins, registry
 from evonas.config import Experiment
 from evonas.core import Constraint, Generation, UserError
 from evonas.evaluators.cached import Cached
@@ -21,7 +21,6 @@ from evonas.jobs.finalists import run_finals
 from evonas.jobs.parts import Parts, build, make_strategy
 from evonas.loop import Desk, evolve
 from evonas.protocols import Identified, Need, Prepares, Strategy, Traced, Trains
-from evonas.records import files
 from evonas.records.archive import known_references
 from evonas.records.folder import (
     Hold,

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from evonas import registry, yamlfile
+from evonas import files, registry, yamlfile
 from evonas.core import Objective, Status, UserError
 from evonas.plots.style import NotYet
 from evonas.records import tables
@@ -173,7 +173,7 @@ class Tables:
     def genes(self) -> tuple[Gene, ...]:
         """The genes of the space, from `space.json`."""
         try:
-            space = json.loads((self.path / "space.json").read_text())
+            space = json.loads(files.read(self.path / "space.json"))
             return tuple(Gene(gene["name"], tuple(gene["choices"])) for gene in space["genes"])
         except (OSError, ValueError, KeyError, TypeError):
             raise NotYet("space.json is missing or damaged") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from evonas import files
 from evonas.core import (
     Cost,
     Evaluation,
@@ -24,7 +25,6 @@ from evonas.core import (
 )
 from evonas.metrics import SIMULATED_SECONDS
 from evonas.records.archive import Archive
-from evonas.records.files import write_atomic
 from genomes import SearchSpace
 from genomes.operators import mean_hamming
 
@@ -47,7 +47,7 @@ class Table:
         self.path = path
         self.columns = list(columns)
         header = _csv([], self.columns, header=True)
-        if not path.exists() or not path.read_bytes().startswith(header):
+        if not path.exists() or not files.read(path).startswith(header):
             write_table(path, [], self.columns)
         self._measure()
 
@@ -59,8 +59,7 @@ class Table:
         """Return whether the table begins with its content at the mark; False without a mark."""
         if mark is None:
             return False
-        with self.path.open("rb") as file:
-            digest: str = _digest(file.read(mark["size"])).hexdigest()
+        digest: str = _digest(files.read(self.path)[: mark["size"]]).hexdigest()
         return digest == str(mark["digest"])
 
     def clear(self) -> None:
@@ -70,18 +69,17 @@ class Table:
 
     def append(self, rows: Iterable[Row]) -> None:
         content = _csv(rows, self.columns, header=False)
-        with self.path.open("ab") as file:
-            file.write(content)
+        files.append(self.path, content)
         self._size += len(content)
         self._digest.update(content)
 
     def cut(self, size: int) -> None:
         """Drop what was written after the table had this size."""
-        os.truncate(self.path, size)
+        files.cut(self.path, size)
         self._measure()
 
     def _measure(self) -> None:
-        content = self.path.read_bytes()
+        content = files.read(self.path)
         self._size, self._digest = len(content), _digest(content)
 
 
@@ -91,7 +89,7 @@ def _digest(content: bytes) -> hashlib.blake2b:
 
 def write_table(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> None:
     """Write a whole table, replacing the file."""
-    write_atomic(path, _csv(rows, columns, header=True))
+    files.write_atomic(path, _csv(rows, columns, header=True))
 
 
 def read(
@@ -103,7 +101,7 @@ def read(
         columns: those to read, if present; None for all.
         text: columns that are text, whatever they look like.
     """
-    content = path.read_bytes()
+    content = files.read(path)
     selected = None if columns is None else set(columns).__contains__
     complete = io.BytesIO(content[: content.rfind(b"\n") + 1])
     return pd.read_csv(complete, usecols=selected, dtype=dict.fromkeys(text, "str"))
@@ -128,7 +126,7 @@ def winner(run_dir: Path) -> pd.Series[Any] | None:
 
 def read_text(path: Path) -> pd.DataFrame:
     """Read a table, with every cell as its text."""
-    return pd.read_csv(path, dtype=str, keep_default_na=False)
+    return pd.read_csv(io.BytesIO(files.read(path)), dtype=str, keep_default_na=False)
 
 
 def evaluation_columns(metrics: Sequence[str]) -> tuple[str, ...]:
@@ -162,6 +160,23 @@ def evaluation_rows(
             }
         )
     return rows
+
+
+def tells(row: Row, evaluation: Evaluation, metrics: Sequence[str]) -> bool:
+    """Return whether a row of `evaluations.csv`, read as text, has an evaluation's values.
+
+    Raises:
+        ValueError: a value is no number.
+    """
+
+    def same(text: str, value: float | None) -> bool:
+        nothing = value is None or math.isnan(value)
+        return nothing if text == "" else (not nothing and float(text) == value)
+
+    values = evaluation.values
+    return row["status"] == str(evaluation.status) and all(
+        same(row[name], values.get(name)) for name in metrics
+    )
 
 
 def generation_columns(

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
-from evonas.core import SearchFailed
+from evonas import files
 from evonas.data.dataset import DataSet
 from genomes import Genome
 
@@ -40,10 +39,5 @@ def save_weights(
         "std": data.std,
     }
     metadata = {"evonas": json.dumps(about)}  # one entry, since several have no fixed order
-    aside = path.with_suffix(".part")
-    try:
-        save_file(weights, aside, metadata)
-        aside.chmod(0o644)  # written readable by its owner alone
-        aside.replace(path)
-    except (OSError, SafetensorError) as error:  # a full disk is not the network's fault
-        raise SearchFailed(f"weights cannot be written: {error}") from None
+    with files.failing():  # a full disk is not the network's fault
+        files.write_atomic(path, save(weights, metadata))
