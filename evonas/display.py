@@ -203,7 +203,8 @@ def show_run(path: Path) -> None:
     console.print(_front_table(front, path))
     settings = yamlfile.read(path / "config.yaml")
     generations = evaluations["generation"].nunique()
-    if not (path / "finalists.csv").exists() and settings["finalists"]["top"]:
+    finals = (path / "finalists.csv").exists() and not recorded.outdated(path)
+    if not finals and settings["finalists"]["top"]:
         limit = settings["stop"].get("generations")
         of = f" of {limit}" if limit else ""
         say(f"unfinished: stopped after generation {generations}{of}; {_how_to_continue(path)}")
@@ -374,7 +375,8 @@ def _print_winner(say: Callable[[str], None], path: Path) -> None:
     budget = "".join(f" for {counted(n, unit.removesuffix('s'))}" for unit, n in limits.items())
     seeds = counted(winner["seeds"] - winner["failed"], "seed")
     spread_of = "" if pd.isna(winner[spread]) else f" ± {winner[spread]:.4f} (standard deviation)"
-    say(f"winner: {winner['key']}, {winner['genome']}, {int(winner['params']):,} params")
+    of_now = "" if not recorded.outdated(path) else " of the last finals, before the search went on"
+    say(f"winner{of_now}: {winner['key']}, {winner['genome']}, {int(winner['params']):,} params")
     say(f"  {first} {winner[first]:.4f}{spread_of}, retrained with {seeds}{budget}")
     say(
         f"  test accuracy {1 - winner['test_error']:.4f} ± {winner['test_error_se']:.4f} "

@@ -21,6 +21,7 @@ from evonas.jobs.finalists import run_finals
 from evonas.jobs.parts import Parts, build, make_strategy
 from evonas.loop import Desk, evolve
 from evonas.protocols import Identified, Need, Prepares, Strategy, Traced, Trains
+from evonas.records import tables
 from evonas.records.archive import known_references
 from evonas.records.folder import (
     Hold,
@@ -88,7 +89,7 @@ class Run:
         desk = self._desk(self.experiment.constraints)
         stop, since = self.experiment.stop, archive.position
         for generation in evolve(self.strategy, desk, stop=stop, since=since):
-            self._drop_finals()  # they are outdated once the search continues
+            self._outdate_finals()
             strategy, whole = self.strategy, generation.complete
             folder.record(
                 generation,
@@ -101,7 +102,7 @@ class Run:
             archive.check_alive()
 
     def finish(self) -> None:
-        """Train the finalists and test the winner, unless `finalists.csv` is complete."""
+        """Train the finalists and test the winner, unless that is done."""
         log.info("finalists")
         run_finals(self.folder, self.experiment, self._desk(()), self._test)
         log.info("done")
@@ -166,7 +167,7 @@ class Run:
                 key="stop.generations",
             )
         if self.experiment.finalists != before.finalists:
-            self._drop_finals()
+            self._outdate_finals()
         files.write_atomic(self.path / "config.yaml", config.dump(self.experiment), sync=True)
         note_resume(self.path, _environment(self.experiment))
 
@@ -182,9 +183,11 @@ class Run:
             self.experiment = self.experiment.model_copy(update={"objectives": objectives})
             files.write_atomic(self.path / "config.yaml", config.dump(self.experiment), sync=True)
 
-    def _drop_finals(self) -> None:
-        (self.path / "finalists.csv").unlink(missing_ok=True)
-        self.folder.weights("winner").unlink(missing_ok=True)
+    def _outdate_finals(self) -> None:
+        """Mark earlier finals as no longer those of this search; they stay until there are new."""
+        there = (self.path / "finalists.csv").exists() or self.folder.weights("winner").exists()
+        if there and not tables.outdated(self.path):
+            files.write_atomic(self.path / tables.OUTDATED, "", sync=True)
 
 
 @contextmanager

@@ -198,7 +198,7 @@ class Tables:
     def winner(self) -> Winner:
         """The winner of the finals, or, before them, the first of the front."""
         try:
-            named = tables.winner(self.path)
+            named = None if tables.outdated(self.path) else tables.winner(self.path)
         except UserError as error:
             raise NotYet(str(error)) from None
         row = self._read("front", ("key", "genes")).iloc[0] if named is None else named

@@ -30,6 +30,8 @@ from genomes.operators import mean_hamming
 
 Row = Mapping[str, Any]
 
+OUTDATED = "finalists.outdated"  # an empty file beside `finalists.csv`
+
 TIMING_COLUMNS = (
     *("phase", "generation", "index", "key", "seed", "budget", "status", "attempts", "worker"),
     *("started", "seconds", "training_seconds", "epochs", "steps", "from_cache", "message"),
@@ -107,8 +109,15 @@ def read(
     return pd.read_csv(complete, usecols=selected, dtype=dict.fromkeys(text, "str"))
 
 
+def outdated(run_dir: Path) -> bool:
+    """Return whether the search has gone on, or its finals have changed, since the last finals."""
+    return (run_dir / OUTDATED).exists()
+
+
 def winner(run_dir: Path) -> pd.Series[Any] | None:
     """Return the winner's row of `finalists.csv`, or None if there is no winner yet.
+
+    Until new finals are over it is that of the last ones (`outdated`).
 
     Raises:
         UserError: the table is damaged.
@@ -127,6 +136,12 @@ def winner(run_dir: Path) -> pd.Series[Any] | None:
 def read_text(path: Path) -> pd.DataFrame:
     """Read a table, with every cell as its text."""
     return pd.read_csv(io.BytesIO(files.read(path)), dtype=str, keep_default_na=False)
+
+
+def as_text(rows: Iterable[Row], columns: Sequence[str]) -> pd.DataFrame:
+    """Return rows as `read_text` reads them back."""
+    content = io.BytesIO(_csv(rows, columns, header=True))
+    return pd.read_csv(content, dtype=str, keep_default_na=False)
 
 
 def evaluation_columns(metrics: Sequence[str]) -> tuple[str, ...]:
@@ -162,7 +177,7 @@ def evaluation_rows(
     return rows
 
 
-def tells(row: Row, evaluation: Evaluation, metrics: Sequence[str]) -> bool:
+def tells(row: Mapping[Any, Any], evaluation: Evaluation, metrics: Sequence[str]) -> bool:
     """Return whether a row of `evaluations.csv`, read as text, has an evaluation's values.
 
     Raises:

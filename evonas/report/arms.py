@@ -209,7 +209,7 @@ def _read(
 
 def _tested(path: Path) -> tuple[float, float] | None:
     winner = tables.winner(path)
-    if winner is None:
+    if winner is None or tables.outdated(path):
         return None
     return float(winner["test_error"]), float(winner["test_error_se"])
 
