@@ -111,6 +111,17 @@ def write_atomic(path: Path, content: bytes | str, *, sync: bool = False) -> Non
             os.fsync(folder)
 
 
+def create(path: Path, text: str) -> None:
+    """Write a new file.
+
+    Raises:
+        FileExistsError: there is something at the path.
+        OSError: it cannot be written.
+    """
+    with _about(path), FileIO(path, "xb", opener=_opener) as file:
+        write(file, text.encode())
+
+
 def anew(path: Path) -> FileIO:
     """Open a new file in place of any that is there."""
     remove(path)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from evonas import files
 from evonas.core import Candidate, Evaluation, Metric, Params, Requirement, Status, UserError
 from evonas.evaluators import formula
 from evonas.metrics import SIMULATED_SECONDS, named
@@ -173,6 +174,7 @@ def _unreadable(path: str, reason: str) -> UserError:
 @cache
 def _read(path: str, changed: int, genome: str) -> tuple[pd.DataFrame, str]:
     """Read a CSV file and its digest; `changed` is its time, so that a new file is read anew."""
+    files.refuse_unless_plain(Path(path), links=True)
     try:
         frame = pd.read_csv(path, dtype={genome: str})
         fingerprint = hashlib.blake2b(Path(path).read_bytes(), digest_size=8).hexdigest()

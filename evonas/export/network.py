@@ -7,7 +7,6 @@ import importlib.util
 import io
 import json
 import pprint
-import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,20 +15,32 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from pydantic import BaseModel, FiniteFloat, PositiveInt
+from safetensors import safe_open
 from torch import Tensor, nn
 
-from evonas import registry
+from evonas import files, registry
 from evonas.core import SearchFailed, UserError
 from evonas.export.source import Source
-from evonas.files import write_atomic
 from evonas.jobs.choice import choose
+from evonas.loop import error_text
 from evonas.networks.decode import decode
+from evonas.records import checkpoint
 from genomes import Genome, SearchSpace
 
 ENDINGS = {"python": ".py", "torch": ".safetensors", "onnx": ".onnx"}
 ONNX = ("onnx", "onnxscript", "onnxruntime")  # the packages that write and check such a file
 TOLERANCE = 1e-4  # relative and absolute, of an ONNX file's logits against torch's
+
+
+class _About(BaseModel):
+    """The types of the metadata of weights that an export relies on."""
+
+    genome: dict[str, Any]
+    network: dict[str, Any]
+    image_shape: tuple[PositiveInt, PositiveInt, PositiveInt] = (1, 32, 32)
+    mean: list[FiniteFloat]
+    std: list[FiniteFloat]
 
 
 @dataclass(frozen=True)
@@ -71,10 +82,19 @@ def trained(folder: Path, which: str | None = None) -> TrainedNetwork:
     try:
         with safe_open(choice.weights, "pt") as file:
             about = json.loads(file.metadata()["evonas"])
+        _About.model_validate(about)
         genome = Genome.from_json(about["genome"])  # in the spelling that was trained
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{choice.weights} is damaged: {error}") from None
-    return TrainedNetwork(choice.space, genome, choice.weights, about)
+        if genome.space != choice.space.name or choice.space.key(genome) != choice.key:
+            raise ValueError(f"they are of {genome.text}, not of {choice.key}")
+        network = TrainedNetwork(
+            choice.space, choice.space.genome(genome.genes), choice.weights, about
+        )
+        decode(network.space, network.genome, **about["network"]).load_state_dict(_state(network))
+    except Exception as error:  # safetensors, the space and torch may raise anything
+        hint = "choose another network, or train it again with `evonas train`"
+        problem = f"is damaged: {error_text(error)}"
+        raise UserError(problem, hint=hint, key=str(choice.weights)) from None
+    return network
 
 
 def export(network: TrainedNetwork, form: str, out: Path | None = None) -> list[Path]:
@@ -94,7 +114,7 @@ def export(network: TrainedNetwork, form: str, out: Path | None = None) -> list[
     if form not in ENDINGS:
         raise UserError(registry.unknown("format", form, list(ENDINGS)), key="--format")
     # A module's name cannot have dashes.
-    out = out or Path(network.key.replace("-", "_") + ENDINGS[form])
+    out = out or Path(files.short(network.key).replace("-", "_") + ENDINGS[form])
     if out.suffix != ENDINGS[form]:
         raise UserError(
             f"does not end in {ENDINGS[form]}, which {form} needs",
@@ -102,16 +122,16 @@ def export(network: TrainedNetwork, form: str, out: Path | None = None) -> list[
             key=f"--out {out}",
         )
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(out.parent, named=True)
         if form == "torch":
-            shutil.copyfile(network.weights, out)
+            files.copy(network.weights, out)
             return [out]
         if form == "onnx":
             _onnx(network, out)
             return [out]
         weights = out.with_suffix(".pt")
-        write_atomic(out, python(network, weights.name))
-        torch.save(_state(network), weights)
+        files.write_atomic(out, python(network, weights.name))
+        checkpoint.write(weights, _state(network))
     except OSError as error:
         raise UserError(f"{out} cannot be written: {error.strerror}") from None
     return [out, weights]
@@ -248,30 +268,29 @@ def _onnx(network: TrainedNetwork, out: Path) -> None:
     whole = _Normalising(built, about["mean"], about["std"]).eval()
     shape = about.get("image_shape", (about["network"]["in_channels"], 32, 32))
     images = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
-    aside = out.with_name(f".{out.name}.part")
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's, about itself
-        torch.onnx.export(
+        program = torch.onnx.export(
             whole,
             (images,),
-            str(aside),
             dynamo=True,
             input_names=["images"],
             output_names=["logits"],
             dynamic_shapes=({0: torch.export.Dim("n")},),
             external_data=False,
         )
-    session = onnxruntime.InferenceSession(str(aside), providers=["CPUExecutionProvider"])
+    assert program is not None
+    content: bytes = program.model_proto.SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     for count in (2, 5):
         images = 255 * torch.rand(count, *shape, generator=torch.Generator().manual_seed(count))
         with torch.no_grad():
             expected = whole(images).numpy()
         [logits] = session.run(None, {"images": images.numpy()})
         if not np.allclose(logits, expected, rtol=TOLERANCE, atol=TOLERANCE):
-            aside.unlink()
             worst = float(np.abs(logits - expected).max())
             raise SearchFailed(f"the ONNX file's logits differ from torch's by up to {worst:.2g}")
-    aside.replace(out)
+    files.write_atomic(out, content)
 
 
 def _state(network: TrainedNetwork) -> dict[str, Tensor]:

@@ -224,6 +224,7 @@ def resume(path: Path, own: Sequence[Path] = ()) -> Iterator[FullTraining]:
     Raises:
         UserError: the folder is damaged, or the data changed since the training started.
     """
+    files.check_folder(path)
     plugins.allow_recorded(path, own)
     settings = config.load_training(path / "training.yaml")
     parallel = machine.resolve(settings.parallel)

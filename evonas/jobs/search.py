@@ -19,7 +19,7 @@ from evonas.evaluators.pool import Workers
 from evonas.jobs import machine
 from evonas.jobs.finalists import run_finals
 from evonas.jobs.parts import Parts, build, make_strategy
-from evonas.loop import Desk, evolve
+from evonas.loop import Desk, error_text, evolve
 from evonas.protocols import Identified, Need, Prepares, Strategy, Traced, Trains
 from evonas.records import tables
 from evonas.records.archive import known_references
@@ -274,7 +274,14 @@ def _made(path: Path, experiment: Experiment, workers: Workers) -> Run:
         traces=strategy.TRACES if isinstance(strategy, Traced) else {},
     )
     if folder.strategy is not None:
-        strategy.load_state_dict(folder.strategy)
+        try:
+            strategy.load_state_dict(folder.strategy)
+        except Exception as error:  # a state of other data, or a plug-in's, may raise anything
+            raise UserError(
+                f"do not fit the strategy: {error_text(error)}",
+                hint="delete them, and a resume goes by the journal",
+                key=str(path / "checkpoints"),
+            ) from error
     return Run(experiment, folder, parts, strategy, workers)
 
 

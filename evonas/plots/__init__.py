@@ -75,6 +75,7 @@ def draw(run_dir: Path, only: Collection[str] = ()) -> Drawn:
     """
     makers: dict[str, Callable[[], Drawing]]
     if (run_dir / "training.yaml").is_file():
+        files.check_folder(run_dir)
         makers = {"curve": partial(curve.curve, run_dir)}
     else:
         tables = Tables(run_dir)
