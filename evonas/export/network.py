@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from evonas import files, registry
 from evonas.core import SearchFailed, UserError
 from evonas.export.source import Source
-from evonas.jobs.choice import choose
+from evonas.jobs.choice import Choice, choose
 from evonas.loop import error_text
 from evonas.networks.decode import decode
 from evonas.records import checkpoint
@@ -80,21 +80,25 @@ def trained(folder: Path, which: str | None = None) -> TrainedNetwork:
             hint="choose one of them with --genome, or train another with `evonas train`",
         )
     try:
-        with safe_open(choice.weights, "pt") as file:
-            about = json.loads(file.metadata()["evonas"])
-        _About.model_validate(about)
-        genome = Genome.from_json(about["genome"])  # in the spelling that was trained
-        if genome.space != choice.space.name or choice.space.key(genome) != choice.key:
-            raise ValueError(f"they are of {genome.text}, not of {choice.key}")
-        network = TrainedNetwork(
-            choice.space, choice.space.genome(genome.genes), choice.weights, about
-        )
-        decode(network.space, network.genome, **about["network"]).load_state_dict(_state(network))
+        network = _read(choice, choice.weights)
+        # Whatever does not fit is found here.
+        built = decode(network.space, network.genome, **network.about["network"])
+        built.load_state_dict(_state(network))
     except Exception as error:  # safetensors, the space and torch may raise anything
         hint = "choose another network, or train it again with `evonas train`"
         problem = f"is damaged: {error_text(error)}"
         raise UserError(problem, hint=hint, key=str(choice.weights)) from None
     return network
+
+
+def _read(choice: Choice, weights: Path) -> TrainedNetwork:
+    with safe_open(weights, "pt") as file:
+        about = json.loads(file.metadata()["evonas"])
+    _About.model_validate(about)
+    genome = Genome.from_json(about["genome"])  # in the spelling that was trained
+    if genome.space != choice.space.name or choice.space.key(genome) != choice.key:
+        raise ValueError(f"its network is {genome.text}, not {choice.key}")
+    return TrainedNetwork(choice.space, choice.space.genome(genome.genes), weights, about)
 
 
 def export(network: TrainedNetwork, form: str, out: Path | None = None) -> list[Path]:
