@@ -198,7 +198,7 @@ def train(
         key = choice.read(settings.genome, settings).key
         stem = Path("results") / settings.name if experiment else Path(what)
         stem = stem if stem.name not in ("", "..") else stem.resolve()
-        path = out or stem.with_name(f"{stem.name}-{key}")
+        path = out or stem.with_name(f"{stem.name}-{files.short(key)}")
         if not (path / "training.yaml").exists():
             echo(f"{settings.name}: training {key} in {path}", err=True)
         with _interruptible(path), full_training.start(settings, path) as training:

@@ -73,7 +73,7 @@ def allow_recorded(folder: Path, paths: Iterable[Path]) -> None:
     try:
         plugins = json.loads(files.read(folder / "environment.json")).get("plugins", {})
         recorded = {str(file): str(digest) for file, digest in plugins.items()}
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         recorded = {}
     allow_again(recorded, paths)
 

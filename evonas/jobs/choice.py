@@ -145,8 +145,8 @@ def _weights(folder: Path, which: str, choice: Choice) -> Path | None:
     names = [] if which == "winner" else [choice.key]
     winner = tables.winner(folder)
     names += ["winner"] if winner is not None and winner["key"] == choice.key else []
-    files = (folder / "weights" / f"{files.short(name)}.safetensors" for name in names)
-    return next((file for file in files if file.exists()), None)
+    paths = (folder / "weights" / f"{files.short(name)}.safetensors" for name in names)
+    return next((path for path in paths if path.exists()), None)
 
 
 def _winner(folder: Path, settings: Experiment) -> str:

@@ -31,6 +31,8 @@ def lock(run_dir: Path) -> FileIO:
     file = files.opened(path, "ab")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.truncate(0)
+        files.write(file, f"{os.getpid()}\n".encode())
     except BlockingIOError:
         file.close()
         owner = files.read(path)[:20].strip()
@@ -38,8 +40,9 @@ def lock(run_dir: Path) -> FileIO:
             f"{run_dir} is being written by process {int(owner) if owner.isdigit() else 'unknown'}",
             hint="wait for it to finish, or stop it",
         ) from None
-    file.truncate(0)
-    files.write(file, f"{os.getpid()}\n".encode())
+    except OSError:
+        file.close()
+        raise
     return file
 
 

@@ -127,9 +127,13 @@ def winner(run_dir: Path) -> pd.Series[Any] | None:
         return None
     try:
         finalists = read(path, text=("key", "genes"))
-        winners = finalists[finalists["winner"].astype(str) == "True"]
+        winners = finalists[finalists["winner"].astype(str) == "True"].dropna(
+            subset=["key", "genes"]
+        )
     except (OSError, ValueError, KeyError):
-        raise UserError(f"{path} is damaged", hint="restore it as `evonas run` wrote it") from None
+        raise UserError(
+            f"{path} is damaged", hint=f"write it again with `evonas resume {run_dir}`"
+        ) from None
     return None if winners.empty else winners.iloc[0]
 
 
