@@ -144,7 +144,7 @@ def _weights(folder: Path, which: str, choice: Choice) -> Path | None:
     """Return the saved weights: the search keeps the front's, the finals keep the winner's."""
     names = [] if which == "winner" else [choice.key]
     winner = tables.winner(folder)
-    names += ["winner"] if winner is not None and winner["key"] == choice.key else []
+    names += ["winner"] if winner is not None and winner.get("key") == choice.key else []
     paths = (folder / "weights" / f"{files.short(name)}.safetensors" for name in names)
     return next((path for path in paths if path.exists()), None)
 
@@ -152,7 +152,7 @@ def _weights(folder: Path, which: str, choice: Choice) -> Path | None:
 def _winner(folder: Path, settings: Experiment) -> str:
     winner = tables.winner(folder)
     if winner is not None:
-        return str(winner["genes"])
+        return str(winner.get("genes"))  # a damaged table may have none
     if settings.data is None:
         name = registry.name_of(settings.evaluator)
         raise UserError(

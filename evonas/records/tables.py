@@ -127,9 +127,7 @@ def winner(run_dir: Path) -> pd.Series[Any] | None:
         return None
     try:
         finalists = read(path, text=("key", "genes"))
-        winners = finalists[finalists["winner"].astype(str) == "True"].dropna(
-            subset=["key", "genes"]
-        )
+        winners = finalists[finalists["winner"].astype(str) == "True"]
     except (OSError, ValueError, KeyError):
         raise UserError(
             f"{path} is damaged", hint=f"write it again with `evonas resume {run_dir}`"
