@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import rich.progress
@@ -18,7 +18,9 @@ from rich.table import Column
 from rich.text import Text
 
 from evonas import yamlfile
-from evonas.core import FAILURES
+from evonas.core import FAILURES, UserError
+from evonas.files import check_folder, escaped
+from evonas.loop import error_text
 from evonas.markdown import counted, length
 from evonas.metrics import VAL_ERROR
 from evonas.records import guessing
@@ -53,6 +55,13 @@ class Reading:
     text: str = ""
 
 
+class _Console(Console):
+    """Prints texts without the control characters that files may have put into them."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(escaped(text, keep="\n\t"), **options)
+
+
 class _Left(rich.progress.ProgressColumn):
     """The time left, from the mean pace since the start, since a total may change on the way."""
 
@@ -71,7 +80,7 @@ class _Line(rich.progress.Progress):
 
     def __init__(self, name: str, unit: str, look: Callable[[], Reading | None]) -> None:
         self._unit, self._look = unit, look
-        console = Console(stderr=True)
+        console = _Console(stderr=True)
         super().__init__(
             rich.progress.TextColumn("{task.description}", markup=False),
             _Left(),
@@ -90,7 +99,13 @@ class _Line(rich.progress.Progress):
         first = look()
         before = first.done if first else 0
         self.add_task(
-            name, total=None, completed=before, before=before, counts="", text="", visible=False
+            escaped(name),
+            total=None,
+            completed=before,
+            before=before,
+            counts="",
+            text="",
+            visible=False,
         )
 
     def read(self) -> rich.progress.Task | None:
@@ -106,7 +121,7 @@ class _Line(rich.progress.Progress):
             completed=now.done,
             total=now.total,
             counts=f"{now.done}{of} {self._unit.removesuffix('s') if one else self._unit}",
-            text=now.text,
+            text=escaped(now.text),
             visible=True,
         )
         return task
@@ -196,10 +211,19 @@ def of_training(training: FullTraining) -> Callable[[], Reading]:
 
 
 def show_run(path: Path) -> None:
-    """Print the front, winner, cost and faults of a run, whether it is finished or not."""
-    console = Console()
-    say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
+    """Print the front, winner, cost and faults of a run, whether it is finished or not.
+
+    Raises:
+        UserError: it is not a run folder, or one of its files is damaged.
+    """
     check_run_folder(path)
+    with _undamaged(path):
+        _show_run(path)
+
+
+def _show_run(path: Path) -> None:
+    console = _Console()
+    say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
     tables = [path / f"{name}.csv" for name in ("evaluations", "front", "timings")]
     evaluations = read(tables[0]) if all(table.exists() for table in tables) else pd.DataFrame()
     if evaluations.empty:
@@ -213,7 +237,8 @@ def show_run(path: Path) -> None:
     if verdict := guessing.of_search(path):
         say(verdict)
     generations = evaluations["generation"].nunique()
-    if not (path / "finalists.csv").exists() and settings["finalists"]["top"]:
+    finals = (path / "finalists.csv").exists() and not recorded.outdated(path)
+    if not finals and settings["finalists"]["top"]:
         limit = settings["stop"].get("generations")
         of = f" of {limit}" if limit else ""
         say(f"unfinished: stopped after generation {generations}{of}; {_how_to_continue(path)}")
@@ -259,14 +284,34 @@ def show_run(path: Path) -> None:
         say("not reproducible: some rows depend on time or memory limits")
 
 
+@contextmanager
+def _undamaged(path: Path) -> Iterator[None]:
+    """Tell in a line if what is done within stumbles over the content of a folder's files."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        hint = f"`evonas resume {path}` writes its tables again"
+        raise UserError(f"is damaged ({error_text(error)})", hint=hint, key=str(path)) from error
+
+
 def _how_to_continue(path: Path) -> str:
     """Return the command that continues a run, or that it is still running."""
     return "still running" if is_locked(path) else f"to continue: evonas resume {path}"
 
 
 def show_training(path: Path) -> None:
-    """Print the test result of a full training, or its progress."""
-    say = partial(Console().print, soft_wrap=True, markup=False, highlight=False)
+    """Print the test result of a full training, or its progress.
+
+    Raises:
+        UserError: one of its files is damaged.
+    """
+    check_folder(path)
+    with _undamaged(path):
+        _show_training(path)
+
+
+def _show_training(path: Path) -> None:
+    say = partial(_Console().print, soft_wrap=True, markup=False, highlight=False)
     settings = yamlfile.read(path / "training.yaml")
     if not (path / "result.csv").exists():
         curve = read(path / "curve.csv") if (path / "curve.csv").exists() else pd.DataFrame()
@@ -290,7 +335,7 @@ def show_training(path: Path) -> None:
 
 def show_estimate(name: str, estimate: Estimate) -> None:
     """Print what a run will cost."""
-    say = partial(Console().print, soft_wrap=True, markup=False, highlight=False)
+    say = partial(_Console().print, soft_wrap=True, markup=False, highlight=False)
     mean, low, high = estimate.seconds
     workers = counted(estimate.workers, "worker")
     generations = (
@@ -328,7 +373,7 @@ def show_estimate(name: str, estimate: Estimate) -> None:
 def show_genome(choice: Choice, facts: Facts) -> None:
     """Print the space, spelling, key and size of a genome, or its row of a table."""
     space, genome = choice.space, choice.genome
-    console = Console()
+    console = _Console()
     dead = [
         f"{gene.name} {option}"
         for gene, live, option in zip(
@@ -382,7 +427,8 @@ def _print_winner(say: Callable[[str], None], path: Path) -> None:
     if winner["failed"]:
         seeds += f" of {winner['seeds']} (the others failed)"
     spread_of = "" if pd.isna(winner[spread]) else f" ± {winner[spread]:.4f} (standard deviation)"
-    say(f"winner: {winner['key']}, {winner['genome']}, {int(winner['params']):,} params")
+    of_now = "" if not recorded.outdated(path) else " of the last finals, before the search went on"
+    say(f"winner{of_now}: {winner['key']}, {winner['genome']}, {int(winner['params']):,} params")
     say(f"  {first} {winner[first]:.4f}{spread_of}, retrained with {seeds}{budget}")
     say(
         f"  test accuracy {1 - winner['test_error']:.4f} ± {winner['test_error_se']:.4f} "

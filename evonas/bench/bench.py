@@ -17,10 +17,10 @@ from evonas.bench.runs import Table
 from evonas.bench.spec import Bench, load
 from evonas.bench.summary import coverage, curves, summary
 from evonas.core import UserError
+from evonas.files import write_atomic
 from evonas.jobs import machine
 from evonas.markdown import counted
 from evonas.plots.style import save, styled
-from evonas.records.files import write_atomic
 from evonas.records.folder import (
     Hold,
     begin,

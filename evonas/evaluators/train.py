@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from evonas import plugins, provenance, registry
+from evonas import files, plugins, provenance, registry
 from evonas.core import (
     Budget,
     Candidate,
@@ -97,7 +97,7 @@ class TrainEvaluator:
 
     def prepare(self, run_dir: Path) -> Iterator[tuple[int, int]]:
         self.scratch = run_dir / "scratch"
-        self.scratch.mkdir(exist_ok=True)
+        files.make_folder(self.scratch)
         yield from ()
 
     def build(self, genome: Genome) -> nn.Module:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from evonas import files
 from evonas.binomial import standard_error
 from evonas.config import Experiment
 from evonas.core import Budget, Evaluation, Question, SearchFailed, Status
@@ -49,8 +50,8 @@ def run_finals(folder: RunFolder, experiment: Experiment, desk: Desk, test: Test
     The finalists are the best networks of the search (`best_of`). The winner is the one of which
     the fewest trainings failed and, among such, the one with the best mean of the first objective
     over its new seeds; the search's own training does not count, since the network was selected by
-    it. The weights of the winner's best seed, by the validation images, are kept as
-    `weights/winner.safetensors` and tested once.
+    it. The weights of the winner's best seed, by the validation images, are tested once and kept as
+    `weights/winner.safetensors`. Until then, an earlier winner stays as it is.
 
     Args:
         test: returns the error of saved weights on the test images, and the number of these.
@@ -62,17 +63,22 @@ def run_finals(folder: RunFolder, experiment: Experiment, desk: Desk, test: Test
     if experiment.finalists.top == 0:
         return
     finalists = _trained(folder, experiment, desk)  # by the journal, if it has the answers
-    if path.exists() and folder.weights("winner").exists():
-        return
     ranked = sorted(finalists, key=lambda finalist: _rank(finalist, experiment))
     rows = [_row(finalist, folder, experiment) for finalist in ranked]
+    if ranked and ranked[0].ok():
+        rows[0]["winner"] = True
+    columns, winner = _columns(folder, experiment), folder.weights("winner")
+    if _is_whole(folder, rows, columns):
+        return
     if ranked and ranked[0].ok():
         question, best = min(
             ranked[0].ok(),
             key=lambda pair: losses([pair[1]], experiment.objectives).tolist(),
         )
         genome = best.candidate.genome
-        weights = weights_left(folder.path, best)
+        # Those kept are of these finals if only their table is missing or damaged.
+        kept = winner.exists() and not tables.outdated(folder.path)
+        weights = winner if kept else weights_left(folder.path, best)
         if weights is None or not weights.exists():  # deleted after earlier finals
             again = desk.evaluate_anew(best.candidate, question.seed)
             weights = weights_left(folder.path, again)
@@ -82,16 +88,38 @@ def run_finals(folder: RunFolder, experiment: Experiment, desk: Desk, test: Test
                     f"trained again ({again.status}: {again.message or 'no weights were saved'}); "
                     "resume the run to try again"
                 )
-        winner = folder.weights("winner")
-        shutil.copyfile(weights, winner)
-        error, images = test(genome, winner)
+        error, images = test(genome, weights)
         rows[0] |= {
-            "winner": True,
             "test_error": error,
             "test_error_se": standard_error(error, images),
             "test_images": images,
         }
-    tables.write_table(path, rows, _columns(folder, experiment))
+        if weights != winner:
+            files.copy(weights, winner)
+    else:
+        files.remove(winner)
+    tables.write_table(path, rows, columns)
+    files.remove(folder.path / tables.OUTDATED)
+
+
+def _is_whole(folder: RunFolder, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> bool:
+    """Return whether the table is there, undamaged and of these finals, and the winner's weights.
+
+    The test columns, which are not in the rows, must have a value for a winner.
+    """
+    path = folder.path / "finalists.csv"
+    if tables.outdated(folder.path) or not path.exists():
+        return False
+    try:
+        present = tables.read_text(path)
+    except ValueError:
+        return False
+    shared = [name for name in columns if name in present and not name.startswith("test_")]
+    expected = tables.as_text(rows, columns)[shared]
+    winners = present.get("winner", present.index) == "True"
+    tested = present.get("test_error_se", pd.Series("", present.index))[winners].ne("").all()
+    weights = folder.weights("winner").exists() or not winners.any()
+    return bool(present[shared].equals(expected) and tested and weights)
 
 
 def best_of(folder: RunFolder, experiment: Experiment) -> list[Entry]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import logging
 import math
 import time
@@ -16,7 +17,7 @@ import joblib
 import torch
 from torch import nn
 
-from evonas import config, plugins, registry, yamlfile
+from evonas import config, files, plugins, registry, yamlfile
 from evonas.binomial import standard_error
 from evonas.config import Experiment, TrainingRun
 from evonas.core import SearchFailed, UserError, derive_seed
@@ -26,7 +27,7 @@ from evonas.jobs.choice import Choice, read
 from evonas.markdown import counted
 from evonas.networks.decode import decode
 from evonas.networks.profile import profile
-from evonas.records import checkpoint, files, tables
+from evonas.records import checkpoint, tables
 from evonas.records.folder import Hold, begin, note_data, note_resume, note_start
 from evonas.records.guessing import parts_of
 from evonas.training.batches import Resident, resident
@@ -193,7 +194,9 @@ class FullTraining:
         path = self.path / "checkpoint.pt"
         if path.exists():
             try:
-                state = torch.load(path, map_location="cpu", weights_only=True)
+                state = torch.load(
+                    io.BytesIO(files.read(path)), map_location="cpu", weights_only=True
+                )
             except Exception:  # zip, pickle and torch may raise anything for a damaged file
                 raise UserError(
                     f"{path} is damaged", hint="delete it to restart from the first epoch"
@@ -250,6 +253,7 @@ def resume(path: Path, own: Sequence[Path] = ()) -> Iterator[FullTraining]:
     Raises:
         UserError: the folder is damaged, or the data changed since the training started.
     """
+    files.check_folder(path)
     plugins.allow_recorded(path, own)
     settings = config.load_training(path / "training.yaml")
     parallel = machine.resolve(settings.parallel)

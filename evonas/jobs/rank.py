@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from evonas import config, registry
+from evonas import config, files, registry
 from evonas.config import Experiment
 from evonas.core import (
     Budget,
@@ -143,7 +143,7 @@ class Ranking:
         for asked in batch:
             weights = weights_left(self.folder.parent, self._desk.wait(asked))
             if weights is not None:
-                weights.unlink(missing_ok=True)
+                files.remove(weights)
             yield before + self.journal.added
         self.journal.sync()
 
@@ -155,7 +155,7 @@ class Ranking:
         """
         rows = [self._row(genome) for genome in self.genomes]
         tables.write_table(self.folder / "networks.csv", rows, COLUMNS)
-        (self.folder / "summary.csv").unlink(missing_ok=True)
+        files.remove(self.folder / "summary.csv")
         well = [row for row in rows if row["status"] == str(Status.OK)]
         failed = Counter(row["status"] for row in rows if row["status"] != str(Status.OK))
         failures = ", ".join(f"{status} {count}" for status, count in sorted(failed.items()))
@@ -240,7 +240,7 @@ def opened(
     experiment = _experiment(run_dir, workers)
     budget = _budget(experiment, epochs)
     folder = run_dir / "rank"
-    folder.mkdir(exist_ok=True)
+    files.make_folder(folder)
     with Hold(folder):
         parts = build(experiment)
         note_data(run_dir, parts.evaluator.fingerprint)

@@ -33,7 +33,7 @@ from matplotlib.ticker import (
 from numpy.typing import ArrayLike
 
 from evonas import metrics
-from evonas.records.files import write_atomic
+from evonas.files import write_atomic
 
 WIDTH = 3.35  # inches: one column, 8.5 cm
 SMALL = 6.5  # points

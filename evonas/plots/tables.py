@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from evonas import registry, yamlfile
+from evonas import files, registry, yamlfile
 from evonas.core import Constraint, Objective, Status, UserError
 from evonas.plots.style import NotYet, short
 from evonas.records import guessing, results, tables
@@ -198,7 +198,7 @@ class Tables:
     def genes(self) -> tuple[Gene, ...]:
         """The genes of the space, from `space.json`."""
         try:
-            space = json.loads((self.path / "space.json").read_text())
+            space = json.loads(files.read(self.path / "space.json"))
             return tuple(Gene(gene["name"], tuple(gene["choices"])) for gene in space["genes"])
         except (OSError, ValueError, KeyError, TypeError):
             raise NotYet("space.json is missing or damaged") from None
@@ -236,7 +236,7 @@ class Tables:
     def winner(self) -> Winner:
         """The winner of the finals, or, before them, the first of the front."""
         try:
-            named = tables.winner(self.path)
+            named = None if tables.outdated(self.path) else tables.winner(self.path)
         except UserError as error:
             raise NotYet(str(error)) from None
         row = self._read("front", ("key", "genes")).iloc[0] if named is None else named

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,12 +12,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evonas import registry, yamlfile
+from evonas import files, registry, yamlfile
 from evonas.core import FAILURES, Objective, Status, UserError
 from evonas.pareto import Array, Losses
 from evonas.records import guessing, tables
 from evonas.records.archive import budget_ranks
 from evonas.records.folder import check_run_folder
+from evonas.records.folder import environment as noted
 from evonas.records.tables import read
 from evonas.training.recipe import Recipe
 
@@ -104,10 +104,10 @@ def load(path: Path) -> Run:
     if lacking:
         hint = "restore the file as evonas wrote it"
         raise UserError(f"lacks {lacking[0]}", hint=hint, key=str(path / "config.yaml"))
-    if not all(table.exists() and b"\n" in table.read_bytes() for table in tables):
+    if not all(table.exists() and b"\n" in files.read(table) for table in tables):
         raise _unfinished(path)
     try:
-        environment = json.loads((path / "environment.json").read_text())
+        environment = noted(path)
         run = _read(path, _as_of_today(config), environment, *map(read, tables))
     except (OSError, KeyError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
@@ -216,7 +216,7 @@ def _read(
         hours=float(timings.loc[~cached, "seconds"].sum()) / 3600,
         from_cache=int(cached.sum()),
         faults=int((failed & fresh).sum()),
-        tested=None if winner is None else float(winner["test_error"]),
+        tested=None if winner is None or tables.outdated(path) else float(winner["test_error"]),
         at_chance=bool(guessing.of_search(path) or guessing.of_winner(path)),
     )
 

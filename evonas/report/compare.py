@@ -28,9 +28,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evonas import markdown
+from evonas import files, markdown
 from evonas.core import UserError
-from evonas.records.files import write_atomic
 from evonas.records.guessing import AT_CHANCE
 from evonas.report import compare_figures as figures
 from evonas.report.arms import Arm, arms_of, differing, load
@@ -101,18 +100,18 @@ class Comparison:
             contents["hypervolume.png"], contents["hypervolume.svg"] = drawn
         for name in FILES:
             if name in contents:
-                write_atomic(out / name, contents[name])
+                files.write_atomic(out / name, contents[name])
             else:
-                (out / name).unlink(missing_ok=True)
+                files.remove(out / name)
 
 
 def _check_out(out: Path) -> None:
     """Makes the folder, or checks that it holds nothing but a comparison."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        files.make_folder(out, named=True)
         names = {entry.name for entry in out.iterdir()}
-        mine = not names or (out / "compare.md").read_text().startswith(TITLE)
-    except (OSError, UnicodeDecodeError):
+        mine = not names or files.read(out / "compare.md").startswith(TITLE.encode())
+    except OSError:
         mine, names = False, set()
     if not mine or names - {*FILES, *(f".{name}.part" for name in FILES)}:
         hint = "name a new or empty folder with --out"
