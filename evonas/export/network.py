@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from pydantic import BaseModel, FiniteFloat, PositiveInt
 from safetensors import safe_open
-from safetensors.torch import load_file, save
 from torch import nn
 
 from evonas import files, registry
@@ -26,7 +25,7 @@ from evonas.jobs.choice import Choice, choose, settings_of
 from evonas.loop import error_text
 from evonas.networks.decode import decode
 from evonas.records import checkpoint, tables
-from evonas.training.weights import read_weights
+from evonas.training.weights import read_weights, write_weights
 from genomes import Genome, SearchSpace
 
 ENDINGS = {"python": ".py", "torch": ".safetensors", "onnx": ".onnx"}
@@ -202,8 +201,7 @@ def export(network: TrainedNetwork, form: str, out: Path | None = None) -> list[
     try:
         files.make_folder(out.parent, named=True)
         if form == "torch":
-            about = {"evonas": json.dumps(network.about)}
-            files.write_atomic(out, save(load_file(network.weights), about))
+            write_weights(network.build(), out, network.about)
             return [out]
         if form == "onnx":
             missing = [name for name in ONNX if importlib.util.find_spec(name) is None]
