@@ -110,7 +110,7 @@ def search(
     for generation in evolve(chooser, desk, stop=stop):
         history.append((archive.evaluations, generation))
         archive.add(generation)
-        rows.append(tables.generation_row(generation, archive))
+        rows.append(tables.generation_row(generation, archive, search_space))
         archive.check_alive()
     return _result(search_space, archive, history, rows)
 

@@ -149,17 +149,21 @@ P = TypeVar("P", bound=Params)
 NO_FINALISTS = Finalists(top=0)
 
 
-def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
+def load(path: Path, overrides: Sequence[str] = (), *, begun: bool = False) -> Experiment:
     """Read, check and complete an experiment file, without running the user's code.
 
     Args:
         overrides: `dotted.key=value` each, applied before the checks.
+        begun: whether it is of a run to go on with, perhaps of an earlier version.
 
     Raises:
         UserError: the file has mistakes; each names the file, the key and the remedy.
     """
     with naming(path):
         document = yamlfile.overridden(yamlfile.read(path), overrides)
+        if begun and "strategy" in document:
+            strategy = registry.as_begun("strategies", document["strategy"])
+            document = {**document, "strategy": strategy}
         experiment = check(document, path.parent, Experiment)
         check_together(experiment)
     return experiment

@@ -89,6 +89,15 @@ def names(kind: str) -> list[str]:
     return sorted(table(kind))
 
 
+def as_begun(kind: str, settings: Any) -> Any:
+    """Return a component's settings in a run folder with those that are newer than the folder."""
+    name = settings.get("name") if isinstance(settings, dict) else None
+    if name not in names(kind):
+        return settings  # of the user's own, or a mistake
+    params: type[Params] = load(kind, name).Params
+    return params.of_older_run(settings)
+
+
 def load(kind: str, name: str) -> Any:
     """Return the class or object of a name.
 

@@ -64,14 +64,22 @@ class Bench(Params):
     """The strategies, each under its own label; random search is added if it is missing."""
 
 
-def load(path: Path, overrides: Sequence[str] = ()) -> Bench:
+def load(path: Path, overrides: Sequence[str] = (), *, begun: bool = False) -> Bench:
     """Read, check and complete a benchmark file.
+
+    Args:
+        overrides: `dotted.key=value` each, applied before the checks.
+        begun: whether it is of a benchmark to go on with, perhaps of an earlier version.
 
     Raises:
         UserError: at most three lines, each naming the file, the key and the remedy.
     """
     with config.naming(path):
         document = yamlfile.overridden(yamlfile.read(path), overrides)
+        arms = document.get("strategies") if begun and isinstance(document, dict) else None
+        if isinstance(arms, dict):
+            arms = {label: registry.as_begun("strategies", arm) for label, arm in arms.items()}
+            document = {**document, "strategies": arms}
         return _checked(document, path.parent)
 
 

@@ -234,8 +234,8 @@ def resume(path: Path, overrides: Sequence[str] = (), own: Sequence[Path] = ()) 
                 key=f"--set {override}",
             )
     plugins.allow_recorded(path, own)
-    before = config.load(path / "config.yaml")
-    experiment = _resolved(config.load(path / "config.yaml", overrides))
+    before = config.load(path / "config.yaml", begun=True)
+    experiment = _resolved(config.load(path / "config.yaml", overrides, begun=True))
     with _opened(Hold(path), experiment) as run:
         run.note_resume(before)
         yield run
