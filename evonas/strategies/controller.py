@@ -130,7 +130,8 @@ class Controller(Generational):
     def __init__(self, params: ControllerParams, setting: Setting) -> None:
         super().__init__(params, setting)
         self._powers = _powers(params.reward, self.objectives)
-        self._names = {goal.name for goal in (*self.objectives, *self.constraints)}
+        self._names = {goal.name for goal in self.objectives}
+        self._names |= {bound.name for bound in self.constraints}
         with torch.random.fork_rng(devices=[]):
             # Only the CPU's generator is forked; `torch.manual_seed` would change those of GPUs.
             torch.default_generator.manual_seed(derive_seed(setting.seed, "controller"))
