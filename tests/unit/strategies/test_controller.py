@@ -177,15 +177,6 @@ def test_a_target_is_found_and_not_unlearned(unseen: bool, seed: int) -> None:
     assert probability(strategy, TARGET) > 0.5
 
 
-def test_a_space_that_is_used_up_teaches_nothing_else() -> None:
-    """What is drawn at random where all is known was not written, so nothing is learned from it."""
-    pair = SearchSpace("pair/v1", [Gene(name, tuple("abc")) for name in "xy"])
-    strategy = made(pair)
-    for _ in range(60):
-        told(strategy, lambda genes: float(genes == (2, 1)))
-    assert probability(strategy, (2, 1)) > 0.9
-
-
 def probability(strategy: Controller, genes: tuple[int, ...]) -> float:
     """With what probability the policy writes these genes."""
     logs, _ = strategy.policy(1, lambda gene, _: torch.tensor([genes[gene]]))
