@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from evonas import pareto
@@ -37,10 +37,11 @@ class ControllerParams(Params):
     units: Annotated[int, Field(ge=1, le=10_000)] = 64
     """The number of units of its LSTM, and the size of the vectors that stand for choices."""
     lr: Annotated[float, Field(gt=0, le=10)] = 0.02
-    """The learning rate of Adam."""
+    """The learning rate of Adam. With `unseen: false`, 0.015 by default."""
     entropy: Annotated[float, Field(ge=0, le=100)] = 0.2
     """The weight of the entropy of its choices, in nats per gene, relative to the reward, in
-    standard deviations. The larger it is, the longer the controller tries other choices."""
+    standard deviations. The larger it is, the longer the controller tries other choices. With
+    `unseen: false`, 0.3 by default."""
     baseline_decay: Annotated[float, Field(ge=0, lt=1)] = 0.8
     """The weight of earlier generations in the moving average that rewards are compared with."""
     temperature: Positive = 1.0
@@ -57,6 +58,13 @@ class ControllerParams(Params):
     power given, such as `{accuracy: 1, latency_ms: -0.07}`. Powers are above 0 if more is better,
     below 0 if less is. Without it, the reward is the rank within the generation, by front and
     crowding distance."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _slower_where_it_learns_from_fewer(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("unseen") is False:
+            return {"lr": 0.015, "entropy": 0.3, **values}
+        return values
 
 
 class Policy(nn.Module):

@@ -174,7 +174,7 @@ def test_a_target_is_found_and_not_unlearned(unseen: bool, seed: int) -> None:
         for genes in told(strategy, lambda genes: float(np.equal(genes, TARGET).sum()))
     ]
     assert TARGET in asked
-    assert probability(strategy, TARGET) > 0.5
+    assert probability(strategy, TARGET) > 0.1  # by chance, 6e-5
 
 
 def probability(strategy: Controller, genes: tuple[int, ...]) -> float:
