@@ -118,7 +118,7 @@ def search(
         for generation in evolve(chooser, desk, stop=stop):
             history.append((archive.evaluations, generation))
             archive.add(generation)
-            rows.append(tables.generation_row(generation, archive))
+            rows.append(tables.generation_row(generation, archive, search_space))
             archive.check_alive()
     except _Refused as error:
         raise UserError(error.mistake) from None

@@ -282,19 +282,21 @@ class Stop(Params):
     has begun is finished."""
 
     generations: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
-    """The number of generations. Give this, `evaluations`, or both."""
+    """The number of generations. Give this, `evaluations`, `networks`, or several of them."""
     evaluations: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
-    """The number of candidates after which no new generation begins. The current generation is
-    finished, so there may be a few more."""
+    """The number of candidates after which no new generation begins, those included whose network
+    was asked for before. The current generation is finished, so there may be a few more."""
+    networks: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
+    """The same, but each network counts once. A search that repeats itself more than 5,000 times in
+    a row ends before."""
     simulated_seconds: Annotated[float, Field(gt=0)] | None = None
     """The simulated training time that may be spent, in seconds, as the evaluator `tabular` counts
     it. The search ends before the evaluation that would exceed it."""
 
     def model_post_init(self, context: object) -> None:
-        if not (self.generations or self.evaluations or self.simulated_seconds):
-            raise Requirement(
-                "must have at least one of generations, evaluations and simulated_seconds"
-            )
+        if not any(dict(self).values()):
+            *most, last = type(self).model_fields
+            raise Requirement(f"must have at least one of {', '.join(most)} and {last}")
 
 
 @dataclass(frozen=True, slots=True)

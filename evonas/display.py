@@ -175,7 +175,7 @@ def of_search(run: Run) -> Callable[[], Reading]:
         nonlocal generations, journaled
         if archive.generations != generations:
             generations, journaled = archive.generations, journal.added
-        ends = [stop.evaluations] if stop.evaluations else []
+        ends = [count for count in (stop.evaluations, stop.networks) if count]
         if stop.generations and archive.generations:
             ends.append(round(archive.evaluations / archive.generations * stop.generations))
         total = min(ends, default=None)

@@ -29,8 +29,8 @@ from evonas.metrics import SIMULATED_SECONDS
 from evonas.protocols import Dispatcher, Evaluator, SteadyState, Strategy
 from genomes import SearchSpace
 
-# Repeated candidates cost no time, so a limit on time alone would never end a search that asks for
-# nothing else. It ends after so many in a row.
+# Repeated candidates cost no time and are no new networks, so a limit on these alone would never
+# end a search that asks for nothing else. It ends after so many in a row.
 MAX_REPEATED = 5000
 
 COST = {name: type(getattr(Cost(), name)) for name in Cost.__slots__}  # the type of each part
@@ -89,8 +89,8 @@ def evolve(
 
     Args:
         stop: the limits; None to leave the end to the strategy. With `simulated_seconds`, the
-            search ends before the evaluation that would exceed them, or after more than 5,000
-            repeated candidates in a row, which cost no time.
+            search ends before the evaluation that would exceed them. With these or `networks`,
+            it also ends after more than 5,000 repeated candidates in a row.
         since: where an earlier part of the search stopped; the strategy must be in its state of
             that moment.
 
@@ -145,6 +145,7 @@ class _Asking:
         self.exhausted = False
         self._max_generations = stop.generations if stop else None
         self._max_evaluations = stop.evaluations if stop else None
+        self._max_networks = stop.networks if stop else None
         self._max_seconds = stop.simulated_seconds if stop else None
         self._generations = since.generations
         self._count = since.evaluations
@@ -180,6 +181,8 @@ class _Asking:
         at = self._generations if self.size is None else self._count // self.size
         if self._max_generations is not None and at >= self._max_generations:
             return False
+        if self._max_networks is not None and len(self._seen) >= self._max_networks:
+            return False
         return self._max_evaluations is None or self._count < self._max_evaluations
 
     def _asked(self, candidates: Sequence[Candidate]) -> list[Asked]:
@@ -191,11 +194,12 @@ class _Asking:
             repeated = asked.question in self._seen
             cost = 0.0 if repeated else self.desk.simulated_seconds(asked.candidate)
             self._repeated = self._repeated + 1 if repeated else 0
-            if self._max_seconds is not None:
-                exceeds = self._seconds + cost > self._max_seconds and not repeated
-                self.exhausted = exceeds or self._repeated > MAX_REPEATED
-                if self.exhausted:
-                    break
+            if self._max_seconds is not None and not repeated:
+                self.exhausted = self._seconds + cost > self._max_seconds
+            if self._max_seconds is not None or self._max_networks is not None:
+                self.exhausted |= self._repeated > MAX_REPEATED
+            if self.exhausted:
+                break
             self._seconds += cost
             self._seen.add(asked.question)
             asked = replace(asked, repeated=repeated, simulated_seconds=self._seconds)

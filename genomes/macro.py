@@ -20,7 +20,8 @@ class Macro(SearchSpace):
 
     A pair's bit says whether the later node reads the earlier. A node that reads no other reads the
     phase's input, one that no other reads goes to the output, and one that does neither is left
-    out. The text form is NSGA-Net's, `1-01-001:0` for each phase: the bits of the second node, of
+    out. The bits are NSGA-Net's, the networks are not: see `evonas.networks.macro.Phase`. The text
+    form is NSGA-Net's, `1-01-001:0` for each phase: the bits of the second node, of
     the third and so on, then the skip.
 
     Args:

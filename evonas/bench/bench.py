@@ -101,7 +101,7 @@ def opened(bench: Bench, folder: Path, *, workers: int | None = None) -> Iterato
                 write_atomic(folder / FILE, text, sync=True)
             yield benching
         return
-    if _dumped(load(folder / FILE)) != text:  # the file may have keys by old names
+    if _dumped(load(folder / FILE, written=True)) != text:  # the file may be of an earlier version
         raise UserError(f"{folder} holds another benchmark", hint="give --out with a new folder")
     with Hold(folder):
         note_data(folder, fingerprint)

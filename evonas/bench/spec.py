@@ -70,18 +70,22 @@ class Bench(Params):
     """The strategies, each under its own label; random search is added if it is missing."""
 
 
-def load(path: Path, overrides: Sequence[str] = ()) -> Bench:
+def load(path: Path, overrides: Sequence[str] = (), *, written: bool = False) -> Bench:
     """Read, check and complete a benchmark file.
+
+    Args:
+        overrides: `dotted.key=value` each, applied before the checks.
+        written: whether it is that of a benchmark's folder, perhaps of an earlier version.
 
     Raises:
         UserError: at most three lines, each naming the file, the key and the remedy.
     """
     with config.naming(path):
         document = yamlfile.overridden(yamlfile.read(path), overrides)
-        return _checked(document, path.parent)
+        return _checked(document, path.parent, written)
 
 
-def _checked(document: Any, folder: Path) -> Bench:
+def _checked(document: Any, folder: Path, written: bool) -> Bench:
     if not isinstance(document, dict):
         keys = ", ".join(Bench.model_fields)
         raise UserError("is not a mapping", hint=f"allowed: the keys {keys}")
@@ -91,7 +95,7 @@ def _checked(document: Any, folder: Path) -> Bench:
     arms = sections.get("strategies")
     if isinstance(arms, dict):
         checked = {
-            str(label): config.component(f"strategies.{label}", "strategies", arm)
+            str(label): config.component(f"strategies.{label}", "strategies", arm, written=written)
             for label, arm in arms.items()
         }
         for label, arm in checked.items():

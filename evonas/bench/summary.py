@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import mannwhitneyu, quantile_test
+from scipy import stats
 
 from evonas import registry
 from evonas.bench.runs import Table
 from evonas.bench.spec import RANDOM, Bench
 
-LEVEL = 0.95  # of the interval of a median
+LEVEL = 0.95  # of intervals
 POINTS = 200  # in a curve
 
 Array = NDArray[np.float64]
@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class MeanCurve:
-    """The mean over the runs of a strategy, and its interval of 95 % (normal approximation).
+    """The mean over the runs of a strategy, and its interval of 95 % (Student's t).
 
     Attributes:
         x: (k,), queries, or simulated seconds.
@@ -57,7 +57,8 @@ class Traces:
         values = np.stack([self.at(place) for place in x])
         values[np.isnan(values).any(axis=1)] = np.nan  # until every run has a value
         mean, n = values.mean(axis=1), values.shape[1]
-        half = 1.96 * values.std(axis=1, ddof=1) / n**0.5 if n > 1 else np.zeros(len(x))
+        errors = stats.t.ppf((1 + LEVEL) / 2, n - 1) if n > 1 else 0.0
+        half = errors * values.std(axis=1, ddof=min(n - 1, 1)) / n**0.5
         return MeanCurve(x, mean, mean - half, mean + half)
 
 
@@ -86,7 +87,7 @@ def summary(bench: Bench, table: Table, runs: pd.DataFrame) -> pd.DataFrame:
             row |= _mean_columns(f"value{after}", values)
             if label != base:
                 against = traces[base].at(math.inf if point is None else point)
-                row[f"p_random{after}"] = float(mannwhitneyu(values, against).pvalue)
+                row[f"p_random{after}"] = float(stats.mannwhitneyu(values, against).pvalue)
         for name in bench.report:
             row |= _mean_columns(name, group[name].to_numpy(dtype=float))
         if not several:
@@ -132,7 +133,7 @@ def _median(values: Array) -> tuple[float, float, float]:
 
     Values may be infinite. For fewer than 6, the interval goes from the least to the most.
     """
-    low, high = quantile_test(values, p=0.5).confidence_interval(LEVEL)
+    low, high = stats.quantile_test(values, p=0.5).confidence_interval(LEVEL)
     if math.isnan(low):  # no order statistics contain it with this probability
         low, high = values.min(), values.max()
     return float(np.median(values)), float(low), float(high)

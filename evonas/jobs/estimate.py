@@ -326,12 +326,13 @@ def totals(stop: Stop, first: Sequence[Sequence[Candidate]]) -> tuple[int | None
     """
     sizes = {len(generation) for generation in first}
     population = max(sizes)
+    candidates = [count for count in (stop.evaluations, stop.networks) if count]
     if len(sizes) == 1:
         limits = [stop.generations] if stop.generations else []
-        limits += [math.ceil(stop.evaluations / population)] if stop.evaluations else []
+        limits += [math.ceil(count / population) for count in candidates]
         return min(limits), min(limits) * population
     limits = [stop.generations * population] if stop.generations else []
-    limits += [stop.evaluations + population - 1] if stop.evaluations else []
+    limits += [count + population - 1 for count in candidates]
     return None, min(limits)
 
 

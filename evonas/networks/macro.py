@@ -24,7 +24,14 @@ class MacroParams(Params):
 
 
 class Phase(nn.Module):
-    """A convolution, followed by nodes, each of which is a convolution of the sum it reads."""
+    """A convolution, followed by nodes, each of which is a convolution of the sum it reads.
+
+    A node is Genetic CNN's: convolution 3x3, batch norm and ReLU of a sum. It is not NSGA-Net's
+    (macro_decoder.py of its code), which concatenates what it reads, brings that back to the number
+    of channels with a convolution 1x1, and may be dense or pre-activated; there each phase also
+    ends in batch norm and ReLU, and one without nodes is left out. So the results published for a
+    genome of NSGA-Net are not those of the same bits here.
+    """
 
     def __init__(self, pick: Pick, phase: int, nodes: int, in_channels: int, channels: int) -> None:
         super().__init__()

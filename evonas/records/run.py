@@ -80,7 +80,7 @@ class RunFolder:
         archive.add(generation)
         self.journal.sync()
         self.evaluations.append(tables.evaluation_rows(generation, first, self.space, self.metrics))
-        self.generations.append([tables.generation_row(generation, archive)])
+        self.generations.append([tables.generation_row(generation, archive, self.space)])
         self.fronts.append(tables.fronts_rows(generation.index, archive))
         self.timings.append(
             tables.timing_row("search", question, evaluation, generation.index, first + i)

@@ -26,7 +26,7 @@ from evonas.core import (
 from evonas.data.dataset import Places
 from evonas.metrics import SIMULATED_SECONDS
 from evonas.records.archive import Archive
-from genomes import SearchSpace
+from genomes import Genome, SearchSpace
 from genomes.operators import mean_hamming
 
 Row = Mapping[str, Any]
@@ -219,16 +219,17 @@ def generation_columns(
     )
 
 
-def generation_row(generation: Generation, archive: Archive) -> Row:
+def generation_row(generation: Generation, archive: Archive, space: SearchSpace) -> Row:
     """Return counts and statistics of one generation, and of the archive's front after it.
 
     `trained` counts evaluations answered neither by an earlier one nor by cheap values, `faults`
     those that failed, and a column named after a status those with it. Best, mean and worst are
     over successful evaluations. `diversity` is the mean Hamming distance of the genomes, in genes;
-    `distinct` counts networks; `simulated_seconds` is what the run has spent so far on a table that
-    has them.
+    dead ones are equal. `distinct` counts networks; `simulated_seconds` is what the run has spent
+    so far on a table that has them.
     """
     evaluations = generation.evaluations
+    genes = [_live(evaluation.candidate.genome, space) for evaluation in evaluations]
     statuses = [evaluation.status for evaluation in evaluations]
     row: dict[str, Any] = {
         "generation": generation.index,
@@ -240,7 +241,7 @@ def generation_row(generation: Generation, archive: Archive) -> Row:
         "hits": sum(generation.cached),
         "faults": sum(status.failed for status in statuses),
         **{str(status): statuses.count(status) for status in Status},
-        "diversity": mean_hamming(np.array([e.candidate.genome.genes for e in evaluations])),
+        "diversity": mean_hamming(np.array(genes)),
         "distinct": len({question.key for question in generation.questions}),
         "front_size": len(archive.front),
         "hypervolume": archive.hypervolume(),
@@ -259,6 +260,12 @@ def generation_row(generation: Generation, archive: Archive) -> Row:
             mean = float(np.mean(values))
             row |= {f"{name}_best": best, f"{name}_mean": mean, f"{name}_worst": worst}
     return row
+
+
+def _live(genome: Genome, space: SearchSpace) -> list[int]:
+    """Return the choices of the genes counted from 1, with 0 for each dead gene."""
+    live = space.live(genome)
+    return [(gene + 1) * alive for gene, alive in zip(genome.genes, live, strict=True)]
 
 
 def fronts_columns(objectives: Sequence[Objective]) -> tuple[str, ...]:

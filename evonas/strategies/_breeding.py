@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -52,9 +52,18 @@ class BreedingParams(OperatorParams):
     """How a gene (or number) changes: `reset` draws it anew. The others need numbers: `scale`
     turns x into x (1 + s), `polynomial` moves it a little, rarely far. `FILE.py:NAME` is your own
     function, which takes a list and a generator and returns a list."""
+    ends: Literal["joined", "clip"] = "joined"
+    """What becomes of numbers at the ends of their range, 0 and 1. With `joined`, no choice is
+    preferred by chance: operators see a `scaled` number's range as a circle that is cut at a place
+    drawn anew each time, so that the first choice is next to the last; a number of `logits` is seen
+    from either end, and reflected at both. With `clip`, a number beyond an end is set to it; then
+    `arithmetic` prefers the middle choices, and `scale` the first, since x (1 + s) does not leave
+    0."""
     mutation_rate: Probability = 0.1
-    """The probability, for each gene (or number) of a child, that it changes. A function of your
-    own changes what it likes."""
+    """The probability, for each gene (or number) of a child, that it changes; a function of your
+    own changes what it likes. A child whose network has been asked for before is mutated again, up
+    to 20 times, so late in a search, when most near networks are known, children differ more from
+    their parents than this says."""
     sigma: Annotated[float, Field(ge=-1, le=10)] = 0.1
     """For `scale`: s itself, or, if it is drawn, the standard deviation of s."""
     sigma_drawn: bool = True
@@ -73,6 +82,11 @@ class BreedingParams(OperatorParams):
             for key, chosen in (("crossover", self.crossover), ("mutation", self.mutation)):
                 if chosen in (*_deap.BLENDS, *_deap.MUTATIONS):
                     raise Requirement("works on numbers; set encoding to scaled or logits", key)
+
+    @classmethod
+    def today(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        numbers = values.get("encoding", "genes") != "genes"
+        return {**({"ends": "clip"} if numbers else {}), **super().today(values)}
 
 
 class Breeding:
@@ -116,8 +130,9 @@ class Breeding:
         tournament_size: int,
         selection: str | OwnOperator = "tournament",
         pressure: float = 1.5,
+        fitness: NDArray[np.float64] | None = None,
     ) -> list[Candidate]:
-        """Makes a generation of children; parents are selected by rank, and neighbours mate.
+        """Makes a generation of children; parents are selected by fitness, and neighbours mate.
 
         A child whose network has been asked for before is mutated again, and in the end replaced
         by a random one; only in a space that is nearly used up is a network asked for twice.
@@ -126,8 +141,9 @@ class Breeding:
             ranks: (n,) order of preference of the members, 0 the best.
             tournament_size, selection: see `_deap.select`; or a function of the user's.
             pressure: see `_deap.shaped`; a tournament depends on the order alone.
+            fitness: (n,); by default, it is shaped by rank.
         """
-        fitness = _deap.shaped(ranks, pressure)
+        fitness = _deap.shaped(ranks, pressure) if fitness is None else fitness
         count = self.params.population + self.params.population % 2  # parents come in pairs
         with _deap.stdlib_random(self.rng):
             if isinstance(selection, OwnOperator):
@@ -267,8 +283,10 @@ class Variation:
         if self._own_crossover is not None:
             a, b = self._by_own(self._own_crossover, first, second)
             return a, b
-        a, b = _deap.mate(self._toolbox, first, second)
-        return self._inside(a), self._inside(b)
+        if not self.continuous or self.params.crossover not in _deap.BLENDS:
+            return _deap.mate(self._toolbox, first, second)
+        a, b = self._from_anywhere(lambda a, b: _deap.mate(self._toolbox, a, b), first, second)
+        return a, b
 
     def mutate(self, vector: Vector) -> Vector:
         rate = self.params.mutation_rate
@@ -280,7 +298,34 @@ class Variation:
         if self.params.mutation == "reset":
             hits, anew = self.rng.random((2, len(vector))).tolist()
             return [a if hit < rate else x for x, hit, a in zip(vector, hits, anew, strict=True)]
-        return self._inside(_deap.mutate(self._toolbox, vector))
+        [mutated] = self._from_anywhere(lambda x: [_deap.mutate(self._toolbox, x)], vector)
+        return mutated
+
+    def _from_anywhere(
+        self, operator: Callable[..., Sequence[Vector]], *vectors: Vector
+    ) -> list[Vector]:
+        """Applies an operator to numbers as `ends` says; what it leaves as it is stays the same.
+
+        With `joined`, the operator works on numbers moved by an amount drawn anew for each
+        coordinate. So it treats all places alike, and if the founders' numbers are spread evenly,
+        so are those of later generations, as far as selection lets them.
+        """
+        if self.params.ends == "clip":
+            return [self._inside(vector) for vector in operator(*vectors)]
+        before = np.array(vectors)
+        if self.params.encoding == "scaled":
+            cut = self.rng.random(before.shape[1])
+            seen = (before + cut) % 1.0
+            after = np.array(operator(*seen.tolist()))
+            back = (after - cut) % 1.0
+        else:
+            flipped = self.rng.random(before.shape[1]) < 0.5
+            seen = np.where(flipped, 1 - before, before)
+            after = np.array(operator(*seen.tolist()))
+            folded = 1 - abs(1 - after % 2.0)
+            back = np.where(flipped, 1 - folded, folded)
+        moved: list[Vector] = np.where(after == seen, before, back).tolist()
+        return moved
 
     def _by_own(self, function: OwnOperator, *vectors: Vector) -> list[Vector]:
         """Varies vectors with the user's function, and checks what it returns."""

@@ -81,6 +81,27 @@ def shaped(ranks: NDArray[np.int64], pressure: float) -> NDArray[np.float64]:
     return 2 - pressure + 2 * (pressure - 1) * share
 
 
+def raw(losses: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Fitness that is the objective itself, turned so that more is better (Goldberg, 1989).
+
+    f_i = -loss_i if no loss is above 0, as with an objective to maximise; otherwise it is shifted
+    to f_i = max loss - loss_i. Fitness of less than 1e-9 of the largest counts as that much, since
+    DEAP's wheel needs it positive. If all are equal, each has fitness 1.
+
+    Args:
+        losses: (n,); NaN for members without a value, which get as much as the worst.
+
+    Returns:
+        (n,) fitness, all positive.
+    """
+    values = np.nan_to_num(-losses, nan=-np.inf)
+    finite = np.isfinite(values)
+    low = values[finite].min(initial=0.0)  # 0 if no value is negative
+    fitness = np.where(finite, values - low, 0.0)
+    top = fitness.max(initial=0.0)
+    return np.maximum(fitness, 1e-9 * top) if top > 0 else np.ones(len(losses))
+
+
 def select(
     fitness: NDArray[np.float64],
     k: int,
@@ -208,6 +229,8 @@ def niches(
     ideal: NDArray[np.float64],
     worst: NDArray[np.float64],
     extremes: NDArray[np.float64] | None,
+    *,
+    even: bool = True,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """Finds the nearest direction of each point, its distance, and the new extreme points.
 
@@ -216,8 +239,12 @@ def niches(
         directions: (r, m).
         ideal, worst: (m,), so far.
         extremes: (m, m), of the last generation.
+        even: whether losses are divided by their spans before extreme points are looked for.
+            Otherwise the objective of the largest numbers decides which points are extreme.
     """
-    extremes = emo.find_extreme_points(losses, ideal, extremes)
+    spans = np.where(even & (worst > ideal), worst - ideal, 1.0)
+    kept = None if extremes is None else extremes / spans
+    extremes = emo.find_extreme_points(losses / spans, ideal / spans, kept) * spans
     # All is relative to the ideal point, since DEAP counts some of its intercepts from there.
     moved, zero = losses - ideal, np.zeros_like(ideal)
     intercepts = emo.find_intercepts(extremes - ideal, zero, worst - ideal, moved.max(axis=0))

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from evonas import pareto
 from evonas.core import Candidate, Evaluation, Params, Requirement, State
 from evonas.protocols import Need, Setting
-from evonas.strategies.generational import parse_seeds, plain, restored
+from evonas.strategies.generational import TRIES, parse_seeds, plain, restored
 from genomes import Genome
 from genomes.operators import change_one
 
@@ -27,14 +27,30 @@ class AgingParams(Params):
     them, as genes, or by a name from `evonas list genomes`. At most `population`."""
     tournament_size: Annotated[int, Field(ge=1, le=100_000)] = 5
     """How many members are drawn; the best of them has the next child."""
-    lag: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    lag: Annotated[int, Field(ge=1, le=100_000)] = 4
     """How many candidates may be out at once: each is chosen from the results up to the one this
     many before it, whatever the number of workers. 1 is the published algorithm, one candidate
-    after the other, and finds good networks with fewer candidates; more keep more workers busy.
-    Without it, the population."""
+    after the other; more keep more workers busy, and know less. At most `population`."""
+    repeats: bool = False
+    """Whether a child may be its parent's network, spelled in another way. If not, it is changed
+    again, up to 20 times."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lag_of_a_small_population(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "lag" not in values:
+            population = values.get("population")
+            if isinstance(population, int) and 2 <= population < cls.model_fields["lag"].default:
+                return {**values, "lag": population}
+        return values
+
+    @classmethod
+    def today(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        population = values.get("population", cls.model_fields["population"].default)
+        return {"lag": population, "repeats": True, **super().today(values)}
 
     def model_post_init(self, context: object) -> None:
-        if self.lag is not None and self.lag > self.population:
+        if self.lag > self.population:
             raise Requirement("must be at most the population", "lag")
         if len(self.seeds) > self.population:
             raise Requirement("must be at most as many as the population", "seeds")
@@ -60,7 +76,7 @@ class Aging:
         self.objectives = setting.objectives
         self.constraints = setting.constraints
         self.rng = np.random.default_rng(setting.seed)
-        self.lag = params.lag or params.population
+        self.lag = params.lag
         self.seeds = parse_seeds(self.space, params.seeds)
         self.asked = 0
         self.answers = 0
@@ -135,6 +151,10 @@ class Aging:
         members = [self.population[i] for i in numbers.tolist()]
         ranks = pareto.preference(members, self.objectives, self.constraints)
         parent = members[int(ranks.argmin())].candidate.genome
-        genes = change_one(parent.genes, self.space.choices, self.rng)
-        child = Genome(self.space.name, tuple(genes))
-        return Candidate(child, (self.space.key(parent),), "mutation")
+        key, child = self.space.key(parent), parent
+        for _ in range(TRIES):
+            genes = change_one(child.genes, self.space.choices, self.rng)
+            child = Genome(self.space.name, tuple(genes))
+            if self.params.repeats or self.space.key(child) != key:
+                break
+        return Candidate(child, (key,), "mutation")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from evonas import pareto
@@ -17,6 +17,7 @@ from evonas.core import (
     Objective,
     Params,
     State,
+    Status,
     UserError,
     derive_seed,
     violation,
@@ -37,10 +38,11 @@ class ControllerParams(Params):
     units: Annotated[int, Field(ge=1, le=10_000)] = 64
     """The number of units of its LSTM, and the size of the vectors that stand for choices."""
     lr: Annotated[float, Field(gt=0, le=10)] = 0.02
-    """The learning rate of Adam."""
-    entropy: Annotated[float, Field(ge=0, le=100)] = 0.05
+    """The learning rate of Adam. With `unseen: false`, 0.015 by default."""
+    entropy: Annotated[float, Field(ge=0, le=100)] = 0.2
     """The weight of the entropy of its choices, in nats per gene, relative to the reward, in
-    standard deviations. The larger it is, the longer the controller tries other choices."""
+    standard deviations. The larger it is, the longer the controller tries other choices. With
+    `unseen: false`, 0.3 by default."""
     baseline_decay: Annotated[float, Field(ge=0, lt=1)] = 0.8
     """The weight of earlier generations in the moving average that rewards are compared with."""
     temperature: Positive = 1.0
@@ -50,12 +52,20 @@ class ControllerParams(Params):
     are not bounded."""
     unseen: bool = True
     """Whether a genome whose network has been asked for before is written again, up to 20 times,
-    and then drawn at random."""
+    and then drawn at random. The controller learns from each genome that it wrote, also from those
+    whose results are already known, and from no other."""
     reward: dict[str, float] | None = None
     """The reward for several objectives: the product of the objectives named, each raised to the
     power given, such as `{accuracy: 1, latency_ms: -0.07}`. Powers are above 0 if more is better,
     below 0 if less is. Without it, the reward is the rank within the generation, by front and
     crowding distance."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _slower_where_it_learns_from_fewer(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("unseen") is False:
+            return {"lr": 0.015, "entropy": 0.3, **values}
+        return values
 
 
 class Policy(nn.Module):
@@ -109,7 +119,9 @@ class Controller(Generational):
 
     The gradient is that of sum_t log pi(a_t | s_t) (R - b), b the moving average, with a bonus for
     entropy. Unlike in the papers, R - b is divided by its moving root mean square, so that `lr`
-    means the same whatever the unit of the rewards.
+    means the same whatever the unit of the rewards. The mean is over all genomes that the policy
+    wrote for the generation: with `unseen` also over those that were turned down, since their
+    rewards are known, and never over those drawn at random in their place.
 
     With one objective, R = -loss. With several, R is the rank within the generation, from 1 for the
     best to 0 for the last (so a generation of one teaches nothing), or their weighted product (Tan
@@ -127,6 +139,8 @@ class Controller(Generational):
     def __init__(self, params: ControllerParams, setting: Setting) -> None:
         super().__init__(params, setting)
         self._powers = _powers(params.reward, self.objectives)
+        self._names = {goal.name for goal in self.objectives}
+        self._names |= {bound.name for bound in self.constraints}
         with torch.random.fork_rng(devices=[]):
             # Only the CPU's generator is forked; `torch.manual_seed` would change those of GPUs.
             torch.default_generator.manual_seed(derive_seed(setting.seed, "controller"))
@@ -139,28 +153,32 @@ class Controller(Generational):
         self.spread = 0.0  # the moving mean of (R - b)^2
         self.lowest: float | None = None  # of the rewards of feasible networks
         self.highest: float | None = None
+        self.written: list[Genome] = []  # by the policy, for the generation that is out
+        self.results: dict[str, Evaluation] = {}  # of all networks asked for, by key
         self._trace: dict[str, list[dict[str, Any]]] = {}
 
     def _propose(self) -> list[Candidate]:
         n = self.params.population
-        return [self._candidate(row) for row in self._write(n)]
-
-    def _candidate(self, genes: list[int]) -> Candidate:
-        """The genome written or, with `unseen`, another whose network is new."""
-        genome = Genome(self.space.name, tuple(genes))
-        if self._is_new(genome) or not self.params.unseen:
-            return Candidate(genome, origin="controller")
-        for _ in range(TRIES):
-            genome = Genome(self.space.name, tuple(self._write(1)[0]))
-            if self._is_new(genome):
-                return Candidate(genome, origin="controller")
-        return Candidate(self._unseen())  # a policy that writes the same for ever learns nothing
+        self.written, asked = [], list[Genome]()
+        for _ in range(TRIES + 1):
+            genomes = self._write(n - len(asked))
+            self.written += genomes
+            asked += [each for each in genomes if self._is_new(each) or not self.params.unseen]
+            if len(asked) == n:
+                break
+        rest = [Candidate(self._unseen()) for _ in range(n - len(asked))]
+        return [*(Candidate(genome, origin="controller") for genome in asked), *rest]
 
     def _learn(self, evaluations: list[Evaluation]) -> None:
-        genes = torch.tensor([e.candidate.genome.genes for e in evaluations])
-        rewards = self._rewards(evaluations)
+        for each in evaluations:
+            values = {name: each.values[name] for name in self._names if name in each.values}
+            key = self.space.key(each.candidate.genome)
+            self.results[key] = Evaluation(each.candidate, values, each.status)
+        written = [self.results[self.space.key(genome)] for genome in self.written]
+        genes = torch.tensor([genome.genes for genome in self.written])
+        rewards = self._rewards(written)
         advantages = torch.from_numpy(self._advantages(rewards))
-        logs, steps = self.policy(len(evaluations), lambda gene, _: genes[:, gene])
+        logs, steps = self.policy(len(written), lambda gene, _: genes[:, gene])
         entropies = torch.stack([-(each.exp() * each).sum(dim=1) for each in steps])
         loss = -(advantages * logs).mean() - self.params.entropy * entropies.mean(dim=1).sum()
         self.optimizer.zero_grad()
@@ -175,8 +193,8 @@ class Controller(Generational):
         return self._trace
 
     @torch.no_grad()
-    def _write(self, n: int) -> list[list[int]]:
-        """Draws the genes of n genomes from the policy."""
+    def _write(self, n: int) -> list[Genome]:
+        """Draws n genomes from the policy."""
         drawn: list[Tensor] = []
 
         def draw(_: int, logs: Tensor) -> Tensor:
@@ -186,8 +204,8 @@ class Controller(Generational):
             return drawn[-1]
 
         self.policy(n, draw)
-        genes: list[list[int]] = torch.stack(drawn, dim=1).tolist()
-        return genes
+        rows: list[list[int]] = torch.stack(drawn, dim=1).tolist()
+        return [Genome(self.space.name, tuple(genes)) for genes in rows]
 
     def _rewards(self, evaluations: Sequence[Evaluation]) -> Array:
         """The rewards, (n,), finite; more is better."""
@@ -266,9 +284,24 @@ class Controller(Generational):
             "spread": self.spread,
             "least": self.lowest,
             "most": self.highest,
+            "results": {
+                key: [list(each.candidate.genome.genes), str(each.status), dict(each.values)]
+                for key, each in self.results.items()
+            },
         }
 
     def _restore(self, state: State) -> None:
+        if "results" not in state:
+            raise UserError(
+                "the run was begun by a version of evonas whose controller also learned from "
+                "genomes that it had not written",
+                hint="finish it with that version, or start a new run",
+                key="strategy",
+            )
+        self.results = {
+            key: Evaluation(Candidate(self.space.genome(genes)), values, Status(status))
+            for key, (genes, status, values) in state["results"].items()
+        }
         self.policy.load_state_dict(state["policy"])
         slots = {
             int(number): {name: t.clone() for name, t in each.items()}

@@ -8,8 +8,10 @@ import numpy as np
 from pydantic import Field
 
 from evonas import pareto
-from evonas.core import Candidate, Evaluation, Requirement, State
+from evonas.core import Candidate, Evaluation, Requirement, State, UserError
+from evonas.pareto import Array
 from evonas.protocols import Setting
+from evonas.strategies import _deap
 from evonas.strategies._breeding import Breeding, BreedingParams
 from evonas.strategies._own_operators import OwnFunction, own
 from evonas.strategies.generational import Generational
@@ -27,6 +29,10 @@ class GeneticParams(BreedingParams):
     pressure: Annotated[float, Field(gt=1, lt=2)] = 1.8
     """For `roulette` and `rank`: how often the best member is drawn, relative to an average one.
     The worst is drawn 2 - `pressure` times as often as an average one."""
+    fitness: Literal["ranked", "raw"] = "ranked"
+    """For `roulette`: what a member's chance is proportional to. `ranked` shapes it by rank, for
+    any number of objectives; with `raw` it is the only objective itself, f / sum f, shifted so that
+    the worst has 0 if it is minimised or has values below 0."""
     tournament_size: Annotated[int, Field(ge=1, le=1000)] = 3
     """For `tournament`: how many members are drawn; the best of them becomes a parent."""
     elites: Annotated[int, Field(ge=0)] = 2
@@ -37,6 +43,8 @@ class GeneticParams(BreedingParams):
         super().model_post_init(context)
         if self.elites >= self.population:
             raise Requirement("must be fewer than the population", "elites")
+        if self.fitness == "raw" and self.selection != "roulette":
+            raise Requirement("works with selection: roulette", "fitness")
 
 
 class Genetic(Generational):
@@ -44,14 +52,18 @@ class Genetic(Generational):
 
     Each generation asks for as many offspring as the population has members. The next population
     consists of the `elites` best of the last one and the best of the offspring. Selection works on
-    an order of preference, not on raw values (see `pareto.preference` and `_deap.shaped`), so it
-    copes with any number of objectives, minimised or maximised, and with failed evaluations.
+    an order of preference, and only if asked to on raw values (see `pareto.preference`,
+    `_deap.shaped` and `_deap.raw`), so it copes with any number of objectives, minimised or
+    maximised, and with failed evaluations.
     """
 
     Params = GeneticParams
 
     def __init__(self, params: GeneticParams, setting: Setting) -> None:
         super().__init__(params, setting)
+        if params.fitness == "raw" and len(self.objectives) > 1:
+            problem = f"is raw, but there are {len(self.objectives)} objectives"
+            raise UserError(problem, hint="use ranked, or one objective", key="strategy.fitness")
         self.breeding = Breeding(params, space=self.space, rng=self.rng, is_new=self._is_new)
         offers = ("ranks", "fitness", "population", "k", "rng")
         self._selection = own("selection", params.selection, 0, *offers) or str(params.selection)
@@ -70,7 +82,14 @@ class Genetic(Generational):
             tournament_size=params.tournament_size,
             selection=self._selection,
             pressure=params.pressure,
+            fitness=self._raw() if params.fitness == "raw" else None,
         )
+
+    def _raw(self) -> Array:
+        """The raw fitness of the members, (n,); of feasible ones alone."""
+        losses = pareto.losses(self.population, self.objectives)[:, 0]
+        tiers = [pareto.tier(member, self.objectives) for member in self.population]
+        return _deap.raw(np.where(np.array(tiers) == pareto.FEASIBLE, losses, np.nan))
 
     def _learn(self, evaluations: list[Evaluation]) -> None:
         self.breeding.tell(evaluations, self._survivors)

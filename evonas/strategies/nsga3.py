@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -21,10 +21,16 @@ MAX_DIRECTIONS = 100_000  # as many as the largest population has members
 
 
 class NSGA3Params(BreedingParams):
+    BEFORE: ClassVar = {"inner_divisions": 0}
+
     name: Literal["nsga3"] = "nsga3"
     divisions: Annotated[int, Field(ge=1, le=1000)] | None = None
     """The number of parts that the reference directions divide each objective into. Without it, the
     largest number that gives no more directions than the population has members."""
+    inner_divisions: Annotated[int, Field(ge=0, le=1000)] | Literal["auto"] = "auto"
+    """The same for a second layer of directions, half as far from the middle as the first; 0 for
+    none. `auto`: as many as the population has room for, if there are five objectives or more and
+    no direction of the first layer has a share of all of them; otherwise none."""
 
 
 @dataclass
@@ -35,11 +41,14 @@ class Scale:
         ideal: (m,), the best of each objective so far.
         worst: (m,), the worst of each objective so far.
         extremes: (m, m), for each axis the point closest to it so far; None at the beginning.
+        even: whether losses are divided by their spans so far before extreme points are looked for;
+            False in a run that an earlier version began.
     """
 
     ideal: Array
     worst: Array
     extremes: Array | None = field(default=None)
+    even: bool = True
 
 
 class NSGA3(Generational):
@@ -48,7 +57,10 @@ class NSGA3(Generational):
     From population and offspring together, the first fronts survive, and from the front that fits
     only in part those whose niche, the nearest reference direction, has the fewest members. Parents
     are drawn uniformly, feasible ones before infeasible ones, and those before failed ones (Jain
-    and Deb, 2014). Unlike in the papers, no network is asked for twice.
+    and Deb, 2014). Where five objectives or more leave no direction inside the simplex, there is a
+    second layer of them, as in sec. V of the paper. Unlike in the papers, no network is asked for
+    twice, and the losses are scaled to the same span before extreme points are looked for (eq. 4),
+    so that the unit of an objective makes no difference.
     """
 
     Params = NSGA3Params
@@ -57,8 +69,11 @@ class NSGA3(Generational):
         super().__init__(params, setting)
         self.breeding = Breeding(params, space=self.space, rng=self.rng, is_new=self._is_new)
         count = len(self.objectives)
-        divisions = params.divisions or _max_divisions(count, params.population)
-        self.directions = directions(count, divisions)
+        outer, inner = layers(params, count)
+        self.directions = directions(count, outer)
+        if inner:
+            halved = (directions(count, inner) + 1 / count) / 2
+            self.directions = np.concatenate([self.directions, halved])
         self.scale = Scale(np.full(count, np.inf), np.full(count, -np.inf))
 
     def _propose(self) -> list[Candidate]:
@@ -97,6 +112,7 @@ class NSGA3(Generational):
             "ideal": scale.ideal.tolist(),
             "worst": scale.worst.tolist(),
             "extremes": extremes,
+            "even": scale.even,
         }
 
     def _restore(self, state: State) -> None:
@@ -106,7 +122,21 @@ class NSGA3(Generational):
             np.array(state["ideal"]),
             np.array(state["worst"]),
             None if extremes is None else np.array(extremes),
+            state.get("even", False),
         )
+
+
+def layers(params: NSGA3Params, objectives: int) -> tuple[int, int]:
+    """Return the divisions of the outer and the inner layer of directions; 0 for no inner one."""
+    size, inner = params.population, params.inner_divisions
+    outer = params.divisions or _max_divisions(objectives, size)
+    if inner != "auto":
+        return outer, inner
+    if objectives < 5 or outer >= objectives:  # from here on some have a share of all objectives
+        return outer, 0
+    outer = params.divisions or _max_divisions(objectives, size - objectives)
+    room = size - math.comb(objectives + outer - 1, outer)
+    return outer, min(outer, _max_divisions(objectives, room))
 
 
 def directions(objectives: int, divisions: int) -> Array:
@@ -147,7 +177,7 @@ def survive(
     scale.ideal = np.minimum(scale.ideal, points.min(axis=0))
     scale.worst = np.maximum(scale.worst, points.max(axis=0))
     niches, distances, scale.extremes = _deap.niches(
-        points, directions, scale.ideal, scale.worst, scale.extremes
+        points, directions, scale.ideal, scale.worst, scale.extremes, even=scale.even
     )
     counts = np.bincount(niches[: len(whole)], minlength=len(directions))
     with _deap.numpy_random(rng):

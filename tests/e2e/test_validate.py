@@ -218,7 +218,10 @@ WRONG = {
     "integer of 5,000 digits": (changed("seed: 0", f"seed: {'9' * 5000}"), ["an invalid number"]),
     "no stop": (
         changed("generations: 8", ""),
-        ["stop: is {}; must have at least one of generations, evaluations and simulated_seconds"],
+        [
+            "stop: is {}; must have at least one of "
+            "generations, evaluations, networks and simulated_seconds"
+        ],
     ),
     "stop left out": (
         changed("stop:       {generations: 8}\n", ""),

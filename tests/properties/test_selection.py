@@ -18,6 +18,7 @@ from evonas.strategies._deap import (
     SELECTIONS,
     Individual,
     mate,
+    raw,
     select,
     shaped,
     stdlib_random,
@@ -143,6 +144,25 @@ def test_a_tournament_among_many_takes_the_best() -> None:
     assert even == pytest.approx([0.2] * 5, abs=0.02)
 
 
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        ([-1.0, -3.0], [0.25, 0.75]),  # accuracies as they are
+        ([0.1, 0.4, 0.5], [0.8, 0.2, 0.0]),  # errors, from the worst
+        ([1.0, -1.0, 0.5], [0.0, 0.8, 0.2]),
+        ([2.0, 2.0], [0.5, 0.5]),
+        ([0.1, 0.3, math.nan], [1.0, 0.0, 0.0]),
+        ([math.nan, math.nan], [0.5, 0.5]),
+    ],
+)
+def test_raw_fitness_is_the_objective_shifted_where_needed(
+    losses: list[float], expected: list[float]
+) -> None:
+    fitness = raw(np.array(losses))
+    assert fitness / fitness.sum() == pytest.approx(expected, abs=1e-8)
+    assert shares(fitness, 10_000, "roulette") == pytest.approx(expected, abs=0.02)
+
+
 def test_roulette_on_accuracies_close_together_needs_shaping() -> None:
     """Why fitness is shaped: raw, 0.94 has hardly a better chance than 0.90."""
     accuracies = np.linspace(0.90, 0.94, 20)
@@ -154,8 +174,8 @@ def test_roulette_on_accuracies_close_together_needs_shaping() -> None:
     assert ours[-1] == pytest.approx(1.8 / 20, abs=0.01)
     assert ours[0] == pytest.approx(0.2 / 20, abs=0.005)
 
-    raw = deap_roulette(accuracies, spins)
-    assert raw.count(19) / spins == pytest.approx(1 / 20, abs=0.008)
+    drawn = deap_roulette(accuracies, spins)
+    assert drawn.count(19) / spins == pytest.approx(1 / 20, abs=0.008)
 
 
 def test_roulette_on_zeros_needs_shaping() -> None:

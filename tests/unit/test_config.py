@@ -448,3 +448,29 @@ def assert_holds(found: Any, expected: Any) -> None:
     else:
         assert found == expected
         assert type(found) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "expected"),
+    [
+        ("{name: aging, population: 8}", {"lag": 8, "repeats": True}),
+        ("{name: aging, population: 8, lag: 2}", {"lag": 2}),
+        ("{name: nsga3}", {"inner_divisions": 0}),
+        ("{name: nsga2, encoding: scaled}", {"ends": "clip"}),
+        ("{name: genetic}", {"ends": "joined", "fitness": "ranked"}),
+    ],
+)
+def test_a_run_begun_before_a_setting_keeps_what_was_done_without_it(
+    strategy: str, expected: dict[str, Any], tmp_path: Path
+) -> None:
+    """And only a run: in an experiment a key that is missing has its default."""
+    file = tmp_path / "config.yaml"
+    lines = [line for line in DESIGN.splitlines() if "mutation_rate" not in line]
+    file.write_text("\n".join(lines).replace(lines[4], f"strategy: {strategy}"))
+    found = load(file, written=True).strategy.model_dump()
+    assert {name: found[name] for name in expected} == expected
+    again = tmp_path / "again.yaml"
+    again.write_text(dump(load(file, written=True)))
+    assert load(again, written=True).strategy.model_dump() == found
+    if "genetic" not in strategy:
+        assert load(file).strategy.model_dump() != found

@@ -25,7 +25,7 @@ from evonas.core import (
     Stop,
     derive_seed,
 )
-from evonas.loop import Desk, Memory, evolve, guarded
+from evonas.loop import MAX_REPEATED, Desk, Memory, evolve, guarded
 from genomes import Genome, NASBench201
 
 SPACE = NASBench201()
@@ -136,6 +136,8 @@ def test_what_is_infeasible_once_measured_keeps_its_values() -> None:
         (Stop(generations=2), 2),
         (Stop(evaluations=3), 2),
         (Stop(evaluations=2), 1),
+        (Stop(networks=2), 1),
+        (Stop(networks=3), 4),  # the same two again and again
         (None, 4),
     ],
 )
@@ -145,6 +147,12 @@ def test_the_loop_ends_at_its_limit_or_when_the_strategy_has_no_more(
     strategy = Scripted(*[["3-3-3-3-3-3", "1-1-1-1-1-1"]] * 4)
     found = list(evolve(strategy, Desk(Noting(), SPACE), stop=stop))
     assert len(found) == generations == len(strategy.told)
+
+
+def test_a_search_for_networks_ends_where_there_are_no_more() -> None:
+    strategy = Scripted(*[["3-3-3-3-3-3", "1-1-1-1-1-1"]] * 3000)
+    found = list(evolve(strategy, Desk(Noting(), SPACE), stop=Stop(networks=3)))
+    assert MAX_REPEATED / 2 <= len(found) <= MAX_REPEATED / 2 + 2
 
 
 @pytest.mark.parametrize("error", [ValueError("two\nlines"), SystemExit(3), MemoryError()])

@@ -208,6 +208,16 @@ def test_what_is_reported_is_no_other_column_of_the_tables(name: str, file: Path
         spec.load(file, [f"report=[{', '.join(report)}]"])
 
 
+@pytest.mark.parametrize("runs", [2, 5, 30])
+def test_the_band_holds_the_mean_in_95_percent_also_with_few_runs(runs: int) -> None:
+    rng, held = np.random.default_rng(0), 0
+    for values in rng.normal(size=(2000, runs)):
+        texts = pd.Series([f"1:0:{value!r}" for value in values.tolist()])
+        curve = Traces(texts, 0).curve(np.array([1.0]))
+        held += bool(curve.low[0] <= 0 <= curve.high[0])
+    assert held / 2000 == pytest.approx(0.95, abs=0.015)
+
+
 def test_a_medians_interval_holds_it_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
     held = 0

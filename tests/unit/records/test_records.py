@@ -521,7 +521,7 @@ def test_a_generations_row_counts_and_sums_up() -> None:
         Evaluation(Candidate(SPACE.genome([1] * 6)), {}, Status.CRASHED),
     )
     archive.add(found)
-    row = tables.generation_row(found, archive)
+    row = tables.generation_row(found, archive, SPACE)
     expected = {
         "evaluations": 4,
         "trained": 4,
@@ -573,6 +573,15 @@ def test_a_full_disk_leaves_the_journal_whole(
     assert [json.loads(line)["key"] for line in lines] == ["g0", "g2"]
 
 
+def test_diversity_counts_live_genes_only() -> None:
+    """Two cells of one edge to the output, whose other op leads nowhere, and one of two edges."""
+    cells = [SPACE.genome(genes) for genes in ([3, 0, 0, 2, 0, 0], [2, 0, 0, 2, 0, 0])]
+    archive = Archive((ERROR,), (1.0,))
+    for more, expected in ([], 0.0), ([SPACE.genome([2, 0, 0, 2, 1, 0])], 4 / 3):
+        found = generation(0, *(Evaluation(Candidate(g), {"val_error": 0.5}) for g in cells + more))
+        assert tables.generation_row(found, archive, SPACE)["diversity"] == pytest.approx(expected)
+
+
 def test_what_its_cheap_values_turn_down_was_not_trained(tmp_path: Path) -> None:
     found = generation(0, evaluation(0.5, 1))
     turned_down = Evaluation(
@@ -581,5 +590,5 @@ def test_what_its_cheap_values_turn_down_was_not_trained(tmp_path: Path) -> None
     archive = Archive((ERROR, SIZE), (1.0, 10.0))
     both = generation(0, *found.evaluations, turned_down)
     archive.add(both)
-    row = tables.generation_row(both, archive)
+    row = tables.generation_row(both, archive, SPACE)
     assert (row["evaluations"], row["trained"], row["infeasible"]) == (2, 1, 1)

@@ -17,11 +17,12 @@ from evonas.loop import Desk, Memory, evolve
 from evonas.protocols import Dispatcher, Evaluator, Setting, SteadyState
 from evonas.strategies.aging import Aging, AgingParams
 from evonas.testing.strategies import Answers, by_genes
-from genomes import Gene, Genome, SearchSpace
+from genomes import Gene, Genome, NASBench201, SearchSpace
 from genomes.operators import change_one
 from tests.helpers.faults import Counting
 
 SPACE = SearchSpace("steady/v1", [Gene(f"g{i}", tuple("wxyz")) for i in range(5)])
+CELLS = NASBench201()
 GOAL = (Objective(name="a"),)
 
 
@@ -59,6 +60,25 @@ def test_with_a_lag_of_one_it_is_the_algorithm_of_the_paper() -> None:
         members.popleft()
     strategy = aging(5, population=population, tournament_size=sample, lag=1)
     assert asked(strategy, cycles) == history
+
+
+def test_a_child_is_another_network_than_its_parent() -> None:
+    """Most changes of a cell change no live op; as in the paper, only if `repeats` says so."""
+    repeated = {}
+    for repeats in (False, True):
+        settings = AgingParams(population=6, lag=1, repeats=repeats)
+        strategy = Aging(settings, Setting(CELLS, GOAL))
+        asked = [c for g in evolve(strategy, Desk(Answers(), CELLS), stop=Stop(evaluations=120))
+                 for c in (e.candidate for e in g.evaluations)]  # fmt: skip
+        repeated[repeats] = sum(CELLS.key(c.genome) in c.parents for c in asked)
+    assert repeated[False] == 0 < repeated[True]
+
+
+def test_the_lag_is_four_or_a_smaller_population_and_is_written_out() -> None:
+    assert AgingParams().model_dump()["lag"] == 4
+    assert AgingParams(population=3).model_dump()["lag"] == 3
+    with pytest.raises(ValueError, match="lag: must be at most the population"):
+        AgingParams(population=3, lag=4)
 
 
 class Shuffled:
@@ -131,7 +151,7 @@ def test_a_candidate_knows_the_answers_up_to_the_lag_and_no_later() -> None:
         found = by_genes(candidate)
         seen.append(candidate.genome.text)
         sign = -1.0 if len(seen) > 12 else 1.0
-        return Evaluation(candidate, {"a": sign * found.values["a"]})
+        return Evaluation(candidate, {**found.values, "a": sign * found.values["a"]})
 
     seen: list[str] = []
     lag = 4
@@ -164,7 +184,7 @@ def test_the_limit_changes_nothing_before_it() -> None:
 
 
 class Simulated(Answers):
-    metrics = (Metric("a"), Metric("simulated_seconds"))
+    metrics = (Metric("a"), Metric("simulated_seconds", cheap=True))
     fingerprint = ""
 
     def cheap(self, genome: Genome) -> Mapping[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from genomes import Gene, SearchSpace
 
 ONE_GENE = SearchSpace("one/v1", [Gene("g", tuple("abcd"))])
 BITS = SearchSpace("bits/v1", [Gene(f"g{i}", ("0", "1")) for i in range(10)])
+GENES = attrgetter("genes")
 Values = Callable[[tuple[int, ...]], float]
 
 
@@ -100,9 +102,9 @@ def test_what_is_first_chosen_has_a_say_in_what_comes_next() -> None:
     for _ in range(150):
         genes = told(strategy, lambda genes: float(genes[0] == genes[1]))
     together = [strategy._write(64) for _ in range(4)]
-    agreeing = np.mean([a == b for rows in together for a, b in rows])
+    agreeing = np.mean([a == b for rows in together for a, b in map(GENES, rows)])
     assert agreeing > 0.9
-    assert len({a for rows in together for a, _ in rows}) == 2, "both are written"
+    assert len({a for rows in together for a, _ in map(GENES, rows)}) == 2, "both are written"
     assert genes
 
 
@@ -155,6 +157,58 @@ def test_networks_asked_for_are_not_asked_for_again_where_that_is_wanted() -> No
         for _ in range(20):
             found += told(strategy, sum)
     assert len(set(asked[True])) > 1.2 * len(set(asked[False]))
+
+
+TOY = SearchSpace("toy/v1", [Gene(f"g{i}", tuple("abcde")) for i in range(6)])
+TARGET = (3, 1, 4, 1, 0, 2)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("unseen", [True, False])
+def test_a_target_is_found_and_not_unlearned(unseen: bool, seed: int) -> None:
+    """By default settings, within 200 of 15,625; then the policy goes on writing it."""
+    strategy = made(TOY, unseen=unseen, seed=seed)
+    asked = [
+        genes
+        for _ in range(40)
+        for genes in told(strategy, lambda genes: float(np.equal(genes, TARGET).sum()))
+    ]
+    assert TARGET in asked
+    assert probability(strategy, TARGET) > 0.1  # by chance, 6e-5
+
+
+def probability(strategy: Controller, genes: tuple[int, ...]) -> float:
+    """With what probability the policy writes these genes."""
+    logs, _ = strategy.policy(1, lambda gene, _: torch.tensor([genes[gene]]))
+    return float(logs.detach().exp()[0])
+
+
+def test_only_what_the_policy_wrote_is_learned_from() -> None:
+    """All nine are known: it writes them again, and the random ones in their place say nothing."""
+    pair = SearchSpace("pair/v1", [Gene(name, tuple("abc")) for name in "xy"])
+    strategy, other = made(pair, population=9), made(pair, population=9)
+    for _ in range(3):
+        told(strategy, sum)
+        told(other, sum)
+    asked = strategy.ask()
+    assert [each.genome for each in asked] == [each.genome for each in other.ask()]
+    assert {each.origin for each in asked} == {"sampled"}
+    strategy.tell([Evaluation(each, {"a": float(sum(each.genome.genes))}) for each in asked])
+    other.written = strategy.written
+    before = parameters(other)
+    other.tell([Evaluation(each, {"a": float(sum(each.genome.genes))}) for each in asked[::-1]])
+    assert any(not torch.equal(p, before[name]) for name, p in parameters(other).items())
+    for name, p in parameters(strategy).items():
+        assert torch.equal(p, parameters(other)[name]), "the order of the random ones says nothing"
+
+
+def test_a_run_of_an_earlier_version_is_refused_in_a_line() -> None:
+    strategy = made()
+    told(strategy, sum)
+    state = {name: part for name, part in strategy.state_dict().items() if name != "results"}
+    with pytest.raises(UserError, match="begun by a version of evonas whose controller") as error:
+        made().load_state_dict(state)
+    assert len(str(error.value).splitlines()) == 1
 
 
 PRODUCT = [Objective(name="accuracy", goal="max"), Objective(name="ms")]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from evonas.core import Candidate, Constraint, Evaluation, Objective, Status
+from evonas.core import Candidate, Constraint, Evaluation, Objective, Status, UserError
 from evonas.protocols import Setting
 from evonas.strategies.genetic import Genetic, GeneticParams
 from genomes import Gene, Genome, NASBench201, SearchSpace
@@ -270,6 +270,67 @@ def test_several_objectives_spread_the_population_along_the_front() -> None:
     points = {(e.values["many"], e.values["skips"]) for e in strategy.population}
     assert max(many + skip for many, skip in points) >= 5
     assert len({many for many, _ in points}) >= 3
+
+
+def test_raw_roulette_draws_by_the_value_itself() -> None:
+    """One of many is worth all the others."""
+    strategy = genetic(fitness="raw", crossover_rate=0.0, population=40)
+    asked = strategy.ask()
+    strategy.tell([Evaluation(c, {"many": 1e6 if i == 7 else 1.0}) for i, c in enumerate(asked)])
+    children = [c for c in strategy.ask() if c.origin == "mutation"]
+    assert {c.parents for c in children} == {(CELLS.key(asked[7].genome),)}
+
+
+def test_raw_roulette_is_refused_where_there_is_no_one_value() -> None:
+    with pytest.raises(
+        UserError, match=r"strategy\.fitness: is raw, but there are 2 objectives; u"
+    ):
+        genetic(fitness="raw", objectives=[MANY, FEW])
+    with pytest.raises(ValueError, match="fitness: works with selection: roulette"):
+        GeneticParams(fitness="raw", selection="rank")
+
+
+NUMBERS = SearchSpace("numbers/v1", [Gene(f"g{i}", tuple("abcde")) for i in range(8)])
+
+
+def neutral(**settings: Any) -> Genetic:
+    """A search by numbers in which chance alone decides who is better, after 15 generations."""
+    strategy = genetic(NUMBERS, population=30, objectives=[MANY], **settings)
+    rng = np.random.default_rng(settings.get("seed", 0))
+    rounds(strategy, 15, lambda c: Evaluation(c, {"many": float(rng.random())}))
+    return strategy
+
+
+@pytest.mark.parametrize(
+    ("ends", "low", "high"), [("joined", 0.15, 0.25), ("clip", 0.0, 0.1)], ids=["joined", "clip"]
+)
+def test_numbers_prefer_no_choice_unless_they_are_clipped(
+    ends: str, low: float, high: float
+) -> None:
+    """What `arithmetic` does to the first and last of five choices where nothing is better."""
+    counts = np.zeros(5)
+    for seed in range(12):
+        settings = {"encoding": "scaled", "crossover": "arithmetic", "mutation": "scale"}
+        for member in neutral(seed=seed, ends=ends, **settings).population:
+            counts += np.bincount(member.candidate.genome.genes, minlength=5)
+    share = (counts / counts.sum())[[0, -1]].mean()
+    assert low < share < high
+
+
+@pytest.mark.parametrize("encoding", ["scaled", "logits"])
+def test_a_number_of_0_is_left_again(encoding: str) -> None:
+    """With a large sigma; x (1 + s) alone does not leave 0, where seeds and clipping put it."""
+    settings = {"encoding": encoding, "crossover": "uniform", "mutation": "scale", "sigma": 5.0}
+    vectors = np.array(neutral(seeds=("0-0-0-0-0-0-0-0",), **settings).breeding.vectors)
+    assert ((vectors >= 0) & (vectors <= 1)).all()
+    assert np.mean(vectors == 0) < 0.1
+    variation = neutral(mutation_rate=1.0, **settings).breeding._variation
+    assert np.count_nonzero(variation.mutate([0.0] * len(vectors[0]))) > 0
+
+
+def test_a_run_of_an_earlier_version_keeps_its_numbers_clipped() -> None:
+    assert GeneticParams.today({"encoding": "scaled"})["ends"] == "clip"
+    assert "ends" not in GeneticParams.today({"population": 8})
 
 
 def test_founders_are_sampled_and_have_no_parents() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,11 @@ from deap import base, tools
 from scipy.spatial.distance import cdist
 
 from evonas import pareto
+from evonas.core import Objective
+from evonas.protocols import Setting
 from evonas.strategies import _deap
-from evonas.strategies.nsga3 import Scale, directions, survive
+from evonas.strategies.nsga3 import NSGA3, NSGA3Params, Scale, directions, layers, survive
+from genomes import Gene, SearchSpace
 from tests.helpers import ROOT
 
 
@@ -59,6 +63,59 @@ def test_survival_keeps_whole_fronts_first_and_then_spreads_over_the_niches() ->
     assert len(set(nearest.tolist())) == 10  # one at least of each direction
     assert scale.ideal.tolist() == losses.min(axis=0).tolist()
     assert scale.extremes is not None
+
+
+@pytest.mark.parametrize("unit", [1e-7, 1e3, 1e7])
+def test_the_unit_of_an_objective_makes_no_difference_to_what_is_extreme(unit: float) -> None:
+    losses = np.abs(np.random.default_rng(3).normal(size=(60, 3)))
+    losses /= np.linalg.norm(losses, axis=1, keepdims=True)
+    factors, extremes = np.array([1.0, unit, 1.0]), dict[bool, np.ndarray]()
+    for turned in (False, True):
+        points, found = losses * factors if turned else losses, None
+        for part in (points[:40], points):  # the second time with the extremes of the first
+            ideal, worst = part.min(axis=0), part.max(axis=0)
+            _, _, found = _deap.niches(part, directions(3, 4), ideal, worst, found)
+        extremes[turned] = found
+    assert extremes[True] == pytest.approx(extremes[False] * factors)
+
+
+@pytest.mark.parametrize(
+    ("objectives", "settings", "expected"),
+    [
+        (2, {}, (19, 0)),
+        (4, {}, (3, 0)),
+        (5, {}, (2, 1)),
+        (5, {"population": 7}, (1, 1)),
+        (5, {"population": 300}, (6, 0)),  # which has directions inside
+        (8, {"population": 156}, (3, 2)),  # these two as in table I of the paper
+        (10, {"population": 276}, (3, 2)),
+        (5, {"population": 300, "divisions": 2}, (2, 2)),
+        (3, {"divisions": 3, "inner_divisions": 2}, (3, 2)),
+        (5, {"inner_divisions": 0}, (2, 0)),
+    ],
+)
+def test_five_objectives_and_more_have_directions_inside(
+    objectives: int, settings: dict[str, Any], expected: tuple[int, int]
+) -> None:
+    params = NSGA3Params(**settings)
+    assert layers(params, objectives) == expected
+    goals = [Objective(name=f"o{i}") for i in range(objectives)]
+    found = NSGA3(params, Setting(SearchSpace("s/v1", [Gene("g", ("a", "b"))]), goals)).directions
+    assert found.sum(axis=1) == pytest.approx(np.ones(len(found)))
+    assert len(np.unique(found.round(9), axis=0)) == len(found)
+    assert (found > 0).all(axis=1).any() == (expected[0] >= objectives or expected[1] > 0)
+
+
+def test_a_run_of_an_earlier_version_keeps_its_directions_and_its_scale() -> None:
+    assert NSGA3Params.today({"population": 8})["inner_divisions"] == 0
+    setting = Setting(SearchSpace("s/v1", [Gene("g", ("a", "b"))]), (Objective(name="a"),))
+    strategy = NSGA3(NSGA3Params(), setting)
+    state = strategy.state_dict()
+    strategy.load_state_dict(state)
+    assert strategy.scale.even
+    del state["even"]
+    strategy.load_state_dict(state)
+    assert not strategy.scale.even
 
 
 def test_niches_do_not_move_with_the_objectives() -> None:
