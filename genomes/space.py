@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 
@@ -122,6 +124,29 @@ class SearchSpace:
                 f"{text!r} is not a genome of {self.name}; write {count} genes: {example}"
             )
         return self.genome(int(part) for part in parts)
+
+    def build(
+        self, genome: Genome | str, *, in_channels: int = 3, classes: int = 10, **settings: Any
+    ) -> Any:
+        """Return the network of a genome, a torch module with fresh weights.
+
+        It is what `evonas.networks.decode.decode` returns; evonas and torch are loaded only here.
+
+        Args:
+            genome: a genome of this space, or its text as `parse` reads it.
+            settings: of the network, such as `channels`.
+
+        Raises:
+            ValueError: it is no genome of this space, the space has no networks, or a setting is
+                unknown or out of range.
+        """
+        if not isinstance(genome, str | Genome):
+            raise ValueError(f"{genome!r} is not a genome; give a Genome, or its text")
+        if isinstance(genome, Genome) and genome.space != self.name:
+            raise OtherSpace(f"{genome} is a genome of {genome.space}, not of {self.name}")
+        chosen = self.parse(genome) if isinstance(genome, str) else self.genome(genome.genes)
+        decode = import_module("evonas.networks.decode").decode
+        return decode(self, chosen, in_channels=in_channels, classes=classes, **settings)
 
     def live(self, genome: Genome) -> tuple[bool, ...]:
         """Return, for each gene, whether its choice changes what the network computes."""

@@ -105,7 +105,11 @@ def try_out(parts: Parts, workers: Executor, timeout: float | None) -> None:
 
 def _choices(space: OwnSpace, answer: Evaluation) -> str:
     genome = answer.candidate.genome
-    chosen = (f"{gene.name}={space.choice(genome, i)}" for i, gene in enumerate(space.genes))
+    chosen = (
+        f"{gene.name}={space.choice(genome, i)}"
+        for i, (gene, live) in enumerate(zip(space.genes, space.live(genome), strict=True))
+        if live
+    )
     return textwrap.shorten(", ".join(chosen), 160, placeholder=" ...")
 
 
