@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from evonas import __version__, config, plugins, registry
+from evonas import __version__, catalogue, config, plugins
 from evonas.core import SearchFailed, UserError
 from evonas.markdown import counted
-from evonas.metrics import LATENCY, SIMULATED_SECONDS, TRAINED
 from evonas.records.folder import check_run_folder
-from genomes import library
 
 if TYPE_CHECKING:
     from evonas.jobs.full_training import FullTraining
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Evolutionary neural architecture search that survives being killed.",
-    add_completion=False,
+    add_completion=True,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -66,10 +64,9 @@ Network = Annotated[
         metavar="winner|best|knee|KEY",
         help="A network of the run folder; also genes, a genome as the space writes it, or a name "
         "from `evonas list genomes` (default: the winner).",
+        autocompletion=catalogue.completing("winner", "best", "knee"),
     ),
 ]
-
-KINDS = ("spaces", "strategies", "evaluators", "data", "genomes", "metrics")
 
 
 @app.command()
@@ -350,8 +347,14 @@ def rank(
 def export(
     run_dir: RunDir,
     format_: Annotated[
-        str, typer.Option("--format", metavar="python|torch|onnx", help="The output format.")
-    ] = "python",
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="python|torch|onnx",
+            help="The output format (default: as the output file ends, or python).",
+            autocompletion=catalogue.completing("python", "torch", "onnx"),
+        ),
+    ] = None,
     genome: Network = None,
     out: Annotated[
         Path | None,
@@ -365,10 +368,11 @@ def export(
     with _reported():
         from evonas.export import network as exporting
 
+        form = exporting.form_of(format_, out)
         plugins.allow_recorded(run_dir, plugin or ())
         network = exporting.trained(run_dir, genome)
-        for file in exporting.export(network, format_, out):
-            typer.echo(f"wrote {file}")
+        for line in exporting.closing(network, form, exporting.export(network, form, out)):
+            typer.echo(line)
 
 
 @app.command()
@@ -408,27 +412,54 @@ def bench(
 
 
 @app.command()
-def validate(experiment: ExperimentFile, set_: Set = None) -> None:
+def validate(
+    experiment: ExperimentFile,
+    data: Annotated[
+        bool, typer.Option("--data", help="Also read the images, or the table, and check them.")
+    ] = False,
+    set_: Set = None,
+) -> None:
     """Checks an experiment file without running anything."""
     with _reported():
         settings = _loaded(experiment, set_ or [])
+        if data:
+            from evonas.jobs.parts import read_data  # loads torch, in seconds
+
+            typer.echo(f"data: {read_data(settings)}")
         typer.echo(f"{experiment}: valid ({settings.name}, seed {settings.seed})")
 
 
 @app.command()
 def init(
     file: Annotated[Path, typer.Argument(help="The file to write.")] = Path("experiment.yaml"),
-    data: Annotated[str, typer.Option(metavar="NAME", help="The data set.")] = "digits",
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="The data set.", autocompletion=catalogue.completing(kind="data")
+        ),
+    ] = "digits",
     path: Annotated[
         str | None,
         typer.Option(metavar="PATH", help="Where the data are, for a data set that needs a path."),
+    ] = None,
+    space: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="The search space; `evonas list spaces` says what each is for.",
+            autocompletion=catalogue.completing(kind="spaces"),
+        ),
+    ] = "nasbench201",
+    max_params: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="The most parameters that a network may have."),
     ] = None,
 ) -> None:
     """Writes an experiment file to start from, with each key explained."""
     from evonas.starter import MISSING, starter
 
     with _reported():
-        text = starter(file, data, path)
+        text = starter(file, data, path, space, max_params)
         try:
             with file.open("x") as opened:
                 opened.write(text)
@@ -444,27 +475,16 @@ def init(
 def list_(
     kind: Annotated[
         str | None,
-        typer.Argument(metavar="|".join(KINDS), help="What to list (default: all)."),
+        typer.Argument(
+            metavar="|".join(catalogue.KINDS),
+            help="What to list, with what each is for (default: all names).",
+            autocompletion=catalogue.completing(*catalogue.KINDS),
+        ),
     ] = None,
 ) -> None:
     """Lists the names that an experiment file can use."""
     with _reported():
-        if kind is not None and kind not in KINDS:
-            raise UserError(registry.unknown("kind", kind, list(KINDS)))
-        for each in KINDS if kind is None else (kind,):
-            if each == "metrics":
-                names = [*(metric.name for metric in TRAINED), *registry.names("metrics")]
-                names += [f"{LATENCY.name} (evaluator supernet)"]
-                names += [f"{SIMULATED_SECONDS.name} (evaluator tabular)"]
-            elif each == "genomes":
-                cells = library.library().values()
-                names = [cell.name for cell in cells]
-                if kind is not None:
-                    width = max(map(len, names))
-                    names = [f"{c.name:<{width}}  {c.space:<14}  {c.source}" for c in cells]
-            else:
-                names = registry.names(each)
-            typer.echo(f"{each}: {', '.join(names)}" if kind is None else "\n".join(names))
+        typer.echo("\n".join(catalogue.lines(kind)))
 
 
 def _version(show_version: bool) -> None:

@@ -496,8 +496,12 @@ CHECKS: Mapping[Need, Callable[[Experiment, str], None]] = {
 
 def refuse_training(params: Params, section: str) -> None:
     """Raise UserError if a strategy trains on images, for a search that has none."""
-    name = registry.name_of(params)
-    if Need.DATA in strategy_of(params)[0].needs:
+    refuse_needs(strategy_of(params)[0], registry.name_of(params), section)
+
+
+def refuse_needs(strategy: StrategyClass, name: str, section: str) -> None:
+    """As `refuse_training`, for the class of a strategy."""
+    if Need.DATA in strategy.needs:
         raise UserError(
             f"{name} trains on images, and this search has none",
             hint="choose another strategy, or use it in an experiment with data",

@@ -323,6 +323,7 @@ def show_genome(choice: Choice, facts: Facts) -> None:
         "space": space.name,
         "genome": space.describe(genome),
         "genes": genome.text,
+        **({"choices": space.named(genome)} if space.describe(genome) == genome.text else {}),
         "key": choice.key,
         "canonical": space.describe(space.canonical(genome)),
         "dead": ", ".join(dead[:DEAD]) + (f" and {more} more" if more > 0 else "") or "nothing",

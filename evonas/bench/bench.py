@@ -40,12 +40,12 @@ class Benching:
     """
 
     def __init__(
-        self, bench: Bench, table: Table, folder: Path, workers: int, own: Mapping[str, str]
+        self, bench: Bench, table: Table, folder: Path, workers: int, own: plugins.Record
     ) -> None:
         """Takes a benchmark whose folder is already held.
 
         Args:
-            own: the user's Python files that it names, with the SHA-256 of each.
+            own: the user's Python files that it uses, with the SHA-256 of each.
         """
         self.bench = bench
         self.table = table
@@ -109,10 +109,11 @@ def opened(bench: Bench, folder: Path, *, workers: int | None = None) -> Iterato
         yield benching
 
 
-def _check_files(folder: Path, own: Mapping[str, str]) -> None:
+def _check_files(folder: Path, own: plugins.Record) -> None:
     """Raise UserError if a Python file of the user's has changed since a benchmark began."""
-    began_with = environment(folder).get("plugins", {})
-    for file, digest in own.items():
+    noted = environment(folder)
+    began_with = {**noted.get("plugins", {}), **noted.get("helpers", {})}
+    for file, digest in (pair for files in own.values() for pair in files.items()):
         if began_with.get(file) != digest:
             raise UserError(
                 f"{file} has changed since {folder} began",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +69,7 @@ class Run:
 
 
 def run_all(
-    bench: Bench, folder: Path, workers: int, own: Mapping[str, str] | None = None
+    bench: Bench, folder: Path, workers: int, own: plugins.Record | None = None
 ) -> Iterator[int]:
     """Make the runs that `runs.csv` lacks, in order, and yield the number of its rows.
 
@@ -223,10 +223,10 @@ class Watch:
 
 
 def _rows(
-    bench: Bench, label: str, seeds: Sequence[int], own: Mapping[str, str]
+    bench: Bench, label: str, seeds: Sequence[int], own: plugins.Record
 ) -> list[dict[str, object]]:
     """Make some runs in a worker, which reads the table once."""
-    plugins.allow_again(own, map(Path, own))
+    plugins.allow_again(own, map(Path, own.get("plugins", {})))
     key = bench.model_dump_json()
     if key not in _tables:
         _tables[key] = read_table(bench)

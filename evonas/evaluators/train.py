@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from evonas import provenance, registry
+from evonas import plugins, provenance, registry
 from evonas.core import (
     Budget,
     Candidate,
@@ -137,7 +137,7 @@ class TrainEvaluator:
             "hardware": {**asdict(self.hardware), "processor": _processor(self.hardware.device)},
             "versions": {
                 "evonas": provenance.__version__,
-                "code": provenance.code(*sorted(modules)),
+                "code": provenance.code(*sorted(modules | plugins.sources(modules))),
                 "torch": str(torch.__version__),
                 "numpy": np.__version__,
                 "python": platform.python_version(),

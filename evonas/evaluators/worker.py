@@ -33,7 +33,7 @@ def start(
     slots: Path,
     workers: int,
     gpus: tuple[str, ...],
-    files: Mapping[str, tuple[Path, str]],
+    files: Mapping[str, plugins.Code],
 ) -> None:
     """Prepare a worker process, before its first task.
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from evonas import config, registry
 from evonas.config import Experiment
 from evonas.core import Candidate
+from evonas.data.dataset import load
 from evonas.jobs.choice import Choice, Settings
 from evonas.loop import guarded
 from evonas.networks.decode import decode
@@ -48,7 +49,7 @@ def facts(choice: Choice, settings: Settings | None = None) -> Facts:
         return Facts(asdict(sizes), ("counted at", where))
     assert settings.data is not None
     source = registry.load("data", registry.name_of(settings.data))(settings.data)
-    everything, _ = source.load()
+    everything, _ = load(source, settings.data)
     channels, height, width = everything.images.shape[1:]
     classes = 1 + int(everything.labels.max())
     built = decode(

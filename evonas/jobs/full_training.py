@@ -229,7 +229,7 @@ def start(settings: TrainingRun, path: Path) -> Iterator[FullTraining]:
     resolved = settings.model_copy(update={"parallel": machine.resolve(settings.parallel)})
     with begin(path, "training.yaml") as hold:
         with hold.undone_on_mistake():  # some mistakes show only once the data are read
-            digests = {file: plugins.allowed(file)[1] for file in config.own_files(resolved)}
+            digests = plugins.record(config.own_files(resolved))
             note_start(path, machine.environment(deterministic=True), digests)
             files.write_atomic(path / "training.yaml", config.dump(resolved), sync=True)
             training = _built(path, resolved)

@@ -22,7 +22,7 @@ from evonas.jobs.parts import Parts, build, make_strategy, try_out
 from evonas.loop import Desk, evolve
 from evonas.metrics import refused
 from evonas.protocols import Identified, Need, Prepares, Strategy, Traced, Trains
-from evonas.records import files
+from evonas.records import files, tables
 from evonas.records.archive import known_references
 from evonas.records.folder import (
     Hold,
@@ -265,6 +265,8 @@ def _made(path: Path, experiment: Experiment, workers: Workers, *, new: bool) ->
     if new:
         try_out(parts, workers, experiment.parallel.timeout)
     note_data(path, parts.evaluator.fingerprint)
+    if parts.places is not None:
+        tables.write_split(path, parts.places)
     if experiment.cache is not None:
         create_cache(Path(experiment.cache))
     strategy = make_strategy(experiment, parts.setting)

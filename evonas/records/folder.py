@@ -114,14 +114,17 @@ def check_run_folder(path: Path) -> None:
     raise UserError(f"{path} is not a run folder: it has no config.yaml", hint=hint)
 
 
-def note_start(path: Path, now: Mapping[str, Any], own: Mapping[str, str] | None = None) -> None:
+def note_start(
+    path: Path, now: Mapping[str, Any], own: Mapping[str, Mapping[str, str]] | None = None
+) -> None:
     """Writes `environment.json`, of a folder that begins.
 
     Args:
         now: versions and hardware (`jobs.machine.environment`).
-        own: the SHA-256 of each Python file of the user's that it uses.
+        own: the SHA-256 of each Python file of the user's that it uses (`plugins.Record`).
     """
-    _write_environment(path, {**now, **({"plugins": dict(own)} if own else {})})
+    used = {kind: dict(digests) for kind, digests in (own or {}).items() if digests}
+    _write_environment(path, {**now, **used})
 
 
 def note_data(path: Path, fingerprint: str) -> None:

@@ -22,6 +22,7 @@ from evonas.core import (
     UserError,
     finite,
 )
+from evonas.data.dataset import Places
 from evonas.metrics import SIMULATED_SECONDS
 from evonas.records.archive import Archive
 from evonas.records.files import write_atomic
@@ -92,6 +93,16 @@ def _digest(content: bytes) -> hashlib.blake2b:
 def write_table(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> None:
     """Write a whole table, replacing the file."""
     write_atomic(path, _csv(rows, columns, header=True))
+
+
+def write_split(run_dir: Path, places: Places) -> None:
+    """Write `split.csv`, which image is in which part, unless a run that is resumed has it."""
+    path = run_dir / "split.csv"
+    if path.exists():
+        return
+    parts = zip(places.images, places.labels.tolist(), places.parts.tolist(), strict=True)
+    columns = ("image", "label", "part")
+    write_table(path, (dict(zip(columns, row, strict=True)) for row in parts), columns)
 
 
 def read(

@@ -40,6 +40,8 @@ def save_weights(
         "image_shape": data.image_shape,
         "mean": data.mean,  # for each channel of the images as stored
         "std": data.std,
+        "values": data.values,  # of the images as stored, the lowest and the highest
+        "class_names": data.class_names,
     }
     try:
         write_weights(network, path, about)

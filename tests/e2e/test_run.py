@@ -82,7 +82,7 @@ def run_dir(experiment: Path) -> Path:
 def test_a_run_folder_holds_what_it_should(run_dir: Path) -> None:
     held = {path.name for path in run_dir.iterdir()}
     tables = {f"{name}.csv" for name in ("evaluations", "generations", "fronts", "front")}
-    tables |= {"finalists.csv", "timings.csv"}
+    tables |= {"finalists.csv", "timings.csv", "split.csv"}
     files = {"config.yaml", "environment.json", "space.json", "journal", "log.txt", "lock"}
     assert held == tables | files | {"checkpoints", "weights", "scratch", "figures"}
     assert not list((run_dir / "scratch").iterdir())
@@ -106,6 +106,14 @@ def test_every_table_opens_with_plain_read_csv(run_dir: Path) -> None:
     assert generations["hypervolume"].is_monotonic_increasing
     fronts = pd.read_csv(run_dir / "fronts.csv")
     assert generations["front_size"].tolist() == fronts.groupby("generation").size().tolist()
+    places = pd.read_csv(run_dir / "split.csv")
+    data, test = split(Digits(DigitsParams()), DigitsParams())
+    images, _ = Digits(DigitsParams()).load()
+    assert places["image"].tolist() == list(range(1797))
+    for name, part in (("train", data.train), ("val", data.val), ("test", test)):
+        rows = places[places["part"] == name]
+        assert rows["label"].tolist() == part.labels.tolist()
+        assert (images.images[rows["image"]] == part.images).all()
     timings = pd.read_csv(run_dir / "timings.csv")
     assert timings["phase"].value_counts().to_dict() == {"search": 12, "finalists": 4}
     assert (timings["seconds"] >= timings["training_seconds"]).all()

@@ -26,7 +26,17 @@ from evonas.plots.ancestry import _scale as colour_ends
 from evonas.plots.cell import _drawn, draw_cell
 from evonas.plots.style import NotYet, styled
 from evonas.plots.tables import Tables
-from genomes import Edge, Gene, Genome, Graph, NASBench201, SearchSpace
+from genomes import (
+    Chain,
+    Channels,
+    Edge,
+    Gene,
+    Genome,
+    Graph,
+    Macro,
+    NASBench201,
+    SearchSpace,
+)
 from tests.helpers.synthetic import Long, write_run
 
 SPACE = NASBench201()
@@ -369,6 +379,51 @@ def test_labels_of_a_cell_never_overlap() -> None:
         ops = [edge.op for edge in SPACE.graph(genome).edges]
         assert len(written) == len(ops) + 5 + (not all(e.live for e in SPACE.graph(genome).edges))
         assert_apart(written)
+
+
+def test_layers_are_drawn_with_their_widths_strides_and_sizes() -> None:
+    chain = Chain(((16, 1, 1), (24, 2, 2), (40, 1, 2)), (3, 5), (3, 6), stem=16)
+    written = parts(chain, chain.parse("skip,k5e6,skip,k3e3"))
+    assert_apart(written)
+    words = [text for text, _ in written]
+    for told in (
+        *("stem: 16 channels, full size", "1.1: 16 channels, full size"),
+        *("2.1: 24 channels, 1/2 size", "2.2: 24 channels, 1/2 size", "k5e6, stride 2"),
+        *("3.1: 40 channels, 1/4 size", "k3e3, stride 2", "mean, linear"),
+        "k3e6: inverted residual, kernel 3x3, 6 times as wide within",
+    ):
+        assert told in words, words
+    assert words.count("skip") == 2
+    channels = Channels(3, (8, 64))
+    written = parts(channels, channels.parse("8:64:8"))
+    assert_apart(written)
+    words = [text for text, _ in written]
+    for told in ("stage1: 8 channels, full size", "stage2: 64 channels, 1/2 size"):
+        assert told in words
+    macro = Macro(2, 2)
+    written = parts(macro, macro.genome([0, 1, 1, 0]))
+    assert_apart(written)
+    words = [text for text, _ in written]
+    assert "max pool 2x2, conv 3x3" in words
+    assert "2 entry: 2 x channels, 1/2 size" in words
+
+
+def test_a_space_that_knows_no_layers_is_a_table_of_its_genes() -> None:
+    choices = ("conv3", "x" * 60, "$a$")
+    for count in (3, 70):
+        space = SearchSpace("my.own/1", [Gene(f"layer{i}", choices) for i in range(count)])
+        genome = space.genome(i % 3 for i in range(count))
+        with styled():
+            drawing = _drawn(space, genome, space.key(genome)[:45])
+        written = texts(drawing.figure)
+        assert_apart(written)
+        assert_within(drawing.figure, written)
+        words = [text for text, _ in written]
+        assert {f"layer{i}" for i in range(count)} <= {*words}
+        assert words.count("conv3") == len(range(0, count, 3))
+        assert words.count("$a$") == count // 3
+        assert not any(word in ("input", "output") for word in words)  # no chain
+        assert drawing.data["choice"].tolist() == [choices[i % 3] for i in range(count)]
 
 
 class Tangle(SearchSpace):
