@@ -197,26 +197,41 @@ class OwnData:
         except Exception as error:  # a user's function may raise anything
             problem = f"{name} raised {type(error).__name__}: {error}{place_of(error)}"
             raise UserError(problem, hint="correct the function", key="data") from error
-        keys = ("images", "labels", "test_images", "test_labels")
-        parts = [result.get(key) for key in keys] if isinstance(result, Mapping) else [*result]
-        parts = [part for part in parts if part is not None]
-        if isinstance(result, Mapping):
-            self.class_names = [str(name) for name in result.get("class_names", ())]
-        if len(parts) not in (2, 4) or not all(hasattr(part, "__len__") for part in parts):
-            raise UserError(
-                f"{name} returned {len(parts)} values",
-                hint=f"must return the arrays {', '.join(keys)}, or the first two",
-                key="data",
-            )
-        try:
-            arrays = [np.asarray(part) for part in parts]
-        except Exception as error:  # rows of different lengths, or a tensor on a GPU
-            problem = f"{name} returned no arrays: {error}"
-            hint = "must return NumPy arrays, such as with tensor.cpu().numpy()"
-            raise UserError(problem, hint=hint, key="data") from error
-        everything = as_images(name, *arrays[:2])
-        test = as_images(name, *arrays[2:], prefix="test_") if arrays[2:] else None
+        everything, test, self.class_names = images_of(name, result, "returned", "return")
         return everything, test
+
+
+def images_of(
+    name: str, arrays: Any, does: str = "has", must: str = "have"
+) -> tuple[Images, Images | None, list[str]]:
+    """Return the images, test images and class names in a tuple or mapping of arrays.
+
+    Args:
+        name: where they are from.
+        does, must: the verb for that, in `NAME has 3 values` and `must have`.
+
+    Raises:
+        UserError: they are not what `OwnData` takes.
+    """
+    keys = ("images", "labels", "test_images", "test_labels")
+    named = isinstance(arrays, Mapping)
+    parts = [arrays.get(key) for key in keys] if named else [*arrays]
+    parts = [part for part in parts if part is not None]
+    class_names = [str(each) for each in arrays.get("class_names", ())] if named else []
+    if len(parts) not in (2, 4) or not all(hasattr(part, "__len__") for part in parts):
+        raise UserError(
+            f"{name} {does} {len(parts)} values",
+            hint=f"must {must} the arrays {', '.join(keys)}, or the first two",
+            key="data",
+        )
+    try:
+        values = [np.asarray(part) for part in parts]
+    except Exception as error:  # rows of different lengths, or a tensor on a GPU
+        hint = f"must {must} NumPy arrays, such as with tensor.cpu().numpy()"
+        raise UserError(f"{name} {does} no arrays: {error}", hint=hint, key="data") from error
+    everything = as_images(name, *values[:2])
+    test = as_images(name, *values[2:], prefix="test_") if values[2:] else None
+    return everything, test, class_names
 
 
 def _checked(build: Build, settings: Mapping[str, Any], title: str) -> dict[str, Any]:
