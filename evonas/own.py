@@ -53,11 +53,30 @@ def space(build: Build) -> Build:
     by calling the function. Which genes it picks may depend on earlier picks; a gene that it does
     not pick is dead. All further arguments are settings, each with a default.
 
+    The function is returned as it is, with an attribute `build`: `mine.build(genome, in_channels=1,
+    classes=10, **settings)` is the network of a genome, as with `SearchSpace.build`.
+
     Raises:
         UserError: the function does not take the required arguments.
     """
     _model(build, getattr(build, "__name__", repr(build)))
+
+    def network(
+        genome: Genome | str, *, in_channels: int = 3, classes: int = 10, **settings: Any
+    ) -> nn.Module:
+        pairs = ((key, tuple(v) if isinstance(v, list) else v) for key, v in settings.items())
+        made = _made(build, tuple(sorted(pairs)))
+        text = genome.text if isinstance(genome, Genome) else genome  # of a file's space too
+        built: nn.Module = made.build(text, in_channels=in_channels, classes=classes)
+        return built
+
+    build.build = network  # type: ignore[attr-defined]
     return build
+
+
+@lru_cache(maxsize=32)
+def _made(build: Build, settings: tuple[tuple[str, Any], ...]) -> OwnSpace:
+    return OwnSpace(build, dict(settings))
 
 
 class OwnSpace(SearchSpace):

@@ -118,9 +118,13 @@ class SearchSpace:
         return genome.text
 
     def named(self, genome: Genome) -> str:
-        """Return the name of each gene and its choice, `width=12, act=ReLU`; `parse` reads it."""
-        pairs = enumerate(self.genes)
-        return ", ".join(f"{gene.name}={self.choice(genome, i)}" for i, gene in pairs)
+        """Return the name of each gene and its choice, `width=12, act=ReLU`; `parse` reads it.
+
+        A dead gene with its first choice is left out.
+        """
+        genes = enumerate(zip(self.genes, self.live(genome), strict=True))
+        named = [(i, gene) for i, (gene, live) in genes if live or genome.genes[i]]
+        return ", ".join(f"{gene.name}={self.choice(genome, i)}" for i, gene in named)
 
     def parse(self, text: str) -> Genome:
         """Read a genome as `describe` or `named` writes it, as genes (`0-3-1`) or as a key
@@ -173,14 +177,20 @@ class SearchSpace:
         pairs = [part.partition("=") for part in parts]
         chosen = {name: choice for name, _, choice in pairs}
         names = [gene.name for gene in self.genes]
-        if sorted(name for name, _, _ in pairs) != sorted(names):
-            each = ", ".join(names)
-            raise OtherSpace(f"{text!r} does not name each gene of {self.name} once: {each}")
+        other = f"{text!r} does not name each gene of {self.name} once: {', '.join(names)}"
+        if len(chosen) < len(pairs) or not chosen.keys() <= {*names}:
+            raise OtherSpace(other)
         for gene in self.genes:
-            if chosen[gene.name] not in gene.choices:
+            if chosen.get(gene.name, gene.choices[0]) not in gene.choices:
                 allowed = ", ".join(gene.choices)
                 raise ValueError(f"{gene.name} is {chosen[gene.name]!r}; allowed: {allowed}")
-        return self.genome(gene.choices.index(chosen[gene.name]) for gene in self.genes)
+        genome = self.genome(
+            gene.choices.index(chosen.get(gene.name, gene.choices[0])) for gene in self.genes
+        )
+        for name, live in zip(names, self.live(genome), strict=True):
+            if live and name not in chosen:
+                raise OtherSpace(other)
+        return genome
 
     def live(self, genome: Genome) -> tuple[bool, ...]:
         """Return, for each gene, whether its choice changes what the network computes."""

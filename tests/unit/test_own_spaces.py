@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import evonas
+from evonas.core import UserError
 from evonas.own import OwnSpace
 from genomes import Genome, NASBench201
 
@@ -45,6 +46,11 @@ def test_a_gene_that_is_not_picked_is_dead_and_changes_no_key() -> None:
     assert live(genome(depth=1, act=1)) == {"depth", "layer0", "layer1", "act"}
     assert space.key(genome(layer1=1, layer2=1, which=1)) == space.key(genome())
     assert space.key(genome(depth=1, layer1=1)) != space.key(genome(depth=1))
+    assert space.named(genome(layer0=1)) == "depth=1, layer0=skip, act=none"
+    for one in (genome(), genome(depth=2, which=1), genome(layer2=1)):
+        assert space.parse(space.named(one)) == one
+    with pytest.raises(ValueError, match="does not name each gene"):
+        space.parse("depth=2, layer0=skip, act=none")
     for one in space.trials():
         assert space.canonical(one) == one
         network = space.build(one, in_channels=1, classes=3, channels=2)
@@ -55,7 +61,7 @@ def test_a_gene_that_is_not_picked_is_dead_and_changes_no_key() -> None:
         evaluate=lambda genome: asked.append(space.key(genome)) or {"depth": genome.genes[0]},  # type: ignore[func-returns-value]
         objectives=["depth"],
         strategy="random",
-        evaluations=150,
+        evaluations=40,
     )
     assert len(asked) == len(set(asked)) < found.evaluations["genes"].nunique()
 
@@ -72,6 +78,26 @@ def test_a_space_builds_the_network_of_a_genome_or_of_its_text() -> None:
         assert [type(each) for each in space.build(one, classes=2)][:2] == [nn.Conv2d, nn.Identity]
     cell = NASBench201().build("3-3-3-3-3-3", in_channels=1, channels=4, cells=1)
     assert cell(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+
+
+def test_a_marked_function_builds_networks_inside_evaluate_too() -> None:
+    marked = evonas.space(deep)
+
+    def evaluate(genome: Genome) -> dict[str, float]:
+        network = marked.build(genome, in_channels=1, channels=3)  # type: ignore[attr-defined]
+        return {"convs": sum(isinstance(each, nn.Conv2d) for each in network)}
+
+    found = evonas.search(
+        {"name": marked, "channels": 3},
+        evaluate=evaluate,
+        objectives=["convs"],
+        strategy={"name": "random", "population": 5},
+        generations=1,
+    )
+    assert found.evaluations["convs"].between(1, 4).all()
+    assert set(found.evaluations["status"]) == {"ok"}
+    with pytest.raises(UserError, match=r"^space.chanels: unknown key; keys of deep: channels"):
+        marked.build("0-0-0-0-0-0", chanels=3)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
