@@ -139,7 +139,7 @@ def _searched(
             history.append((archive.evaluations, generation))
             archive.add(generation)
             rows.append(tables.generation_row(generation, archive))
-            archive.check_alive()
+            archive.check_alive(resumable=False)
         archive.check_alive(ended=True)
     except _Refused as error:
         raise UserError(error.mistake) from None

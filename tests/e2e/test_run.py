@@ -196,6 +196,25 @@ def test_python_opens_a_run_and_a_search_that_trains_has_its_very_numbers(run_di
     pd.testing.assert_frame_equal(found.generations, run.generations[:1])
 
 
+def test_the_page_on_python_runs(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the run of this file in place of the quickstart's, which takes minutes."""
+
+    def run(experiment: str, *, seed: int) -> RunResult:
+        assert config.load(ROOT / experiment).name == "quickstart"
+        return RunResult(run_dir)
+
+    monkeypatch.setattr("evonas.run", run, raising=False)
+    names: dict[str, Any] = {}
+    page = (ROOT / "docs" / "python.md").read_text()
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(block, names)
+    assert len(names["found"].evaluations) == 8
+    assert names["found"].evaluations["status"].eq("ok").all()
+    assert names["trained"].evaluations["val_error"].notna().any()
+    assert names["comparison"].summary["n"].tolist() == [5, 5]
+    assert names["network"](torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+
+
 def test_the_readme_searches_from_python(capsys: pytest.CaptureFixture[str]) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     names: dict[str, Any] = {}
