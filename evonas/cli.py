@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from evonas import __version__, catalogue, config, plugins
+from evonas import __version__, catalogue, config, files, plugins
 from evonas.core import SearchFailed, UserError
 from evonas.markdown import counted
 from evonas.records.folder import check_run_folder
@@ -96,7 +97,7 @@ def run(
         settings = _loaded(experiment, overrides)
         path = out or Path("results") / f"{settings.name}-seed{settings.seed}"
         if not (path / "config.yaml").exists():
-            typer.echo(f"{settings.name}: starting in {path}", err=True)
+            echo(f"{settings.name}: starting in {path}", err=True)
         from evonas.jobs.search import start  # loads torch, in seconds: after the file is checked
 
         with _interruptible(path), start(settings, path) as search:
@@ -134,7 +135,7 @@ def resume(
                 _train(training)
             return
         if (run_dir / "config.yaml").exists():
-            typer.echo(f"resuming {run_dir}", err=True)
+            echo(f"resuming {run_dir}", err=True)
         from evonas.jobs.search import resume as resume_search
 
         with _interruptible(run_dir), resume_search(run_dir, overrides, plugin or ()) as search:
@@ -194,11 +195,13 @@ def train(
         key = choice.read(settings.genome, settings).key
         stem = Path("results") / settings.name if experiment else Path(what)
         stem = stem if stem.name not in ("", "..") else stem.resolve()
-        path = out or stem.with_name(f"{stem.name}-{key}")
+        path = out or stem.with_name(f"{stem.name}-{files.short(key)}")
         if not (path / "training.yaml").exists():
-            typer.echo(f"{settings.name}: training {key} in {path}", err=True)
+            echo(f"{settings.name}: training {key} in {path}", err=True)
         with _interruptible(path), full_training.start(settings, path) as training:
             _train(training)
+        if not experiment:  # the run's front shows it beside what the search measured
+            _draw_if_possible(Path(what), only=("front",))
 
 
 @app.command()
@@ -297,8 +300,8 @@ def compare(
 
         comparison = Comparison.of(run_dirs)
         comparison.write(out)
-        typer.echo(comparison.text())
-        typer.echo(f"\ntables and figures are in {out}", err=True)
+        echo(comparison.text())
+        echo(f"\ntables and figures are in {out}", err=True)
 
 
 @app.command()
@@ -334,12 +337,12 @@ def rank(
             _interruptible(folder, command="the same command"),
             opened(run_dir, sample, epochs=epochs, workers=workers) as ranking,
         ):
-            name = f"{ranking.experiment.name}: {len(ranking.genomes)} networks"
-            typer.echo(f"{name}, {ranking.budget.text}, in {folder}", err=True)
+            name = f"{ranking.experiment.name}: {counted(len(ranking.genomes), 'network')}"
+            echo(f"{name}, {ranking.budget.text}, in {folder}", err=True)
             with counter(name, "results") as update:
                 for count in ranking:
                     update(count, ranking.count)
-            typer.echo(ranking.finish())
+            echo(ranking.finish())
         _draw_if_possible(run_dir, only=("rank",))
 
 
@@ -372,7 +375,7 @@ def export(
         plugins.allow_recorded(run_dir, plugin or ())
         network = exporting.trained(run_dir, genome)
         for line in exporting.closing(network, form, exporting.export(network, form, out)):
-            typer.echo(line)
+            echo(line)
 
 
 @app.command()
@@ -403,12 +406,12 @@ def bench(
         settings = load(table, set_ or [])
         folder = out or Path("results") / f"bench-{settings.name}"
         with opened(settings, folder, workers=workers) as benching:
-            typer.echo(f"{settings.name}: {counted(benching.count, 'run')} in {folder}", err=True)
+            echo(f"{settings.name}: {counted(benching.count, 'run')} in {folder}", err=True)
             with counter(settings.name, "runs") as update:
                 for count in benching:
                     update(count, benching.count)
-            typer.echo(benching.finish())
-            typer.echo(f"table and figure are in {folder}", err=True)
+            echo(benching.finish())
+            echo(f"table and figure are in {folder}", err=True)
 
 
 @app.command()
@@ -425,8 +428,8 @@ def validate(
         if data:
             from evonas.jobs.parts import read_data  # loads torch, in seconds
 
-            typer.echo(f"data: {read_data(settings)}")
-        typer.echo(f"{experiment}: valid ({settings.name}, seed {settings.seed})")
+            echo(f"data: {read_data(settings)}")
+        echo(f"{experiment}: valid ({settings.name}, seed {settings.seed})")
 
 
 @app.command()
@@ -461,14 +464,13 @@ def init(
     with _reported():
         text = starter(file, data, path, space, max_params)
         try:
-            with file.open("x") as opened:
-                opened.write(text)
+            files.create(file, text)
         except FileExistsError:
             raise UserError("already exists", hint="name a new file", key=str(file)) from None
         except OSError as error:
             raise UserError(f"cannot be written: {error.strerror}", key=str(file)) from None
         first = f"set data.path, now {MISSING}; then " if MISSING in text else ""
-        typer.echo(f"wrote {file}; next: {first}evonas estimate {file}, then evonas run {file}")
+        echo(f"wrote {file}; next: {first}evonas estimate {file}, then evonas run {file}")
 
 
 @app.command("list")
@@ -484,12 +486,17 @@ def list_(
 ) -> None:
     """Lists the names that an experiment file can use."""
     with _reported():
-        typer.echo("\n".join(catalogue.lines(kind)))
+        echo("\n".join(catalogue.lines(kind)))
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Print a text without the control characters that files may have put into it."""
+    typer.echo(files.escaped(text, keep="\n\t"), err=err)
 
 
 def _version(show_version: bool) -> None:
     if show_version:
-        typer.echo(f"evonas {__version__}")
+        echo(f"evonas {__version__}")
         raise typer.Exit
 
 
@@ -571,9 +578,9 @@ def _draw(run_dir: Path, only: Collection[str] = ()) -> None:
     from evonas import plots
 
     drawn = plots.draw(run_dir, only)
-    typer.echo(f"{drawn.folder}: {counted(len(drawn.figures), 'figure')}")
+    echo(f"{drawn.folder}: {counted(len(drawn.figures), 'figure')}")
     for name, reason in drawn.skipped.items():
-        typer.echo(f"  {name}: not drawn, since {reason}")
+        echo(f"  {name}: not drawn, since {reason}")
 
 
 def _train(training: FullTraining) -> None:
@@ -593,8 +600,9 @@ def _draw_if_possible(path: Path, only: Collection[str] = ()) -> None:
     try:
         _draw(path, only)
     except Exception as error:  # the run is finished and recorded; only its figures are missing
-        logging.getLogger("evonas").exception("figures")
-        typer.echo(f"figures: not drawn: {type(error).__name__}: {error}", err=True)
+        if not isinstance(error, OSError):
+            logging.getLogger("evonas").exception("figures")
+        echo(f"figures: not drawn: {type(error).__name__}: {error}", err=True)
 
 
 @contextmanager
@@ -608,10 +616,18 @@ def _interruptible(path: Path, command: str = "") -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        begun = any((path / name).exists() for name in ("training.yaml", "config.yaml"))
-        command = command or (f"evonas resume {path}" if begun else "the same command")
-        typer.echo(f"interrupted; {_saved(path)} saved. To continue: {command}", err=True)
+        echo(f"interrupted; {_saved(path)} saved. To continue: {_onward(path, command)}", err=True)
         raise typer.Exit(130) from None
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise files.failure(error, f"continue: {_onward(path, command)}") from None
+
+
+def _onward(path: Path, command: str) -> str:
+    """Return the command that continues."""
+    begun = any((path / name).exists() for name in ("training.yaml", "config.yaml"))
+    return command or (f"evonas resume {path}" if begun else "the same command")
 
 
 def _saved(path: Path) -> str:
@@ -619,7 +635,7 @@ def _saved(path: Path) -> str:
 
     def lines(name: str) -> int:
         file = path / name
-        return file.read_bytes().count(b"\n") if file.exists() else 0
+        return files.read(file).count(b"\n") if file.exists() else 0
 
     if (path / "training.yaml").exists():
         return counted(max(lines("curve.csv") - 1, 0), "epoch")
@@ -645,19 +661,22 @@ def _reported() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        typer.echo(f"evonas: {error}", err=True)
+        echo(f"evonas: {error}", err=True)
         raise typer.Exit(2) from None
     except SearchFailed as error:
-        typer.echo(f"evonas: the run failed: {error}", err=True)
+        echo(f"evonas: the run failed: {error}", err=True)
         raise typer.Exit(3) from None
     except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
+        echo("interrupted", err=True)
         raise typer.Exit(130) from None
     except (typer.Exit, BrokenPipeError):
         raise
+    except OSError as error:
+        echo(f"evonas: {files.failure(error)}", err=True)
+        raise typer.Exit(3) from None
     except Exception as error:  # a bug of ours: exit with a status too, and show the traceback
-        logging.getLogger("evonas").exception("internal error")
-        typer.echo(f"evonas: internal error: {type(error).__name__}: {error}", err=True)
+        echo(traceback.format_exc(), err=True)
+        echo(f"evonas: internal error: {type(error).__name__}: {error}", err=True)
         raise typer.Exit(3) from error
 
 

@@ -36,11 +36,12 @@ COMPONENTS = {
 
 
 class Finalists(Params):
-    """The best networks of the front, which are trained again before a winner is named."""
+    """The best networks of the search, which are trained again before a winner is named."""
 
     top: Annotated[int, Field(ge=0, le=1000)] = 3
-    """The number of finalists: the best networks of the front by the first objective. With 0, there
-    are no finalists and no winner."""
+    """The number of finalists: the best networks by the first objective, of those on the front or
+    within one standard error of it; the next best if there are fewer. With 0, there are no
+    finalists and no winner."""
     seeds: Annotated[int, Field(ge=1, le=1000)] = 3
     """How many times each finalist is trained, each time with another seed."""
     budget: Budget | None = None
@@ -118,7 +119,7 @@ class Experiment(Params):
     stop: Stop
     """When the search ends. If there are several limits, the first one reached ends it."""
     finalists: Finalists = Finalists()
-    """The best networks of the front, which are trained again before a winner is named."""
+    """The best networks of the search, which are trained again before a winner is named."""
     training: TrainingParams = TrainingParams()
     """How `evonas train` trains the chosen network in full."""
     parallel: ParallelParams = ParallelParams()

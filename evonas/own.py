@@ -19,6 +19,7 @@ from torch.nn.parameter import is_lazy
 from evonas import plugins
 from evonas.core import Blueprint, Params, UserError, by_name
 from evonas.data.dataset import DataParams, Images, as_images
+from evonas.markdown import counted
 from evonas.own_classes import OwnParams
 from evonas.traceback import place_of
 from evonas.words import plain
@@ -239,7 +240,7 @@ def images_of(
     class_names = [str(each) for each in arrays.get("class_names", ())] if named else []
     if len(parts) not in (2, 4) or not all(hasattr(part, "__len__") for part in parts):
         raise UserError(
-            f"{name} {does} {len(parts)} values",
+            f"{name} {does} {counted(len(parts), 'value')}",
             hint=f"must {must} the arrays {', '.join(keys)}, or the first two",
             key="data",
         )

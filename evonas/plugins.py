@@ -31,6 +31,7 @@ from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Any
 
+from evonas import files
 from evonas.core import UserError
 
 PATTERN = r"^.+\.py:[A-Za-z_]\w*$"
@@ -154,12 +155,12 @@ def allow_again(recorded: Record, paths: Iterable[Path]) -> None:
 def allow_recorded(folder: Path, paths: Iterable[Path]) -> None:
     """Call `allow_again` with the record in the `environment.json` of a folder."""
     try:
-        environment = json.loads((folder / "environment.json").read_text())
+        environment = json.loads(files.read(folder / "environment.json"))
         recorded = {
             kind: {str(file): str(digest) for file, digest in environment.get(kind, {}).items()}
             for kind in ("plugins", "helpers")
         }
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         recorded = {}
     allow_again(recorded, paths)
 
@@ -416,6 +417,6 @@ def _sha256(content: bytes) -> str:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return files.read(path, links=True)
     except OSError as error:
         raise UserError(str(error.strerror), hint="give a Python file", key=str(path)) from None

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from evonas import config
-from evonas.core import FAILURES, Objective, Status
+from evonas.core import FAILURES, Objective, Status, UserError
 from evonas.markdown import counted
 from evonas.records import tables
 from evonas.records.folder import check_run_folder
@@ -88,7 +88,7 @@ class RunResult(Shown):
         finalists: one row per finalist, the winner first; empty without finals.
 
     Raises:
-        UserError: the folder is not a run's.
+        UserError: the folder is not a run's, or a table in it is damaged.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -147,7 +147,13 @@ class RunResult(Shown):
 
     def _read(self, name: str) -> pd.DataFrame:
         file = self.path / f"{name}.csv"
-        return tables.read(file, text=TEXT) if file.exists() else pd.DataFrame()
+        if not file.exists():
+            return pd.DataFrame()
+        try:
+            return tables.read(file, text=TEXT)
+        except (OSError, ValueError):
+            hint = f"write it again with `evonas resume {self.path}`"
+            raise UserError(f"{file} is damaged", hint=hint) from None
 
     def _line(self) -> str:
         winner = self.winner

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from evonas import files
 from evonas.core import UserError
 
 MAX_BYTES = 100_000
@@ -36,9 +37,11 @@ def read(path: Path) -> Any:
         size = path.stat().st_size
         if path.is_dir():
             raise UserError("is a folder", hint="give the path of a YAML file")
+        if not path.is_file():
+            raise UserError("is a device or a pipe", hint="give the path of a YAML file")
         if size > MAX_BYTES:
             raise UserError(f"is {size:,} bytes", hint=f"must be at most {MAX_BYTES:,}")
-        text = path.read_bytes().decode("utf-8")
+        text = files.read(path, links=True).decode("utf-8")
     except FileNotFoundError:
         raise UserError("does not exist", hint="give the path of a YAML file") from None
     except UnicodeDecodeError:

@@ -17,9 +17,10 @@ from evonas.bench.runs import Table
 from evonas.bench.spec import Bench, load
 from evonas.bench.summary import coverage, curves, summary
 from evonas.core import UserError
+from evonas.files import write_atomic
 from evonas.jobs import machine
+from evonas.markdown import counted
 from evonas.plots.style import save, styled
-from evonas.records.files import write_atomic
 from evonas.records.folder import (
     Hold,
     begin,
@@ -146,8 +147,8 @@ def summary_text(bench: Bench, results: pd.DataFrame) -> str:
             cells += [f"{median} ({low} to {high})", f"{row['found']:.1%}"]
         rows.append(cells)
     notes = [
-        f"- {bench.seeds} runs each, seeds 0 to {bench.seeds - 1}; mean ± standard error of the "
-        f"mean; a query is a distinct {bench.distinct.removesuffix('s')}.",
+        f"- {counted(bench.seeds, 'run')} each, seeds 0 to {bench.seeds - 1}; mean ± standard "
+        f"error of the mean; a query is a distinct {bench.distinct.removesuffix('s')}.",
         "- p: two-sided Mann-Whitney test of the values to its left against random search's.",
     ]
     if several:

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from evonas.core import Params, Requirement, UserError
 from evonas.data.checks import check_parts
+from evonas.markdown import counted
 
 
 class DataParams(Params):
@@ -345,7 +346,8 @@ def _check_whole(
 def _cannot_be_split(everything: Images, params: DataParams) -> UserError:
     subset = "" if params.subset is None else f", subset {params.subset}"
     return UserError(
-        f"{len(everything)} images of {1 + int(everything.labels.max())} classes cannot be split "
+        f"{counted(len(everything), 'image')} of "
+        f"{counted(1 + int(everything.labels.max()), 'class')} cannot be split "
         f"with val {params.val:g} and test {params.test:g}{subset}",
         hint="choose shares that give each part an image of each class",
         key="data",

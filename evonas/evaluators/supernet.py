@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import pandas as pd
 import torch
 from safetensors import SafetensorError
 
+from evonas import files
 from evonas.core import (
     Candidate,
     Cost,
@@ -124,12 +124,12 @@ class SupernetEvaluator:
         """
         yield from self.alone.prepare(run_dir)
         self.folder = run_dir / FOLDER
-        self.folder.mkdir(exist_ok=True)
+        files.make_folder(self.folder)
         if self.params.latency is not None:
             self.table = self._latency_table(self.folder / "latency.csv")
         if not (self.folder / "weights.safetensors").exists():
             yield from self._train_supernet(self.folder)
-        (self.folder / "checkpoint.pt").unlink(missing_ok=True)  # left by a kill after the weights
+        files.remove(self.folder / "checkpoint.pt")  # left by a kill after the weights
 
     def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
         if candidate.budget is not None:
@@ -195,7 +195,7 @@ class SupernetEvaluator:
                 if isinstance(error, OSError) or out_of_memory(error):
                     raise SearchFailed(f"{saved} cannot be read: {error_text(error)}") from None
                 log.warning("%s is damaged; the supernet is trained from scratch", saved)
-                saved.replace(saved.with_suffix(".damaged"))
+                files.move(saved, saved.with_suffix(".damaged"))
                 yield from self._train_supernet(folder)
                 return
             log.info("the training of the supernet continues after epoch %d", training.epochs)
@@ -206,11 +206,9 @@ class SupernetEvaluator:
             log.info("supernet, epoch %(epoch)d: train loss %(train_loss).4f", row)
             yield training.epochs, self.params.epochs
         self._write_tables(folder, training)
-        try:  # on the disk before the checkpoint is deleted
-            write_weights(training.supernet, folder / "weights.safetensors", sync=True)
-        except (OSError, SafetensorError) as error:  # a full disk
-            raise SearchFailed(f"the supernet's weights cannot be written: {error}") from None
-        saved.unlink(missing_ok=True)
+        # On the disk before the checkpoint is deleted.
+        write_weights(training.supernet, folder / "weights.safetensors", sync=True)
+        files.remove(saved)
 
     def _training(self) -> SupernetTraining:
         return SupernetTraining(self.params, self.setting, self._violation())
@@ -250,7 +248,7 @@ class SupernetEvaluator:
     def _latency_table(self, path: Path) -> LatencyTable:
         """Measure the latency of each op, once per run; a resume reads the table."""
         if path.exists():
-            rows = pd.read_csv(path, dtype={"gene": str, "choice": str}, keep_default_na=False)
+            rows = tables.read(path, text=("gene", "choice"))
             return LatencyTable(self.space, rows.to_dict("records"))  # type: ignore[arg-type]  # their keys are text
         assert self.params.latency is not None
         hardware = self.alone.hardware

@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from evonas import plugins, provenance, registry
+from evonas import files, plugins, provenance, registry
 from evonas.core import (
     Budget,
     Candidate,
@@ -28,6 +28,7 @@ from evonas.core import (
 )
 from evonas.data.dataset import Images
 from evonas.loop import error_text
+from evonas.markdown import counted
 from evonas.metrics import FLOPS, PARAMS, TRAINED, VALIDATED
 from evonas.networks.decode import decode
 from evonas.networks.profile import profile
@@ -96,7 +97,7 @@ class TrainEvaluator:
 
     def prepare(self, run_dir: Path) -> Iterator[tuple[int, int]]:
         self.scratch = run_dir / "scratch"
-        self.scratch.mkdir(exist_ok=True)
+        files.make_folder(self.scratch)
         yield from ()
 
     def build(self, genome: Genome) -> nn.Module:
@@ -180,13 +181,13 @@ class TrainEvaluator:
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
-            message = f"out of memory at {micro_batch} images at a time"
+            message = f"out of memory at {counted(micro_batch, 'image')} at a time"
             return Evaluation(
                 candidate, values, Status.OUT_OF_MEMORY, message=message, deterministic=False
             )
         deterministic = budget.deterministic
         if done.diverged or not measured["loss"] < float("inf"):
-            message = f"the loss was NaN or infinite after {done.steps} steps"
+            message = f"the loss was NaN or infinite after {counted(done.steps, 'step')}"
             return Evaluation(candidate, values, Status.DIVERGED, cost, message, deterministic)
         values |= {VALIDATED[name].name: value for name, value in measured.items()}
         values |= self.own_values(candidate.genome, network, data)

@@ -11,21 +11,21 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
-from typing import IO
 
 from filelock import FileLock, Timeout
 
-from evonas import plugins
+from evonas import files, plugins
 from evonas.core import Candidate, Evaluation
 from evonas.loop import guarded
 from evonas.protocols import Evaluator
 
 PR_SET_PDEATHSIG = 1
-TIMED_OUT = "Timeout ("  # how faulthandler heads the dump of a process that it ends
+TIMED_OUT = b"Timeout ("  # how faulthandler heads the dump of a process that it ends
 
 _slot: FileLock | None = None  # the lock of this process's slot, until the process ends
-_watch: tuple[float, IO[str]] | None = None  # timeout and trace of the running evaluation
+_watch: tuple[float, FileIO] | None = None  # timeout and trace of the running evaluation
 
 
 def start(
@@ -66,7 +66,7 @@ def claim_slot(folder: Path, workers: int) -> int:
         TimeoutError: no slot became free within a minute.
     """
     global _slot
-    folder.mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder)
     for _ in range(600):
         for slot in range(workers):
             lock = FileLock(folder / f"slot-{slot}")
@@ -86,7 +86,7 @@ def work(
     A watchdog in C ends the process at the timeout, even if it never returns to Python.
     """
     global _watch
-    with trace.open("w") as file:
+    with files.failing(), files.anew(trace) as file:
         faulthandler.enable(file)
         _watch = None if timeout is None else (timeout, file)
         _start_watch()
@@ -96,7 +96,7 @@ def work(
             _watch = None
             faulthandler.cancel_dump_traceback_later()
             faulthandler.disable()
-    trace.unlink()
+    files.remove(trace)
     return evaluation
 
 

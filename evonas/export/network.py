@@ -5,32 +5,42 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from pydantic import BaseModel, FiniteFloat, PositiveInt
+from safetensors import safe_open
 from torch import nn
 
-from evonas import registry
+from evonas import files, registry
 from evonas.core import UserError
 from evonas.data.dataset import split
 from evonas.export.described import classes, described, example
 from evonas.export.onnx_file import write_onnx
 from evonas.export.pytorch import python
-from evonas.jobs.choice import choose, settings_of
+from evonas.jobs.choice import Choice, choose, settings_of
+from evonas.loop import error_text
 from evonas.networks.decode import decode
-from evonas.records import tables
-from evonas.records.files import write_atomic
-from evonas.training.weights import read_weights
+from evonas.records import checkpoint, tables
+from evonas.training.weights import read_weights, write_weights
 from genomes import Genome, SearchSpace
 
 ENDINGS = {"python": ".py", "torch": ".safetensors", "onnx": ".onnx"}
 OTHER_NAMES = {"py": "python", "safetensors": "torch"}
 ONNX = ("onnx", "onnxscript", "onnxruntime")  # the packages that write and check such a file
+
+
+class _About(BaseModel):
+    """The types of the metadata of weights that an export relies on."""
+
+    genome: dict[str, Any]
+    network: dict[str, Any]
+    image_shape: tuple[PositiveInt, PositiveInt, PositiveInt] = (1, 32, 32)
+    mean: list[FiniteFloat]
+    std: list[FiniteFloat]
 
 
 @dataclass(frozen=True)
@@ -79,15 +89,29 @@ def trained(folder: Path, which: str | None = None) -> TrainedNetwork:
             hint="choose one of them with --genome, or train another with `evonas train`",
         )
     try:
-        with safe_open(choice.weights, "pt") as file:
-            about = json.loads(file.metadata()["evonas"])
-        genome = Genome.from_json(about["genome"])  # in the spelling that was trained
-        if "values" not in about:
-            about |= _not_noted(folder, about["network"]) | about
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{choice.weights} is damaged: {error}") from None
-    about |= _accuracy(folder, choice.weights, choice.key)
-    return TrainedNetwork(choice.space, genome, choice.weights, about)
+        network = _read(choice, choice.weights)
+        if "values" not in network.about:
+            missing = _not_noted(folder, network.about["network"])
+            network = replace(network, about={**missing, **network.about})
+        network.build()  # whatever does not fit is found here
+    except UserError:
+        raise
+    except Exception as error:  # safetensors, the space and torch may raise anything
+        hint = "choose another network, or train it again with `evonas train`"
+        problem = f"is damaged: {error_text(error)}"
+        raise UserError(problem, hint=hint, key=str(choice.weights)) from None
+    accuracy = _accuracy(folder, choice.weights, choice.key)
+    return replace(network, about={**network.about, **accuracy})
+
+
+def _read(choice: Choice, weights: Path) -> TrainedNetwork:
+    with safe_open(weights, "pt") as file:
+        about = json.loads(file.metadata()["evonas"])
+    _About.model_validate(about)
+    genome = Genome.from_json(about["genome"])  # in the spelling that was trained
+    if genome.space != choice.space.name or choice.space.key(genome) != choice.key:
+        raise ValueError(f"its network is {genome.text}, not {choice.key}")
+    return TrainedNetwork(choice.space, choice.space.genome(genome.genes), weights, about)
 
 
 def _not_noted(folder: Path, network: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,13 +163,13 @@ def form_of(form: str | None, out: Path | None) -> str:
     return plain
 
 
-def closing(network: TrainedNetwork, form: str, files: list[Path]) -> Iterator[str]:
+def closing(network: TrainedNetwork, form: str, written: list[Path]) -> Iterator[str]:
     """Yield what a user should know of files that `export` has written."""
-    yield from (f"wrote {file}" for file in files)
+    yield from (f"wrote {file}" for file in written)
     yield from described(network.about)
     yield classes(network.about)
     if form == "python":
-        yield f"to use it: from {files[0].stem} import predict; {example(network.about)}"
+        yield f"to use it: from {written[0].stem} import predict; {example(network.about)}"
     else:
         place = {"onnx": "its metadata", "torch": "its metadata, under evonas"}[form]
         yield f"the file says so too, in {place}"
@@ -167,7 +191,7 @@ def export(network: TrainedNetwork, form: str, out: Path | None = None) -> list[
     """
     form = form_of(form, out)
     # A module's name cannot have dashes.
-    out = out or Path(network.key.replace("-", "_") + ENDINGS[form])
+    out = out or Path(files.short(network.key).replace("-", "_") + ENDINGS[form])
     if out.suffix.lower() != ENDINGS[form]:
         raise UserError(
             f"does not end in {ENDINGS[form]}, which {form} needs",
@@ -175,10 +199,9 @@ def export(network: TrainedNetwork, form: str, out: Path | None = None) -> list[
             key=f"--out {out}",
         )
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(out.parent, named=True)
         if form == "torch":
-            about = {"evonas": json.dumps(network.about)}
-            write_atomic(out, save(load_file(network.weights), about))
+            write_weights(network.build(), out, network.about)
             return [out]
         if form == "onnx":
             missing = [name for name in ONNX if importlib.util.find_spec(name) is None]
@@ -188,8 +211,8 @@ def export(network: TrainedNetwork, form: str, out: Path | None = None) -> list[
             write_onnx(network.build(), network.about, out)
             return [out]
         weights = out.with_suffix(".pt")
-        write_atomic(out, python(network, weights.name))
-        torch.save(network.build().state_dict(), weights)
+        files.write_atomic(out, python(network, weights.name))
+        checkpoint.write(weights, network.build().state_dict())
     except OSError as error:
         raise UserError(f"{out} cannot be written: {error.strerror}") from None
     return [out, weights]

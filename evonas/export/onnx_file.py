@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from evonas import files
 from evonas.core import SearchFailed, UserError
 from evonas.export.described import classes, described
 from evonas.export.images import on_scale
@@ -45,7 +46,7 @@ class _Normalising(nn.Module):
 
 
 def write_onnx(network: nn.Module, about: Mapping[str, Any], out: Path) -> None:
-    """Write an ONNX file that takes images as they are in the data.
+    """Write an ONNX file, whole or not at all, that takes images as they are in the data.
 
     Args:
         about: as `network.TrainedNetwork` has it.
@@ -56,15 +57,11 @@ def write_onnx(network: nn.Module, about: Mapping[str, Any], out: Path) -> None:
     """
     whole = _Normalising(network, about).eval()
     samples = [_sample(n, about) for n in (2, 5)]
-    aside = out.with_name(f".{out.name}.part")
     try:
         with _quiet():
-            _write_onnx(whole, samples[0], about, aside)
-            found = [_run_onnx(aside, images) for images in samples]
+            content = _as_onnx(whole, samples[0], about)
+            found = [_run_onnx(content, images) for images in samples]
     except Exception as error:  # torch and onnxruntime may raise anything
-        aside.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise
         log.debug("not written as ONNX", exc_info=True)
         problem, hint = _told(error)
         raise UserError(
@@ -75,10 +72,9 @@ def write_onnx(network: nn.Module, about: Mapping[str, Any], out: Path) -> None:
     with torch.no_grad():
         expected = [whole(images).numpy() for images in samples]
     if not all(map(np.allclose, found, expected, [TOLERANCE] * 2, [TOLERANCE] * 2)):
-        aside.unlink()
         worst = max(float(np.abs(a - b).max()) for a, b in zip(found, expected, strict=True))
         raise SearchFailed(f"the ONNX file's logits differ from torch's by up to {worst:.2g}")
-    aside.replace(out)
+    files.write_atomic(out, content)
 
 
 def _sample(count: int, about: Mapping[str, Any]) -> Tensor:
@@ -88,7 +84,7 @@ def _sample(count: int, about: Mapping[str, Any]) -> Tensor:
     return low + (high - low) * torch.rand(count, *about["image_shape"], generator=generator)
 
 
-def _write_onnx(whole: nn.Module, images: Tensor, about: Mapping[str, Any], path: Path) -> None:
+def _as_onnx(whole: nn.Module, images: Tensor, about: Mapping[str, Any]) -> bytes:
     program = torch.onnx.export(
         whole,
         (images,),
@@ -106,15 +102,16 @@ def _write_onnx(whole: nn.Module, images: Tensor, about: Mapping[str, Any], path
         }
     )
     program.model.doc_string = "\n".join([*described(about), classes(about)])
-    program.save(str(path), external_data=False)
+    content: bytes = program.model_proto.SerializeToString()
+    return content
 
 
-def _run_onnx(path: Path, images: Tensor) -> Any:
+def _run_onnx(content: bytes, images: Tensor) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors are raised as well
-    session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
     [logits] = session.run(None, {"images": images.numpy()})
     return logits
 

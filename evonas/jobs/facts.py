@@ -11,6 +11,7 @@ from evonas.core import Candidate
 from evonas.data.dataset import load
 from evonas.jobs.choice import Choice, Settings
 from evonas.loop import guarded
+from evonas.markdown import counted
 from evonas.networks.decode import decode
 from evonas.networks.profile import profile
 from evonas.protocols import Need, Setting
@@ -60,7 +61,7 @@ def facts(choice: Choice, settings: Settings | None = None) -> Facts:
         **settings.space.model_dump(exclude={"name"}),
     )
     sizes = profile(built, (channels, height, width))
-    images = f"{channels}x{height}x{width} images, {classes} classes"
+    images = f"{channels}x{height}x{width} images, {counted(classes, 'class')}"
     return Facts(asdict(sizes), ("counted at", f"the sizes of {settings.name}, {images}"))
 
 

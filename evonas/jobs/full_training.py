@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import logging
 import math
 import time
@@ -16,16 +17,19 @@ import joblib
 import torch
 from torch import nn
 
-from evonas import config, plugins, registry, yamlfile
+from evonas import config, files, plugins, registry, yamlfile
+from evonas.binomial import standard_error
 from evonas.config import Experiment, TrainingRun
 from evonas.core import SearchFailed, UserError, derive_seed
 from evonas.data.dataset import DataSet, split, split_without_val
 from evonas.jobs import machine
 from evonas.jobs.choice import Choice, read
+from evonas.markdown import counted
 from evonas.networks.decode import decode
 from evonas.networks.profile import profile
-from evonas.records import checkpoint, files, tables
+from evonas.records import checkpoint, tables
 from evonas.records.folder import Hold, begin, note_data, note_resume, note_start
+from evonas.records.guessing import parts_of
 from evonas.training.batches import Resident, resident
 from evonas.training.loop import Trainer, measure, memory_guard, seeded
 from evonas.training.norms import renew
@@ -101,7 +105,8 @@ class FullTraining:
             started = time.perf_counter()
             epoch_seed = derive_seed(self.settings.seed, "epoch", number)
             message = (
-                f"out of memory with batches of {self.settings.recipe.batch_size} images; start a "
+                f"out of memory with batches of "
+                f"{counted(self.settings.recipe.batch_size, 'image')}; start a "
                 "new training with another --out and a smaller --set recipe.batch_size=N"
             )
             with memory_guard(message), seeded(epoch_seed, device):
@@ -134,7 +139,7 @@ class FullTraining:
             "train_images": len(self.data.train),
             "test_images": images,
             "test_error": error,
-            "test_error_se": math.sqrt(error * (1 - error) / images),
+            "test_error_se": standard_error(error, images),
             "test_top5_error": measured["top5_error"],
             "test_loss": measured["loss"],
         }
@@ -189,7 +194,9 @@ class FullTraining:
         path = self.path / "checkpoint.pt"
         if path.exists():
             try:
-                state = torch.load(path, map_location="cpu", weights_only=True)
+                state = torch.load(
+                    io.BytesIO(files.read(path)), map_location="cpu", weights_only=True
+                )
             except Exception:  # zip, pickle and torch may raise anything for a damaged file
                 raise UserError(
                     f"{path} is damaged", hint="delete it to restart from the first epoch"
@@ -246,6 +253,7 @@ def resume(path: Path, own: Sequence[Path] = ()) -> Iterator[FullTraining]:
     Raises:
         UserError: the folder is damaged, or the data changed since the training started.
     """
+    files.check_folder(path)
     plugins.allow_recorded(path, own)
     settings = config.load_training(path / "training.yaml")
     parallel = machine.resolve(settings.parallel)
@@ -264,7 +272,7 @@ def _built(path: Path, settings: TrainingRun) -> FullTraining:
     source = registry.load("data", registry.name_of(settings.data))(settings.data)
     divide = split if settings.hold_out else split_without_val
     data, test = divide(source, settings.data)
-    note_data(path, data.fingerprint)
+    note_data(path, data.fingerprint, parts_of(test=test))
     choice = read(settings.genome, settings).canonical
     seed = derive_seed(settings.seed, choice.key, "training")
     with torch.random.fork_rng(devices=[]):

@@ -28,6 +28,7 @@ from evonas.core import (
     derive_seed,
 )
 from evonas.eager import Adam
+from evonas.markdown import counted
 from evonas.oneshot.costs import SIZES, expected_share, op_sizes
 from evonas.oneshot.mixture import Alphas, Mixture
 from evonas.oneshot.supernet import Supernet, supernet
@@ -150,7 +151,8 @@ class Bilevel:
         """
         random_state = seeded(derive_seed(self._seed, self.epochs), self.hardware.device)
         out_of_memory = (
-            f"the supernet ran out of memory with batches of {self.trainer.batch_size} images; "
+            "the supernet ran out of memory with batches of "
+            f"{counted(self.trainer.batch_size, 'image')}; "
             f"start a new run with a smaller {self.section}.recipe.batch_size"
         )
         with memory_guard(out_of_memory), threads(self.hardware.threads), random_state:

@@ -20,6 +20,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path as Outline
 
 from evonas.core import UserError
+from evonas.files import write_atomic
 from evonas.plots import style
 from evonas.plots.style import (
     BLACK,
@@ -34,7 +35,6 @@ from evonas.plots.style import (
     text_width,
 )
 from evonas.plots.tables import Tables
-from evonas.records.files import write_atomic
 from genomes import Edge, Genome, Graph, SearchSpace
 
 FORMATS = ("png", "svg", "pdf")

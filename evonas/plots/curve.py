@@ -12,10 +12,12 @@ from evonas.plots.style import (
     Drawing,
     Measure,
     NotYet,
+    headed,
     marker,
     panels,
     whole_axis,
 )
+from evonas.records import guessing
 from evonas.records.tables import read
 
 
@@ -41,5 +43,8 @@ def curve(training_dir: Path) -> Drawing:
         whole_axis(ax, x, "epoch")
         ax.label_outer()
     figure.align_ylabels(axes)
-    figure.legend(*losses.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    heading = headed(guessing.AT_CHANCE if guessing.of_training(training_dir) else "")
+    figure.legend(
+        *losses.get_legend_handles_labels(), loc="outside upper center", ncols=2, **heading
+    )
     return Drawing(figure, frame)

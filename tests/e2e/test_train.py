@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import subprocess
@@ -20,6 +19,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from evonas import config, plots
+from evonas.binomial import standard_error
 from evonas.cli import app
 from evonas.core import UserError
 from evonas.data.dataset import split
@@ -90,7 +90,7 @@ def test_the_searchs_training_part_is_trained_on_and_the_score_is_the_weights_ow
         logits = network.eval()((images - data.mean[0]) / data.std[0])
     wrong = (logits.argmax(1) != torch.tensor(test.labels)).float().mean().item()
     assert row["test_error"] == pytest.approx(wrong, abs=1e-6)
-    assert row["test_error_se"] == pytest.approx(math.sqrt(wrong * (1 - wrong) / len(test)))
+    assert row["test_error_se"] == pytest.approx(standard_error(wrong, len(test)))
     assert wrong < 0.5  # by chance it would be 0.9
 
 

@@ -51,7 +51,11 @@ def test_a_mapping_is_run_into_its_folder_and_left_as_it_is(experiment: dict[str
     assert repr(found).startswith(f"<RunResult: results/cells-seed3, {summed}, front of ")
     assert repr(found).endswith(f": loss {best:.4g}>")
     assert found.front["key"][0] in found._repr_html_()
-    assert repr(evonas.RunResult("results/cells-seed3")) == repr(found)
+    again = evonas.RunResult("results/cells-seed3")
+    assert repr(again) == repr(found)
+    (found.path / "generations.csv").write_text("")
+    with pytest.raises(UserError, match="generations.csv is damaged; write it again"):
+        _ = again.generations
 
 
 def test_a_path_is_run_as_the_same_mapping_is(

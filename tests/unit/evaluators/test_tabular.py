@@ -195,6 +195,7 @@ def test_a_formula_names_columns_with_spaces(table: Path) -> None:
         (gzip.compress(ROWS.encode())[:-9], "is damaged: "),
         (bz2.compress(ROWS.encode())[:-9], "is damaged: "),
     ],
+    ids=["utf-16", "bytes", "gzip", "bzip2"],
 )
 def test_a_file_that_is_no_table_is_told(table: Path, content: bytes, told: str) -> None:
     table.write_bytes(content)

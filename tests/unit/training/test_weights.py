@@ -112,7 +112,10 @@ def test_what_is_shared_is_exported(form: str, digits: DataSet, tmp_path: Path) 
     network = decode(space, space.genome([0]), **arguments).eval()
     file = tmp_path / "w.safetensors"
     save_weights(network, space.genome([0]), {"channels": 4}, digits, file)
-    about = {"network": arguments, "mean": [0.0], "std": [1.0], "image_shape": [1, 8, 8]}
+    about = {
+        **{"network": arguments, "mean": [0.0], "std": [1.0], "image_shape": [1, 8, 8]},
+        **{"values": [0, 1], "class_names": list("0123456789")},
+    }
     trained = TrainedNetwork(space, space.genome([0]), file, about)
     ending = {"python": "py", "torch": "safetensors", "onnx": "onnx"}[form]
     out, *weights = export(trained, form, tmp_path / f"taken.{ending}")
