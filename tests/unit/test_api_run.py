@@ -54,7 +54,7 @@ def test_a_mapping_is_run_into_its_folder_and_left_as_it_is(experiment: dict[str
     again = evonas.RunResult("results/cells-seed3")
     assert repr(again) == repr(found)
     (found.path / "generations.csv").write_text("")
-    with pytest.raises(UserError, match="generations.csv is damaged; write it again"):
+    with pytest.raises(UserError, match=r"generations.csv is damaged; write it again"):
         _ = again.generations
 
 
