@@ -1,5 +1,6 @@
 """evonas: evolutionary neural architecture search that survives being killed."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from evonas.core import (
@@ -17,8 +18,12 @@ from evonas.own_classes import metric
 from evonas.provenance import __version__ as __version__
 
 if TYPE_CHECKING:
-    from evonas.api import SearchResult, search
+    from evonas.api import search
+    from evonas.api_compare import compare
+    from evonas.api_run import run
+    from evonas.api_training import training_evaluator
     from evonas.own import space
+    from evonas.results import RunResult, SearchResult
 
 __all__ = [
     "Budget",
@@ -28,13 +33,17 @@ __all__ = [
     "Evaluation",
     "Metric",
     "Objective",
+    "RunResult",
     "SearchResult",
     "Status",
     "Stop",
+    "compare",
     "evolve",
     "metric",
+    "run",
     "search",
     "space",
+    "training_evaluator",
 ]
 
 
@@ -42,14 +51,19 @@ def __dir__() -> list[str]:
     return [*__all__, "__doc__", "__version__"]
 
 
+# Where to find what brings pandas or torch along, which the command does not always need.
+LATE = {
+    "RunResult": "evonas.results",
+    "SearchResult": "evonas.results",
+    "compare": "evonas.api_compare",
+    "run": "evonas.api_run",
+    "search": "evonas.api",
+    "space": "evonas.own",
+    "training_evaluator": "evonas.api_training",
+}
+
+
 def __getattr__(name: str) -> Any:
-    """`search` brings pandas along, and `space` torch, which the command does not always need."""
-    if name in ("search", "SearchResult"):
-        from evonas import api
-
-        return getattr(api, name)
-    if name == "space":
-        from evonas.own import space
-
-        return space
+    if name in LATE:
+        return getattr(import_module(LATE[name]), name)
     raise AttributeError(f"module 'evonas' has no attribute {name!r}")

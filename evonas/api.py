@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
 
-from evonas import config, own_classes, plugins, registry
+from evonas import arguments, config, own_classes, plugins, registry
+from evonas.api_training import Training
 from evonas.core import (
+    Budget,
     Candidate,
     Constraint,
     Evaluation,
@@ -25,9 +28,11 @@ from evonas.core import (
 from evonas.loop import Desk, checked, evolve, numbers
 from evonas.metrics import RESERVED, named, refused
 from evonas.own import Build, OwnSpace
-from evonas.protocols import Setting, Strategy, StrategyClass
+from evonas.protocols import Dispatcher, Evaluator, Setting, Strategy, StrategyClass
 from evonas.records import tables
 from evonas.records.archive import Archive, known_references
+from evonas.results import SearchResult
+from evonas.traceback import place_of
 from genomes import Genome, SearchSpace
 
 Evaluate = Callable[[Genome], Mapping[str, float]]
@@ -35,33 +40,10 @@ Goal = str | tuple[str, str] | Mapping[str, Any] | Objective
 P = TypeVar("P", Objective, Constraint)
 
 
-@dataclass(frozen=True, slots=True)
-class SearchResult:
-    """The result of a search; the tables are like those of a run folder.
-
-    Attributes:
-        evaluations: one row per candidate, in ask order; the last column, `message`, says why a
-            candidate failed.
-        generations: one row per generation.
-        front: the non-dominated candidates, sorted by the first objective, best first.
-        genomes: the genomes of the front, in the same order.
-    """
-
-    evaluations: pd.DataFrame
-    generations: pd.DataFrame
-    front: pd.DataFrame
-    genomes: tuple[Genome, ...]
-
-    @property
-    def best(self) -> Genome | None:
-        """The best genome by the first objective; None if the front is empty."""
-        return self.genomes[0] if self.genomes else None
-
-
 def search(
-    space: SearchSpace | Build | str,
+    space: SearchSpace | Build | str | Mapping[str, Any],
     *,
-    evaluate: Evaluate,
+    evaluate: Evaluate | Training,
     objectives: Sequence[Goal],
     strategy: str | type | Mapping[str, Any] | Strategy = "genetic",
     constraints: Sequence[Constraint | Mapping[str, Any]] = (),
@@ -73,13 +55,16 @@ def search(
     """Search a space for the genomes that are best by what a function measures.
 
     Equal networks are evaluated once, in their canonical spelling. If `evaluate` raises an
-    exception, or returns something other than numbers, the candidate has the status `crashed`; if
-    a number is NaN or infinite, `diverged`. Ctrl-C ends the search.
+    exception, or returns something other than numbers, the candidate has the status `crashed`, and
+    the message names the place in your code; if a number is NaN or infinite, `diverged`. Ctrl-C
+    ends the search.
 
     Args:
-        space: a space, a function that defines one (`evonas.space`), or the name of a space that
-            needs no settings, which may be `FILE.py:NAME`.
-        evaluate: returns the metrics of a genome by name, each of which becomes a column.
+        space: a space, a function that defines one (`evonas.space`), a name, which may be
+            `FILE.py:NAME`, or a mapping with settings as in the YAML. In a mapping, `name` may be a
+            function.
+        evaluate: returns the metrics of a genome by name, each of which becomes a column; or
+            `evonas.training_evaluator(...)`, which trains its network.
         objectives: for each, the name of a metric to minimise, or a pair such as `("accuracy",
             "max")`, or a mapping as in the YAML.
         strategy: a name, a mapping as in the YAML, a class of your own, or a strategy. In a
@@ -87,43 +72,82 @@ def search(
             in `crossover: ops.py:mine`, are relative to the working directory.
         constraints: mappings as in the YAML, such as `{"name": "params", "max": 1e6}`.
         cheap: returns the metrics that are known without an evaluation. A genome that violates a
-            constraint on them is not evaluated.
+            constraint on them is not evaluated. A training knows them by itself.
         generations, evaluations: the limits of the search; give one or both. The first one reached
             ends the search.
         seed: the seed of the search.
 
     Raises:
-        UserError: a name or a setting is invalid, or the first answer of `evaluate` shows that
+        UserError: an argument is invalid, or the first answer of `evaluate` shows that
             it names a metric like a column that the tables have already, or that it measures
             nothing of a name that a constraint bounds.
         SearchFailed: the last evaluations all failed, or all of a short search; the message says
-            why.
+            why, and the exception is caused by the last one of `evaluate`.
     """
-    if generations is None and evaluations is None:
-        raise UserError("a search needs a limit", hint="give generations, evaluations, or both")
-    limits = {"generations": generations, "evaluations": evaluations}
-    stop = config.validated(limits, Stop)
-    search_space = _space(space)
-    goals = _each("objectives", [_objective(goal) for goal in objectives], Objective)
-    bounds = _each("constraints", constraints, Constraint)
-    if not goals:
-        raise UserError("is empty", hint="give at least 1", key="objectives")
-    chooser = _strategy(strategy, search_space, goals, bounds, seed)
-    evaluator = _Function(evaluate, cheap, goals, bounds)
-    desk = Desk(evaluator, search_space, seed=seed, constraints=bounds)
-    archive = Archive(goals, known_references(goals, evaluator))
+    stop = _stop(generations, evaluations)
+    seed = arguments.whole("seed", seed)
+    search_space, network = _space(space)
+    goals = goals_of(objectives)
+    listed = arguments.several("constraints", constraints, '[{"name": "params", "max": 1e6}]')
+    bounds = _each("constraints", listed, Constraint)
+    setting = Setting(search_space, goals, bounds, seed)
+    chooser = _strategy(strategy, setting)
+    with _opened(evaluate, cheap, setting, network) as (evaluator, dispatcher, budget):
+        watched = _Watched(evaluator, search_space)
+        desk = Desk(
+            watched,
+            search_space,
+            seed=seed,
+            budget=budget,
+            constraints=bounds,
+            dispatcher=dispatcher,
+        )
+        return _searched(chooser, desk, watched, stop, goals)
+
+
+@contextmanager
+def _opened(
+    evaluate: Any, cheap: Any, setting: Setting, network: Mapping[str, Any]
+) -> Iterator[tuple[Evaluator, Dispatcher | None, Budget | None]]:
+    """Return an evaluator, what dispatches to it if not this process, and its budget."""
+    if isinstance(evaluate, Training):
+        if cheap is not None:
+            hint = "leave it out; a metric of the training may be cheap: @evonas.metric(cheap=True)"
+            raise UserError("does not apply to a training", hint=hint, key="cheap")
+        with evaluate.opened(setting, network) as (evaluator, dispatcher):
+            yield evaluator, dispatcher, evaluate.budget
+        return
+    what = "a function that takes a genome and returns its metrics by name"
+    function = arguments.function("evaluate", evaluate, f"{what}, or evonas.training_evaluator()")
+    known = None if cheap is None else arguments.function("cheap", cheap, what)
+    yield _Function(function, known, setting.objectives, setting.constraints), None, None
+
+
+def _searched(
+    strategy: Strategy,
+    desk: Desk,
+    watched: _Watched,
+    stop: Stop,
+    goals: tuple[Objective, ...],
+) -> SearchResult:
+    """Search until a limit is reached, or the strategy has nothing more to ask."""
+    archive = Archive(goals, known_references(goals, watched.evaluator))
     history: list[tuple[int, Generation]] = []
     rows: list[tables.Row] = []
     try:
-        for generation in evolve(chooser, desk, stop=stop):
+        for generation in evolve(strategy, desk, stop=stop):
             history.append((archive.evaluations, generation))
             archive.add(generation)
-            rows.append(tables.generation_row(generation, archive, search_space))
-            archive.check_alive()
+            rows.append(tables.generation_row(generation, archive, desk.space))
+            archive.check_alive(resumable=False)
+        archive.check_alive(ended=True)
     except _Refused as error:
         raise UserError(error.mistake) from None
-    archive.check_alive(ended=True)
-    return _result(search_space, archive, history, rows)
+    except SearchFailed as error:
+        if watched.last is None:
+            raise
+        raise error from watched.last
+    return _result(desk.space, archive, history, rows, watched.tracebacks)
 
 
 def _result(
@@ -131,6 +155,7 @@ def _result(
     archive: Archive,
     history: Sequence[tuple[int, Generation]],
     rows: Sequence[tables.Row],
+    tracebacks: Mapping[str, str],
 ) -> SearchResult:
     """Return the tables of a search.
 
@@ -157,7 +182,46 @@ def _result(
         pd.DataFrame(rows, columns=tables.generation_columns(archive.objectives)),
         pd.DataFrame(tables.front_rows(archive, space), columns=tables.front_columns(metrics)),
         tuple(entry.evaluation.candidate.genome for entry in archive.front),
+        space,
+        archive.objectives,
+        tracebacks,
     )
+
+
+class _Watched:
+    """An evaluator that keeps what its candidates raise, if it is raised in this process.
+
+    Attributes:
+        tracebacks: the text of each, by the candidate's key.
+        last: the last one.
+    """
+
+    def __init__(self, evaluator: Evaluator, space: SearchSpace) -> None:
+        self.evaluator, self.space = evaluator, space
+        self.metrics, self.fingerprint = evaluator.metrics, evaluator.fingerprint
+        self.tracebacks: dict[str, str] = {}
+        self.last: BaseException | None = None
+
+    def cheap(self, genome: Genome) -> Mapping[str, float]:
+        with self._kept(genome):
+            return self.evaluator.cheap(genome)
+
+    def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
+        with self._kept(candidate.genome):
+            return self.evaluator.evaluate(candidate, seed)
+
+    @contextmanager
+    def _kept(self, genome: Genome) -> Iterator[None]:
+        try:
+            yield
+        except (KeyboardInterrupt, SearchFailed):
+            raise
+        except BaseException as error:  # a user's function may raise anything, even SystemExit
+            self.last = error
+            self.tracebacks[self.space.key(genome)] = traceback.format_exc()
+            if place := place_of(error).strip():
+                error.add_note(place)
+            raise
 
 
 class _Function:
@@ -214,20 +278,60 @@ def _refused(name: str) -> Mistake | None:
     return refused(name, RESERVED)
 
 
-def _space(space: SearchSpace | Build | str) -> SearchSpace:
+def _space(
+    space: SearchSpace | Build | str | Mapping[str, Any],
+) -> tuple[SearchSpace, Mapping[str, Any]]:
+    """Return a space, and the settings of its networks."""
     if isinstance(space, SearchSpace):
-        return space
-    if not isinstance(space, str):
-        return OwnSpace(space, {})
-    params = config.component("space", "spaces", {"name": space}).anchored(Path.cwd())
-    plugins.allow(params.own_files())
-    return registry.make_space(params)
+        return space, space.settings if isinstance(space, OwnSpace) else {}
+    if isinstance(space, type) and issubclass(space, SearchSpace):
+        raise arguments.refusal("space", space, f"must be an object, such as {space.__name__}()")
+    settings = {"name": space} if not isinstance(space, Mapping) else dict(space)
+    build: Any = settings.get("name")
+    if callable(build):
+        if not hasattr(build, "__name__"):
+            raise arguments.refusal("space", build, "must be a function written with def")
+        own = OwnSpace(build, {k: v for k, v in settings.items() if k != "name"})
+        return own, own.settings
+    if not isinstance(space, str | Mapping):
+        hint = "must be a space, a function with @evonas.space, a name, or a mapping with a name"
+        raise arguments.refusal("space", space, hint)
+    params = config.component("space", "spaces", settings).anchored(Path.cwd())
+    plugins.allow(params.own_files())  # permitted, since the caller's program names them
+    made = registry.make_space(params)
+    return made, made.settings if isinstance(made, OwnSpace) else params.model_dump(
+        exclude={"name"}
+    )
+
+
+def _stop(generations: int | None, evaluations: int | None) -> Stop:
+    limits = {"generations": generations, "evaluations": evaluations}
+    limits = {k: arguments.whole(k, v, least=1) for k, v in limits.items() if v is not None}
+    if not limits:
+        raise UserError("a search needs a limit", hint="give generations, evaluations, or both")
+    return config.validated(limits, Stop)
+
+
+def goals_of(objectives: Sequence[Goal]) -> tuple[Objective, ...]:
+    """Return the objectives that `search` was given.
+
+    Raises:
+        UserError: one is invalid, or there are none.
+    """
+    example = '["loss"] or [("accuracy", "max")]'
+    listed = arguments.several("objectives", objectives, example)
+    if len(listed) == 2 and isinstance(objectives, tuple) and listed[1] in ("min", "max"):
+        raise arguments.refusal("objectives", objectives, f"must be a list, such as {example}")
+    goals = _each("objectives", [_objective(goal) for goal in listed], Objective)
+    if not goals:
+        raise UserError("is empty", hint="give at least 1", key="objectives")
+    return goals
 
 
 def _objective(goal: Goal) -> Mapping[str, Any] | Objective:
     if isinstance(goal, str):
         return {"name": goal}
-    if isinstance(goal, tuple) and len(goal) == 2:
+    if isinstance(goal, tuple | list) and len(goal) == 2:
         return {"name": goal[0], "goal": goal[1]}
     return goal
 
@@ -248,19 +352,12 @@ def _each(section: str, values: Sequence[Any], model: type[P]) -> tuple[P, ...]:
     return checked
 
 
-def _strategy(
-    choice: str | type | Mapping[str, Any] | Strategy,
-    space: SearchSpace,
-    objectives: Sequence[Objective],
-    constraints: Sequence[Constraint],
-    seed: int,
-) -> Strategy:
+def _strategy(choice: str | type | Mapping[str, Any] | Strategy, setting: Setting) -> Strategy:
     if isinstance(choice, str | type):
         choice = {"name": choice}
     if not isinstance(choice, Mapping):
         registry.check_members(choice, Strategy, type(choice).__name__)
         return choice
-    setting = Setting(space, tuple(objectives), tuple(constraints), seed)
     if isinstance(choice.get("name"), type):
         own: Any = choice["name"]
         settings = {key: value for key, value in choice.items() if key != "name"}

@@ -438,10 +438,12 @@ def _number(name: object, value: Any) -> float:
 
 
 def error_text(error: BaseException) -> str:
-    """Return `ValueError: its message` on one line of at most 300 characters."""
+    """Return `ValueError: its message` and its last note, in one line of up to 300 characters."""
     try:
         message = str(error)
     except Exception:  # an exception of the user's may not even say what it is
         message = "(without a message)"
     text = " ".join(f"{type(error).__name__}: {message}".split())
-    return text if len(text) <= 300 else f"{text[:297]}..."
+    note = "".join(f" {note}" for note in getattr(error, "__notes__", ())[-1:])[:150]
+    room = 300 - len(note)
+    return (text if len(text) <= room else f"{text[: room - 3]}...") + note

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
@@ -19,12 +21,15 @@ from evonas.core import Blueprint, Params, UserError, by_name
 from evonas.data.dataset import DataParams, Images, as_images
 from evonas.markdown import counted
 from evonas.own_classes import OwnParams
+from evonas.traceback import place_of
 from evonas.words import plain
 from genomes import Gene, Genome, SearchSpace
 
 Build = Callable[..., nn.Module]
 REQUIRED = ("pick", "in_channels", "classes")  # the arguments of every space's function
 MOST_TRIALS = 8
+MOST_GENES = 1000
+DRAWS = 16  # genomes that are drawn to find genes that only a combination of choices asks for
 FORM = "def NAME(pick, *, in_channels, classes, ...)"
 
 
@@ -46,18 +51,40 @@ def space(build: Build) -> Build:
     `pick(gene, candidates)` returns the candidate that the genome chooses; a class or a function
     is called without arguments first. The candidates are a mapping from their names, or a list,
     such as `[12, 20, 32]`, whose candidates are called by what they are. The genes are determined
-    by calling the function, so which genes it picks must not depend on earlier picks. All further
-    arguments are settings, each with a default.
+    by calling the function. Which genes it picks may depend on earlier picks; a gene that it does
+    not pick is dead. All further arguments are settings, each with a default.
+
+    The function is returned as it is, with an attribute `build`: `mine.build(genome, in_channels=1,
+    classes=10, **settings)` is the network of a genome, as with `SearchSpace.build`.
 
     Raises:
         UserError: the function does not take the required arguments.
     """
     _model(build, getattr(build, "__name__", repr(build)))
+
+    def network(
+        genome: Genome | str, *, in_channels: int = 3, classes: int = 10, **settings: Any
+    ) -> nn.Module:
+        pairs = ((key, tuple(v) if isinstance(v, list) else v) for key, v in settings.items())
+        made = _made(build, tuple(sorted(pairs)))
+        text = genome.text if isinstance(genome, Genome) else genome  # of a file's space too
+        built: nn.Module = made.build(text, in_channels=in_channels, classes=classes)
+        return built
+
+    build.build = network  # type: ignore[attr-defined]
     return build
 
 
+@lru_cache(maxsize=32)
+def _made(build: Build, settings: tuple[tuple[str, Any], ...]) -> OwnSpace:
+    return OwnSpace(build, dict(settings))
+
+
 class OwnSpace(SearchSpace):
-    """The space that a function defines; a genome's key is its genes.
+    """The space that a function defines.
+
+    A gene is dead in a genome if the function does not pick it, given the genome's other choices. A
+    genome's key is its genes, with dead ones as their first choice.
 
     Args:
         reference: `FILE.py:NAME` if the function comes from such a file.
@@ -79,7 +106,10 @@ class OwnSpace(SearchSpace):
         self.settings = _checked(build, settings, self.title)
         self._reference, self._code = reference, code
         self._build: Build | None = build
-        genes, self._sizes = _recorded(build, self.settings, self.title)
+        found = _found(build, self.settings, self.title)
+        genes = [Gene(name, choices) for name, choices in found.genes.items()]
+        self._sizes = list(found.sizes.values())
+        self._conditional = found.conditional
         stem, version = (code.path.stem, code.digest[:8]) if code else ("python", "own")
         super().__init__(f"{stem}.{build.__name__}/{version}", genes)
 
@@ -102,7 +132,16 @@ class OwnSpace(SearchSpace):
         orders = [rng.permutation(count) for count in self.choices]
         number = min(max(self.choices), MOST_TRIALS)
         others = [[order[i % len(order)] for order in orders] for i in range(number)]
-        return list(dict.fromkeys(map(self.genome, (*ends, *others))))
+        genomes = map(self.genome, (*ends, *others))
+        return list(dict.fromkeys(map(self.canonical, genomes)))
+
+    def live(self, genome: Genome) -> tuple[bool, ...]:
+        return _live(self, genome) if self._conditional else super().live(genome)
+
+    def canonical(self, genome: Genome) -> Genome:
+        live = self.live(genome)
+        pairs = zip(genome.genes, live, strict=True)
+        return genome if all(live) else self.genome(gene if alive else 0 for gene, alive in pairs)
 
     @property
     def blueprint(self) -> Blueprint:
@@ -176,28 +215,43 @@ class OwnData:
         try:
             result = function(**settings)
         except Exception as error:  # a user's function may raise anything
-            problem = f"{name} raised {type(error).__name__}: {error}"
+            problem = f"{name} raised {type(error).__name__}: {error}{place_of(error)}"
             raise UserError(problem, hint="correct the function", key="data") from error
-        keys = ("images", "labels", "test_images", "test_labels")
-        parts = [result.get(key) for key in keys] if isinstance(result, Mapping) else [*result]
-        parts = [part for part in parts if part is not None]
-        if isinstance(result, Mapping):
-            self.class_names = [str(name) for name in result.get("class_names", ())]
-        if len(parts) not in (2, 4) or not all(hasattr(part, "__len__") for part in parts):
-            raise UserError(
-                f"{name} returned {counted(len(parts), 'value')}",
-                hint=f"must return the arrays {', '.join(keys)}, or the first two",
-                key="data",
-            )
-        try:
-            arrays = [np.asarray(part) for part in parts]
-        except Exception as error:  # rows of different lengths, or a tensor on a GPU
-            problem = f"{name} returned no arrays: {error}"
-            hint = "must return NumPy arrays, such as with tensor.cpu().numpy()"
-            raise UserError(problem, hint=hint, key="data") from error
-        everything = as_images(name, *arrays[:2])
-        test = as_images(name, *arrays[2:], prefix="test_") if arrays[2:] else None
+        everything, test, self.class_names = images_of(name, result, "returned", "return")
         return everything, test
+
+
+def images_of(
+    name: str, arrays: Any, does: str = "has", must: str = "have"
+) -> tuple[Images, Images | None, list[str]]:
+    """Return the images, test images and class names in a tuple or mapping of arrays.
+
+    Args:
+        name: where they are from.
+        does, must: the verb for that, in `NAME has 3 values` and `must have`.
+
+    Raises:
+        UserError: they are not what `OwnData` takes.
+    """
+    keys = ("images", "labels", "test_images", "test_labels")
+    named = isinstance(arrays, Mapping)
+    parts = [arrays.get(key) for key in keys] if named else [*arrays]
+    parts = [part for part in parts if part is not None]
+    class_names = [str(each) for each in arrays.get("class_names", ())] if named else []
+    if len(parts) not in (2, 4) or not all(hasattr(part, "__len__") for part in parts):
+        raise UserError(
+            f"{name} {does} {counted(len(parts), 'value')}",
+            hint=f"must {must} the arrays {', '.join(keys)}, or the first two",
+            key="data",
+        )
+    try:
+        values = [np.asarray(part) for part in parts]
+    except Exception as error:  # rows of different lengths, or a tensor on a GPU
+        hint = f"must {must} NumPy arrays, such as with tensor.cpu().numpy()"
+        raise UserError(f"{name} {does} no arrays: {error}", hint=hint, key="data") from error
+    everything = as_images(name, *values[:2])
+    test = as_images(name, *values[2:], prefix="test_") if values[2:] else None
+    return everything, test, class_names
 
 
 def _checked(build: Build, settings: Mapping[str, Any], title: str) -> dict[str, Any]:
@@ -300,59 +354,121 @@ class _Recorder:
         return candidate() if callable(candidate) else candidate
 
 
-def _recorded(
-    build: Build, settings: Mapping[str, Any], title: str
-) -> tuple[list[Gene], list[list[int]]]:
-    """Return the genes of a space, from one call of its function and one for each other choice.
+class _Found:
+    """The genes of a space, from one call of its function and one for each other choice.
 
-    The calls are on torch's meta device, so that no weights are allocated.
+    A gene that only some choices ask for is found with these. The calls are on torch's meta device,
+    so that no weights are allocated.
 
-    Returns:
-        The genes; and for each of them the parameters of the network of each choice.
+    Attributes:
+        genes: the choices of each gene, in the order in which they are found.
+        sizes: for each gene, the parameters of the network of each choice.
+        conditional: whether a call did not pick all genes.
     """
 
-    def picked(chosen: Mapping[str, str]) -> tuple[dict[str, tuple[str, ...]], int]:
-        recorder = _Recorder(chosen, title)
+    def __init__(self, build: Build, settings: Mapping[str, Any], title: str) -> None:
+        self.build, self.settings, self.title = build, settings, title
+        self.genes: dict[str, tuple[str, ...]] = {}
+        self.sizes: dict[str, list[int]] = {}
+        self._asked: set[frozenset[str]] = set()
+        self._todo: deque[tuple[str, dict[str, str]]] = deque()
+
+    @property
+    def conditional(self) -> bool:
+        return any(asked != self.genes.keys() for asked in self._asked)
+
+    def look(self) -> None:
+        """Find all genes.
+
+        Raises:
+            UserError: the function, or one of its picks, is invalid.
+        """
+        self._try({})
+        if not self.genes:
+            hint = "call pick(gene, candidates) at least once"
+            raise UserError(f"{self.title} picks nothing", hint=hint)
+        self._try({})
+        if self.conditional:
+            problem = f"{self.title} picks other genes when it is called again"
+            raise UserError(problem, hint="it must not depend on chance or on earlier calls")
+        self._try_others()
+        rng = np.random.default_rng(0)
+        for _ in range(DRAWS):
+            self._try({gene: str(rng.choice(choices)) for gene, choices in self.genes.items()})
+            self._try_others()
+
+    def _try_others(self) -> None:
+        while self._todo:
+            gene, chosen = self._todo.popleft()
+            self.sizes[gene].append(self._try(chosen))
+
+    def _try(self, chosen: Mapping[str, str]) -> int:
+        """Call the function; note the genes that are new, and plan a call for each other choice."""
+        recorder = _Recorder(chosen, self.title)
+        network = self._call(recorder)
+        size = sum(p.numel() for p in network.parameters() if not is_lazy(p))
+        before: dict[str, str] = {}  # what is chosen by then
+        for gene, choices in recorder.genes.items():
+            if self.genes.setdefault(gene, choices) != choices:
+                raise UserError(
+                    f"the candidates of {gene} change with {_listed(before)}: they were "
+                    f"{', '.join(self.genes[gene])}, and are now {', '.join(choices)}",
+                    hint="give the gene another name there, or the same candidates",
+                    key=self.title,
+                )
+            if gene not in self.sizes:
+                self.sizes[gene] = [size]
+                self._todo += [(gene, {**before, gene: choice}) for choice in choices[1:]]
+            if gene in chosen:
+                before[gene] = chosen[gene]
+        if len(self.genes) > MOST_GENES:
+            problem = f"{self.title} has more than {MOST_GENES} genes"
+            raise UserError(problem, hint="its picks must come to an end")
+        self._asked.add(frozenset(recorder.genes))
+        return size
+
+    def _call(self, recorder: _Recorder) -> nn.Module:
         try:
-            with torch.device("meta"):
-                network = build(recorder, in_channels=3, classes=10, **settings)
+            network = _on_meta(self.build, recorder, self.settings)
         except UserError:
             raise
         except Exception as error:  # a user's function may raise anything
-            choices = ", ".join(f"{gene}={choice}" for gene, choice in chosen.items())
-            choices = choices or "all first choices"
+            asked = {gene: c for gene, c in recorder.chosen.items() if gene in recorder.genes}
             raise UserError(
-                f"{title} raised {type(error).__name__} with {choices}: {error}",
+                f"{self.title} raised {type(error).__name__} with {_listed(asked)}: "
+                f"{error}{place_of(error)}",
                 hint="it must work for every choice",
             ) from error
         if not isinstance(network, nn.Module):
             raise UserError(
-                f"{title} returned a value of type {type(network).__name__}",
+                f"{self.title} returned a value of type {type(network).__name__}",
                 hint="must return a torch.nn.Module",
             )
-        return recorder.genes, sum(p.numel() for p in network.parameters() if not is_lazy(p))
-
-    genes, first = picked({})
-    if not genes:
-        raise UserError(f"{title} picks nothing", hint="call pick(gene, candidates) at least once")
-    sizes = {gene: [first] for gene in genes}
-    for gene, choice in _others(genes):
-        others, size = picked({gene: choice})
-        sizes[gene].append(size)
-        if others != genes:
-            differing = sorted(others.keys() ^ genes.keys()) or [
-                name for name in genes if others[name] != genes[name]
-            ]
-            raise UserError(
-                f"whether {differing[0]} is picked, or from what, changes if {gene} is {choice}",
-                hint="picks must not depend on one another",
-                key=title,
-            )
-    return [Gene(name, choices) for name, choices in genes.items()], list(sizes.values())
+        return network
 
 
-def _others(genes: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[str, str]]:
-    """Return every choice except the first, for each gene."""
-    return itertools.chain.from_iterable(
-        ((gene, choice) for choice in choices[1:]) for gene, choices in genes.items()
-    )
+def _found(build: Build, settings: Mapping[str, Any], title: str) -> _Found:
+    found = _Found(build, settings, title)
+    found.look()
+    return found
+
+
+def _on_meta(build: Build, pick: _Recorder, settings: Mapping[str, Any]) -> Any:
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return build(pick, in_channels=3, classes=10, **settings)
+
+
+def _listed(chosen: Mapping[str, str]) -> str:
+    return ", ".join(f"{gene}={choice}" for gene, choice in chosen.items()) or "all first choices"
+
+
+@lru_cache(maxsize=4096)
+def _live(space: OwnSpace, genome: Genome) -> tuple[bool, ...]:
+    """Return whether the function picks each gene; of one that raises, those that it got to."""
+    chosen = {gene.name: space.choice(genome, i) for i, gene in enumerate(space.genes)}
+    recorder = _Recorder(chosen, space.title)
+    build = space.blueprint.build
+    assert build is not None
+    with suppress(Exception):  # it is told when the network is built
+        _on_meta(build, recorder, space.settings)
+    return tuple(gene.name in recorder.genes for gene in space.genes)

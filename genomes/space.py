@@ -6,6 +6,8 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 
@@ -116,9 +118,13 @@ class SearchSpace:
         return genome.text
 
     def named(self, genome: Genome) -> str:
-        """Return the name of each gene and its choice, `width=12, act=ReLU`; `parse` reads it."""
-        pairs = enumerate(self.genes)
-        return ", ".join(f"{gene.name}={self.choice(genome, i)}" for i, gene in pairs)
+        """Return the name of each gene and its choice, `width=12, act=ReLU`; `parse` reads it.
+
+        A dead gene with its first choice is left out.
+        """
+        genes = enumerate(zip(self.genes, self.live(genome), strict=True))
+        named = [(i, gene) for i, (gene, live) in genes if live or genome.genes[i]]
+        return ", ".join(f"{gene.name}={self.choice(genome, i)}" for i, gene in named)
 
     def parse(self, text: str) -> Genome:
         """Read a genome as `describe` or `named` writes it, as genes (`0-3-1`) or as a key
@@ -142,20 +148,49 @@ class SearchSpace:
             )
         return self.genome(int(part) for part in parts)
 
+    def build(
+        self, genome: Genome | str, *, in_channels: int = 3, classes: int = 10, **settings: Any
+    ) -> Any:
+        """Return the network of a genome, a torch module with fresh weights.
+
+        It is what `evonas.networks.decode.decode` returns; evonas and torch are loaded only here.
+
+        Args:
+            genome: a genome of this space, or its text as `parse` reads it.
+            settings: of the network, such as `channels`.
+
+        Raises:
+            ValueError: it is no genome of this space, the space has no networks, or a setting is
+                unknown or out of range.
+        """
+        if not isinstance(genome, str | Genome):
+            raise ValueError(f"{genome!r} is not a genome; give a Genome, or its text")
+        if isinstance(genome, Genome) and genome.space != self.name:
+            raise OtherSpace(f"{genome} is a genome of {genome.space}, not of {self.name}")
+        chosen = self.parse(genome) if isinstance(genome, str) else self.genome(genome.genes)
+        decode = import_module("evonas.networks.decode").decode
+        return decode(self, chosen, in_channels=in_channels, classes=classes, **settings)
+
     def _of_names(self, text: str) -> Genome:
         # A choice may have a comma, as the inputs `0,1` of a node do; what follows one is a name.
         parts = re.split(r"[,\s]+(?=[^,\s=]+=)", text.strip(", "))
         pairs = [part.partition("=") for part in parts]
         chosen = {name: choice for name, _, choice in pairs}
         names = [gene.name for gene in self.genes]
-        if sorted(name for name, _, _ in pairs) != sorted(names):
-            each = ", ".join(names)
-            raise OtherSpace(f"{text!r} does not name each gene of {self.name} once: {each}")
+        other = f"{text!r} does not name each gene of {self.name} once: {', '.join(names)}"
+        if len(chosen) < len(pairs) or not chosen.keys() <= {*names}:
+            raise OtherSpace(other)
         for gene in self.genes:
-            if chosen[gene.name] not in gene.choices:
+            if chosen.get(gene.name, gene.choices[0]) not in gene.choices:
                 allowed = ", ".join(gene.choices)
                 raise ValueError(f"{gene.name} is {chosen[gene.name]!r}; allowed: {allowed}")
-        return self.genome(gene.choices.index(chosen[gene.name]) for gene in self.genes)
+        genome = self.genome(
+            gene.choices.index(chosen.get(gene.name, gene.choices[0])) for gene in self.genes
+        )
+        for name, live in zip(names, self.live(genome), strict=True):
+            if live and name not in chosen:
+                raise OtherSpace(other)
+        return genome
 
     def live(self, genome: Genome) -> tuple[bool, ...]:
         """Return, for each gene, whether its choice changes what the network computes."""

@@ -94,8 +94,10 @@ def read_data(experiment: Experiment) -> str:
     )
 
 
-def try_out(parts: Parts, workers: Executor, timeout: float | None) -> None:
+def try_out(parts: Parts, workers: Executor | None, timeout: float | None) -> None:
     """Send images through some networks of a space of the user's own, each in a worker.
+
+    Without workers, it is done in this process.
 
     A network that ends its process, or takes longer than `timeout`, is a fault as in the search,
     unless all do.
@@ -108,7 +110,8 @@ def try_out(parts: Parts, workers: Executor, timeout: float | None) -> None:
         return
     training = parts.setting.trained()
     trial = Trial(space, training.arguments, training.data.image_shape)
-    desk = Desk(trial, space, dispatcher=InWorkers(trial, workers, timeout=timeout))
+    dispatcher = None if workers is None else InWorkers(trial, workers, timeout=timeout)
+    desk = Desk(trial, space, dispatcher=dispatcher)
     answers = desk.answer_all([desk.question(Candidate(genome)) for genome in space.trials()])
     failed = [answer for answer in answers if answer.status.failed]
     mistaken = [answer for answer in answers if answer.message and not answer.status.failed]
@@ -128,7 +131,11 @@ def try_out(parts: Parts, workers: Executor, timeout: float | None) -> None:
 
 def _choices(space: OwnSpace, answer: Evaluation) -> str:
     genome = answer.candidate.genome
-    chosen = (f"{gene.name}={space.choice(genome, i)}" for i, gene in enumerate(space.genes))
+    chosen = (
+        f"{gene.name}={space.choice(genome, i)}"
+        for i, (gene, live) in enumerate(zip(space.genes, space.live(genome), strict=True))
+        if live
+    )
     return textwrap.shorten(", ".join(chosen), 160, placeholder=" ...")
 
 

@@ -47,6 +47,11 @@ def picker(space: SearchSpace, genome: Genome, *, prune: bool = True) -> Any:
     live = dict(zip(chosen, space.live(genome), strict=True))
 
     def pick(gene: str, candidates: Any) -> Any:
+        if gene not in chosen:  # only a rare combination of choices asks for it
+            raise ValueError(
+                f"the gene {gene} was not found before the search; pick it whatever is chosen, or "
+                "let it depend on fewer choices"
+            )
         if prune and not live[gene]:
             return None
         candidate = by_name(candidates)[chosen[gene]]

@@ -96,11 +96,12 @@ class Archive:
             self.generations, self.evaluations, self.simulated_seconds, frozenset(self.asked)
         )
 
-    def check_alive(self, *, ended: bool = False) -> None:
+    def check_alive(self, *, ended: bool = False, resumable: bool = True) -> None:
         """Raise SearchFailed if the last max(population, 10) evaluations all failed.
 
         Args:
             ended: whether the search is over; it has failed if each evaluation did, however few.
+            resumable: whether the search can go on where it failed.
         """
         last = self._last
         failures = [each for each in last if each[0].failed]
@@ -111,7 +112,7 @@ class Archive:
         which = self.faults.total() if nothing else f"last {len(last)}"
         raise SearchFailed(
             f"the {which} evaluations all failed, {times} of them: {status}: {message}"
-            f"; fix the cause, then {'start again' if nothing else 'resume'}"
+            f"; fix the cause, then {'resume' if resumable and not nothing else 'start again'}"
         )
 
     def losses(self) -> pareto.Losses:

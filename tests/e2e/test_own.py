@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import sys
@@ -139,10 +140,18 @@ def test_mistakes_are_told_and_leave_no_folder(
     assert not (tmp_path / "run" / "config.yaml").exists()
 
 
-def conditional(pick: Any, *, in_channels: int, classes: int) -> nn.Module:
-    deep = pick("depth", {"one": False, "two": True})
-    if deep:
-        pick("second", {"a": 1, "b": 2})
+def drawn(pick: Any, *, in_channels: int, classes: int) -> nn.Module:
+    pick(f"gene{next(NUMBERS)}", {"a": 1, "b": 2})
+    return nn.Linear(in_channels, classes)
+
+
+NUMBERS = itertools.count()
+
+
+def endless(pick: Any, *, in_channels: int, classes: int) -> nn.Module:
+    more = 0
+    while pick(f"more{more}", {"no": False, "yes": True}):
+        more += 1
     return nn.Linear(in_channels, classes)
 
 
@@ -234,8 +243,9 @@ def greedy(pick: Any, *everything: Any, in_channels: int, classes: int) -> nn.Mo
 @pytest.mark.parametrize(
     ("build", "told"),
     [
-        (conditional, "whether second is picked, or from what, changes if depth is two"),
-        (wavering, "whether kernel is picked, or from what, changes if width is 16"),
+        (wavering, "the candidates of kernel change with width=16: they were 3, and are now 3, 5"),
+        (drawn, "drawn picks other genes when it is called again"),
+        (endless, "endless has more than 1000 genes; its picks must come to an end"),
         (renamed, "the candidates were a, b before, and are now a, c"),
         (spaced, "text without spaces"),
         (numbered, "the candidate's name 3 is invalid"),
@@ -243,7 +253,7 @@ def greedy(pick: Any, *everything: Any, in_channels: int, classes: int) -> nn.Mo
         (tuples, "must be text without spaces; give a mapping from names to candidates"),
         (empty, "there are no candidates; must be a list of candidates, or a mapping"),
         (idle, "picks nothing"),
-        (broken, "raised RuntimeError with op=b: no b"),
+        (broken, "raised RuntimeError with op=b: no b ("),
         (no_network, "returned a value of type int; must return a torch.nn.Module"),
         (greedy, "it may have only arguments that can be passed by name"),
         (lambda x: x, "must be of the form def NAME"),

@@ -24,6 +24,8 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
 from evonas import config, registry
+from evonas.api import search
+from evonas.api_training import training_evaluator
 from evonas.cli import app
 from evonas.core import Status
 from evonas.data.dataset import split
@@ -31,6 +33,7 @@ from evonas.data.digits import Digits, DigitsParams
 from evonas.metrics import TRAINED
 from evonas.networks.decode import decode
 from evonas.records.tables import evaluation_columns
+from evonas.results import RunResult
 from genomes import NASBench201
 from tests.helpers import ROOT
 
@@ -164,6 +167,52 @@ def test_the_readme_takes_the_winner_away_and_it_scores_what_the_table_says(
     error = float((names["logits"].argmax(1) != torch.tensor(test.labels)).float().mean())
     finalists = pd.read_csv(run_dir / "finalists.csv")
     assert error == pytest.approx(finalists["test_error"][0])
+
+
+def test_python_opens_a_run_and_a_search_that_trains_has_its_very_numbers(run_dir: Path) -> None:
+    run, settings = RunResult(run_dir), yaml.safe_load(EXPERIMENT)
+    assert run.winner is not None
+    assert run.best.text == run.winner["genes"] == run.finalists["genes"][0]
+    assert f"winner {run.winner['genome']}: test_error {run.winner['test_error']:.4g}" in repr(run)
+    assert run.winner["key"] in run._repr_html_()
+    saved = load_file(run_dir / "weights" / "winner.safetensors")
+    for name, tensor in run.network().state_dict().items():
+        assert torch.equal(tensor, saved[name])
+    found = search(
+        settings["space"],
+        evaluate=training_evaluator(
+            data=settings["data"],
+            budget=settings["budget"],
+            recipe=settings["evaluator"]["recipe"],
+            device="cpu",
+        ),
+        objectives=settings["objectives"],
+        strategy=settings["strategy"],
+        generations=1,
+        seed=settings["seed"],
+    )
+    assert found.evaluations["val_error"].tolist() == run.evaluations["val_error"][:6].tolist()
+    assert found.evaluations["key"].tolist() == run.evaluations["key"][:6].tolist()
+    pd.testing.assert_frame_equal(found.generations, run.generations[:1])
+
+
+def test_the_page_on_python_runs(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the run of this file in place of the quickstart's, which takes minutes."""
+
+    def run(experiment: str, *, seed: int) -> RunResult:
+        assert config.load(ROOT / experiment).name == "quickstart"
+        return RunResult(run_dir)
+
+    monkeypatch.setattr("evonas.run", run, raising=False)
+    names: dict[str, Any] = {}
+    page = (ROOT / "docs" / "python.md").read_text()
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(block, names)
+    assert len(names["found"].evaluations) == 8
+    assert names["found"].evaluations["status"].eq("ok").all()
+    assert names["trained"].evaluations["val_error"].notna().any()
+    assert names["comparison"].summary["n"].tolist() == [5, 5]
+    assert names["network"](torch.zeros(2, 1, 8, 8)).shape == (2, 10)
 
 
 def test_the_readme_searches_from_python(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -86,7 +89,8 @@ def test_exceptions_are_crashes_and_constraints_spare_the_evaluation() -> None:
     assert all(genome.genes.count(3) <= 1 for genome in called)
     assert (found.front["loss"] <= 15).all()
     told = found.evaluations.groupby("status")["message"].unique()
-    assert told["crashed"].tolist() == ["RuntimeError: no luck"]
+    [message] = told["crashed"]
+    assert re.fullmatch(r"RuntimeError: no luck \(\S*test_api.py, line \d+\)", message)
     assert told["ok"].tolist() == [""]
 
 
@@ -259,3 +263,123 @@ def test_what_is_wrong_with_a_strategy_is_told_in_words(strategy: Any, told: str
 def test_dir_lists_what_there_is() -> None:
     assert {"search", "space", "metric", "SearchResult", "evolve"} <= set(dir(evonas))
     assert all(hasattr(evonas, name) for name in dir(evonas))
+
+
+# What is shown, and where a function raised
+
+
+def deeper(genome: Genome) -> float:
+    return float(np.linalg.inv(np.zeros((2, 2)))[0, 0])  # raises, within NumPy
+
+
+def raising(genome: Genome) -> Mapping[str, float]:
+    if genome.genes[0] == 0:
+        return {"loss": deeper(genome)}
+    return {"loss": float(sum(genome.genes))}
+
+
+@pytest.mark.parametrize("where", ["evaluate", "cheap"])
+def test_a_function_that_raises_is_told_with_its_place_and_its_whole_traceback(where: str) -> None:
+    given: dict[str, Any] = {"evaluate": raising}
+    if where == "cheap":
+        given = {"evaluate": counted, "cheap": raising}
+        given["constraints"] = [{"name": "loss", "max": 100}]
+    goal = "loss" if where == "evaluate" else "skips"
+    found = evonas.search(SPACE, objectives=[goal], generations=2, **given)
+    crashed = found.evaluations[found.evaluations["status"] == "crashed"]
+    line = deeper.__code__.co_firstlineno + 1
+    place = rf"LinAlgError: Singular matrix \(\S*test_api.py, line {line}\)"
+    assert len(crashed)
+    assert crashed["message"].str.fullmatch(place).all()
+    assert set(crashed["key"]) == set(found.tracebacks)
+    for text in found.tracebacks.values():
+        assert "in raising" in text
+        assert "in deeper" in text
+        assert text.strip().endswith("LinAlgError: Singular matrix")
+
+
+def test_a_search_that_fails_is_caused_by_what_the_function_raised() -> None:
+    with pytest.raises(SearchFailed, match=UNLUCKY) as failed:
+        evonas.search(SPACE, evaluate=unlucky, objectives=["loss"], generations=1)
+    assert isinstance(failed.value.__cause__, RuntimeError)
+    assert failed.traceback[-1].path.name == "archive.py"
+
+
+UNLUCKY = r"no luck \(\S*test_api.py, line \d+\); fix the cause, then start again$"
+
+
+def unlucky(genome: Genome) -> Mapping[str, float]:
+    raise RuntimeError("no luck")
+
+
+def test_a_result_is_shown_in_a_line_and_in_a_notebook_as_its_front() -> None:
+    found = evonas.search(
+        SPACE,
+        evaluate=lambda genome: {"<b>": counted(genome)["convs"]},
+        objectives=[("<b>", "max")],
+        constraints=[{"name": "<b>", "max": 2}],
+        strategy={"name": "random", "population": 4},
+        generations=2,
+    )
+    text = repr(found)
+    infeasible = (found.evaluations["status"] == "infeasible").sum()
+    in_all = "8 evaluations in 2 generations"
+    in_all += f" ({infeasible} infeasible)" if infeasible else ""
+    assert text.startswith(f"<SearchResult: {in_all}, front of {len(found.front)}, best |")
+    assert text.endswith(f": <b> {found.front['<b>'][0]}>")
+    assert len(text) < 200
+    html = found._repr_html_()
+    assert "<b>SearchResult</b>" in html
+    assert "&lt;b&gt;" in html
+    assert found.front["key"][0] in html
+
+
+def test_strategies_and_seeds_are_compared_in_one_call() -> None:
+    given: dict[str, Any] = {"evaluate": counted, "generations": 4}
+    strategies = {"nsga": {"name": "nsga2", "population": 8}, "rs": "random"}
+    both = evonas.compare(
+        SPACE, objectives=[("convs", "max"), "skips"], strategies=strategies, seeds=2, **given
+    )
+    assert both.runs["strategy"].tolist() == ["nsga", "nsga", "rs", "rs"]
+    assert both.runs["seed"].tolist() == [0, 1, 0, 1]
+    assert both.measure == "hypervolume"
+    one = evonas.compare(
+        SPACE, objectives=[("convs", "max")], strategies=["random", "aging"], seeds=[4, 2], **given
+    )
+    for (strategy, seed), found in one.results.items():
+        row = one.runs[(one.runs["strategy"] == strategy) & (one.runs["seed"] == seed)].iloc[0]
+        assert row["convs"] == found.evaluations["convs"].max()
+        alone = evonas.search(
+            SPACE, objectives=[("convs", "max")], strategy=strategy, seed=seed, **given
+        )
+        pd.testing.assert_frame_equal(found.evaluations, alone.evaluations)
+    summary = one.summary.set_index("strategy")
+    means = one.runs.groupby("strategy")["convs"].mean()
+    assert summary["mean"].to_dict() == means.to_dict()
+    assert summary["n"].tolist() == [2, 2]
+    assert np.isnan(summary["p"]["random"])
+    assert 0 < summary["p"]["aging"] <= 1
+    assert repr(one) == "<Comparison: 2 strategies, 2 seeds each, by convs>"
+    assert "random" in one._repr_html_()
+
+
+def test_hypervolumes_are_compared_from_one_point() -> None:
+    """The worst of all searches: the front of a search that found no more adds nothing."""
+    space = SearchSpace("four/v1", [Gene("g", tuple("abcd"))])
+    values = [(1, 3), (2, 2), (3, 1), (4, 4)]
+    strategies = {"all": "exhaustive", "first": {"name": "exhaustive", "population": 1}}
+    both = evonas.compare(
+        space,
+        evaluate=lambda genome: dict(zip(("a", "b"), values[genome.genes[0]], strict=True)),
+        objectives=["a", {"name": "b", "reference": 4.0}],
+        strategies=strategies,
+        seeds=1,
+        generations=1,
+    )
+    volumes = dict(zip(both.runs["strategy"], both.runs["hypervolume"], strict=True))
+    assert volumes["all"] == 6
+
+
+def test_nothing_heavy_is_imported_before_it_is_used() -> None:
+    code = "import sys, evonas; dir(evonas); sys.exit(bool({'torch', 'pandas'} & {*sys.modules}))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

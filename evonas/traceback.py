@@ -1,0 +1,26 @@
+"""Where in the user's own code an exception comes from."""
+
+from __future__ import annotations
+
+import sysconfig
+import traceback
+from pathlib import Path
+
+import genomes
+
+OURS = (Path(__file__).parent, Path(genomes.__file__).parent)
+INSTALLED = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib"))
+
+
+def place_of(error: BaseException) -> str:
+    """Return the innermost place in the user's code, as ` (ops.py, line 12)`; "" if there is none.
+
+    The user's code is all that is neither evonas nor installed.
+    """
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        installed = any(path.is_relative_to(folder) for folder in (*OURS, *INSTALLED))
+        if not installed and not frame.filename.startswith("<frozen"):
+            shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+            return f" ({shown}, line {frame.lineno})"
+    return ""
