@@ -1,5 +1,17 @@
-"""`python -m evonas`."""
+"""The command `evonas`, and `python -m evonas`."""
 
-from evonas.cli import app
+from evonas import interrupts
 
-app()
+
+def main() -> None:
+    interrupts.leave_at_once()  # before the imports, which take a second
+    from evonas.cli import app
+
+    try:
+        app()
+    finally:
+        interrupts.ignore(*interrupts.SIGNALS)
+
+
+if __name__ == "__main__":
+    main()

@@ -12,6 +12,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import cache
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -91,6 +92,13 @@ def allow_in_worker(files: Mapping[str, tuple[Path, str]]) -> None:
     """Permit what another process permits; pickle then finds here what such a file defines."""
     _allowed.update(files)
     sys.meta_path.append(_Finder())
+
+
+def import_allowed() -> None:
+    """Import all permitted files; a mistake in one shows where it is used."""
+    for file in _allowed:
+        with suppress(UserError):
+            _module(*allowed(file))
 
 
 def place(file: str) -> Path:

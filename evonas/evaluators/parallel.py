@@ -16,6 +16,7 @@ from evonas.loop import error_text
 from evonas.protocols import Evaluator, Executor
 
 TRIES_ALONE = 2  # how often a candidate that crashed is tried again before it counts as a fault
+TICK = 1.0  # seconds between looks at evaluations that may be past their timeout
 BARREN_ROUNDS = 3  # how often all workers may die without starting a task before the run fails
 
 
@@ -36,9 +37,10 @@ class InWorkers:
     """Evaluates candidates in worker processes, so that no candidate can end the run.
 
     This class alone defines the fault policy. A candidate that exceeds `timeout` is ended and not
-    tried again. One that crashed (an exception, `os._exit`, a segmentation fault, a SIGKILL) is
-    tried again alone, at most twice. When a worker dies, loky ends all others: the evaluations that
-    were running then go first, each alone, so that only the one at fault counts as crashed.
+    tried again, even if it has stopped its process. One that crashed (an exception, `os._exit`, a
+    segmentation fault, a SIGKILL) is tried again alone, at most twice. When a worker dies, loky
+    ends all others: the evaluations that were running then go first, each alone, so that only the
+    one at fault counts as crashed.
     """
 
     def __init__(
@@ -82,7 +84,10 @@ class InWorkers:
         try:
             while queue and len(self._flying) < (1 if self._alone else self.executor.count):
                 self._launch(queue)
-            done, _ = wait(self._flying, return_when=FIRST_COMPLETED)
+            tick = None if self.timeout is None else TICK
+            done, _ = wait(self._flying, tick, return_when=FIRST_COMPLETED)
+            if not done:
+                self._end_overdue()
             for future in done:
                 evaluation = _result(future, self._flying[future].candidate)
                 self._settle(self._flying.pop(future), evaluation)
@@ -99,8 +104,24 @@ class InWorkers:
         task.begun = time.time()
         self._flying[future] = queue.popleft()
 
+    def _end_overdue(self) -> None:
+        """Kill the workers if one is past its timeout and has not ended itself."""
+        assert self.timeout is not None
+        traces = [self.executor.trace(task.number) for task in self._flying.values()]
+        late = [trace for trace in traces if worker.overdue(trace, self.timeout)]
+        for trace in late:
+            trace.write_text(worker.TIMED_OUT)
+        if late:
+            self.executor.kill()
+
     def _settle(self, task: _Task, evaluation: Evaluation) -> None:
-        """Set the result of a task, or try it again alone after a crash."""
+        """Set the result of a task, or try it again alone after a crash.
+
+        Raises:
+            SearchFailed: it crashed since the folder of the run is no longer there.
+        """
+        if evaluation.status is Status.CRASHED:
+            self.executor.check()
         self._barren = 0
         task.tries_alone += self._alone
         task.seconds += evaluation.cost.seconds

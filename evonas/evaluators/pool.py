@@ -8,13 +8,14 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from joblib.executor import get_memmapping_executor
 
-from evonas import plugins
+from evonas import interrupts, plugins
+from evonas.core import SearchFailed
 from evonas.evaluators import worker
 
 T = TypeVar("T")
@@ -67,10 +68,25 @@ class Workers:
         """Return the file that exists while task `number` is running."""
         return self.folder / f"trace-{number}"
 
+    def check(self) -> None:
+        """Raise SearchFailed if the folder is gone: what fails then is no candidate's fault."""
+        if not self.folder.is_dir():
+            raise SearchFailed(
+                f"{self.folder.parent} is no longer there; put it back, then resume the run"
+            )
+
+    def kill(self) -> None:
+        """Kill the workers, even those that are stopped; their calls raise `BrokenProcessPool`."""
+        if self._executor is not None:
+            for pid in list(self._executor._processes):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
     def close(self) -> None:
         """End the workers at once, if any were started."""
         if self._executor is not None:
-            self._executor.terminate(kill_workers=True)
+            with interrupts.delayed():
+                self._executor.terminate(kill_workers=True)
             self._executor = None
 
     def _new_executor(self) -> Any:
@@ -97,8 +113,9 @@ def exit_codes(error: BrokenProcessPool) -> str:
 @contextmanager
 def _sigint_blocked() -> Iterator[None]:
     """Delay Ctrl-C until the end; processes started meanwhile never receive it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with interrupts.delayed():  # another thread may take the signal, and this one be told of it
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -27,6 +27,7 @@ from evonas.core import (
     weights_name,
 )
 from evonas.data.dataset import Images
+from evonas.evaluators.contained import contained
 from evonas.loop import error_text
 from evonas.metrics import FLOPS, PARAMS, TRAINED, VALIDATED
 from evonas.networks.decode import decode
@@ -85,7 +86,7 @@ class TrainEvaluator:
 
     def cheap(self, genome: Genome) -> dict[str, float]:
         if genome not in self._profiles:
-            with torch.random.fork_rng(devices=[]):
+            with contained(0):
                 self.profiled(genome, self.build(genome))
         return self._profiles[genome]
 
@@ -160,9 +161,9 @@ class TrainEvaluator:
         device = torch.device(self.hardware.device)
         try:
             with seeded(seed, self.hardware.device):
+                data = resident(self.data, device)  # before a network that may change settings
                 network = self.build(candidate.genome)
                 values |= self.profiled(candidate.genome, network)
-                data = resident(self.data, device)
                 self.hardware.place(network)
                 done = train(
                     network,
@@ -239,7 +240,7 @@ class TrainEvaluator:
         with torch.no_grad():
             return {
                 own.metric.name: own.measure(
-                    network=network, genome=genome, images=images, labels=data.val.labels
+                    network=network, genome=genome, images=images, labels=data.val.labels.clone()
                 )
                 for own in owns
             }

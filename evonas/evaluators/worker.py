@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import math
 import os
 import signal
 import sys
@@ -16,13 +17,16 @@ from typing import IO
 
 from filelock import FileLock, Timeout
 
-from evonas import plugins
-from evonas.core import Candidate, Evaluation
+from evonas import interrupts, plugins
+from evonas.core import Candidate, Evaluation, SearchFailed
+from evonas.evaluators.contained import contained
 from evonas.loop import guarded
 from evonas.protocols import Evaluator
 
 PR_SET_PDEATHSIG = 1
 TIMED_OUT = "Timeout ("  # how faulthandler heads the dump of a process that it ends
+GRACE = 5.0  # seconds past a timeout, after which the driver ends the worker
+NEVER = 2.0**31 - 1  # seconds; a time of files that is later than any
 
 _slot: FileLock | None = None  # the lock of this process's slot, until the process ends
 _watch: tuple[float, IO[str]] | None = None  # timeout and trace of the running evaluation
@@ -39,19 +43,21 @@ def start(
 
     The worker ends with the driver, whatever it is doing: on Linux the kernel ends it; elsewhere a
     thread checks twice a second. It ignores Ctrl-C, which the driver handles. With GPUs, the worker
-    takes a free slot, and sees only the GPU of that slot.
+    takes a free slot, and sees only the GPU of that slot. The user's files are imported before any
+    candidate, so that what they change holds for all of them.
 
     Args:
         files: the user's Python files that it may import, as the driver may
             (`plugins.all_allowed`).
     """
     plugins.allow_in_worker(files)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    interrupts.ignore(signal.SIGINT)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu_of(claim_slot(slots, workers), gpus)
+    plugins.import_allowed()
 
 
 def gpu_of(slot: int, gpus: tuple[str, ...]) -> str:
@@ -83,7 +89,11 @@ def work(
 ) -> Evaluation:
     """Evaluate a candidate. `trace` exists meanwhile, and later tells a timeout from a crash.
 
-    A watchdog in C ends the process at the timeout, even if it never returns to Python.
+    A watchdog in C ends the process at the timeout, even if it never returns to Python. The trace's
+    time tells the driver since when it has been watching (`overdue`).
+
+    Raises:
+        SearchFailed: as `guarded` does; the trace cannot be written.
     """
     global _watch
     with trace.open("w") as file:
@@ -91,13 +101,28 @@ def work(
         _watch = None if timeout is None else (timeout, file)
         _start_watch()
         try:
-            evaluation = guarded(evaluator, candidate, seed)
+            with contained(seed):
+                evaluation = guarded(evaluator, candidate, seed)
+        except SearchFailed as error:  # a class of the user's may not reach the driver
+            raise SearchFailed(str(error)) from None
         finally:
             _watch = None
             faulthandler.cancel_dump_traceback_later()
             faulthandler.disable()
-    trace.unlink()
+    trace.unlink(missing_ok=True)
     return evaluation
+
+
+def overdue(trace: Path, timeout: float) -> bool:
+    """Return whether an evaluation is long past its timeout: its watchdog does not work.
+
+    It may have stopped its process, or ended the watchdog.
+    """
+    try:
+        watching = trace.stat().st_mtime
+    except FileNotFoundError:
+        return False
+    return time.monotonic() > watching + timeout + GRACE
 
 
 @contextmanager
@@ -105,6 +130,7 @@ def unwatched() -> Iterator[None]:
     """Stop the watchdog for time that does not count, and start it anew at the end."""
     if _watch is not None:
         faulthandler.cancel_dump_traceback_later()
+        _set_time(math.inf)
     try:
         yield
     finally:
@@ -114,7 +140,15 @@ def unwatched() -> Iterator[None]:
 def _start_watch() -> None:
     if _watch is not None:
         timeout, file = _watch
+        _set_time(time.monotonic())
         faulthandler.dump_traceback_later(timeout, exit=True, file=file)
+
+
+def _set_time(monotonic: float) -> None:
+    """Note in the trace since when the watchdog is watching."""
+    assert _watch is not None
+    time_ = min(monotonic, NEVER)
+    os.utime(_watch[1].fileno(), (time_, time_))
 
 
 def _end_with(driver: int) -> None:
