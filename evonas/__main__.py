@@ -1,9 +1,21 @@
 """The command `evonas`, and `python -m evonas`."""
 
+import logging
+import os
+
 from evonas import interrupts
+
+QUIET = {
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
+    "PYTHONWARNINGS": "ignore:resource_tracker:UserWarning",  # joblib's process that cleans up
+}
 
 
 def main() -> None:
+    """Run the command, whose screen is for what it says itself: warnings go to the run's log."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    logging.captureWarnings(True)
     interrupts.leave_at_once()  # before the imports, which take a second
     from evonas.cli import app
 

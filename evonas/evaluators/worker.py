@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import logging
 import math
 import os
 import signal
@@ -22,6 +23,7 @@ from evonas.core import Candidate, Evaluation, SearchFailed
 from evonas.evaluators.contained import contained
 from evonas.loop import guarded
 from evonas.protocols import Evaluator
+from evonas.records.files import log_to
 
 PR_SET_PDEATHSIG = 1
 TIMED_OUT = "Timeout ("  # how faulthandler heads the dump of a process that it ends
@@ -44,7 +46,8 @@ def start(
     The worker ends with the driver, whatever it is doing: on Linux the kernel ends it; elsewhere a
     thread checks twice a second. It ignores Ctrl-C, which the driver handles. With GPUs, the worker
     takes a free slot, and sees only the GPU of that slot. The user's files are imported before any
-    candidate, so that what they change holds for all of them.
+    candidate, so that what they change holds for all of them. Warnings go to the
+    log of the run.
 
     Args:
         files: the user's Python files that it may import, as the driver may
@@ -52,6 +55,9 @@ def start(
     """
     plugins.allow_in_worker(files)
     interrupts.ignore(signal.SIGINT)
+    logging.captureWarnings(True)
+    if (log := slots.parent / "log.txt").exists():
+        log_to(log)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     threading.Thread(target=_end_with, args=(driver,), daemon=True).start()

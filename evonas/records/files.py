@@ -10,6 +10,8 @@ from typing import IO
 
 from evonas.core import Evaluation, UserError
 
+LOGGERS = ("evonas", "py.warnings")  # the latter has what `logging.captureWarnings` catches
+
 
 def write_atomic(path: Path, content: bytes | str, *, sync: bool = False) -> None:
     """Write aside and rename into place; with `sync`, the file also survives a power cut."""
@@ -69,10 +71,17 @@ def is_locked(run_dir: Path) -> bool:
 
 
 def log_to(path: Path) -> logging.Handler:
-    """Make evonas log to a file, until the handler is removed and closed."""
+    """Make evonas log to a file, and Python's warnings, until `end_log`."""
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger = logging.getLogger("evonas")
-    logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
+    logging.getLogger("evonas").setLevel(logging.INFO)
+    for name in LOGGERS:
+        logging.getLogger(name).addHandler(handler)
     return handler
+
+
+def end_log(handler: logging.Handler) -> None:
+    """End what `log_to` has begun."""
+    for name in LOGGERS:
+        logging.getLogger(name).removeHandler(handler)
+    handler.close()

@@ -52,8 +52,7 @@ class Hold:
         """Release the folder; an error that is a bug is logged first."""
         if isinstance(error, Exception) and not isinstance(error, UserError | SearchFailed):
             log.error("ended with an error", exc_info=error)
-        log.removeHandler(self._log)
-        self._log.close()
+        files.end_log(self._log)
         self._lock.close()
 
     @contextmanager
