@@ -47,7 +47,7 @@ def tries() -> Iterator[tuple[str, bool, list[str]]]:
 
 def scored(run_dir: Path, overrides: list[str], folder: Path, genes: list[str]) -> pd.DataFrame:
     """The error and loss of each network with the supernet in a folder, which is trained first."""
-    settings = config.load(run_dir / "config.yaml", [*overrides, "evaluator.pool=0"])
+    settings = config.load_run(run_dir, [*overrides, "evaluator.pool=0"])
     parts = build(settings)
     list(parts.evaluator.prepare(folder))
     evaluator = pickle.loads(pickle.dumps(parts.evaluator))  # as a worker has it
@@ -87,7 +87,7 @@ def main() -> None:
     given = parser.parse_args()
     networks = pd.read_csv(given.run_dir / "rank" / "networks.csv", dtype={"genes": str})
     networks = networks[networks["status"] == "ok"]
-    settings = config.load(given.run_dir / "config.yaml")
+    settings = config.load_run(given.run_dir)
     path = given.out / "settings.csv"
     rows = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["supernet"])
     for name, own, overrides in tries():

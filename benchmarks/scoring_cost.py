@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--sample", type=int, default=30)
     given = parser.parse_args()
-    settings = config.load(given.run_dir / "config.yaml")
+    settings = config.load_run(given.run_dir)
     budget = settings.finalists.budget
     parts = build(settings)
     list(parts.evaluator.prepare(given.run_dir))

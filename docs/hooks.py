@@ -6,7 +6,7 @@ contain the same text; run as a script, this module updates them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -149,7 +149,7 @@ def _allowed(field: FieldInfo) -> str:
     options = [
         _words(option, field.metadata)
         for option in _options(field.annotation)
-        if option is not type(None)
+        if option is not type(None) and get_origin(option) is not Callable
     ]
     return ", or ".join(options)
 

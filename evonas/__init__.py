@@ -38,6 +38,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return [*__all__, "__doc__", "__version__"]
+
+
 def __getattr__(name: str) -> Any:
     """`search` brings pandas along, and `space` torch, which the command does not always need."""
     if name in ("search", "SearchResult"):

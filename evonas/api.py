@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from evonas import config, plugins, registry
+from evonas import config, own_classes, plugins, registry
 from evonas.core import (
     Candidate,
     Constraint,
@@ -25,7 +25,7 @@ from evonas.core import (
 from evonas.loop import Desk, checked, evolve, numbers
 from evonas.metrics import RESERVED, named, refused
 from evonas.own import Build, OwnSpace
-from evonas.protocols import Setting, Strategy
+from evonas.protocols import Setting, Strategy, StrategyClass
 from evonas.records import tables
 from evonas.records.archive import Archive, known_references
 from genomes import Genome, SearchSpace
@@ -63,7 +63,7 @@ def search(
     *,
     evaluate: Evaluate,
     objectives: Sequence[Goal],
-    strategy: str | Mapping[str, Any] | Strategy = "genetic",
+    strategy: str | type | Mapping[str, Any] | Strategy = "genetic",
     constraints: Sequence[Constraint | Mapping[str, Any]] = (),
     cheap: Evaluate | None = None,
     generations: int | None = None,
@@ -82,8 +82,9 @@ def search(
         evaluate: returns the metrics of a genome by name, each of which becomes a column.
         objectives: for each, the name of a metric to minimise, or a pair such as `("accuracy",
             "max")`, or a mapping as in the YAML.
-        strategy: a name, a mapping as in the YAML, or a strategy. Paths of your own files, as in
-            `crossover: ops.py:mine`, are relative to the working directory.
+        strategy: a name, a mapping as in the YAML, a class of your own, or a strategy. In a
+            mapping, `name` may be a class, and an operator a function. Paths of your own files, as
+            in `crossover: ops.py:mine`, are relative to the working directory.
         constraints: mappings as in the YAML, such as `{"name": "params", "max": 1e6}`.
         cheap: returns the metrics that are known without an evaluation. A genome that violates a
             constraint on them is not evaluated.
@@ -248,18 +249,28 @@ def _each(section: str, values: Sequence[Any], model: type[P]) -> tuple[P, ...]:
 
 
 def _strategy(
-    choice: str | Mapping[str, Any] | Strategy,
+    choice: str | type | Mapping[str, Any] | Strategy,
     space: SearchSpace,
     objectives: Sequence[Objective],
     constraints: Sequence[Constraint],
     seed: int,
 ) -> Strategy:
-    if isinstance(choice, str):
+    if isinstance(choice, str | type):
         choice = {"name": choice}
     if not isinstance(choice, Mapping):
+        registry.check_members(choice, Strategy, type(choice).__name__)
         return choice
+    setting = Setting(space, tuple(objectives), tuple(constraints), seed)
+    if isinstance(choice.get("name"), type):
+        own: Any = choice["name"]
+        settings = {key: value for key, value in choice.items() if key != "name"}
+        checked = own_classes.settings_of(own, settings, StrategyClass, own.__name__)
+        config.refuse_needs(own, own.__name__, "strategy")
+        made: Strategy = own(checked, setting)
+        registry.check_members(made, Strategy, own.__name__)
+        return made
     params = config.component("strategy", "strategies", dict(choice)).anchored(Path.cwd())
     plugins.allow(params.own_files())  # permitted, since the caller's program names them
     config.refuse_training(params, "strategy.name")
     kind, params = config.strategy_of(params)
-    return kind(params, Setting(space, tuple(objectives), tuple(constraints), seed))
+    return kind(params, setting)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,12 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evonas import __version__, config, interrupts, plugins, registry
+from evonas import __version__, catalogue, config, files, interrupts, plugins
 from evonas.core import SearchFailed, UserError
 from evonas.markdown import counted
-from evonas.metrics import LATENCY, SIMULATED_SECONDS, TRAINED
 from evonas.records.folder import check_run_folder
-from genomes import library
 
 if TYPE_CHECKING:
     from evonas.jobs.full_training import FullTraining
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Evolutionary neural architecture search that survives being killed.",
-    add_completion=False,
+    add_completion=True,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -65,10 +64,9 @@ Network = Annotated[
         metavar="winner|best|knee|KEY",
         help="A network of the run folder; also genes, a genome as the space writes it, or a name "
         "from `evonas list genomes` (default: the winner).",
+        autocompletion=catalogue.completing("winner", "best", "knee"),
     ),
 ]
-
-KINDS = ("spaces", "strategies", "evaluators", "data", "genomes", "metrics")
 
 
 @app.command()
@@ -98,7 +96,7 @@ def run(
         settings = _loaded(experiment, overrides)
         path = out or Path("results") / f"{settings.name}-seed{settings.seed}"
         if not (path / "config.yaml").exists():
-            typer.echo(f"{settings.name}: starting in {path}", err=True)
+            echo(f"{settings.name}: starting in {path}", err=True)
         from evonas.jobs.search import start  # loads torch, in seconds: after the file is checked
 
         with _interruptible(path), start(settings, path) as search:
@@ -136,7 +134,7 @@ def resume(
                 _train(training)
             return
         if (run_dir / "config.yaml").exists():
-            typer.echo(f"resuming {run_dir}", err=True)
+            echo(f"resuming {run_dir}", err=True)
         from evonas.jobs.search import resume as resume_search
 
         with _interruptible(run_dir), resume_search(run_dir, overrides, plugin or ()) as search:
@@ -181,7 +179,7 @@ def train(
     ] = None,
     plugin: Plugin = None,
 ) -> None:
-    """Trains one network in full on all images but the test part, then tests it."""
+    """Trains one network in full, then tests it."""
     overrides = _overrides(seed=seed, epochs=epochs, device=device)
     if device is not None:  # precision and layout were chosen for the device of the search
         overrides += ["parallel.precision=auto", "parallel.channels_last=null"]
@@ -196,11 +194,13 @@ def train(
         key = choice.read(settings.genome, settings).key
         stem = Path("results") / settings.name if experiment else Path(what)
         stem = stem if stem.name not in ("", "..") else stem.resolve()
-        path = out or stem.with_name(f"{stem.name}-{key}")
+        path = out or stem.with_name(f"{stem.name}-{files.short(key)}")
         if not (path / "training.yaml").exists():
-            typer.echo(f"{settings.name}: training {key} in {path}", err=True)
+            echo(f"{settings.name}: training {key} in {path}", err=True)
         with _interruptible(path), full_training.start(settings, path) as training:
             _train(training)
+        if not experiment:  # the run's front shows it beside what the search measured
+            _draw_if_possible(Path(what), only=("front",))
 
 
 @app.command()
@@ -299,8 +299,8 @@ def compare(
 
         comparison = Comparison.of(run_dirs)
         comparison.write(out)
-        typer.echo(comparison.text())
-        typer.echo(f"\ntables and figures are in {out}", err=True)
+        echo(comparison.text())
+        echo(f"\ntables and figures are in {out}", err=True)
 
 
 @app.command()
@@ -336,12 +336,12 @@ def rank(
             _interruptible(folder, command="the same command"),
             opened(run_dir, sample, epochs=epochs, workers=workers) as ranking,
         ):
-            name = f"{ranking.experiment.name}: {len(ranking.genomes)} networks"
-            typer.echo(f"{name}, {ranking.budget.text}, in {folder}", err=True)
+            name = f"{ranking.experiment.name}: {counted(len(ranking.genomes), 'network')}"
+            echo(f"{name}, {ranking.budget.text}, in {folder}", err=True)
             with counter(name, "results") as update:
                 for count in ranking:
                     update(count, ranking.count)
-            typer.echo(ranking.finish())
+            echo(ranking.finish())
         _draw_if_possible(run_dir, only=("rank",))
 
 
@@ -349,8 +349,14 @@ def rank(
 def export(
     run_dir: RunDir,
     format_: Annotated[
-        str, typer.Option("--format", metavar="python|torch|onnx", help="The output format.")
-    ] = "python",
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="python|torch|onnx",
+            help="The output format (default: as the output file ends, or python).",
+            autocompletion=catalogue.completing("python", "torch", "onnx"),
+        ),
+    ] = None,
     genome: Network = None,
     out: Annotated[
         Path | None,
@@ -364,10 +370,11 @@ def export(
     with _reported():
         from evonas.export import network as exporting
 
+        form = exporting.form_of(format_, out)
         plugins.allow_recorded(run_dir, plugin or ())
         network = exporting.trained(run_dir, genome)
-        for file in exporting.export(network, format_, out):
-            typer.echo(f"wrote {file}")
+        for line in exporting.closing(network, form, exporting.export(network, form, out)):
+            echo(line)
 
 
 @app.command()
@@ -401,77 +408,97 @@ def bench(
             _interruptible(folder, command="the same command"),
             opened(settings, folder, workers=workers) as benching,
         ):
-            typer.echo(f"{settings.name}: {counted(benching.count, 'run')} in {folder}", err=True)
+            echo(f"{settings.name}: {counted(benching.count, 'run')} in {folder}", err=True)
             with counter(settings.name, "runs") as update:
                 for count in benching:
                     update(count, benching.count)
-            typer.echo(benching.finish())
-            typer.echo(f"table and figure are in {folder}", err=True)
+            echo(benching.finish())
+            echo(f"table and figure are in {folder}", err=True)
 
 
 @app.command()
-def validate(experiment: ExperimentFile, set_: Set = None) -> None:
+def validate(
+    experiment: ExperimentFile,
+    data: Annotated[
+        bool, typer.Option("--data", help="Also read the images, or the table, and check them.")
+    ] = False,
+    set_: Set = None,
+) -> None:
     """Checks an experiment file without running anything."""
     with _reported():
         settings = _loaded(experiment, set_ or [])
-        typer.echo(f"{experiment}: valid ({settings.name}, seed {settings.seed})")
+        if data:
+            from evonas.jobs.parts import read_data  # loads torch, in seconds
+
+            echo(f"data: {read_data(settings)}")
+        echo(f"{experiment}: valid ({settings.name}, seed {settings.seed})")
 
 
 @app.command()
 def init(
     file: Annotated[Path, typer.Argument(help="The file to write.")] = Path("experiment.yaml"),
-    data: Annotated[str, typer.Option(metavar="NAME", help="The data set.")] = "digits",
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="The data set.", autocompletion=catalogue.completing(kind="data")
+        ),
+    ] = "digits",
     path: Annotated[
         str | None,
         typer.Option(metavar="PATH", help="Where the data are, for a data set that needs a path."),
+    ] = None,
+    space: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="The search space; `evonas list spaces` says what each is for.",
+            autocompletion=catalogue.completing(kind="spaces"),
+        ),
+    ] = "nasbench201",
+    max_params: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="The most parameters that a network may have."),
     ] = None,
 ) -> None:
     """Writes an experiment file to start from, with each key explained."""
     from evonas.starter import MISSING, starter
 
     with _reported():
-        text = starter(file, data, path)
+        text = starter(file, data, path, space, max_params)
         try:
-            with file.open("x") as opened:
-                opened.write(text)
+            files.create(file, text)
         except FileExistsError:
             raise UserError("already exists", hint="name a new file", key=str(file)) from None
         except OSError as error:
             raise UserError(f"cannot be written: {error.strerror}", key=str(file)) from None
         first = f"set data.path, now {MISSING}; then " if MISSING in text else ""
-        typer.echo(f"wrote {file}; next: {first}evonas estimate {file}, then evonas run {file}")
+        echo(f"wrote {file}; next: {first}evonas estimate {file}, then evonas run {file}")
 
 
 @app.command("list")
 def list_(
     kind: Annotated[
         str | None,
-        typer.Argument(metavar="|".join(KINDS), help="What to list (default: all)."),
+        typer.Argument(
+            metavar="|".join(catalogue.KINDS),
+            help="What to list, with what each is for (default: all names).",
+            autocompletion=catalogue.completing(*catalogue.KINDS),
+        ),
     ] = None,
 ) -> None:
     """Lists the names that an experiment file can use."""
     with _reported():
-        if kind is not None and kind not in KINDS:
-            raise UserError(registry.unknown("kind", kind, list(KINDS)))
-        for each in KINDS if kind is None else (kind,):
-            if each == "metrics":
-                names = [*(metric.name for metric in TRAINED), *registry.names("metrics")]
-                names += [f"{LATENCY.name} (evaluator supernet)"]
-                names += [f"{SIMULATED_SECONDS.name} (evaluator tabular)"]
-            elif each == "genomes":
-                cells = library.library().values()
-                names = [cell.name for cell in cells]
-                if kind is not None:
-                    width = max(map(len, names))
-                    names = [f"{c.name:<{width}}  {c.space:<14}  {c.source}" for c in cells]
-            else:
-                names = registry.names(each)
-            typer.echo(f"{each}: {', '.join(names)}" if kind is None else "\n".join(names))
+        echo("\n".join(catalogue.lines(kind)))
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Print a text without the control characters that files may have put into it."""
+    typer.echo(files.escaped(text, keep="\n\t"), err=err)
 
 
 def _version(show_version: bool) -> None:
     if show_version:
-        typer.echo(f"evonas {__version__}")
+        echo(f"evonas {__version__}")
         raise typer.Exit
 
 
@@ -545,7 +572,7 @@ def _searched(
         raise UserError(problem, hint="leave it out", key="--experiment")
     check_run_folder(folder)
     plugins.allow_recorded(folder, own)
-    return config.load(folder / "config.yaml"), folder
+    return config.load_run(folder), folder
 
 
 def _draw(run_dir: Path, only: Collection[str] = ()) -> None:
@@ -553,9 +580,9 @@ def _draw(run_dir: Path, only: Collection[str] = ()) -> None:
     from evonas import plots
 
     drawn = plots.draw(run_dir, only)
-    typer.echo(f"{drawn.folder}: {counted(len(drawn.figures), 'figure')}")
+    echo(f"{drawn.folder}: {counted(len(drawn.figures), 'figure')}")
     for name, reason in drawn.skipped.items():
-        typer.echo(f"  {name}: not drawn, since {reason}")
+        echo(f"  {name}: not drawn, since {reason}")
 
 
 def _train(training: FullTraining) -> None:
@@ -575,8 +602,9 @@ def _draw_if_possible(path: Path, only: Collection[str] = ()) -> None:
     try:
         _draw(path, only)
     except Exception as error:  # the run is finished and recorded; only its figures are missing
-        logging.getLogger("evonas").exception("figures")
-        typer.echo(f"figures: not drawn: {type(error).__name__}: {error}", err=True)
+        if not isinstance(error, OSError):
+            logging.getLogger("evonas").exception("figures")
+        echo(f"figures: not drawn: {type(error).__name__}: {error}", err=True)
 
 
 @contextmanager
@@ -588,12 +616,21 @@ def _interruptible(path: Path, command: str = "") -> Iterator[None]:
     """
 
     def words() -> str:
-        begun = any((path / name).exists() for name in ("training.yaml", "config.yaml"))
-        onward = command or (f"evonas resume {path}" if begun else "the same command")
-        return f"interrupted; {_saved(path)} saved. To continue: {onward}"
+        return f"interrupted; {_saved(path)} saved. To continue: {_onward(path, command)}"
 
     with interrupts.saying(words):
-        yield
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise files.failure(error, f"continue: {_onward(path, command)}") from None
+
+
+def _onward(path: Path, command: str) -> str:
+    """Return the command that continues."""
+    begun = any((path / name).exists() for name in ("training.yaml", "config.yaml"))
+    return command or (f"evonas resume {path}" if begun else "the same command")
 
 
 def _saved(path: Path) -> str:
@@ -601,7 +638,7 @@ def _saved(path: Path) -> str:
 
     def lines(name: str) -> int:
         file = path / name
-        return file.read_bytes().count(b"\n") if file.exists() else 0
+        return files.read(file).count(b"\n") if file.exists() else 0
 
     if (path / "training.yaml").exists():
         return counted(max(lines("curve.csv") - 1, 0), "epoch")
@@ -627,19 +664,22 @@ def _reported() -> Iterator[None]:
         with interrupts.heard():
             yield
     except UserError as error:
-        typer.echo(f"evonas: {error}", err=True)
+        echo(f"evonas: {error}", err=True)
         raise typer.Exit(2) from None
     except SearchFailed as error:
-        typer.echo(f"evonas: the run failed: {error}", err=True)
+        echo(f"evonas: the run failed: {error}", err=True)
         raise typer.Exit(3) from None
     except KeyboardInterrupt:
-        typer.echo(interrupts.words(), err=True)
+        echo(interrupts.words(), err=True)
         raise typer.Exit(interrupts.STATUS) from None
     except (typer.Exit, BrokenPipeError):
         raise
+    except OSError as error:
+        echo(f"evonas: {files.failure(error)}", err=True)
+        raise typer.Exit(3) from None
     except Exception as error:  # a bug of ours: exit with a status too, and show the traceback
-        logging.getLogger("evonas").exception("internal error")
-        typer.echo(f"evonas: internal error: {type(error).__name__}: {error}", err=True)
+        echo(traceback.format_exc(), err=True)
+        echo(f"evonas: internal error: {type(error).__name__}: {error}", err=True)
         raise typer.Exit(3) from error
 
 

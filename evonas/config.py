@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, SerializeAsAny, ValidationError
 
 from evonas import own_classes, plugins, registry, yamlfile
 from evonas.core import (
+    WRITTEN,
     Budget,
     Constraint,
     Metric,
@@ -35,11 +36,12 @@ COMPONENTS = {
 
 
 class Finalists(Params):
-    """The best networks of the front, which are trained again before a winner is named."""
+    """The best networks of the search, which are trained again before a winner is named."""
 
     top: Annotated[int, Field(ge=0, le=1000)] = 3
-    """The number of finalists: the best networks of the front by the first objective. With 0, there
-    are no finalists and no winner."""
+    """The number of finalists: the best networks by the first objective, of those on the front or
+    within one standard error of it; the next best if there are fewer. With 0, there are no
+    finalists and no winner."""
     seeds: Annotated[int, Field(ge=1, le=1000)] = 3
     """How many times each finalist is trained, each time with another seed."""
     budget: Budget | None = None
@@ -47,10 +49,14 @@ class Finalists(Params):
 
 
 class TrainingParams(Params):
-    """How `evonas train` trains the chosen network, on all images except the test part."""
+    """How `evonas train` trains the chosen network, without any subset."""
 
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 30
-    """The number of passes over all images except the test part."""
+    """The number of passes over the training images."""
+    hold_out: bool = True
+    """Whether the validation part of the data is held out, so that the learning curve shows its
+    error after each epoch. If not, the network is trained on it too, on all images except the test
+    part, and the curve shows the training loss alone."""
     recipe: Recipe | None = None
     """How the network is trained. By default, as in the search."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -113,7 +119,7 @@ class Experiment(Params):
     stop: Stop
     """When the search ends. If there are several limits, the first one reached ends it."""
     finalists: Finalists = Finalists()
-    """The best networks of the front, which are trained again before a winner is named."""
+    """The best networks of the search, which are trained again before a winner is named."""
     training: TrainingParams = TrainingParams()
     """How `evonas train` trains the chosen network in full."""
     parallel: ParallelParams = ParallelParams()
@@ -135,7 +141,10 @@ class TrainingRun(Params):
     data: SerializeAsAny[DataParams]
     """The images, and how they are split into parts."""
     epochs: Annotated[int, Field(ge=1, le=100_000)]
-    """The number of passes over all images except the test part."""
+    """The number of passes over the training images."""
+    hold_out: bool = True
+    """Whether the validation part is held out for the learning curve. If not, the network is
+    trained on it too."""
     recipe: Recipe
     """How the network is trained."""
     seed: Annotated[int, Field(ge=0, lt=2**63)]
@@ -143,26 +152,34 @@ class TrainingRun(Params):
     parallel: ParallelParams
     """The hardware that the training uses."""
 
+    BEFORE: ClassVar = {"hold_out": False}  # its curve was of the test part
+
 
 T = TypeVar("T", Experiment, TrainingRun)
 P = TypeVar("P", bound=Params)
 NO_FINALISTS = Finalists(top=0)
 
 
-def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
+def load(path: Path, overrides: Sequence[str] = (), *, written: bool = False) -> Experiment:
     """Read, check and complete an experiment file, without running the user's code.
 
     Args:
         overrides: `dotted.key=value` each, applied before the checks.
+        written: whether `dump` wrote the file, so that it may be older than some keys.
 
     Raises:
         UserError: the file has mistakes; each names the file, the key and the remedy.
     """
     with naming(path):
         document = yamlfile.overridden(yamlfile.read(path), overrides)
-        experiment = check(document, path.parent, Experiment)
+        experiment = check(document, path.parent, Experiment, written=written)
         check_together(experiment)
     return experiment
+
+
+def load_run(folder: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Read and check the experiment of a run folder; see `load`."""
+    return load(folder / "config.yaml", overrides, written=True)
 
 
 def load_training(path: Path) -> TrainingRun:
@@ -172,7 +189,7 @@ def load_training(path: Path) -> TrainingRun:
         UserError: as `load` does.
     """
     with naming(path):
-        return check(yamlfile.read(path), path.parent, TrainingRun)
+        return check(yamlfile.read(path), path.parent, TrainingRun, written=True)
 
 
 @contextmanager
@@ -184,8 +201,11 @@ def naming(path: Path) -> Iterator[None]:
         raise error.within(str(path)) from None
 
 
-def check(document: Any, folder: Path, model: type[T]) -> T:
+def check(document: Any, folder: Path, model: type[T], *, written: bool = False) -> T:
     """Return the experiment, or full training, of a document with paths relative to `folder`.
+
+    Args:
+        written: as for `load`.
 
     Raises:
         UserError: the document has mistakes; each names the key and the remedy.
@@ -201,12 +221,12 @@ def check(document: Any, folder: Path, model: type[T]) -> T:
         if section not in document:
             continue
         try:
-            sections[section] = component(section, kind, document[section])
+            sections[section] = component(section, kind, document[section], written=written)
         except UserError as error:
             mistakes += error.mistakes
             del sections[section]
     try:
-        checked = validated(sections, model)
+        checked = validated(sections, model, written=written)
     except UserError as error:
         # A section with mistakes of its own is missing from the rest only because it was left out.
         reported = {mistake.key.partition(".")[0] for mistake in mistakes}
@@ -233,27 +253,29 @@ def dump(settings: Experiment | TrainingRun) -> str:
     return yamlfile.dump(plain)
 
 
-def validated(document: Any, model: type[P], section: str = "") -> P:
+def validated(document: Any, model: type[P], section: str = "", *, written: bool = False) -> P:
     """Return the model of a document whose components are models already.
 
     Args:
         section: the document's place in the file; "" for the whole file.
+        written: as for `load`.
 
     Raises:
         UserError: the document has mistakes.
     """
     try:
-        return model.model_validate(document)
+        return model.model_validate(document, context=WRITTEN if written else None)
     except ValidationError as error:
         raise UserError(*explained(error, model, section, _example)) from None
 
 
-def component(section: str, kind: str, value: Any) -> Params:
+def component(section: str, kind: str, value: Any, *, written: bool = False) -> Params:
     """Return the settings of a component.
 
     Args:
         section: their place in the file.
         kind: the kind of component, as in `registry.TABLES`.
+        written: as for `load`.
 
     Raises:
         UserError: the settings have mistakes.
@@ -268,7 +290,7 @@ def component(section: str, kind: str, value: Any) -> Params:
     if not isinstance(name, str) or (name not in names and not registry.is_own(name)):
         raise UserError(registry.unknown(registry.SINGULAR[kind], name, names), key=key)
     model: type[Params] = registry.load(kind, name).Params
-    return validated(value, model, section)
+    return validated(value, model, section, written=written)
 
 
 def components(settings: Experiment | TrainingRun) -> dict[str, Params]:
@@ -475,8 +497,12 @@ CHECKS: Mapping[Need, Callable[[Experiment, str], None]] = {
 
 def refuse_training(params: Params, section: str) -> None:
     """Raise UserError if a strategy trains on images, for a search that has none."""
-    name = registry.name_of(params)
-    if Need.DATA in strategy_of(params)[0].needs:
+    refuse_needs(strategy_of(params)[0], registry.name_of(params), section)
+
+
+def refuse_needs(strategy: StrategyClass, name: str, section: str) -> None:
+    """As `refuse_training`, for the class of a strategy."""
+    if Need.DATA in strategy.needs:
         raise UserError(
             f"{name} trains on images, and this search has none",
             hint="choose another strategy, or use it in an experiment with data",

@@ -12,11 +12,13 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
+from evonas import words
 from genomes import Genome, SearchSpace
 
 State = dict[str, Any]  # plain data: numbers, strings, lists, dicts, tensors
+WRITTEN = "written"  # the context in which settings of a file that evonas wrote are validated
 
 log = logging.getLogger("evonas")
 
@@ -41,7 +43,7 @@ class Mistake:
 
 
 class UserError(Exception):
-    """A user error, reported in at most three lines; the command ends with status 2.
+    """A user error, reported in a few lines; the command ends with status 2.
 
     `UserError("unknown key", hint="allowed: name, seed", key="sede")` has one mistake;
     `UserError(*mistakes)` has several.
@@ -50,11 +52,13 @@ class UserError(Exception):
         mistakes: the problem in words, or mistakes.
         hint: the remedy of a problem in words.
         key: where the problem is, or the mistakes that have no key of their own.
+        most: how many lines tell the mistakes, at most.
     """
 
-    MAX_LINES = 3
-
-    def __init__(self, *mistakes: Mistake | str, hint: str = "", key: str = "") -> None:
+    def __init__(
+        self, *mistakes: Mistake | str, hint: str = "", key: str = "", most: int = 3
+    ) -> None:
+        self.most = most
         self.mistakes = tuple(
             replace(each, key=each.key or key)
             if isinstance(each, Mistake)
@@ -62,8 +66,8 @@ class UserError(Exception):
             for each in mistakes
         )
         lines = [str(mistake) for mistake in self.mistakes]
-        if len(lines) > self.MAX_LINES:
-            shown = lines[: self.MAX_LINES - 1]
+        if len(lines) > most:
+            shown = lines[: most - 1]
             lines = [*shown, f"and {len(lines) - len(shown)} more errors"]
         super().__init__("\n".join(lines))
 
@@ -73,7 +77,8 @@ class UserError(Exception):
             *(
                 replace(mistake, key=f"{place}: {mistake.key}" if mistake.key else place)
                 for mistake in self.mistakes
-            )
+            ),
+            most=self.most,
         )
 
 
@@ -102,8 +107,12 @@ class Params(BaseModel):
         RENAMED: the present name of each key that was renamed, by its old name, which old files and
             run folders still use. An old name is accepted with a warning, unless the present name
             is there too.
+        BEFORE: the value of each key for run folders from before it existed, which must go on as
+            they began. A file that evonas wrote has all keys of its version, so it is older than a
+            key that is missing.
     """
 
+    BEFORE: ClassVar[Mapping[str, Any]] = {}
     RENAMED: ClassVar[Mapping[str, str]] = {}
 
     model_config = ConfigDict(
@@ -117,19 +126,31 @@ class Params(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _taken_by_old_names(cls, values: Any) -> Any:
+    def _as_meant(cls, values: Any, info: ValidationInfo) -> Any:
+        """Take old names of keys, and values whose meaning is plain (`words.plain`)."""
         if not isinstance(values, dict):
             return values
         renamed = cls.renamed(values)
         for key in values.keys() - renamed.keys():
             _tell_renamed(key, cls.RENAMED[key])
-        return renamed
+        if info.context == WRITTEN:
+            renamed = cls.today(values)
+        fields = cls.model_fields
+        return {
+            key: words.plain(value, fields[key].annotation) if key in fields else value
+            for key, value in renamed.items()
+        }
 
     @classmethod
     def renamed(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """Settings, unchecked, with the names that their keys have today."""
         old = {key: new for key, new in cls.RENAMED.items() if new not in values}
         return {old.get(key, key): value for key, value in values.items()}
+
+    @classmethod
+    def today(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings that evonas wrote, unchecked, with all keys that they would have today."""
+        return {**cls.BEFORE, **cls.renamed(values)}
 
     def anchored(self, folder: Path) -> Self:
         """Return a copy with relative paths resolved against `folder`."""
@@ -433,6 +454,15 @@ class Generation:
     complete: bool = True
 
 
+def by_name(candidates: Any) -> Mapping[str, Any]:
+    """Return the candidates of a `pick` by name; in a list, 12 is called `12`, and a class or a
+    function by its own name.
+    """
+    if isinstance(candidates, Mapping):
+        return candidates
+    return {str(getattr(each, "__name__", each)): each for each in candidates}
+
+
 @dataclass(frozen=True, slots=True)
 class Blueprint:
     """The meaning of a space's name: its genes, its networks, and the settings of both.
@@ -441,7 +471,8 @@ class Blueprint:
         Params: the model of the settings, `name`, `channels` and the like.
         space: makes the search space from the settings that `space_keys` names.
         build: `build(pick, *, in_channels, classes, **settings)`, which calls
-            `pick(gene, candidates)` at each decision; None if there is nothing to train.
+            `pick(gene, candidates)` at each decision, with what `by_name` reads; None if there is
+            nothing to train.
         space_keys: the settings that the space is made from, which are also its attributes.
         shares: what a supernet of the space shares: `ops`, each by all networks that choose it;
             `slices`, the first channels of the largest tensors; None if there is no supernet.

@@ -14,16 +14,22 @@ import pandas as pd
 import rich.progress
 from rich.console import Console, RenderableType
 from rich.progress import ProgressColumn
-from rich.table import Column, Table
+from rich.table import Column
 from rich.text import Text
 
 from evonas import yamlfile
-from evonas.core import FAILURES
-from evonas.markdown import counted
+from evonas.core import FAILURES, UserError
+from evonas.files import check_folder, escaped
+from evonas.loop import error_text
+from evonas.markdown import counted, length
+from evonas.metrics import VAL_ERROR
+from evonas.records import guessing
 from evonas.records import tables as recorded
 from evonas.records.files import is_locked
 from evonas.records.folder import check_run_folder, environment
+from evonas.records.results import full_trainings
 from evonas.records.tables import read
+from evonas.report.front import front_table, number
 
 if TYPE_CHECKING:
     from evonas.jobs.choice import Choice
@@ -32,7 +38,6 @@ if TYPE_CHECKING:
     from evonas.jobs.full_training import FullTraining
     from evonas.jobs.search import Run
 
-SHOWN = 20  # rows of a front on screen
 DEAD = 6  # genes
 
 
@@ -48,6 +53,13 @@ class Reading:
     done: int
     total: int | None = None
     text: str = ""
+
+
+class _Console(Console):
+    """Prints texts without the control characters that files may have put into them."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(escaped(text, keep="\n\t"), **options)
 
 
 class _Left(rich.progress.ProgressColumn):
@@ -68,7 +80,7 @@ class _Line(rich.progress.Progress):
 
     def __init__(self, name: str, unit: str, look: Callable[[], Reading | None]) -> None:
         self._unit, self._look = unit, look
-        console = Console(stderr=True)
+        console = _Console(stderr=True)
         super().__init__(
             rich.progress.TextColumn("{task.description}", markup=False),
             _Left(),
@@ -87,7 +99,13 @@ class _Line(rich.progress.Progress):
         first = look()
         before = first.done if first else 0
         self.add_task(
-            name, total=None, completed=before, before=before, counts="", text="", visible=False
+            escaped(name),
+            total=None,
+            completed=before,
+            before=before,
+            counts="",
+            text="",
+            visible=False,
         )
 
     def read(self) -> rich.progress.Task | None:
@@ -97,12 +115,13 @@ class _Line(rich.progress.Progress):
             return None
         [task] = self.tasks
         of = "" if now.total is None else f"/{now.total}"
+        one = (now.done if now.total is None else now.total) == 1
         self.update(
             task.id,
             completed=now.done,
             total=now.total,
-            counts=f"{now.done}{of} {self._unit}",
-            text=now.text,
+            counts=f"{now.done}{of} {self._unit.removesuffix('s') if one else self._unit}",
+            text=escaped(now.text),
             visible=True,
         )
         return task
@@ -149,6 +168,7 @@ def of_search(run: Run) -> Callable[[], Reading]:
     """Return a reader of a run's counters, which change within a generation too."""
     archive, journal = run.folder.archive, run.folder.journal
     objective, stop = run.experiment.objectives[0], run.experiment.stop
+    val = guessing.guess(run.path, "val")
     generations, journaled = archive.generations, journal.added  # at the end of a generation
 
     def look() -> Reading:
@@ -161,6 +181,10 @@ def of_search(run: Run) -> Callable[[], Reading]:
         total = min(ends, default=None)
         best = archive.best(objective)
         shown = "-" if best is None else f"{best.evaluation.values[objective.name]:.4g}"
+        errors = [entry.evaluation.values.get(VAL_ERROR.name) for entry in archive.front]
+        error = min((each for each in errors if each is not None), default=None)
+        if val is not None and val.verdict(error, len(archive.keys)):
+            shown += f", {guessing.AT_CHANCE}"
         faults = sum(archive.faults.values())
         limit = f"/{stop.generations}" if stop.generations else ""
         parts = [
@@ -180,30 +204,41 @@ def of_training(training: FullTraining) -> Callable[[], Reading]:
     """Return a reader of the last epoch of a full training."""
 
     def look() -> Reading:
-        text = ""
-        if training.curve:
-            last = training.curve[-1]
-            text = f"train loss {last.train_loss:.4f} · test error {last.test_error:.4f}"
+        text = training.curve[-1].text if training.curve else ""
         return Reading(len(training.curve), training.settings.epochs, text)
 
     return look
 
 
 def show_run(path: Path) -> None:
-    """Print the front, winner, cost and faults of a run, whether it is finished or not."""
-    console = Console()
-    say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
+    """Print the front, winner, cost and faults of a run, whether it is finished or not.
+
+    Raises:
+        UserError: it is not a run folder, or one of its files is damaged.
+    """
     check_run_folder(path)
+    with _undamaged(path):
+        _show_run(path)
+
+
+def _show_run(path: Path) -> None:
+    console = _Console()
+    say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
     tables = [path / f"{name}.csv" for name in ("evaluations", "front", "timings")]
     evaluations = read(tables[0]) if all(table.exists() for table in tables) else pd.DataFrame()
     if evaluations.empty:
         say(f"{path}: no generation is finished yet; {_how_to_continue(path)}")
         return
-    front = read(path / "front.csv")
-    console.print(_front_table(front, path))
     settings = yamlfile.read(path / "config.yaml")
+    table, caption = front_table(path, settings)
+    console.print(table)
+    if caption:
+        say(caption)
+    if verdict := guessing.of_search(path):
+        say(verdict)
     generations = evaluations["generation"].nunique()
-    if not (path / "finalists.csv").exists() and settings["finalists"]["top"]:
+    finals = (path / "finalists.csv").exists() and not recorded.outdated(path)
+    if not finals and settings["finalists"]["top"]:
         limit = settings["stop"].get("generations")
         of = f" of {limit}" if limit else ""
         say(f"unfinished: stopped after generation {generations}{of}; {_how_to_continue(path)}")
@@ -229,12 +264,12 @@ def show_run(path: Path) -> None:
     say(f"cost: {'; '.join(parts)}")
     infeasible = int((evaluations["status"] == "infeasible").sum())
     if infeasible:
-        say(f"infeasible: {infeasible} evaluations violate the constraints")
+        say(f"infeasible: {counted(infeasible, 'evaluation')} outside the constraints")
     if infeasible == len(evaluations):
         for constraint in settings["constraints"]:
             values = evaluations.get(constraint["name"], pd.Series(dtype=float)).dropna()
             if len(values):
-                low, high = _number(values.min()), _number(values.max())
+                low, high = number(values.min()), number(values.max())
                 name = constraint["name"]
                 say(f"  no network satisfies the constraints; {name} ranged from {low} to {high}")
     failed = trained[trained["status"].isin(FAILURES)]
@@ -249,46 +284,76 @@ def show_run(path: Path) -> None:
         say("not reproducible: some rows depend on time or memory limits")
 
 
+@contextmanager
+def _undamaged(path: Path) -> Iterator[None]:
+    """Tell in a line if what is done within stumbles over the content of a folder's files."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        hint = f"`evonas resume {path}` writes its tables again"
+        raise UserError(f"is damaged ({error_text(error)})", hint=hint, key=str(path)) from error
+
+
 def _how_to_continue(path: Path) -> str:
     """Return the command that continues a run, or that it is still running."""
     return "still running" if is_locked(path) else f"to continue: evonas resume {path}"
 
 
 def show_training(path: Path) -> None:
-    """Print the test result of a full training, or its progress."""
-    say = partial(Console().print, soft_wrap=True, markup=False, highlight=False)
+    """Print the test result of a full training, or its progress.
+
+    Raises:
+        UserError: one of its files is damaged.
+    """
+    check_folder(path)
+    with _undamaged(path):
+        _show_training(path)
+
+
+def _show_training(path: Path) -> None:
+    say = partial(_Console().print, soft_wrap=True, markup=False, highlight=False)
     settings = yamlfile.read(path / "training.yaml")
     if not (path / "result.csv").exists():
         curve = read(path / "curve.csv") if (path / "curve.csv").exists() else pd.DataFrame()
-        last = "" if curve.empty else f", test error {curve['test_error'].iloc[-1]:.4f}"
-        say(f"{path}: {len(curve)} of {settings['epochs']} epochs{last}; {_how_to_continue(path)}")
+        shown = "val_error" in curve and curve["val_error"].notna().any()
+        last = f", val error {curve['val_error'].iloc[-1]:.4f}" if shown else ""
+        epochs = counted(settings["epochs"], "epoch")
+        say(f"{path}: {len(curve)} of {epochs}{last}; {_how_to_continue(path)}")
         return
     row = read(path / "result.csv").iloc[0]
     say(f"{row['key']}, {row['genome']}, {row['params']:,} params, {row['flops']:,} flops")
-    say(f"  trained for {counted(row['epochs'], 'epoch')} on {row['train_images']:,} images")
+    epochs, images = counted(row["epochs"], "epoch"), counted(row["train_images"], "image")
+    say(f"  trained for {epochs} on {images}")
     say(
         f"  test accuracy {1 - row['test_error']:.4f} ± {row['test_error_se']:.4f} "
-        f"(standard error, {row['test_images']:,} images)"
+        f"(standard error, {counted(row['test_images'], 'image')})"
     )
+    if verdict := guessing.of_training(path):
+        say(f"  {verdict}")
     say(f"  weights: {path / 'weights.safetensors'}")
 
 
 def show_estimate(name: str, estimate: Estimate) -> None:
     """Print what a run will cost."""
-    say = partial(Console().print, soft_wrap=True, markup=False, highlight=False)
+    say = partial(_Console().print, soft_wrap=True, markup=False, highlight=False)
     mean, low, high = estimate.seconds
     workers = counted(estimate.workers, "worker")
-    varied = estimate.generations is None
-    generations = "generations of up to" if varied else f"{estimate.generations} generations of"
+    generations = (
+        "generations of up to"
+        if estimate.generations is None
+        else f"{counted(estimate.generations, 'generation')} of"
+    )
     unit = "score" if estimate.scored else "training"
-    finals = f"{estimate.final_trainings} {'trainings ' if estimate.scored else ''}of finalists"
+    finals = str(estimate.final_trainings)
+    if estimate.scored:
+        finals = counted(estimate.final_trainings, "training")
     say(
-        f"{name}: at most {estimate.trainings} {unit}s in the search "
-        f"({generations} {estimate.population}) and {finals}"
+        f"{name}: at most {counted(estimate.trainings, unit)} in the search "
+        f"({generations} {estimate.population}) and {finals} of finalists"
     )
     say(
-        f"per {unit}: {mean:.3g} s ({low:.3g} to {high:.3g} s for {estimate.measured} networks, "
-        f"timed for a few steps on {workers})"
+        f"per {unit}: {mean:.3g} s ({low:.3g} to {high:.3g} s for "
+        f"{counted(estimate.measured, 'network')}, timed for a few steps on {workers})"
     )
     if estimate.shared_seconds:
         shared = timedelta(seconds=round(estimate.shared_seconds))
@@ -308,7 +373,7 @@ def show_estimate(name: str, estimate: Estimate) -> None:
 def show_genome(choice: Choice, facts: Facts) -> None:
     """Print the space, spelling, key and size of a genome, or its row of a table."""
     space, genome = choice.space, choice.genome
-    console = Console()
+    console = _Console()
     dead = [
         f"{gene.name} {option}"
         for gene, live, option in zip(
@@ -325,6 +390,7 @@ def show_genome(choice: Choice, facts: Facts) -> None:
         "space": space.name,
         "genome": space.describe(genome),
         "genes": genome.text,
+        **({"choices": space.named(genome)} if space.describe(genome) == genome.text else {}),
         "key": choice.key,
         "canonical": space.describe(space.canonical(genome)),
         "dead": ", ".join(dead[:DEAD]) + (f" and {more} more" if more > 0 else "") or "nothing",
@@ -339,20 +405,6 @@ def show_genome(choice: Choice, facts: Facts) -> None:
         console.print(
             f"{name + ':':<{width}}{value}", markup=False, highlight=False, soft_wrap=True
         )
-
-
-def _front_table(front: pd.DataFrame, path: Path) -> Table:
-    title = f"front of {path}: {counted(len(front), 'network')}"
-    if len(front) > SHOWN:
-        title += f", the first {SHOWN}"
-    table = Table(title=title)
-    columns = list(front.columns)
-    metrics = columns[columns.index("seed") + 1 :]
-    for column in ("key", *metrics):
-        table.add_column(column, justify="left" if column == "key" else "right", overflow="fold")
-    for row in front.head(SHOWN).to_dict("records"):
-        table.add_row(str(row["key"]), *(_number(row[name]) for name in metrics))
-    return table
 
 
 def _print_winner(say: Callable[[str], None], path: Path) -> None:
@@ -370,26 +422,29 @@ def _print_winner(say: Callable[[str], None], path: Path) -> None:
         return
     spread = next(name for name in map(str, winner.index) if name.endswith("_std"))
     first = spread.removesuffix("_std")
-    limits = settings["finalists"].get("budget") or {}
-    budget = "".join(f" for {counted(n, unit.removesuffix('s'))}" for unit, n in limits.items())
+    budget = length(settings["finalists"].get("budget"))
     seeds = counted(winner["seeds"] - winner["failed"], "seed")
+    if winner["failed"]:
+        seeds += f" of {winner['seeds']} (the others failed)"
     spread_of = "" if pd.isna(winner[spread]) else f" ± {winner[spread]:.4f} (standard deviation)"
-    say(f"winner: {winner['key']}, {winner['genome']}, {int(winner['params']):,} params")
+    of_now = "" if not recorded.outdated(path) else " of the last finals, before the search went on"
+    say(f"winner{of_now}: {winner['key']}, {winner['genome']}, {int(winner['params']):,} params")
     say(f"  {first} {winner[first]:.4f}{spread_of}, retrained with {seeds}{budget}")
     say(
         f"  test accuracy {1 - winner['test_error']:.4f} ± {winner['test_error_se']:.4f} "
         "(standard error), on images that the search has not seen"
     )
+    if verdict := guessing.of_winner(path):
+        say(f"  {verdict}")
+    full = full_trainings(path)
+    if winner["key"] in full.index:
+        row = full.loc[winner["key"]]
+        say(
+            f"  in full, for {counted(int(row['epochs']), 'epoch')}: test accuracy "
+            f"{1 - row['test_error']:.4f} ± {row['test_error_se']:.4f}"
+        )
     say(f"  weights: {path / 'weights' / 'winner.safetensors'}")
 
 
 def _planned_deterministic(path: Path) -> bool:
     return bool(environment(path).get("deterministic", True))
-
-
-def _number(value: Any) -> str:
-    if pd.isna(value):
-        return "-"
-    if abs(value) >= 1e12:
-        return f"{value:.4g}"
-    return f"{int(value):,}" if float(value).is_integer() and abs(value) >= 1 else f"{value:.4f}"

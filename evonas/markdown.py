@@ -1,8 +1,8 @@
-"""Markdown tables that read as plain text too, and counts in words."""
+"""Markdown tables that read as plain text too; counts and budgets in words."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 
 def table(header: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
@@ -24,5 +24,16 @@ def table(header: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
 
 
 def counted(number: float, noun: str) -> str:
-    """Return a number and its noun, such as `1 epoch` or `2 epochs`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    """Return a number and its noun, such as `1 epoch`, `2 classes` or `1,200 images`."""
+    plural = f"{noun}es" if noun.endswith(("s", "x", "tch", "sh")) else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
+def length(budget: Mapping[str, float] | None) -> str:
+    """Return ` for 3 epochs`; nothing without a budget."""
+    units = ("epochs", "steps", "seconds")
+    return "".join(
+        f" for {counted(n, unit.removesuffix('s'))}"
+        for unit, n in (budget or {}).items()
+        if unit in units
+    )

@@ -58,6 +58,8 @@ def explained(
     """
     branches: dict[str, list[_Branch]] = {}
     for each in error.errors(include_url=False):
+        if each["type"] == "callable_type":
+            continue  # that it may be a function is of use from Python alone
         where = [part for part in each["loc"] if not _is_branch(part)]
         key = ".".join(filter(None, [section, *map(str, where)])) or "experiment"
         if each["type"] == "value_error":
@@ -136,6 +138,8 @@ def _explained(
         return _Branch(problem, values=context["expected"])
     if kind in LIMITS:
         return _Branch(problem, LIMITS[kind].format(**context))
+    if kind == "string_type" and isinstance(error["input"], bool | int | float | None):
+        return _Branch(problem, "text, in quotes")
     if kind in TYPES:
         return _Branch(problem, TYPES[kind])
     if kind == "string_pattern_mismatch":
@@ -145,7 +149,7 @@ def _explained(
     if kind == "invalid_key":
         return _Branch(
             f"is a key that YAML reads as {shown(where[-1])}",
-            hint="must be text, in quotes if it is on, off, yes or no",
+            hint="must be text, in quotes",
         )
     if kind == "too_short":
         count = context["min_length"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
@@ -16,9 +15,11 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from evonas import plugins
-from evonas.core import Blueprint, Params, UserError
-from evonas.data.dataset import DataParams, Images, as_images, check_parts
+from evonas.core import Blueprint, Params, UserError, by_name
+from evonas.data.dataset import DataParams, Images, as_images
+from evonas.markdown import counted
 from evonas.own_classes import OwnParams
+from evonas.words import plain
 from genomes import Gene, Genome, SearchSpace
 
 Build = Callable[..., nn.Module]
@@ -43,9 +44,10 @@ def space(build: Build) -> Build:
     """Mark a function as a search space: `build(pick, *, in_channels, classes, ...)`.
 
     `pick(gene, candidates)` returns the candidate that the genome chooses; a class or a function
-    is called without arguments first. The genes are determined by calling the function, so which
-    genes it picks must not depend on earlier picks. All further arguments are settings, each with
-    a default.
+    is called without arguments first. The candidates are a mapping from their names, or a list,
+    such as `[12, 20, 32]`, whose candidates are called by what they are. The genes are determined
+    by calling the function, so which genes it picks must not depend on earlier picks. All further
+    arguments are settings, each with a default.
 
     Raises:
         UserError: the function does not take the required arguments.
@@ -58,8 +60,8 @@ class OwnSpace(SearchSpace):
     """The space that a function defines; a genome's key is its genes.
 
     Args:
-        reference: `FILE.py:NAME` if the function comes from such a file, which another process may
-            then import from `path` if it still has the SHA-256 `digest`.
+        reference: `FILE.py:NAME` if the function comes from such a file.
+        code: this file, which another process may then import as it was here.
 
     Raises:
         UserError: the function, its settings or its picks are invalid.
@@ -71,16 +73,15 @@ class OwnSpace(SearchSpace):
         settings: Mapping[str, Any],
         *,
         reference: str = "",
-        path: Path = Path(),
-        digest: str = "",
+        code: plugins.Code | None = None,
     ) -> None:
         self._title = reference or build.__name__
         self.settings = _checked(build, settings, self.title)
-        self._reference, self._path, self._digest = reference, path, digest
+        self._reference, self._code = reference, code
         self._build: Build | None = build
         genes, self._sizes = _recorded(build, self.settings, self.title)
-        version = digest[:8] or "own"
-        super().__init__(f"{path.stem or 'python'}.{build.__name__}/{version}", genes)
+        stem, version = (code.path.stem, code.digest[:8]) if code else ("python", "own")
+        super().__init__(f"{stem}.{build.__name__}/{version}", genes)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_build": None if self._reference else self._build}
@@ -107,7 +108,8 @@ class OwnSpace(SearchSpace):
     def blueprint(self) -> Blueprint:
         """How its networks are built; in another process, the file is imported first."""
         if self._build is None:
-            plugins.allow_again({self._reference.rpartition(":")[0]: self._digest}, [self._path])
+            assert self._code is not None, "else the function itself was sent"
+            plugins.allow_in_worker({self._reference.rpartition(":")[0]: self._code})
             self._build = plugins.load(self._reference)
         model = _model(self._build, self.title, self.settings)
         return Blueprint(model, lambda: self, self._build)
@@ -128,8 +130,8 @@ class OwnSpaces:
             UserError: the file may not be imported, or the function is invalid.
         """
         build = plugins.load(params.name)
-        path, digest = plugins.allowed(str(plugins.file_of(params.name)))
-        return OwnSpace(build, params.settings, reference=params.name, path=path, digest=digest)
+        code = plugins.allowed(str(plugins.file_of(params.name)))
+        return OwnSpace(build, params.settings, reference=params.name, code=code)
 
 
 class OwnData:
@@ -168,24 +170,33 @@ class OwnData:
                 hint=f"keys of {name}: {', '.join(sorted(arguments)) or 'none'}",
                 key=f"data.{key}",
             )
+        settings = {
+            key: plain(value, _kind(arguments[key])) for key, value in self.params.settings.items()
+        }
         try:
-            result = function(**self.params.settings)
+            result = function(**settings)
         except Exception as error:  # a user's function may raise anything
             problem = f"{name} raised {type(error).__name__}: {error}"
             raise UserError(problem, hint="correct the function", key="data") from error
         keys = ("images", "labels", "test_images", "test_labels")
         parts = [result.get(key) for key in keys] if isinstance(result, Mapping) else [*result]
         parts = [part for part in parts if part is not None]
+        if isinstance(result, Mapping):
+            self.class_names = [str(name) for name in result.get("class_names", ())]
         if len(parts) not in (2, 4) or not all(hasattr(part, "__len__") for part in parts):
             raise UserError(
-                f"{name} returned {len(parts)} values",
+                f"{name} returned {counted(len(parts), 'value')}",
                 hint=f"must return the arrays {', '.join(keys)}, or the first two",
                 key="data",
             )
-        arrays = [np.asarray(part) for part in parts]
+        try:
+            arrays = [np.asarray(part) for part in parts]
+        except Exception as error:  # rows of different lengths, or a tensor on a GPU
+            problem = f"{name} returned no arrays: {error}"
+            hint = "must return NumPy arrays, such as with tensor.cpu().numpy()"
+            raise UserError(problem, hint=hint, key="data") from error
         everything = as_images(name, *arrays[:2])
         test = as_images(name, *arrays[2:], prefix="test_") if arrays[2:] else None
-        check_parts(Path(name), everything, test)
         return everything, test
 
 
@@ -229,12 +240,18 @@ def _model(
                 hint="it may have only arguments that can be passed by name",
             )
         required = parameter.default is parameter.empty
-        kind: Any = Any if required or parameter.default is None else type(parameter.default)
+        kind = _kind(parameter)
         if kind in (list, tuple):
             kind = Annotated[kind, Field(strict=False)]
         default = settings.get(name, ... if required else parameter.default)
         fields[name] = (kind, default)
     return create_model(f"{build.__name__}Params", __base__=Params, name=(str, title), **fields)
+
+
+def _kind(parameter: inspect.Parameter) -> Any:
+    """Return the type of an argument's default; `Any` without one."""
+    default = parameter.default
+    return Any if default is parameter.empty or default is None else type(default)
 
 
 class _Recorder:
@@ -251,18 +268,25 @@ class _Recorder:
             raise UserError(
                 "the gene's name is invalid", hint="must be text without spaces", key=where
             )
-        if not isinstance(candidates, Mapping) or not candidates:
+        if not isinstance(candidates, Mapping | list | tuple | range) or not candidates:
             raise UserError(
                 "there are no candidates",
-                hint="must be a mapping from names to candidates",
+                hint="must be a list of candidates, or a mapping from names to candidates",
                 key=where,
             )
+        count, candidates = len(candidates), by_name(candidates)
         choices = tuple(candidates)
+        if len(choices) < count:
+            raise UserError(
+                f"two candidates have the same name among {', '.join(choices)}",
+                hint="give a mapping from names to candidates",
+                key=where,
+            )
         for choice in choices:
             if not isinstance(choice, str) or not choice or any(c.isspace() for c in choice):
                 raise UserError(
                     f"the candidate's name {choice!r} is invalid",
-                    hint="must be text without spaces",
+                    hint="must be text without spaces; give a mapping from names to candidates",
                     key=where,
                 )
         if self.genes.setdefault(gene, choices) != choices:

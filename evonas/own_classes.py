@@ -89,18 +89,31 @@ def imported(params: Params) -> tuple[Any, Params] | None:
     if not plugins.is_allowed(file):
         return None
     loaded: Any = plugins.load(params.name)
-    registry.check_members(loaded, params.PROTOCOL, params.name)
-    model = loaded.Params
+    return loaded, settings_of(loaded, params.settings, params.PROTOCOL, params.name)
+
+
+def settings_of(component: Any, settings: Mapping[str, Any], protocol: type, name: str) -> Params:
+    """Return the settings of a class of the user's, as its own model validates them.
+
+    Args:
+        protocol: what the class has to be.
+        name: what to call it.
+
+    Raises:
+        UserError: the class lacks a member, or refuses the settings.
+    """
+    registry.check_members(component, protocol, name)
+    model: type[Params] = component.Params
     try:
-        return loaded, model.model_validate(params.settings)
+        return model.model_validate(settings)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))
         fields = ", ".join(sorted(model.model_fields.keys() - {"name"})) or "none"
         raise UserError(
             f"is {first['input']!r}: {first['msg']}",
-            hint=f"keys of {params.name}: {fields}",
-            key=f"{params.name}: {key}",
+            hint=f"keys of {name}: {fields}",
+            key=f"{name}: {key}",
         ) from None
 
 
@@ -110,15 +123,14 @@ class FunctionMetric:
 
     Args:
         function: takes some of `network`, `genome`, `images` and `labels`, by name.
-        reference: what the experiment calls it, by which another process finds it too. A file is
-            then imported from `path` if it still has the SHA-256 `digest`.
+        reference: what the experiment calls it, by which another process finds it too.
+        code: its file, which another process may then import as it was here.
     """
 
     function: Callable[..., float]
     metric: Metric
     reference: str = ""
-    path: Path = Path()
-    digest: str = ""
+    code: plugins.Code | None = None
 
     def __call__(self, *arguments: Any, **named: Any) -> float:
         return self.function(*arguments, **named)
@@ -128,8 +140,8 @@ class FunctionMetric:
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__dict__.update(state)
-        if self.path.name:
-            plugins.allow_again({self.reference.rpartition(":")[0]: self.digest}, [self.path])
+        if self.code is not None:
+            plugins.allow_in_worker({self.reference.rpartition(":")[0]: self.code})
         if self.reference:
             self.__dict__["function"] = _function_metric(self.reference).function
 
@@ -188,8 +200,7 @@ def load_metric(name: str) -> FunctionMetric:
             )
     if not registry.is_own(name):
         return replace(loaded, reference=name)
-    path, digest = plugins.allowed(str(plugins.file_of(name)))
-    return replace(loaded, reference=name, path=path, digest=digest)
+    return replace(loaded, reference=name, code=plugins.allowed(str(plugins.file_of(name))))
 
 
 def _function_metric(name: str) -> FunctionMetric:

@@ -28,12 +28,16 @@ def processor() -> str:
 def code(*modules: str) -> str:
     """Return a digest of the source of evonas, genomes and these modules, 16 hexadecimal digits.
 
+    A user's module may also be given as a file, for it may not be imported yet.
+
     Unlike a version number it is always current: a checkout or a user's own space changes without a
     new version.
     """
     roots = [Path(__file__).parent, Path(genomes.__file__).parent]
     files = {file for root in roots for file in root.rglob("*.py")}
-    paths = (getattr(sys.modules.get(module), "__file__", None) for module in modules)
-    files |= {Path(file) for file in paths if file is not None}
+    for module in modules:
+        path = getattr(sys.modules.get(module), "__file__", None)
+        path = module if module.endswith(".py") else path
+        files |= set() if path is None else {Path(path)}
     contents = sorted(hashlib.blake2b(file.read_bytes()).digest() for file in files)
     return hashlib.blake2b(b"".join(contents), digest_size=8).hexdigest()

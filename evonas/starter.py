@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from evonas import registry, yamlfile
-from evonas.core import UserError
+from evonas import catalogue, plugins, registry, yamlfile
+from evonas.core import Params, UserError
 from evonas.data.dataset import DataParams, Packaged
 
 MISSING = "PATH/TO/DATA"
@@ -22,11 +24,9 @@ TEMPLATE = """\
 name: {name}
 seed: 0                       # another seed gives another search; all else stays the same
 
-# The networks. `evonas list spaces` lists all spaces.
+# The networks. `evonas list spaces` says what each space is for.
 space:
-  name: nasbench201           # stacked cells of 6 edges, each with one of 5 operations
-  channels: 8                 # in the first of three stages; each stage doubles them
-  cells: 1                    # in each stage
+  {space}
 
 # The images. The test part is kept out of the search and measured once, at the end.
 data:
@@ -64,8 +64,7 @@ objectives:
   - {{name: val_error, goal: min}}
   - {{name: params, goal: min}}
 # metrics: [my_metrics.py:sparsity]   # functions of your own, which objectives may name
-# constraints:                # networks with more FLOPs than this are not trained
-#   - {{name: flops, max: 5.0e+6}}
+{constraints}
 
 stop:
   generations: 8              # or evaluations; may be raised on resuming
@@ -86,15 +85,37 @@ parallel:
 """
 
 
-def starter(file: Path, data: str, path: str | None) -> str:
+CONSTRAINTS = """\
+# constraints:                # networks with more FLOPs than this are not trained
+#   - {name: flops, max: 5.0e+6}"""
+
+SMALL: dict[str, dict[str, Any]] = {  # for a first search on a processor
+    "chain": {"stages": [[8, 2, 1], [16, 3, 2], [32, 2, 2]], "stem": 8},
+    "channels": {"stages": 3, "widths": [4, 8, 12, 16]},
+    "darts": {"channels": 4, "cells": 3},
+    "macro": {"channels": 8},
+    "nasbench201": {"channels": 8, "cells": 1},
+}
+
+
+def starter(
+    file: Path,
+    data: str,
+    path: str | None,
+    space: str = "nasbench201",
+    max_params: int | None = None,
+) -> str:
     """Return the text of an experiment on a data set.
 
     Args:
         file: where it will be written; the run is named after it.
         path: where the data are; None for the data set's own place, or a placeholder to fill in.
+        space: the name of a space, or `FILE.py:NAME`, from the working directory.
+        max_params: the most parameters that a network may have.
 
     Raises:
-        UserError: there is no such data set, or it takes no path.
+        UserError: there is no such data set or space, the data set takes no path, or the space has
+            no networks.
     """
     source = registry.load("data", data)  # an unknown name raises
     params = source.Params
@@ -110,15 +131,58 @@ def starter(file: Path, data: str, path: str | None) -> str:
         line = f"path: {_scalar(path)}"
         hint = "# where the data are, relative to this file"
         lines.append(f"{line:<28}{hint}" if path == MISSING else line)
-    for key, field in params.model_fields.items():
-        if key not in (*DataParams.model_fields, "name", "path"):
-            value = str(field.default).lower() if field.default in (True, False) else field.default
-            meaning = " ".join((field.description or "").split()).partition(". ")[0].rstrip(".")
-            lines.append(f"{f'{key}: {value}':<28}# {meaning[:1].lower()}{meaning[1:]}")
+    lines += _keys(params, {*DataParams.model_fields, "name", "path"}, {})
+    constraints = CONSTRAINTS
+    if max_params is not None:
+        constraints = f"""\
+constraints:                  # networks outside a bound are not trained
+  - {{name: params, max: {max_params}}}
+# - {{name: flops, max: 5.0e+6}}"""
     name = re.sub(r"[^A-Za-z0-9._-]", "-", file.stem).strip("._-") or "experiment"
     return TEMPLATE.format(
-        file=file, name=_scalar(name[:64]), run=name[:64], data="\n  ".join(lines)
+        file=file,
+        name=_scalar(name[:64]),
+        run=name[:64],
+        data="\n  ".join(lines),
+        space="\n  ".join(_space(file, space)),
+        constraints=constraints,
     )
+
+
+def _space(file: Path, name: str) -> list[str]:
+    """Return the lines of a space.
+
+    Raises:
+        UserError: there is no such space, or it has no networks to train.
+    """
+    if registry.is_own(name):
+        path = os.path.relpath(plugins.anchored(name, Path.cwd()), file.absolute().parent)
+        return [f"name: {_scalar(path)}", "# and its settings: the other arguments of the function"]
+    loaded = registry.space(name)  # an unknown name raises
+    if not loaded.has_networks:
+        raise UserError(
+            f"{name} has no networks to train", hint="choose another space", key="--space"
+        )
+    purpose = catalogue.purpose("spaces", name).rstrip(".")
+    lines = [f"{f'name: {name}':<27} # {purpose[:1].lower()}{purpose[1:]}"]
+    return [*lines, *_keys(loaded.Params, {"name"}, SMALL.get(name, {}))]
+
+
+def _keys(
+    params: type[Params], without: Collection[str], values: Mapping[str, Any]
+) -> Iterator[str]:
+    """Yield a line for each key, with its meaning.
+
+    Args:
+        values: those that differ from the defaults.
+    """
+    for key, field in params.model_fields.items():
+        if key in without:
+            continue
+        value = values.get(key, field.default)
+        text = value if isinstance(value, str) else json.dumps(value)
+        meaning = " ".join((field.description or "").split()).partition(". ")[0].rstrip(".")
+        yield f"{f'{key}: {text}':<27} # {meaning[:1].lower()}{meaning[1:]}"
 
 
 def _scalar(text: str) -> str:

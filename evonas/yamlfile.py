@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from evonas import files
 from evonas.core import UserError
 
 MAX_BYTES = 100_000
@@ -17,6 +18,13 @@ PLAIN = "write plain YAML"
 
 # As in YAML 1.2, 1e-3 and 5.0e6 are numbers; YAML 1.1 requires 1.0e-3 and 5.0e+6.
 EXPONENT = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
+
+# What YAML 1.1 reads as true or false, as a number in base 60 or 8, or as a date, is text, as in
+# YAML 1.2: a choice called `no`, `1:2` or `010` keeps its name. A setting that needs true or false
+# takes the words (`words.plain`).
+TEXT = re.compile(
+    r"(?i:yes|no|on|off)|[-+]?0[\d_]+|[-+]?\d[\d_]*(:\d+)+(\.[\d_]*)?|\d{4}-\d\d?-\d\d?.*", re.ASCII
+)
 
 
 def read(path: Path) -> Any:
@@ -29,9 +37,11 @@ def read(path: Path) -> Any:
         size = path.stat().st_size
         if path.is_dir():
             raise UserError("is a folder", hint="give the path of a YAML file")
+        if not path.is_file():
+            raise UserError("is a device or a pipe", hint="give the path of a YAML file")
         if size > MAX_BYTES:
             raise UserError(f"is {size:,} bytes", hint=f"must be at most {MAX_BYTES:,}")
-        text = path.read_bytes().decode("utf-8")
+        text = files.read(path, links=True).decode("utf-8")
     except FileNotFoundError:
         raise UserError("does not exist", hint="give the path of a YAML file") from None
     except UnicodeDecodeError:
@@ -111,6 +121,11 @@ def _place(where: Any, part: str, override: str) -> str | int:
 
 class _Loader(yaml.SafeLoader):
     """Safe YAML without aliases, which can expand without bound, and without duplicate keys."""
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+        if kind is yaml.ScalarNode and implicit[0] and TEXT.fullmatch(value):
+            return self.DEFAULT_SCALAR_TAG
+        return super().resolve(kind, value, implicit)
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from genomes.genome import Genome
-from genomes.space import Gene, SearchSpace
+from genomes.space import Edge, Gene, Graph, SearchSpace, sized
 
 SKIP = "skip"
 Stage = tuple[int, int, int]  # channels, layers, and the stride of the first layer
@@ -13,7 +13,8 @@ STAGES: tuple[Stage, ...] = ((16, 2, 1), (32, 3, 2), (64, 3, 2))
 
 
 class Chain(SearchSpace):
-    """A space with a gene for each layer: kernel and expansion of an inverted residual, or a skip.
+    """Chains of inverted residuals, for small and fast networks, as phones and microcontrollers run
+    them. A gene for each layer: its kernel and expansion, or a skip.
 
     Only a layer that keeps size and channels can be skipped. The text form is `k3e6,skip,k5e3`.
 
@@ -83,3 +84,23 @@ class Chain(SearchSpace):
         choice = self.kernels.index(max(self.kernels)) * len(self.expansions)
         choice += self.expansions.index(max(self.expansions))
         return self.genome([choice] * len(self.genes))
+
+    def graph(self, genome: Genome) -> Graph:
+        """Return the layers, each between what it reads and what it gives."""
+        nodes = ["input", f"stem: {sized(f'{self.stem} channels', 0)}"]
+        edges = [Edge(nodes[0], nodes[1], "conv 3x3", True)]
+        gene = halved = 0
+        for channels, layers, stride in self.stages:
+            for layer in range(layers):
+                strided = layer == 0 and stride > 1
+                halved += strided
+                op = self.choice(genome, gene)
+                name = f"{self.genes[gene].name}: {sized(f'{channels} channels', halved)}"
+                edges.append(Edge(nodes[-1], name, f"{op}, stride 2" if strided else op, True))
+                nodes.append(name)
+                gene += 1
+        edges.append(Edge(nodes[-1], "classes", "mean, linear", True))
+        kernel, wide = self.kernels[0], self.expansions[-1]
+        op = f"k{kernel}e{wide}: inverted residual, kernel {kernel}x{kernel}"
+        note = f"{op}, {wide} times as wide within"
+        return Graph((*nodes, "classes"), tuple(edges), note=note)

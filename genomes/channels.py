@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from genomes.genome import Genome
-from genomes.space import Gene, OtherSpace, SearchSpace
+from genomes.space import Edge, Gene, Graph, OtherSpace, SearchSpace, sized
 
 WIDTHS = (8, 16, 24, 32, 40, 48, 56, 64)
 
 
 class Channels(SearchSpace):
-    """A space with a gene for each stage: its number of channels.
+    """Residual networks of several widths, for how many channels each stage needs. A gene for each
+    stage: its number of channels.
 
     The text form is NATS-Bench's, `16:32:64`.
 
@@ -40,3 +41,15 @@ class Channels(SearchSpace):
 
     def largest(self) -> Genome:
         return self.genome([self.widths.index(max(self.widths))] * self.stages)
+
+    def graph(self, genome: Genome) -> Graph:
+        """Return the stages, each between what it reads and what it gives."""
+        nodes, edges = ["input"], list[Edge]()
+        for i, gene in enumerate(self.genes):  # every second stage halves the size
+            width = f"{self.choice(genome, i)} channels"
+            name = f"{gene.name}: {sized(width, (i + 1) // 2)}"
+            op = "conv 3x3, blocks" if i == 0 else "blocks, stride 2" if i % 2 else "blocks"
+            edges.append(Edge(nodes[-1], name, op, True))
+            nodes.append(name)
+        edges.append(Edge(nodes[-1], "classes", "mean, linear", True))
+        return Graph((*nodes, "classes"), tuple(edges))

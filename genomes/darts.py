@@ -33,7 +33,8 @@ Sum = frozenset[tuple[object, int]]
 
 
 class Darts(SearchSpace):
-    """A space with a gene for each node's pair of inputs, and one for each edge's op.
+    """Two cells of many ops each, for accurate networks on photographs, at the price of long
+    trainings. A gene for each node's pair of inputs, and one for each edge's op.
 
     An edge that no pair chooses is dead. The text form is the `Genotype(...)` of the published
     code, followed by a comment with the ops of dead edges unless each is the first.

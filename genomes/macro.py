@@ -7,14 +7,16 @@ import re
 from functools import lru_cache
 
 from genomes.genome import Genome
-from genomes.space import Edge, Gene, Graph, SearchSpace
+from genomes.space import Edge, Gene, Graph, SearchSpace, sized
 
 SWITCH = ("off", "on")
 Bits = tuple[int, ...]
 
 
 class Macro(SearchSpace):
-    """A space with a bit for each pair of nodes of a phase, and one for a skip around the phase.
+    """Phases of convolutions, for how layers are best connected, each phase in its own way.
+
+    A bit for each pair of nodes of a phase, and one for a skip around the phase.
 
     A pair's bit says whether the later node reads the earlier. A node that reads no other reads the
     phase's input, one that no other reads goes to the output, and one that does neither is left
@@ -78,16 +80,20 @@ class Macro(SearchSpace):
         for phase, bits in enumerate(self._phases(genome), 1):
             on = {pair for pair, bit in zip(self.pairs, bits, strict=False) if bit}
             used = sorted({node for pair in on for node in pair})
-            source, target = nodes[-1], "output" if phase == self.phases else f"{phase} output"
+            wide = sized(f"{2 ** (phase - 1)} x channels", phase - 1)
+            source = f"{phase} entry: {wide}"
+            target = "output" if phase == self.phases else f"{phase} output"
+            entry = "conv 3x3" if phase == 1 else "max pool 2x2, conv 3x3"
+            edges.append(Edge(nodes[-1], source, entry, True))
             names = {node: f"conv {phase}.{node}" for node in used}
-            nodes += [*names.values(), target]
+            nodes += [source, *names.values(), target]
             reads, read = {j for _, j in on}, {i for i, _ in on}
             edges += [Edge(source, names[n], "", True) for n in used if n not in reads]
             edges += [Edge(names[i], names[j], "", True) for i, j in sorted(on)]
             edges += [Edge(names[n], target, "", True) for n in used if n not in read]
             if bits[-1] or not used:
                 edges.append(Edge(source, target, "skip", True))
-        return Graph(tuple(nodes), tuple(edges))
+        return Graph(tuple(nodes), tuple(edges), note="conv: 3x3, of the sum of what it reads")
 
     def _phases(self, genome: Genome) -> list[Bits]:
         size = len(self.pairs) + 1

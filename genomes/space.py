@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -36,12 +37,19 @@ class Graph:
     Attributes:
         inputs, outputs: by default the first node is the input and the last the output.
             Unconnected parts are drawn side by side.
+        note: a caption, which says how to read the labels.
     """
 
     nodes: tuple[str, ...]
     edges: tuple[Edge, ...]
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    note: str = ""
+
+
+def sized(channels: str, halved: int) -> str:
+    """Return how a drawing tells a layer's output: its channels, and its share of the size."""
+    return f"{channels}, 1/{2**halved} size" if halved else f"{channels}, full size"
 
 
 class OtherSpace(ValueError):
@@ -107,21 +115,47 @@ class SearchSpace:
         """Return the genome as text that `parse` reads back."""
         return genome.text
 
+    def named(self, genome: Genome) -> str:
+        """Return the name of each gene and its choice, `width=12, act=ReLU`; `parse` reads it."""
+        pairs = enumerate(self.genes)
+        return ", ".join(f"{gene.name}={self.choice(genome, i)}" for i, gene in pairs)
+
     def parse(self, text: str) -> Genome:
-        """Read a genome as `describe` writes it, as genes (`0-3-1`) or as a key (`g0-3-1`).
+        """Read a genome as `describe` or `named` writes it, as genes (`0-3-1`) or as a key
+        (`g0-3-1`).
 
         Raises:
-            OtherSpace: the text is neither.
+            OtherSpace: the text is none of them.
             ValueError: it is one of them, but with a mistake in it.
         """
+        if "=" in text:
+            return self._of_names(text)
         parts = text.strip().removeprefix("g").split("-")
         if not all(part.isascii() and part.isdigit() for part in parts):
             example = "-".join(str(i % count) for i, count in enumerate(self.choices))
             count = len(self.genes)
+            named = f"{self.genes[0].name}={self.genes[0].choices[0]}"
+            more = ", ..." if count > 1 else ""
             raise OtherSpace(
-                f"{text!r} is not a genome of {self.name}; write {count} genes: {example}"
+                f"{text!r} is not a genome of {self.name}; write {count} genes: {example}, or "
+                f"their choices: {named}{more}"
             )
         return self.genome(int(part) for part in parts)
+
+    def _of_names(self, text: str) -> Genome:
+        # A choice may have a comma, as the inputs `0,1` of a node do; what follows one is a name.
+        parts = re.split(r"[,\s]+(?=[^,\s=]+=)", text.strip(", "))
+        pairs = [part.partition("=") for part in parts]
+        chosen = {name: choice for name, _, choice in pairs}
+        names = [gene.name for gene in self.genes]
+        if sorted(name for name, _, _ in pairs) != sorted(names):
+            each = ", ".join(names)
+            raise OtherSpace(f"{text!r} does not name each gene of {self.name} once: {each}")
+        for gene in self.genes:
+            if chosen[gene.name] not in gene.choices:
+                allowed = ", ".join(gene.choices)
+                raise ValueError(f"{gene.name} is {chosen[gene.name]!r}; allowed: {allowed}")
+        return self.genome(gene.choices.index(chosen[gene.name]) for gene in self.genes)
 
     def live(self, genome: Genome) -> tuple[bool, ...]:
         """Return, for each gene, whether its choice changes what the network computes."""
@@ -149,14 +183,9 @@ class SearchSpace:
             int(np.argmax(weights[gene.name])) if gene.name in weights else 0 for gene in self.genes
         )
 
-    def graph(self, genome: Genome) -> Graph:
-        """Return a drawing of the genome: by default, a chain of its choices."""
-        nodes = ("input", *(gene.name for gene in self.genes))
-        edges = tuple(
-            Edge(nodes[i], nodes[i + 1], self.choice(genome, i), live)
-            for i, live in enumerate(self.live(genome))
-        )
-        return Graph(nodes, edges)
+    def graph(self, genome: Genome) -> Graph | None:
+        """Return a drawing of the genome; None, the default, if only its genes are known."""
+        return None
 
 
 def _check_names(what: str, names: Sequence[str]) -> None:
@@ -188,5 +217,5 @@ class Verbatim(SearchSpace):
     def largest(self) -> Genome | None:
         return self._space.largest()
 
-    def graph(self, genome: Genome) -> Graph:
+    def graph(self, genome: Genome) -> Graph | None:
         return self._space.graph(genome)

@@ -8,7 +8,10 @@ from genomes.space import Gene, SearchSpace
 
 
 class TableSpace(SearchSpace):
-    """A space of genomes as a table writes them; each is a network of its own."""
+    """Genomes as a table writes them, for a search among results that a file already has.
+
+    Each is a network of its own.
+    """
 
     def __init__(self, genes: Mapping[str, Sequence[str]]) -> None:
         super().__init__(

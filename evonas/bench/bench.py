@@ -17,9 +17,10 @@ from evonas.bench.runs import Table
 from evonas.bench.spec import Bench, load
 from evonas.bench.summary import coverage, curves, summary
 from evonas.core import UserError
+from evonas.files import write_atomic
 from evonas.jobs import machine
+from evonas.markdown import counted
 from evonas.plots.style import save, styled
-from evonas.records.files import write_atomic
 from evonas.records.folder import (
     Hold,
     begin,
@@ -40,12 +41,12 @@ class Benching:
     """
 
     def __init__(
-        self, bench: Bench, table: Table, folder: Path, workers: int, own: Mapping[str, str]
+        self, bench: Bench, table: Table, folder: Path, workers: int, own: plugins.Record
     ) -> None:
         """Takes a benchmark whose folder is already held.
 
         Args:
-            own: the user's Python files that it names, with the SHA-256 of each.
+            own: the user's Python files that it uses, with the SHA-256 of each.
         """
         self.bench = bench
         self.table = table
@@ -109,10 +110,11 @@ def opened(bench: Bench, folder: Path, *, workers: int | None = None) -> Iterato
         yield benching
 
 
-def _check_files(folder: Path, own: Mapping[str, str]) -> None:
+def _check_files(folder: Path, own: plugins.Record) -> None:
     """Raise UserError if a Python file of the user's has changed since a benchmark began."""
-    began_with = environment(folder).get("plugins", {})
-    for file, digest in own.items():
+    noted = environment(folder)
+    began_with = {**noted.get("plugins", {}), **noted.get("helpers", {})}
+    for file, digest in (pair for files in own.values() for pair in files.items()):
         if began_with.get(file) != digest:
             raise UserError(
                 f"{file} has changed since {folder} began",
@@ -145,8 +147,8 @@ def summary_text(bench: Bench, results: pd.DataFrame) -> str:
             cells += [f"{median} ({low} to {high})", f"{row['found']:.1%}"]
         rows.append(cells)
     notes = [
-        f"- {bench.seeds} runs each, seeds 0 to {bench.seeds - 1}; mean ± standard error of the "
-        f"mean; a query is a distinct {bench.distinct.removesuffix('s')}.",
+        f"- {counted(bench.seeds, 'run')} each, seeds 0 to {bench.seeds - 1}; mean ± standard "
+        f"error of the mean; a query is a distinct {bench.distinct.removesuffix('s')}.",
         "- p: two-sided Mann-Whitney test of the values to its left against random search's.",
     ]
     if several:

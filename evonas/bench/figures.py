@@ -11,6 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentF
 
 from evonas.bench.spec import Bench
 from evonas.bench.summary import MeanCurve
+from evonas.markdown import counted
 from evonas.plots.style import CATEGORIES, DASHES, SMALL, WIDTH, Drawing, Measure
 
 ROW = 0.15  # inches: the height of a row of the legend
@@ -64,7 +65,7 @@ def best_so_far(bench: Bench, curves: Mapping[str, MeanCurve]) -> Drawing:
     figure.legend(
         loc="outside upper left",
         ncols=2,
-        title=f"mean of {bench.seeds} runs each; band: its 95 % interval",
+        title=f"mean of {counted(bench.seeds, 'run')} each; band: its 95 % interval",
         alignment="left",
         title_fontsize=SMALL,
         handlelength=2.4,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import io
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,14 +11,13 @@ import joblib
 import numpy as np
 import pandas as pd
 
-from evonas import config, pareto, plugins, registry
+from evonas import config, files, pareto, plugins, registry
 from evonas.bench.spec import Bench
 from evonas.core import Evaluation, Status, Stop, finite
 from evonas.evaluators.tabular import Tabular
 from evonas.loop import Desk, evolve
 from evonas.pareto import Losses
 from evonas.protocols import Setting
-from evonas.records.files import write_atomic
 from genomes import SearchSpace, Verbatim
 
 CHUNK = 5  # seeds of a task, whose rows are written together
@@ -69,7 +69,7 @@ class Run:
 
 
 def run_all(
-    bench: Bench, folder: Path, workers: int, own: Mapping[str, str] | None = None
+    bench: Bench, folder: Path, workers: int, own: plugins.Record | None = None
 ) -> Iterator[int]:
     """Make the runs that `runs.csv` lacks, in order, and yield the number of its rows.
 
@@ -82,7 +82,7 @@ def run_all(
     path = folder / "runs.csv"
     finished = set(zip(*(read(path)[name] for name in ("strategy", "seed")), strict=True))
     if not finished:
-        write_atomic(path, ",".join(columns(bench)) + "\n")
+        files.write_atomic(path, ",".join(columns(bench)) + "\n")
     chunks = []
     for label in bench.strategies:
         seeds = [seed for seed in range(bench.seeds) if (label, seed) not in finished]
@@ -93,8 +93,8 @@ def run_all(
     count = len(finished)
     for rows in results:
         frame = pd.DataFrame(rows, columns=columns(bench), dtype=object)
-        with path.open("a") as file:
-            file.write(frame.to_csv(index=False, header=False, lineterminator="\n"))
+        text: str = frame.to_csv(index=False, header=False, lineterminator="\n")
+        files.append(path, text.encode())
         count += len(rows)
         yield count
 
@@ -103,12 +103,11 @@ def read(path: Path) -> pd.DataFrame:
     """Read the runs of a file, and cut off a torn last line; without a file there are none."""
     if not path.exists() or not path.stat().st_size:
         return pd.DataFrame(columns=["strategy", "seed"])
-    content = path.read_bytes()
+    content = files.read(path)
     end = content.rfind(b"\n") + 1
     if end < len(content):
-        with path.open("r+b") as file:
-            file.truncate(end)
-    return pd.read_csv(path, dtype=dict.fromkeys(TEXT, "str"))
+        files.cut(path, end)
+    return pd.read_csv(io.BytesIO(content[:end]), dtype=dict.fromkeys(TEXT, "str"))
 
 
 def columns(bench: Bench) -> list[str]:
@@ -223,10 +222,10 @@ class Watch:
 
 
 def _rows(
-    bench: Bench, label: str, seeds: Sequence[int], own: Mapping[str, str]
+    bench: Bench, label: str, seeds: Sequence[int], own: plugins.Record
 ) -> list[dict[str, object]]:
     """Make some runs in a worker, which reads the table once."""
-    plugins.allow_again(own, map(Path, own))
+    plugins.allow_again(own, map(Path, own.get("plugins", {})))
     key = bench.model_dump_json()
     if key not in _tables:
         _tables[key] = read_table(bench)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -35,12 +36,14 @@ class _Cifar:
 
     flippable = True
     statistics: Statistics | None
+    class_names: Sequence[str] = ()
     title: str
     classes: int
     label_bytes: int  # the bytes before each image, the last of which is its label
     archive: str  # the file to download
     folder: str  # the folder that the archive unpacks to
     files: tuple[str, ...]  # the files of that folder; the last has the test part
+    names: str  # the file of that folder with the names of the classes
     pickled: str  # the folder of the python version, whose files have the same names without `.bin`
 
     def __init__(self, params: PathParams) -> None:
@@ -50,7 +53,11 @@ class _Cifar:
         self._files()
 
     def load(self) -> tuple[Images, Images]:
-        parts = [self._read(file) for file in self._files()]
+        files = self._files()
+        parts = [self._read(file) for file in files]
+        listed = files[0].with_name(self.names)
+        if listed.is_file():
+            self.class_names = listed.read_text().split()
         train = Images(
             np.concatenate([part.images for part in parts[:-1]]),
             np.concatenate([part.labels for part in parts[:-1]]),
@@ -89,12 +96,17 @@ class Cifar10(_Cifar):
 
     Params = Cifar10Params
     statistics = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+    class_names = (
+        *("airplane", "automobile", "bird", "cat", "deer"),
+        *("dog", "frog", "horse", "ship", "truck"),
+    )
     title = "CIFAR-10"
     classes = 10
     label_bytes = 1
     archive = "cifar-10-binary.tar.gz"
     folder = "cifar-10-batches-bin"
     files = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
+    names = "batches.meta.txt"
     pickled = "cifar-10-batches-py"
 
 
@@ -109,6 +121,7 @@ class Cifar100(_Cifar):
     archive = "cifar-100-binary.tar.gz"
     folder = "cifar-100-binary"
     files = ("train.bin", "test.bin")
+    names = "fine_label_names.txt"
     pickled = "cifar-100-python"
 
 

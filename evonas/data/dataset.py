@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from evonas.core import Params, Requirement, UserError
+from evonas.data.checks import check_parts
+from evonas.markdown import counted
 
 
 class DataParams(Params):
@@ -61,6 +63,8 @@ class DataSet:
             set has them, else those of the training images.
         flippable: whether an image mirrored left to right still belongs to its class.
         fingerprint: a digest of images, labels, split and normalisation, 16 hexadecimal digits.
+        class_names: one for each label.
+        values: the lowest and the highest value that images may have, as stored (`value_range`).
     """
 
     train: Images
@@ -70,6 +74,8 @@ class DataSet:
     std: tuple[float, ...]
     flippable: bool
     fingerprint: str
+    class_names: tuple[str, ...]
+    values: tuple[float, float]
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -77,7 +83,10 @@ class DataSet:
         return int(channels), int(height), int(width)
 
 
-ARRAYS = "images (n, h, w) or (n, h, w, c), labels (n,), and optionally test_images and test_labels"
+ARRAYS = (
+    "images (n, h, w) or (n, h, w, c), labels (n,), and optionally test_images and test_labels, "
+    "and class_names"
+)
 
 
 def as_images(
@@ -95,16 +104,20 @@ def as_images(
         layout: the axes of images with channels, `nhwc` or `nchw`.
 
     Raises:
-        UserError: the arrays have wrong shapes, types or values.
+        UserError: the arrays have wrong shapes or types.
     """
     shapes = f"{prefix}images and {prefix}labels are {images.shape} and {labels.shape}"
     if images.ndim == 3:
         images = images[:, None]
-    elif images.ndim == 4 and layout == "nhwc":
-        if images.shape[1] <= 4 < images.shape[3]:
+    elif images.ndim == 4:
+        first, last = images.shape[1], images.shape[3]
+        if layout == "nhwc" and first <= 4 < last:
             hint = "put the channels last, or set layout: nchw for an .npz file"
             raise UserError(f"{shapes}, channels first", hint=hint, key=where)
-        images = images.transpose(0, 3, 1, 2)
+        if layout == "nchw" and last <= 4 < first:
+            raise UserError(f"{shapes}, channels last", hint="set layout: nhwc", key=where)
+        if layout == "nhwc":
+            images = images.transpose(0, 3, 1, 2)
     if images.ndim != 4 or labels.shape != (len(images),) or images.size == 0:
         raise UserError(shapes, hint=f"must be {ARRAYS}", key=where)
     kinds = (np.integer, np.floating, np.bool_)
@@ -112,16 +125,11 @@ def as_images(
         problem = f"{prefix}images have the type {images.dtype}"
         raise UserError(problem, hint="must be uint8 or floats", key=where)
     if images.dtype != np.uint8:
-        images = images.astype(np.float32)
-        if not np.isfinite(images).all():
-            problem = f"{prefix}images contain NaN or infinity"
-            raise UserError(problem, hint="must be finite", key=where)
+        with np.errstate(over="ignore"):  # infinity, which is refused with the parts
+            images = images.astype(np.float32)
     if not np.issubdtype(labels.dtype, np.integer):
         problem = f"{prefix}labels have the type {labels.dtype}"
         raise UserError(problem, hint="must be integers from 0", key=where)
-    if labels.min() < 0 or labels.max() >= len(labels):
-        problem = f"{prefix}labels range from {labels.min()} to {labels.max()}"
-        raise UserError(problem, hint="must be integers from 0 without gaps", key=where)
     return Images(np.ascontiguousarray(images), labels.astype(np.int64))
 
 
@@ -156,6 +164,17 @@ class Packaged(Protocol):
     packaged: Sequence[str]
 
 
+@runtime_checkable
+class NamesClasses(Protocol):
+    """A data set that knows what its classes are called, once it is loaded.
+
+    Attributes:
+        class_names: one for each label, or none; then they are called by their labels.
+    """
+
+    class_names: Sequence[str]
+
+
 class DataSource(Protocol):
     """A data set made from its settings, which loads all its images.
 
@@ -174,83 +193,105 @@ class DataSource(Protocol):
         """Return all images, and the test part if the data set has one."""
 
 
-def check_classes(
-    where: Path, labels: NDArray[np.int64], names: Sequence[object], least: int = 5
-) -> None:
-    """Raise UserError if a class has too few images for a share in every part."""
-    counts = np.bincount(labels, minlength=len(names))
-    rare = int(counts.argmin())
-    if counts[rare] < least:
-        raise UserError(
-            f"class {names[rare]} has {counts[rare]} images",
-            hint=f"each class must have at least {least}",
-            key=str(where),
-        )
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Which image is in which part: those to split first, then the test part's of its own.
+
+    Attributes:
+        images: the file of each image, or its row.
+        labels: (n,).
+        parts: (n,) of `train`, `val`, `test`, or `unused` if `subset` leaves the image out.
+    """
+
+    images: Sequence[str | int]
+    labels: NDArray[np.int64]
+    parts: NDArray[np.str_]
 
 
-def check_parts(where: Path, everything: Images, test: Images | None) -> None:
-    """Raise UserError if labels have gaps or are rare, or the test part does not match."""
-    counts = np.bincount(everything.labels)
-    if counts.min() == 0:
-        gap = int(counts.argmin())
-        raise UserError(
-            f"no label is {gap}", hint="labels must be integers from 0 without gaps", key=str(where)
-        )
-    check_classes(where, everything.labels, range(len(counts)))
-    if test is not None:
-        if test.images.shape[1:] != everything.images.shape[1:]:
-            raise UserError(
-                "the test images differ in shape from the other images",
-                hint="all must have the same shape",
-                key=str(where),
-            )
-        if test.labels.max() >= len(counts):
-            raise UserError(
-                "the test labels have classes that the other labels lack",
-                hint="both must have the same classes",
-                key=str(where),
-            )
+@runtime_checkable
+class Named(Protocol):
+    """A data set whose images have names."""
+
+    def image_names(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Return the name of each image, and of each in a test part of its own, as `load` does."""
+
+
+def load(source: DataSource, params: DataParams) -> tuple[Images, Images | None]:
+    """Return all images, and the test part if the data set has one, both checked.
+
+    Raises:
+        UserError: the data are missing, not fit to train on, or their parts do not match.
+    """
+    everything, test = source.load()
+    where = getattr(params, "path", None) or getattr(params, "name", None) or "data"
+    check_parts(str(where), everything, test)
+    return everything, test
 
 
 def split(source: DataSource, params: DataParams) -> tuple[DataSet, Images]:
-    """Return the data set without its test part, and the test part.
+    """Return the data set without its test part, and the test part, as `split_with_places` does."""
+    return split_with_places(source, params)[:2]
+
+
+def split_with_places(source: DataSource, params: DataParams) -> tuple[DataSet, Images, Places]:
+    """Return the data set without its test part, the test part, and which image is in which part.
 
     Each class has the same share in every part, up to rounding. The same images, shares and
     `split_seed` give the same split.
 
     Raises:
-        UserError: there are too few images to split.
+        UserError: there are too few images to split, or they do not pass `load`.
     """
-    everything, rows, test = _without_test(source, params)
+    everything, own_test = load(source, params)
+    rows, test_rows = _without_test(everything, own_test, params)
     available = len(rows)
     if params.subset is not None and params.subset < available:
         _, rows = _apart(everything, rows, params.subset, params)
     size = round(params.val * len(everything) * len(rows) / available)
     train_rows, val_rows = _apart(everything, rows, size, params)
     _check_whole(everything, (train_rows, val_rows), params)
-    train, val = everything.part(train_rows), everything.part(val_rows)
-    return _data_set(source, train, val, test), test
+    test = everything.part(test_rows) if own_test is None else own_test
+    data = _data_set(source, everything.part(train_rows), everything.part(val_rows), test)
+    parts = np.full(len(everything), "unused")
+    for name, inside in (("train", train_rows), ("val", val_rows), ("test", test_rows)):
+        parts[inside] = name
+    return data, test, _places(source, everything, parts, own_test)
 
 
 def split_without_val(source: DataSource, params: DataParams) -> tuple[DataSet, Images]:
     """Return all images but the test part of `split` as training images, and the test part."""
-    everything, rows, test = _without_test(source, params)
+    everything, own_test = load(source, params)
+    rows, test_rows = _without_test(everything, own_test, params)
+    test = everything.part(test_rows) if own_test is None else own_test
     train, val = everything.part(rows), everything.part(rows[:0])
     return _data_set(source, train, val, test), test
 
 
 def _without_test(
-    source: DataSource, params: DataParams
-) -> tuple[Images, NDArray[np.int64], Images]:
-    """Return all images, the rows of those not for testing, and the test part."""
-    everything, test = source.load()
+    everything: Images, own_test: Images | None, params: DataParams
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows that are not for testing, and those that are: none with a test part."""
     rows = np.arange(len(everything))
-    if test is None:
-        size = round(params.test * len(everything))
-        rows, test_rows = _apart(everything, rows, size, params)
-        _check_whole(everything, (rows, test_rows), params)
-        test = everything.part(test_rows)
-    return everything, rows, test
+    if own_test is not None:
+        return rows, rows[:0]
+    size = round(params.test * len(everything))
+    rows, test_rows = _apart(everything, rows, size, params)
+    _check_whole(everything, (rows, test_rows), params)
+    return rows, test_rows
+
+
+def _places(
+    source: DataSource, everything: Images, parts: NDArray[np.str_], own_test: Images | None
+) -> Places:
+    named = source.image_names() if isinstance(source, Named) else None
+    images, test_images = named or (range(len(everything)), range(len(own_test or ())))
+    if own_test is None:
+        return Places(images, everything.labels, parts)
+    return Places(
+        [*images, *test_images],
+        np.concatenate([everything.labels, own_test.labels]),
+        np.concatenate([parts, np.full(len(own_test), "test")]),
+    )
 
 
 def _apart(
@@ -305,11 +346,32 @@ def _check_whole(
 def _cannot_be_split(everything: Images, params: DataParams) -> UserError:
     subset = "" if params.subset is None else f", subset {params.subset}"
     return UserError(
-        f"{len(everything)} images of {1 + int(everything.labels.max())} classes cannot be split "
+        f"{counted(len(everything), 'image')} of "
+        f"{counted(1 + int(everything.labels.max()), 'class')} cannot be split "
         f"with val {params.val:g} and test {params.test:g}{subset}",
         hint="choose shares that give each part an image of each class",
         key="data",
     )
+
+
+def value_range(images: NDArray[Any]) -> tuple[float, float]:
+    """Return the values that images may have: 0 to 1 or 0 to 255, or else those that these have."""
+    low, high = float(images.min()), float(images.max())
+    if low < 0:
+        return low, high
+    usual = 1.0 if high <= 1 else 255.0
+    return 0.0, usual if usual / 2 < high <= usual else high or 1.0
+
+
+def _class_names(source: DataSource, classes: int) -> tuple[str, ...]:
+    names = tuple(map(str, source.class_names)) if isinstance(source, NamesClasses) else ()
+    if names and len(names) != classes:
+        raise UserError(
+            f"there are {len(names)} class_names, and {classes} classes",
+            hint="name each label once, from 0 on",
+            key="data",
+        )
+    return names or tuple(map(str, range(classes)))
 
 
 def _data_set(source: DataSource, train: Images, val: Images, test: Images) -> DataSet:
@@ -324,12 +386,15 @@ def _data_set(source: DataSource, train: Images, val: Images, test: Images) -> D
         digest.update(np.ascontiguousarray(part.images).tobytes())
         digest.update(part.labels.tobytes())
     digest.update(mean.tobytes() + std.tobytes())
+    classes = 1 + int(train.labels.max())
     return DataSet(
         train,
         val,
-        1 + int(train.labels.max()),
+        classes,
         tuple(mean.tolist()),
         tuple(std.tolist()),
         source.flippable,
         digest.hexdigest(),
+        _class_names(source, classes),
+        value_range(train.images),
     )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import math
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -13,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evonas.core import UserError
-from evonas.data.dataset import Images, PathParams, SomePath, Statistics, check_parts
+from evonas.data.dataset import Images, PathParams, SomePath, Statistics
+from evonas.data.packed import unpacked
 
 STEMS = (
     *("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -40,6 +39,7 @@ class _Idx:
 
     flippable: bool
     statistics: Statistics | None
+    class_names: Sequence[str] = ()
     title: str
     raw: str  # where torchvision leaves the files, below its root
     packaged: Sequence[str]  # folders that package managers put the files in
@@ -70,7 +70,6 @@ class _Idx:
                 )
             parts.append(Images(images[:, None], labels.astype(np.int64)))
         train, test = parts
-        check_parts(files[0].parent, train, test)
         return train, test
 
     def _files(self) -> list[Path]:
@@ -97,6 +96,10 @@ class FashionMnist(_Idx):
     Params = FashionMnistParams
     flippable = True
     statistics = ((0.2860,), (0.3530,))
+    class_names = (
+        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    )
     title = "Fashion-MNIST"
     raw = "FashionMNIST/raw"
     packaged = ("/usr/share/datasets/fashion-mnist",)
@@ -128,10 +131,8 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         UserError: the file holds something else, or less.
     """
     try:
-        data = path.read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
+        data = unpacked(path, path.read_bytes())
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}", hint="must be an idx file") from None
     dimensions = data[3] if data[:3] == b"\0\0\x08" and len(data) > 3 else 0
     header = 4 + 4 * dimensions

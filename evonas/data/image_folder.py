@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from pydantic import Field
 
-from evonas.core import UserError
-from evonas.data.dataset import Images, PathParams, check_classes
+from evonas.core import Mistake, UserError
+from evonas.data.checks import check_classes
+from evonas.data.dataset import Images, PathParams
+from evonas.data.pictures import FORMATS, fitted
+from evonas.mistakes import printable
 
 REMEDY = (
     "give a folder with a sub-folder of images for each of two or more classes, "
@@ -23,8 +27,8 @@ REMEDY = (
 EXTENSIONS = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # none starts a program, unlike EPS
 
+LISTED = 10  # damaged images that are named
 OTHER_VALS = ("valid", "validation")  # other names for val/
 
 Files = dict[str, list[Path]]  # the files of each class
@@ -66,8 +70,28 @@ class ImageFolder:
         self._parts()
 
     def load(self) -> tuple[Images, Images | None]:
+        """Return all images, and the test part if it has a folder.
+
+        Raises:
+            UserError: images cannot be read; the first ten are named.
+        """
+        files, test_files = self._parts()
+        self.class_names = list(files)
+        damaged: list[Mistake] = []
+        everything = self._read(files, damaged)
+        test = None if test_files is None else self._read(test_files, damaged)
+        if damaged:
+            raise self._damaged(damaged, len(everything) + len(test or ()))
+        return everything, test
+
+    def image_names(self) -> tuple[list[str], list[str]]:
+        """Return the path of each image below the folder, and of each in the test part."""
         everything, test = self._parts()
-        return self._read(everything), None if test is None else self._read(test)
+        return self._named(everything), self._named(test or {})
+
+    def _named(self, files: Files) -> list[str]:
+        paths = [os.fsencode(file.relative_to(self.path)) for file in _all(files)]
+        return [path.decode(errors="backslashreplace") for path in paths]
 
     def _parts(self) -> tuple[Files, Files | None]:
         """Return the files to train on and to test with, of the same classes in the same order."""
@@ -102,15 +126,37 @@ class ImageFolder:
         _check_classes(folders[-1], parts[-1], least=1)
         return everything, parts[-1]
 
-    def _read(self, files: Files) -> Images:
-        paths = [path for of_class in files.values() for path in of_class]
-        images = np.empty((len(paths), len(self.mode), self.size, self.size), np.uint8)
+    def _read(self, files: Files, damaged: list[Mistake]) -> Images:
+        """Return the images of one part; add a mistake for each that cannot be read."""
+        paths = _all(files)
+        try:
+            images = np.empty((len(paths), len(self.mode), self.size, self.size), np.uint8)
+        except MemoryError as error:
+            problem = f"{len(paths)} images of this size do not fit into memory"
+            raise UserError(problem, hint="lower it, or give fewer", key="data.size") from error
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # damaged metadata do not affect the pixels
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             for row, path in zip(images, paths, strict=True):
-                row[:] = read_image(path, self.size, self.mode)
+                try:
+                    row[:] = read_image(path, self.size, self.mode)
+                except UserError as error:
+                    damaged += error.mistakes
         return Images(images, _labels(files))
+
+    def _damaged(self, mistakes: Sequence[Mistake], count: int) -> UserError:
+        """Return the error of images that cannot be read: how many, and the first of them."""
+        if len(mistakes) == 1:
+            return UserError(*mistakes)
+        first = "" if len(mistakes) <= LISTED else f"; the first {LISTED}:"
+        summary = Mistake(
+            f"{len(mistakes)} of {count} images cannot be read",
+            f"replace or remove them{first}",
+            str(self.path),
+        )
+        return UserError(
+            summary, *(replace(each, hint="") for each in mistakes[:LISTED]), most=LISTED + 1
+        )
 
 
 def read_image(path: Path, size: int, mode: Literal["L", "RGB"]) -> NDArray[np.uint8]:
@@ -120,35 +166,21 @@ def read_image(path: Path, size: int, mode: Literal["L", "RGB"]) -> NDArray[np.u
         UserError: the file is damaged, not an image, or too large for Pillow's guard against
             decompression bombs.
     """
+    if not path.is_file():  # to open a pipe is to wait for what it says
+        raise UserError(f"{printable(str(path))} is not a file", hint="remove it")
     try:
         with Image.open(path, formats=FORMATS) as opened:
-            opened.draft(None, (2 * size, 2 * size))  # a JPEG far larger is not read in full
-            upright = ImageOps.exif_transpose(opened)
-            square = ImageOps.fit(_in_bytes(upright, mode), (size, size), Image.Resampling.BILINEAR)
+            square = fitted(opened, size, size, mode)
     except Exception as error:  # the decoder of a damaged image may raise anything
         unknown = isinstance(error, UnidentifiedImageError)
-        reason = "it is in no known format" if unknown else error
+        bomb = isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning))
+        hint = "scale it down" if bomb else "must be an intact image, such as PNG or JPEG"
+        reason = "it is in no known format" if unknown else printable(str(error))
         raise UserError(
-            f"{path} cannot be read: {reason}", hint="must be an intact image, such as PNG or JPEG"
+            f"{printable(str(path))} cannot be read: {reason}",
+            hint=hint,
         ) from None
     return np.asarray(square).reshape(size, size, len(mode)).transpose(2, 0, 1)
-
-
-def _in_bytes(image: Image.Image, mode: Literal["L", "RGB"]) -> Image.Image:
-    """Convert an image of any mode to bytes, grey or colour."""
-    if image.mode == "F":
-        raise ValueError("its pixels are floats")
-    if image.mode.startswith("I"):  # 16 bits in 16 or 32; Pillow keeps colours' high byte
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() >= 2**16:
-            raise ValueError("its pixels have more than 16 bits")
-        if 0 < values.max() < 2**12:  # bytes, or a camera's 12 bits: little of them would be left
-            raise ValueError(f"its pixels have 16 bits or more, but none is above {values.max()}")
-        image = Image.fromarray((values >> 8).astype(np.uint8))
-    elif image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert(mode)
 
 
 def _files(folder: Path) -> Files:
@@ -175,10 +207,17 @@ def _classes(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
 
 
+def _all(files: Files) -> list[Path]:
+    return [path for of_class in files.values() for path in of_class]
+
+
 def _labels(files: Files) -> NDArray[np.int64]:
     return np.repeat(np.arange(len(files)), [len(of_class) for of_class in files.values()])
 
 
 def _check_classes(where: Path, files: Files, least: int = 5) -> None:
     names: Sequence[str] = list(files)
-    check_classes(where, _labels(files), names, least)
+    try:
+        check_classes(_labels(files), names, least)
+    except UserError as error:
+        raise error.within(str(where)) from None

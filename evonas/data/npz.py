@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from evonas.core import UserError
-from evonas.data.dataset import ARRAYS, Images, PathParams, as_images, check_parts
+from evonas.data.dataset import ARRAYS, Images, PathParams, as_images
+from evonas.data.packed import check_size
 
 
 class NpzParams(PathParams):
@@ -27,7 +28,7 @@ class NpzParams(PathParams):
 
 
 class Npz:
-    """The arrays `images` and `labels`, and optionally `test_images` and `test_labels`.
+    """The arrays `images` and `labels`, and optionally `test_images`, `test_labels`, `class_names`.
 
     Images are uint8, or floats, which become float32; labels are integers from 0. Pickled arrays
     are refused.
@@ -49,6 +50,8 @@ class Npz:
                 )
             with zipfile.ZipFile(self.path) as archive:
                 names = {name.removesuffix(".npy") for name in archive.namelist()}
+                for info in archive.infolist():
+                    check_size(self.path, info.file_size, info.compress_size)
         except (OSError, ValueError, zipfile.BadZipFile):
             raise UserError(
                 f"{self.path} is not an .npz file", hint="write it with numpy.savez"
@@ -66,7 +69,8 @@ class Npz:
         with np.load(self.path, allow_pickle=False) as arrays:
             everything = self._part(arrays, "")
             test = self._part(arrays, "test_") if "test_images" in arrays else None
-        check_parts(self.path, everything, test)
+            if "class_names" in arrays:
+                self.class_names = [str(name) for name in self._array(arrays, "class_names")]
         return everything, test
 
     def _part(self, arrays: Any, prefix: str) -> Images:
@@ -77,6 +81,10 @@ class Npz:
     def _array(self, arrays: Any, name: str) -> NDArray[Any]:
         try:
             array = arrays[name]
+        except MemoryError:
+            raise UserError(
+                f"{name} does not fit into memory", hint="give fewer images", key=str(self.path)
+            ) from None
         except Exception:  # zlib and NumPy may raise anything for a damaged archive or header
             raise UserError(
                 f"{name} is damaged or holds objects",

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
+from evonas import files
 from evonas.core import (
     Candidate,
     Cost,
@@ -24,9 +25,10 @@ from evonas.core import (
     weights_name,
 )
 from evonas.evaluators import worker
+from evonas.files import write_atomic
 from evonas.loop import checked, error_text
 from evonas.protocols import Evaluator, Identified
-from evonas.records.files import weights_left, write_atomic
+from evonas.records.files import weights_left
 from genomes import Genome
 
 WAIT = 600.0  # seconds, for another process that is training the same network
@@ -107,8 +109,10 @@ class Cached:
         """Let the evaluation continue without the cache after an error in it."""
         try:
             yield
-        except (OSError, NotImplementedError) as error:  # the latter: no locks on this disk
-            _troubles[self.path] = f"the cache is no longer used: {error_text(error)}"
+        except (OSError, UserError, NotImplementedError) as error:
+            # A link or folder in place of a file; no locks on this disk.
+            reason = str(error) if isinstance(error, UserError) else error_text(error)
+            _troubles[self.path] = f"the cache is no longer used: {reason}"
 
 
 class Place:
@@ -137,8 +141,8 @@ class Place:
             SearchFailed: the file cannot be written.
         """
         try:
-            record = json.loads(self.record.read_bytes())
-            weights = self.weights.read_bytes() if record["weights"] else None
+            record = json.loads(files.read(self.record))
+            weights = files.read(self.weights) if record["weights"] else None
             digest = record.pop("digest")
         except (FileNotFoundError, ValueError, LookupError, TypeError):
             return None
@@ -158,13 +162,14 @@ class Place:
 
     def claim(self) -> None:
         """Take the lock, waiting for the process that holds it; after `WAIT`, go without it."""
+        files.refuse_unless_plain(Path(self.lock.lock_file))
         self.marker.stat()  # a deleted cache must not be created again in part
         with suppress(Timeout):
             self.lock.acquire(timeout=WAIT)
 
     def write(self, evaluation: Evaluation, file: Path | None) -> None:
         """Store an evaluation and the file of its weights, in place of an earlier record."""
-        weights = None if file is None else file.read_bytes()
+        weights = None if file is None else files.read(file)
         if weights is not None:
             write_atomic(self.weights, weights)
         text = json.dumps(
@@ -190,17 +195,18 @@ def create(path: Path) -> None:
     """
     try:
         if path.is_file():
-            with path.open("rb") as file:
+            with files.opened(path.resolve()) as file:
                 sqlite = file.read(15) == b"SQLite format 3"
             what = "an SQLite file, a cache of evonas 0.1.0" if sqlite else "a file"
             raise _refused(f"{path} is {what}, not a folder")
-        path.mkdir(exist_ok=True)
+        if not path.exists():
+            files.make_folder(path)
         if any(path.iterdir()) and not (path / MARKER).exists():
             raise _refused(f"{path} holds other files, and no {MARKER}")
         if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
             raise _refused(f"{path} cannot be read and written")
         if not (path / MARKER).exists():
-            (path / MARKER).touch()
+            write_atomic(path / MARKER, "")
     except (OSError, ValueError) as error:
         raise _refused(f"{path} cannot be used: {error_text(error)}") from None
 

@@ -10,7 +10,10 @@ from typing import Any
 
 from evonas.core import UserError
 
-REMEDY = "use columns, numbers, + - * / ** and parentheses"
+REMEDY = (
+    "use columns, numbers, + - * / ** and parentheses; in the name of a column, write _ for all "
+    "that is no letter or digit"
+)
 OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,

@@ -9,6 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from itertools import count
 
+from evonas import files
 from evonas.core import Candidate, Cost, Evaluation, SearchFailed, Status
 from evonas.evaluators import worker
 from evonas.evaluators.pool import exit_codes
@@ -110,7 +111,7 @@ class InWorkers:
         traces = [self.executor.trace(task.number) for task in self._flying.values()]
         late = [trace for trace in traces if worker.overdue(trace, self.timeout)]
         for trace in late:
-            trace.write_text(worker.TIMED_OUT)
+            files.write_atomic(trace, worker.TIMED_OUT)
         if late:
             self.executor.kill()
 
@@ -154,11 +155,11 @@ class InWorkers:
         """Settle a task whose worker died, by the trace that it left."""
         trace = self.executor.trace(task.number)
         try:
-            timed_out = trace.read_text(errors="replace").startswith(worker.TIMED_OUT)
+            timed_out = files.read(trace).startswith(worker.TIMED_OUT)
         except FileNotFoundError:
             queue.appendleft(task)
             return
-        trace.unlink(missing_ok=True)
+        files.remove(trace)
         status = Status.TIMEOUT if timed_out else Status.CRASHED
         text = f"took longer than {self.timeout:g} s" if timed_out else f"its worker died: {codes}"
         cost = Cost(seconds=ended - task.begun, started=task.begun)

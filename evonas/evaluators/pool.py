@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from joblib.executor import get_memmapping_executor
 
-from evonas import interrupts, plugins
+from evonas import files, interrupts, plugins
 from evonas.core import SearchFailed
 from evonas.evaluators import worker
 
@@ -39,9 +39,9 @@ class Workers:
         self.threads = threads
         self.gpus = tuple(gpus)
         self._executor: Any = None
-        folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(folder)
         for trace in folder.glob("trace-*"):
-            trace.unlink()
+            files.remove(trace)
 
     def submit(self, function: Callable[..., T], *arguments: Any) -> Future[T]:
         """Call a function in a worker; the first call, or one after `renew`, starts the workers.

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import pandas as pd
+import numpy as np
 import torch
 from safetensors import SafetensorError
 
+from evonas import files
 from evonas.core import (
     Candidate,
     Cost,
@@ -22,11 +23,13 @@ from evonas.core import (
     Status,
     UserError,
     derive_seed,
+    violation,
 )
 from evonas.data.dataset import Images
 from evonas.evaluators.train import TrainEvaluator, TrainParams
 from evonas.loop import error_text
 from evonas.metrics import LATENCY, TRAINED, VALIDATED
+from evonas.oneshot.costs import SIZES, NetworkSizes
 from evonas.oneshot.latency import COLUMNS as LATENCY_COLUMNS
 from evonas.oneshot.latency import Latency, LatencyTable, measure_ops
 from evonas.oneshot.supernet import SlicedSupernet, Supernet, supernet
@@ -40,6 +43,7 @@ from evonas.training.weights import read_weights, write_weights
 from genomes import Genome, SearchSpace
 
 FOLDER = "supernet"
+CHECKED = 5  # networks whose sizes are measured, to check what is summed up from their ops
 
 log = logging.getLogger("evonas")
 
@@ -120,12 +124,12 @@ class SupernetEvaluator:
         """
         yield from self.alone.prepare(run_dir)
         self.folder = run_dir / FOLDER
-        self.folder.mkdir(exist_ok=True)
-        if not (self.folder / "weights.safetensors").exists():
-            yield from self._train_supernet(self.folder)
-        (self.folder / "checkpoint.pt").unlink(missing_ok=True)  # left by a kill after the weights
+        files.make_folder(self.folder)
         if self.params.latency is not None:
             self.table = self._latency_table(self.folder / "latency.csv")
+        if not (self.folder / "weights.safetensors").exists():
+            yield from self._train_supernet(self.folder)
+        files.remove(self.folder / "checkpoint.pt")  # left by a kill after the weights
 
     def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
         if candidate.budget is not None:
@@ -185,11 +189,13 @@ class SupernetEvaluator:
             try:
                 state = torch.load(saved, map_location="cpu", weights_only=True)
                 training.load_state_dict(state)
+            except UserError:
+                raise
             except Exception as error:  # a damaged file raises whatever zip, pickle and torch do
                 if isinstance(error, OSError) or out_of_memory(error):
                     raise SearchFailed(f"{saved} cannot be read: {error_text(error)}") from None
                 log.warning("%s is damaged; the supernet is trained from scratch", saved)
-                saved.replace(saved.with_suffix(".damaged"))
+                files.move(saved, saved.with_suffix(".damaged"))
                 yield from self._train_supernet(folder)
                 return
             log.info("the training of the supernet continues after epoch %d", training.epochs)
@@ -200,14 +206,39 @@ class SupernetEvaluator:
             log.info("supernet, epoch %(epoch)d: train loss %(train_loss).4f", row)
             yield training.epochs, self.params.epochs
         self._write_tables(folder, training)
-        try:  # on the disk before the checkpoint is deleted
-            write_weights(training.supernet, folder / "weights.safetensors", sync=True)
-        except (OSError, SafetensorError) as error:  # a full disk
-            raise SearchFailed(f"the supernet's weights cannot be written: {error}") from None
-        saved.unlink(missing_ok=True)
+        # On the disk before the checkpoint is deleted.
+        write_weights(training.supernet, folder / "weights.safetensors", sync=True)
+        files.remove(saved)
 
     def _training(self) -> SupernetTraining:
-        return SupernetTraining(self.params, self.setting)
+        return SupernetTraining(self.params, self.setting, self._violation())
+
+    def _violation(self) -> Callable[[Genome], float] | None:
+        """Return what says how far a network is outside the constraints that the supernet keeps to;
+        None if it keeps to none.
+        """
+        cheap = {metric.name for metric in self.metrics if metric.cheap}
+        constraints = [each for each in self.setting.constraints if each.name in cheap]
+        if not (self.params.within_constraints and constraints):
+            return None
+        if self.params.sampling == "dropout":
+            log.warning("dropout trains no single networks, so it keeps to no constraints")
+            return None
+        values: Callable[[Genome], Mapping[str, float]] = self.cheap
+        if {each.name for each in constraints} <= {*SIZES, LATENCY.name}:
+            values = self._quickly() or values
+        return lambda genome: violation(values(genome), constraints)
+
+    def _quickly(self) -> Callable[[Genome], dict[str, float]] | None:
+        """Return what sums up sizes and latency of a network from its ops; None if it may err."""
+        with torch.random.fork_rng(devices=[]):
+            shared = supernet(self.space, **self._arguments)
+        if not isinstance(shared, Supernet):
+            return None
+        rng = np.random.default_rng(0)
+        samples = [self.space.sample(rng) for _ in range(CHECKED)]
+        sizes = NetworkSizes(shared, self.alone.data.image_shape, self.alone.cheap, samples)
+        return (lambda genome: sizes.of(genome) | self._latency(genome)) if sizes.exact else None
 
     def _write_tables(self, folder: Path, training: SupernetTraining) -> None:
         """Write the tables from the state alone, so that they are the same after a kill."""
@@ -217,15 +248,16 @@ class SupernetEvaluator:
     def _latency_table(self, path: Path) -> LatencyTable:
         """Measure the latency of each op, once per run; a resume reads the table."""
         if path.exists():
-            rows = pd.read_csv(path, dtype={"gene": str, "choice": str}, keep_default_na=False)
+            rows = tables.read(path, text=("gene", "choice"))
             return LatencyTable(self.space, rows.to_dict("records"))  # type: ignore[arg-type]  # their keys are text
         assert self.params.latency is not None
-        shared = self._shared()
-        assert isinstance(shared, Supernet)
         hardware = self.alone.hardware
+        with torch.random.fork_rng(devices=[]):
+            shared = supernet(self.space, **self._arguments)
+        assert isinstance(shared, Supernet)
         with threads(hardware.threads), hardware.autocast():
             table = measure_ops(
-                shared,
+                shared.to(hardware.device),
                 self.alone.data.image_shape,
                 self._arguments,
                 self.params.latency,

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
-import pandas as pd
 from pydantic import Field
 
 from evonas.core import Candidate, Evaluation, Metric, Params, Requirement, Status, UserError
-from evonas.evaluators import formula
+from evonas.evaluators import csvfile, formula
+from evonas.evaluators.csvfile import CsvFile
 from evonas.metrics import SIMULATED_SECONDS, named, refused
+from evonas.mistakes import printable
 from evonas.protocols import Need, Setting
 from genomes import Genome, SearchSpace
 
@@ -27,8 +26,8 @@ Text = Annotated[str, Field(min_length=1)]
 class TabularParams(Params):
     name: Literal["tabular"] = "tabular"
     path: Text
-    """The table, a CSV file, relative to the experiment file. It may be compressed, such as with
-    `.gz`."""
+    """The table, a CSV file, relative to the experiment file. It may be separated by commas,
+    semicolons or tabs, and compressed by gzip, bzip2, xz or zip."""
     genome: Text = "genome"
     """The column with the genomes: one digit for each gene, or as the space writes them."""
     metrics: Annotated[dict[str, Text], Field(min_length=1, max_length=100)]
@@ -126,10 +125,10 @@ def load(params: TabularParams, space: SearchSpace) -> Rows:
     """
     try:
         changed = Path(params.path).stat().st_mtime_ns
-    except OSError as error:
-        raise _unreadable(params.path, error.strerror or str(error)) from None
-    frame, fingerprint = _read(params.path, changed, params.genome)
-    columns = {str(name): frame[name].to_numpy() for name in frame if name != params.genome}
+    except (OSError, ValueError) as error:
+        raise csvfile.unreadable(params.path, error) from None
+    table = csvfile.read(params.path, changed, params.genome)
+    columns = csvfile.Columns(table)
     formulas = dict(params.metrics)
     if params.simulated_seconds:
         formulas[SIMULATED] = params.simulated_seconds
@@ -140,51 +139,40 @@ def load(params: TabularParams, space: SearchSpace) -> Rows:
             column = np.asarray(formula.compute(text, columns), dtype=np.float64)
         except UserError as error:
             raise error.within(key) from None
-        except (TypeError, ValueError):
-            hint = "use columns of numbers"
-            raise UserError(f"{text!r} contains text", hint=hint, key=key) from None
-        values[name] = np.broadcast_to(column, len(frame))
+        values[name] = np.broadcast_to(column, len(table.frame))
     seconds = values.get(SIMULATED, np.zeros(0))
     wrong = np.flatnonzero(~(np.isfinite(seconds) & (seconds >= 0)))
     if len(wrong):
-        problem = f"is {seconds[wrong[0]]:g} in row {wrong[0] + 2} of {params.path}"
+        problem = f"is {seconds[wrong[0]]:g} in {table.line(wrong[0])}"
         raise UserError(problem, hint="must be 0 or more", key=f"evaluator.{SIMULATED}")
-    return Rows(_places(params, frame, space), values, fingerprint)
+    return Rows(_places(table, space), values, table.fingerprint)
 
 
-def _places(
-    params: TabularParams, frame: pd.DataFrame, space: SearchSpace
-) -> dict[tuple[int, ...], int]:
+def _places(table: CsvFile, space: SearchSpace) -> dict[tuple[int, ...], int]:
     """Return the row of each genome, by genes."""
     places: dict[tuple[int, ...], int] = {}
-    for place, text in enumerate(frame[params.genome].tolist()):
-        where = f"in row {place + 2} of {params.path}"
+    for place, cell in enumerate(table.frame[table.genome].tolist()):
+        text = cell.strip() if isinstance(cell, str) else ""
         try:
-            genes = _genes(str(text), space)
+            genes = _genes(text, space)
         except ValueError as error:
-            raise UserError(f"no genome {where}: {error}", key="evaluator.genome") from None
+            raise _no_genome(table, place, text, error, space) from None
         if places.setdefault(genes, place) != place:
-            problem = f"{text} is listed twice, again {where}"
+            problem = f"{text} is listed twice, again in {table.line(place)}"
             raise UserError(problem, hint="list it once", key="evaluator.genome")
     return places
 
 
-def _unreadable(path: str, reason: str) -> UserError:
-    return UserError(f"{path}: {reason}", hint="name a CSV file", key="evaluator.path")
-
-
-@cache
-def _read(path: str, changed: int, genome: str) -> tuple[pd.DataFrame, str]:
-    """Read a CSV file and its digest; `changed` is its time, so that a new file is read anew."""
-    try:
-        frame = pd.read_csv(path, dtype={genome: str})
-        fingerprint = hashlib.blake2b(Path(path).read_bytes(), digest_size=8).hexdigest()
-    except (OSError, ValueError, EOFError) as error:
-        raise _unreadable(path, " ".join(str(error).split())) from None
-    if genome not in frame:
-        hint = f"allowed: {', '.join(map(str, frame.columns[:30]))}"
-        raise UserError(f"no column {genome!r} in {path}", hint=hint, key="evaluator.genome")
-    return frame, fingerprint
+def _no_genome(
+    table: CsvFile, place: int, text: str, error: ValueError, space: SearchSpace
+) -> UserError:
+    line, key = table.line(place), "evaluator.genome"
+    if not text:
+        return UserError(f"no genome in {line}", hint="give each row a genome", key=key)
+    lost = text.isdigit() and len(text) < len(space.genes)
+    zeros = f"write {len(space.genes)} genes; a spreadsheet may have dropped zeros at the beginning"
+    hint = zeros if lost else printable(str(error))
+    return UserError(f"{text[:50]!r} in {line} is no genome", hint=hint, key=key)
 
 
 def _genes(text: str, space: SearchSpace) -> tuple[int, ...]:

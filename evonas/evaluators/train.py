@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from evonas import provenance, registry
+from evonas import files, plugins, provenance, registry
 from evonas.core import (
     Budget,
     Candidate,
@@ -29,12 +29,14 @@ from evonas.core import (
 from evonas.data.dataset import Images
 from evonas.evaluators.contained import contained
 from evonas.loop import error_text
+from evonas.markdown import counted
 from evonas.metrics import FLOPS, PARAMS, TRAINED, VALIDATED
 from evonas.networks.decode import decode
 from evonas.networks.profile import profile
 from evonas.protocols import Need, Setting
 from evonas.training.batches import Resident, ResidentData, resident
 from evonas.training.loop import measure, out_of_memory, seeded, train
+from evonas.training.norms import renew
 from evonas.training.recipe import Recipe
 from evonas.training.weights import read_weights, save_weights
 from genomes import Genome
@@ -96,7 +98,7 @@ class TrainEvaluator:
 
     def prepare(self, run_dir: Path) -> Iterator[tuple[int, int]]:
         self.scratch = run_dir / "scratch"
-        self.scratch.mkdir(exist_ok=True)
+        files.make_folder(self.scratch)
         yield from ()
 
     def build(self, genome: Genome) -> nn.Module:
@@ -137,7 +139,7 @@ class TrainEvaluator:
             "hardware": {**asdict(self.hardware), "processor": _processor(self.hardware.device)},
             "versions": {
                 "evonas": provenance.__version__,
-                "code": provenance.code(*sorted(modules)),
+                "code": provenance.code(*sorted(modules | plugins.sources(modules))),
                 "torch": str(torch.__version__),
                 "numpy": np.__version__,
                 "python": platform.python_version(),
@@ -175,17 +177,18 @@ class TrainEvaluator:
                     micro_batch=micro_batch,
                 )
             cost = Cost(training_seconds=done.seconds, epochs=done.epochs, steps=done.steps)
+            renew(network, data, self.recipe, done.steps, micro_batch, self.hardware)
             measured = measure(network, data.val, data, self.hardware, 4 * micro_batch)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
-            message = f"out of memory at {micro_batch} images at a time"
+            message = f"out of memory at {counted(micro_batch, 'image')} at a time"
             return Evaluation(
                 candidate, values, Status.OUT_OF_MEMORY, message=message, deterministic=False
             )
         deterministic = budget.deterministic
         if done.diverged or not measured["loss"] < float("inf"):
-            message = f"the loss was NaN or infinite after {done.steps} steps"
+            message = f"the loss was NaN or infinite after {counted(done.steps, 'step')}"
             return Evaluation(candidate, values, Status.DIVERGED, cost, message, deterministic)
         values |= {VALIDATED[name].name: value for name, value in measured.items()}
         values |= self.own_values(candidate.genome, network, data)

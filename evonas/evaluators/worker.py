@@ -13,12 +13,12 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
-from typing import IO
 
 from filelock import FileLock, Timeout
 
-from evonas import interrupts, plugins
+from evonas import files, interrupts, plugins
 from evonas.core import Candidate, Evaluation, SearchFailed
 from evonas.evaluators.contained import contained
 from evonas.loop import guarded
@@ -26,12 +26,12 @@ from evonas.protocols import Evaluator
 from evonas.records.files import log_to
 
 PR_SET_PDEATHSIG = 1
-TIMED_OUT = "Timeout ("  # how faulthandler heads the dump of a process that it ends
+TIMED_OUT = b"Timeout ("  # how faulthandler heads the dump of a process that it ends
 GRACE = 5.0  # seconds past a timeout, after which the driver ends the worker
 NEVER = 2.0**31 - 1  # seconds; a time of files that is later than any
 
 _slot: FileLock | None = None  # the lock of this process's slot, until the process ends
-_watch: tuple[float, IO[str]] | None = None  # timeout and trace of the running evaluation
+_watch: tuple[float, FileIO] | None = None  # timeout and trace of the running evaluation
 
 
 def start(
@@ -39,15 +39,15 @@ def start(
     slots: Path,
     workers: int,
     gpus: tuple[str, ...],
-    files: Mapping[str, tuple[Path, str]],
+    files: Mapping[str, plugins.Code],
 ) -> None:
     """Prepare a worker process, before its first task.
 
     The worker ends with the driver, whatever it is doing: on Linux the kernel ends it; elsewhere a
     thread checks twice a second. It ignores Ctrl-C, which the driver handles. With GPUs, the worker
     takes a free slot, and sees only the GPU of that slot. The user's files are imported before any
-    candidate, so that what they change holds for all of them. Warnings go to the
-    log of the run.
+    candidate, so that what they change holds for all of them. Warnings go to the log of
+    the run.
 
     Args:
         files: the user's Python files that it may import, as the driver may
@@ -57,7 +57,7 @@ def start(
     interrupts.ignore(signal.SIGINT)
     logging.captureWarnings(True)
     if (log := slots.parent / "log.txt").exists():
-        log_to(log)
+        log_to(log, lenient=True)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
@@ -78,7 +78,7 @@ def claim_slot(folder: Path, workers: int) -> int:
         TimeoutError: no slot became free within a minute.
     """
     global _slot
-    folder.mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder)
     for _ in range(600):
         for slot in range(workers):
             lock = FileLock(folder / f"slot-{slot}")
@@ -102,7 +102,7 @@ def work(
         SearchFailed: as `guarded` does; the trace cannot be written.
     """
     global _watch
-    with trace.open("w") as file:
+    with files.failing(), files.anew(trace) as file:
         faulthandler.enable(file)
         _watch = None if timeout is None else (timeout, file)
         _start_watch()
@@ -115,7 +115,7 @@ def work(
             _watch = None
             faulthandler.cancel_dump_traceback_later()
             faulthandler.disable()
-    trace.unlink(missing_ok=True)
+    files.remove(trace)
     return evaluation
 
 

@@ -2,35 +2,46 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import io
 import json
-import pprint
-import shutil
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from pydantic import BaseModel, FiniteFloat, PositiveInt
+from safetensors import safe_open
+from safetensors.torch import load_file, save
+from torch import nn
 
-from evonas import registry
-from evonas.core import SearchFailed, UserError
-from evonas.export.source import Source
-from evonas.jobs.choice import choose
+from evonas import files, registry
+from evonas.core import UserError
+from evonas.data.dataset import split
+from evonas.export.described import classes, described, example
+from evonas.export.onnx_file import write_onnx
+from evonas.export.pytorch import python
+from evonas.jobs.choice import Choice, choose, settings_of
+from evonas.loop import error_text
 from evonas.networks.decode import decode
-from evonas.records.files import write_atomic
+from evonas.records import checkpoint, tables
 from evonas.training.weights import read_weights
 from genomes import Genome, SearchSpace
 
 ENDINGS = {"python": ".py", "torch": ".safetensors", "onnx": ".onnx"}
+OTHER_NAMES = {"py": "python", "safetensors": "torch"}
 ONNX = ("onnx", "onnxscript", "onnxruntime")  # the packages that write and check such a file
-TOLERANCE = 1e-4  # relative and absolute, of an ONNX file's logits against torch's
+
+
+class _About(BaseModel):
+    """The types of the metadata of weights that an export relies on."""
+
+    genome: dict[str, Any]
+    network: dict[str, Any]
+    image_shape: tuple[PositiveInt, PositiveInt, PositiveInt] = (1, 32, 32)
+    mean: list[FiniteFloat]
+    std: list[FiniteFloat]
 
 
 @dataclass(frozen=True)
@@ -39,7 +50,8 @@ class TrainedNetwork:
 
     Attributes:
         about: the metadata of its weights: `genome`, `network` (the builder's arguments),
-            `image_shape`, `mean`, `std`.
+            `image_shape`, `mean`, `std`, `values`, `class_names` (`training.weights`); and
+            `accuracy`, with the images on which it was measured, `accuracy_on`, if it is on record.
     """
 
     space: SearchSpace
@@ -50,6 +62,14 @@ class TrainedNetwork:
     @property
     def key(self) -> str:
         return self.space.key(self.genome)
+
+    def build(self, *, fresh: bool = False) -> nn.Module:
+        """Return the network, ready to use; with `fresh`, as it was before it was trained."""
+        with torch.random.fork_rng(devices=[]):
+            network = decode(self.space, self.genome, **self.about["network"])
+        if not fresh:
+            network.load_state_dict(read_weights(self.weights))
+        return network.eval()
 
 
 def trained(folder: Path, which: str | None = None) -> TrainedNetwork:
@@ -70,12 +90,90 @@ def trained(folder: Path, which: str | None = None) -> TrainedNetwork:
             hint="choose one of them with --genome, or train another with `evonas train`",
         )
     try:
-        with safe_open(choice.weights, "pt") as file:
-            about = json.loads(file.metadata()["evonas"])
-        genome = Genome.from_json(about["genome"])  # in the spelling that was trained
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{choice.weights} is damaged: {error}") from None
-    return TrainedNetwork(choice.space, genome, choice.weights, about)
+        network = _read(choice, choice.weights)
+        if "values" not in network.about:
+            missing = _not_noted(folder, network.about["network"])
+            network = replace(network, about={**missing, **network.about})
+        network.build()  # whatever does not fit is found here
+    except UserError:
+        raise
+    except Exception as error:  # safetensors, the space and torch may raise anything
+        hint = "choose another network, or train it again with `evonas train`"
+        problem = f"is damaged: {error_text(error)}"
+        raise UserError(problem, hint=hint, key=str(choice.weights)) from None
+    accuracy = _accuracy(folder, choice.weights, choice.key)
+    return replace(network, about={**network.about, **accuracy})
+
+
+def _read(choice: Choice, weights: Path) -> TrainedNetwork:
+    with safe_open(weights, "pt") as file:
+        about = json.loads(file.metadata()["evonas"])
+    _About.model_validate(about)
+    genome = Genome.from_json(about["genome"])  # in the spelling that was trained
+    if genome.space != choice.space.name or choice.space.key(genome) != choice.key:
+        raise ValueError(f"its network is {genome.text}, not {choice.key}")
+    return TrainedNetwork(choice.space, choice.space.genome(genome.genes), weights, about)
+
+
+def _not_noted(folder: Path, network: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what earlier versions did not note with weights, from the data if they are there."""
+    labels = [str(label) for label in range(network["classes"])]
+    shape = (network["in_channels"], 32, 32)
+    unknown = {"image_shape": shape, "values": None, "class_names": labels}
+    try:
+        params = settings_of(folder).data
+        assert params is not None  # it has been trained
+        data, _ = split(registry.load("data", registry.name_of(params))(params), params)
+    except UserError:
+        return unknown
+    known = {"values": list(data.values), "class_names": list(data.class_names)}
+    return {**unknown, "image_shape": data.image_shape, **known}
+
+
+def _accuracy(folder: Path, weights: Path, key: str) -> dict[str, Any]:
+    """Return the accuracy that the tables of a folder have for these weights, if any."""
+    part, row = "test", None
+    result, front = folder / "result.csv", folder / "front.csv"
+    if weights.parent == folder:
+        row = tables.read(result).iloc[0] if result.exists() else None
+    elif weights.stem == "winner":
+        row = tables.winner(folder)
+    elif front.exists():
+        part, rows = "validation", tables.read(front, text=("key",))
+        rows = rows[rows["key"] == key]
+        row = None if rows.empty else rows.iloc[0]
+    error = None if row is None else row.get("test_error" if part == "test" else "val_error")
+    if error is None or not np.isfinite(error):
+        return {}
+    return {"accuracy": 1 - float(error), "accuracy_on": f"{part} images"}
+
+
+def form_of(form: str | None, out: Path | None) -> str:
+    """Return the format that a user means: by its name, or else by the ending of the file.
+
+    Raises:
+        UserError: the format is unknown.
+    """
+    if form is None:
+        endings = {ending: name for name, ending in ENDINGS.items()}
+        return endings.get(out.suffix.lower() if out else "", "python")
+    plain = form.strip().lower().removeprefix(".")
+    plain = OTHER_NAMES.get(plain, plain)
+    if plain not in ENDINGS:
+        raise UserError(registry.unknown("format", form, list(ENDINGS)), key="--format")
+    return plain
+
+
+def closing(network: TrainedNetwork, form: str, written: list[Path]) -> Iterator[str]:
+    """Yield what a user should know of files that `export` has written."""
+    yield from (f"wrote {file}" for file in written)
+    yield from described(network.about)
+    yield classes(network.about)
+    if form == "python":
+        yield f"to use it: from {written[0].stem} import predict; {example(network.about)}"
+    else:
+        place = {"onnx": "its metadata", "torch": "its metadata, under evonas"}[form]
+        yield f"the file says so too, in {place}"
 
 
 def export(network: TrainedNetwork, form: str, out: Path | None = None) -> list[Path]:
@@ -88,203 +186,35 @@ def export(network: TrainedNetwork, form: str, out: Path | None = None) -> list[
 
     Raises:
         UserError: the format is unknown, the file cannot be written or has another format's
-            ending, the space's code cannot be written out, or onnx, onnxscript or onnxruntime is
-            missing.
+            ending, the network cannot be written in the format, or onnx, onnxscript or onnxruntime
+            is missing.
         SearchFailed: the ONNX file's logits differ from torch's.
     """
-    if form not in ENDINGS:
-        raise UserError(registry.unknown("format", form, list(ENDINGS)), key="--format")
+    form = form_of(form, out)
     # A module's name cannot have dashes.
-    out = out or Path(network.key.replace("-", "_") + ENDINGS[form])
-    if out.suffix != ENDINGS[form]:
+    out = out or Path(files.short(network.key).replace("-", "_") + ENDINGS[form])
+    if out.suffix.lower() != ENDINGS[form]:
         raise UserError(
             f"does not end in {ENDINGS[form]}, which {form} needs",
             hint="give a name that does, or another --format",
             key=f"--out {out}",
         )
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(out.parent, named=True)
         if form == "torch":
-            shutil.copyfile(network.weights, out)
+            about = {"evonas": json.dumps(network.about)}
+            files.write_atomic(out, save(load_file(network.weights), about))
             return [out]
         if form == "onnx":
-            _onnx(network, out)
+            missing = [name for name in ONNX if importlib.util.find_spec(name) is None]
+            if missing:
+                problem = f"{', '.join(missing)} not installed"
+                raise UserError(problem, hint="run `pip install evonas[onnx]`", key="--format onnx")
+            write_onnx(network.build(), network.about, out)
             return [out]
         weights = out.with_suffix(".pt")
-        write_atomic(out, python(network, weights.name))
-        torch.save(_state(network), weights)
+        files.write_atomic(out, python(network, weights.name))
+        checkpoint.write(weights, network.build().state_dict())
     except OSError as error:
         raise UserError(f"{out} cannot be written: {error.strerror}") from None
     return [out, weights]
-
-
-def python(network: TrainedNetwork, weights: str) -> str:
-    """Return one readable file: the network's parts, its genome's choices, and a class.
-
-    Args:
-        weights: the name of the file that its class loads by default.
-    """
-    space, about = network.space, network.about
-    build = registry.blueprint_of(space).build
-    assert build is not None  # it has been trained
-    source = Source()
-    source.imports |= dict.fromkeys(("import torch", "from pathlib import Path"))
-    source.imports |= dict.fromkeys(("from torch import nn", "from torch import Tensor"))
-    source.imports["from typing import Any"] = None
-    source.add(build)
-    live = space.live(network.genome)
-    chosen = {
-        gene.name: space.choice(network.genome, i) if live[i] else None
-        for i, gene in enumerate(space.genes)
-    }
-    reserved = {"CHOICES", "SETTINGS", "MEAN", "STD", "WEIGHTS", "choose", "EvolvedNetwork"}
-    for name in reserved & {*source.constants, *source.definitions}:
-        raise UserError(
-            f"{space.name} defines {name}, which the exported file reserves", hint="rename it"
-        )
-    if "Pick" in source.text():
-        source.constants["Pick"] = "Pick = Any  # a function that chooses, here `choose`"
-    params = sum(t.numel() for t in _parameters(network))
-    return TEMPLATE.format(
-        key=network.key,
-        space=space.name,
-        text=" ".join(space.describe(network.genome).split()),
-        params=f"{params:,}",
-        weights=weights,
-        source=source.text(),
-        choices=_written("CHOICES", chosen),
-        settings=_written("SETTINGS", dict(about["network"])),
-        mean=_written("MEAN", tuple(about["mean"])),
-        std=_written("STD", tuple(about["std"])),
-        build=build.__name__,
-    )
-
-
-TEMPLATE = '''"""Network {key} of the search space {space}, found by evonas.
-
-{text}
-
-{params} parameters. It needs only torch:
-
-    network = EvolvedNetwork.load()  # the weights in {weights}, beside this file
-    logits = network(normalised(images))  # images (n, channels, height, width), as in the data
-"""
-
-from __future__ import annotations
-
-{source}
-
-
-# The genome's choice for each gene; None is not part of the network.
-{choices}
-{settings}
-# Mean and standard deviation of the training images, one number per channel.
-{mean}
-{std}
-WEIGHTS = Path(__file__).with_suffix(".pt")
-
-
-def choose(gene: str, candidates: dict[str, Any]) -> Any:
-    """Return the candidate that the genome chose, built; None if it is left out."""
-    choice = CHOICES[gene]
-    if choice is None:
-        return None
-    candidate = candidates[choice]
-    return candidate() if callable(candidate) else candidate
-
-
-def normalised(images: Tensor) -> Tensor:
-    """Return images as the network takes them."""
-    mean, std = (torch.tensor(each, device=images.device).view(-1, 1, 1) for each in (MEAN, STD))
-    return (images.float() - mean) / std
-
-
-class EvolvedNetwork(nn.Module):
-    """The network of the genome, with fresh weights."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.network = {build}(choose, **SETTINGS)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the logits, (n, classes), of normalised images."""
-        return self.network(images)
-
-    @classmethod
-    def load(cls, weights: str | Path = WEIGHTS) -> EvolvedNetwork:
-        """Return the network with trained weights, ready to use."""
-        loaded = cls()
-        loaded.network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-        return loaded.eval()
-'''
-
-
-class _Normalising(nn.Module):
-    """A network that normalises its images."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
-        super().__init__()
-        self.network = network
-        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.network((images - self.mean) / self.std)
-        return logits
-
-
-def _onnx(network: TrainedNetwork, out: Path) -> None:
-    missing = [name for name in ONNX if importlib.util.find_spec(name) is None]
-    if missing:
-        problem = f"{', '.join(missing)} not installed"
-        raise UserError(problem, hint="run `pip install evonas[onnx]`", key="--format onnx")
-    import onnxruntime
-
-    about = network.about
-    built = decode(network.space, network.genome, **about["network"])
-    built.load_state_dict(_state(network))
-    whole = _Normalising(built, about["mean"], about["std"]).eval()
-    shape = about.get("image_shape", (about["network"]["in_channels"], 32, 32))
-    images = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
-    aside = out.with_name(f".{out.name}.part")
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's, about itself
-        torch.onnx.export(
-            whole,
-            (images,),
-            str(aside),
-            dynamo=True,
-            input_names=["images"],
-            output_names=["logits"],
-            dynamic_shapes=({0: torch.export.Dim("n")},),
-            external_data=False,
-        )
-    session = onnxruntime.InferenceSession(str(aside), providers=["CPUExecutionProvider"])
-    for count in (2, 5):
-        images = 255 * torch.rand(count, *shape, generator=torch.Generator().manual_seed(count))
-        with torch.no_grad():
-            expected = whole(images).numpy()
-        [logits] = session.run(None, {"images": images.numpy()})
-        if not np.allclose(logits, expected, rtol=TOLERANCE, atol=TOLERANCE):
-            aside.unlink()
-            worst = float(np.abs(logits - expected).max())
-            raise SearchFailed(f"the ONNX file's logits differ from torch's by up to {worst:.2g}")
-    aside.replace(out)
-
-
-def _state(network: TrainedNetwork) -> dict[str, Tensor]:
-    return read_weights(network.weights)
-
-
-def _parameters(network: TrainedNetwork) -> list[Tensor]:
-    """Return the network's parameters, each once, without batch norm's statistics."""
-    statistics = ("running_mean", "running_var", "num_batches_tracked")
-    state = _state(network).items()
-    return [*{id(t): t for name, t in state if not name.endswith(statistics)}.values()]
-
-
-def _written(name: str, value: object) -> str:
-    return f"{name} = {pprint.pformat(value, width=96, sort_dicts=False)}"

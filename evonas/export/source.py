@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from evonas import plugins
 from evonas.core import UserError
 
 PLAIN = (bool, int, float, str, bytes, type(None))
@@ -31,24 +32,31 @@ class Source:
         self.definitions: dict[str, str] = {}
         self._seen: dict[str, Any] = {}
 
-    def add(self, thing: Any) -> None:
+    def add(self, thing: Any, *, name: str = "", init: str = "") -> None:
         """Add a function or class, and all that it needs.
+
+        Args:
+            name: another name for a class.
+            init: the text of another `__init__` for a class; with it, only the first paragraph of
+                the class's docstring is kept.
 
         Raises:
             UserError: it needs something that cannot be written out.
         """
-        name = thing.__name__
+        name = name or thing.__name__
         if name in self._seen:
-            if self._seen[name] is not thing:
+            if self._seen[name] != (thing, init):
                 raise UserError(f"two definitions are named {name}", hint="rename one of them")
             return
-        self._seen[name] = thing
+        self._seen[name] = (thing, init)
         try:
             text = textwrap.dedent(inspect.getsource(thing))
         except (OSError, TypeError):
             raise UserError(f"{name} has no source to read", hint="define it in a file") from None
         module = _namespace(thing)
         node, source = _parsed(text, module)
+        if init:
+            node, source = _assembling(node, source, name, init)
         for needed, hint in _names(node):
             if needed in module:
                 self._need(needed, module[needed], hint=hint)
@@ -59,12 +67,18 @@ class Source:
         top = ["\n".join(_imports(self.imports)), "\n".join(self.constants.values())]
         return "\n\n\n".join(["\n\n".join(filter(None, top)), *self.definitions.values()])
 
+    def need(self, thing: Any) -> None:
+        """Add a function or class as `add` does, or its import if others have defined it."""
+        self._need(thing.__name__, thing, hint=False)
+
     def _need(self, name: str, value: Any, *, hint: bool) -> None:
         """Add what a name stands for; what only a type hint names may be left out."""
         if isinstance(value, types.ModuleType):
             if _is_ours(value):
+                own = value.__name__.startswith(plugins.PREFIX)
+                module = value.__name__.partition(".")[2] if own else value.__name__
                 raise UserError(
-                    f"{value.__name__} is used as a module", hint="import names from it instead"
+                    f"{module} is used as a module", hint="import names from it instead"
                 )
             package, _, last = value.__name__.rpartition(".")
             plain = f"import {value.__name__}"
@@ -95,7 +109,8 @@ def _namespace(thing: Any) -> dict[str, Any]:
 def _is_ours(thing: Any) -> bool:
     """Return whether it belongs to evonas, to genomes, or to a file that is not installed."""
     name = thing.__name__ if isinstance(thing, types.ModuleType) else thing.__module__
-    if name.partition(".")[0] in ("evonas", "genomes"):
+    top = name.partition(".")[0]
+    if top in ("evonas", "genomes") or top.startswith(plugins.PREFIX):
         return True
     file = getattr(sys.modules.get(name), "__file__", None)
     if isinstance(thing, types.ModuleType) or name == "builtins":
@@ -143,6 +158,25 @@ def _parsed(text: str, module: Mapping[str, Any]) -> tuple[ast.stmt, str]:
     source = "\n".join(line for i, line in enumerate(lines) if i not in marks).strip()
     [node] = ast.parse(source).body
     return node, source
+
+
+def _assembling(node: ast.stmt, source: str, name: str, init: str) -> tuple[ast.stmt, str]:
+    """Return a class, parsed and as text, with another name and `__init__`."""
+    assert isinstance(node, ast.ClassDef)
+    first, lines = node.body[0], source.splitlines()
+    start = min([first.lineno, *(d.lineno for d in getattr(first, "decorator_list", []))]) - 1
+    parts = ["\n".join(lines[:start]).replace(f"class {node.name}", f"class {name}", 1), init]
+    docstring = ast.get_docstring(node)
+    if docstring is not None:
+        paragraph = f'"""{docstring.partition(2 * chr(10))[0]}"""'
+        parts.insert(1, f"{textwrap.indent(paragraph, 4 * ' ')}\n")
+        start, node.body = first.end_lineno or start, node.body[1:]
+    for part in node.body:
+        if not (isinstance(part, ast.FunctionDef) and part.name == "__init__"):
+            parts.append("\n".join(lines[start : part.end_lineno]))
+        start = part.end_lineno or start
+    text = "\n".join(parts)
+    return ast.parse(text).body[0], text
 
 
 def _imports(lines: Iterable[str]) -> Iterator[str]:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from evonas import config, registry
+from evonas import config, files, registry
 from evonas.config import Experiment, TrainingRun
 from evonas.core import Objective, UserError
 from evonas.records import tables
@@ -60,9 +60,10 @@ def settings_of(folder: Path) -> Settings:
         UserError: the folder has neither.
     """
     if (folder / "training.yaml").exists():
+        files.check_folder(folder)
         return config.load_training(folder / "training.yaml")
     check_run_folder(folder)
-    return config.load(folder / "config.yaml")
+    return config.load_run(folder)
 
 
 def choose(what: Path | str, which: str | None = None, settings: Settings | None = None) -> Choice:
@@ -143,15 +144,15 @@ def _weights(folder: Path, which: str, choice: Choice) -> Path | None:
     """Return the saved weights: the search keeps the front's, the finals keep the winner's."""
     names = [] if which == "winner" else [choice.key]
     winner = tables.winner(folder)
-    names += ["winner"] if winner is not None and winner["key"] == choice.key else []
-    files = (folder / "weights" / f"{name}.safetensors" for name in names)
-    return next((file for file in files if file.exists()), None)
+    names += ["winner"] if winner is not None and winner.get("key") == choice.key else []
+    paths = (folder / "weights" / f"{files.short(name)}.safetensors" for name in names)
+    return next((path for path in paths if path.exists()), None)
 
 
 def _winner(folder: Path, settings: Experiment) -> str:
     winner = tables.winner(folder)
     if winner is not None:
-        return str(winner["genes"])
+        return str(winner.get("genes"))  # a damaged table may have none
     if settings.data is None:
         name = registry.name_of(settings.evaluator)
         raise UserError(

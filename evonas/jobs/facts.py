@@ -8,8 +8,10 @@ from dataclasses import asdict, dataclass
 from evonas import config, registry
 from evonas.config import Experiment
 from evonas.core import Candidate
+from evonas.data.dataset import load
 from evonas.jobs.choice import Choice, Settings
 from evonas.loop import guarded
+from evonas.markdown import counted
 from evonas.networks.decode import decode
 from evonas.networks.profile import profile
 from evonas.protocols import Need, Setting
@@ -48,7 +50,7 @@ def facts(choice: Choice, settings: Settings | None = None) -> Facts:
         return Facts(asdict(sizes), ("counted at", where))
     assert settings.data is not None
     source = registry.load("data", registry.name_of(settings.data))(settings.data)
-    everything, _ = source.load()
+    everything, _ = load(source, settings.data)
     channels, height, width = everything.images.shape[1:]
     classes = 1 + int(everything.labels.max())
     built = decode(
@@ -59,7 +61,7 @@ def facts(choice: Choice, settings: Settings | None = None) -> Facts:
         **settings.space.model_dump(exclude={"name"}),
     )
     sizes = profile(built, (channels, height, width))
-    images = f"{channels}x{height}x{width} images, {classes} classes"
+    images = f"{channels}x{height}x{width} images, {counted(classes, 'class')}"
     return Facts(asdict(sizes), ("counted at", f"the sizes of {settings.name}, {images}"))
 
 

@@ -1,23 +1,29 @@
-"""The finals: the best of the front are trained again with other seeds, to name a winner."""
+"""The finals: the best networks are trained again with other seeds, to name a winner."""
 
 from __future__ import annotations
 
-import math
-import shutil
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from evonas import files
+from evonas.binomial import standard_error
 from evonas.config import Experiment
 from evonas.core import Budget, Evaluation, Question, SearchFailed, Status
 from evonas.loop import Asked, Desk
-from evonas.pareto import losses
+from evonas.metrics import VAL_ERROR, VAL_TOP5_ERROR
+from evonas.pareto import Losses, front_ranks, is_on_front, losses
 from evonas.records import tables
-from evonas.records.archive import Entry
+from evonas.records.archive import Entry, budget_ranks
 from evonas.records.files import weights_left
+from evonas.records.guessing import guess
 from evonas.records.run import RunFolder
 from genomes import Genome
 
@@ -26,7 +32,7 @@ Test = Callable[[Genome, Path], tuple[float, int]]
 
 @dataclass(frozen=True, slots=True)
 class Finalist:
-    """A network of the front, and its trainings, one per seed."""
+    """A network, where the search found it, and its trainings, one per seed."""
 
     entry: Entry
     questions: tuple[Question, ...]
@@ -41,10 +47,11 @@ class Finalist:
 def run_finals(folder: RunFolder, experiment: Experiment, desk: Desk, test: Test) -> None:
     """Train the finalists, test the winner, and write `finalists.csv`, unless that is done.
 
-    The finalists are the best networks of the front by the first objective. The winner is the one
-    with the best mean of that objective over its new seeds; the search's own training does not
-    count, since the network was selected by it. The weights of the winner's best seed, by the
-    validation images, are kept as `weights/winner.safetensors` and tested once.
+    The finalists are the best networks of the search (`best_of`). The winner is the one of which
+    the fewest trainings failed and, among such, the one with the best mean of the first objective
+    over its new seeds; the search's own training does not count, since the network was selected by
+    it. The weights of the winner's best seed, by the validation images, are tested once and kept as
+    `weights/winner.safetensors`. Until then, an earlier winner stays as it is.
 
     Args:
         test: returns the error of saved weights on the test images, and the number of these.
@@ -56,17 +63,22 @@ def run_finals(folder: RunFolder, experiment: Experiment, desk: Desk, test: Test
     if experiment.finalists.top == 0:
         return
     finalists = _trained(folder, experiment, desk)  # by the journal, if it has the answers
-    if path.exists() and folder.weights("winner").exists():
-        return
     ranked = sorted(finalists, key=lambda finalist: _rank(finalist, experiment))
     rows = [_row(finalist, folder, experiment) for finalist in ranked]
+    if ranked and ranked[0].ok():
+        rows[0]["winner"] = True
+    columns, winner = _columns(folder, experiment), folder.weights("winner")
+    if _is_whole(folder, rows, columns):
+        return
     if ranked and ranked[0].ok():
         question, best = min(
             ranked[0].ok(),
             key=lambda pair: losses([pair[1]], experiment.objectives).tolist(),
         )
         genome = best.candidate.genome
-        weights = weights_left(folder.path, best)
+        # Those kept are of these finals if only their table is missing or damaged.
+        kept = winner.exists() and not tables.outdated(folder.path)
+        weights = winner if kept else weights_left(folder.path, best)
         if weights is None or not weights.exists():  # deleted after earlier finals
             again = desk.evaluate_anew(best.candidate, question.seed)
             weights = weights_left(folder.path, again)
@@ -76,30 +88,96 @@ def run_finals(folder: RunFolder, experiment: Experiment, desk: Desk, test: Test
                     f"trained again ({again.status}: {again.message or 'no weights were saved'}); "
                     "resume the run to try again"
                 )
-        winner = folder.weights("winner")
-        shutil.copyfile(weights, winner)
-        error, images = test(genome, winner)
+        error, images = test(genome, weights)
         rows[0] |= {
-            "winner": True,
             "test_error": error,
-            "test_error_se": math.sqrt(error * (1 - error) / images),
+            "test_error_se": standard_error(error, images),
+            "test_images": images,
         }
-    tables.write_table(path, rows, _columns(folder, experiment))
+        if weights != winner:
+            files.copy(weights, winner)
+    else:
+        files.remove(winner)
+    tables.write_table(path, rows, columns)
+    files.remove(folder.path / tables.OUTDATED)
+
+
+def _is_whole(folder: RunFolder, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> bool:
+    """Return whether the table is there, undamaged and of these finals, and the winner's weights.
+
+    The test columns, which are not in the rows, must have a value for a winner.
+    """
+    path = folder.path / "finalists.csv"
+    if tables.outdated(folder.path) or not path.exists():
+        return False
+    try:
+        present = tables.read_text(path)
+    except ValueError:
+        return False
+    shared = [name for name in columns if name in present and not name.startswith("test_")]
+    expected = tables.as_text(rows, columns)[shared]
+    winners = present.get("winner", present.index) == "True"
+    tested = present.get("test_error_se", pd.Series("", present.index))[winners].ne("").all()
+    weights = folder.weights("winner").exists() or not winners.any()
+    return bool(present[shared].equals(expected) and tested and weights)
+
+
+def best_of(folder: RunFolder, experiment: Experiment) -> list[Entry]:
+    """Return the `finalists.top` best distinct networks of the largest budget, the best first.
+
+    First come those that are on the front, or would be if their validation error were lower by one
+    standard error (the rule of Breiman et al., 1984, sec. 3.4.3), in order of the objectives; which
+    of them are best is for the finals to say. If there are too few, the next fronts follow.
+    """
+    rows = tables.read_text(folder.evaluations.path)
+    rows = rows[rows["status"] == str(Status.OK)].drop_duplicates(["key", "budget"])
+    ranks = budget_ranks(rows["budget"].tolist())
+    rows = rows[ranks == ranks.max(initial=0)]
+    goals = experiment.objectives
+    values = np.column_stack(
+        [goal.sign * rows[goal.name].replace("", "nan").astype(np.float64) for goal in goals]
+    )
+    finite = np.isfinite(values).all(axis=1)
+    rows, values = rows[finite], values[finite]
+    behind = np.where(_near_front(values, folder, experiment), -1, front_ranks(values))
+    order = np.lexsort((rows["key"].to_numpy(str), *values.T[::-1], behind))
+    entries = []
+    for row in rows.iloc[order[: experiment.finalists.top]].to_dict("records"):
+        question = Question(row["key"], int(row["seed"]), row["budget"])
+        answer = folder.journal.get(question)
+        assert answer is not None, "a row's answer is journaled before the row is written"
+        genome = folder.space.genome(map(int, row["genes"].split("-")))
+        answer = replace(answer, candidate=replace(answer.candidate, genome=genome))
+        entries.append(Entry(question, answer, int(row["generation"]), int(row["index"])))
+    return entries
+
+
+def _near_front(values: Losses, folder: RunFolder, experiment: Experiment) -> NDArray[np.bool_]:
+    """Return which networks no other dominates by more than the noise of few images, (n,)."""
+    val, lowered = guess(folder.path, "val"), values.copy()
+    for i, goal in enumerate(experiment.objectives):
+        if val is not None and goal.name in (VAL_ERROR.name, VAL_TOP5_ERROR.name):
+            noise = [standard_error(abs(error), val.images) for error in values[:, i].tolist()]
+            lowered[:, i] -= noise
+    near = np.ones(len(values), dtype=np.bool_)
+    for best in np.unique(values[is_on_front(values)], axis=0):
+        near &= ~((best <= lowered).all(axis=1) & (best < lowered).any(axis=1))
+    return near
 
 
 def _trained(folder: RunFolder, experiment: Experiment, desk: Desk) -> list[Finalist]:
     budget: Budget | None = experiment.finalists.budget or experiment.budget
     seeds = range(experiment.finalists.seeds)
-    first = folder.archive.front[: experiment.finalists.top]
+    best = best_of(folder, experiment)
     questions: list[list[Asked]] = []
-    for entry in first:
+    for entry in best:
         candidate = replace(entry.evaluation.candidate, origin="finalist", budget=budget)
         questions.append([desk.question(candidate, "finalist", i) for i in seeds])
     answers = iter(desk.answer_all([each for group in questions for each in group]))
     folder.journal.sync()
     finalists = [
         Finalist(entry, tuple(each.question for each in group), tuple(islice(answers, len(group))))
-        for entry, group in zip(first, questions, strict=True)
+        for entry, group in zip(best, questions, strict=True)
     ]
     folder.timings.append(
         tables.timing_row("finalists", question, evaluation, None, None)
@@ -109,11 +187,14 @@ def _trained(folder: RunFolder, experiment: Experiment, desk: Desk) -> list[Fina
     return finalists
 
 
-def _rank(finalist: Finalist, experiment: Experiment) -> tuple[bool, list[float], str]:
-    """Return a sort key: the mean losses in order of the objectives; failed finalists are last."""
+def _rank(finalist: Finalist, experiment: Experiment) -> tuple[int, list[float], str]:
+    """Return a sort key: how many trainings failed, then the mean losses of the others.
+
+    A mean over those that survived would favour a network that fails often.
+    """
     ok = [e for _, e in finalist.ok()]
     means = losses(ok, experiment.objectives).mean(axis=0).tolist() if ok else []
-    return not ok, means, finalist.entry.question.key
+    return len(finalist.repeats) - len(ok), means, finalist.entry.question.key
 
 
 def _columns(folder: RunFolder, experiment: Experiment) -> Sequence[str]:
@@ -121,7 +202,8 @@ def _columns(folder: RunFolder, experiment: Experiment) -> Sequence[str]:
     return (
         *("key", "genome", "genes", "seeds", "failed"),
         *folder.metrics,
-        *(f"{first}_std", f"{first}_by_seed", "winner", "test_error", "test_error_se"),
+        *(f"{first}_std", f"{first}_by_seed", "winner"),
+        *("test_error", "test_error_se", "test_images"),
     )
 
 

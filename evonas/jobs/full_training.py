@@ -1,7 +1,9 @@
-"""The full training of a chosen network: on all images except the test part, which tests it."""
+"""The full training of a chosen network, which is tested once, at the end."""
 
 from __future__ import annotations
 
+import copy
+import io
 import logging
 import math
 import time
@@ -13,23 +15,28 @@ from typing import Any
 
 import joblib
 import torch
+from torch import nn
 
-from evonas import config, plugins, registry, yamlfile
+from evonas import config, files, plugins, registry, yamlfile
+from evonas.binomial import standard_error
 from evonas.config import Experiment, TrainingRun
 from evonas.core import SearchFailed, UserError, derive_seed
-from evonas.data.dataset import DataSet, split_without_val
+from evonas.data.dataset import DataSet, split, split_without_val
 from evonas.jobs import machine
 from evonas.jobs.choice import Choice, read
+from evonas.markdown import counted
 from evonas.networks.decode import decode
 from evonas.networks.profile import profile
-from evonas.records import checkpoint, files, tables
+from evonas.records import checkpoint, tables
 from evonas.records.folder import Hold, begin, note_data, note_resume, note_start
+from evonas.records.guessing import parts_of
 from evonas.training.batches import Resident, resident
 from evonas.training.loop import Trainer, measure, memory_guard, seeded
+from evonas.training.norms import renew
 from evonas.training.recipe import TrainsAlone
 from evonas.training.weights import save_weights
 
-VERSION = 1  # the checkpoint's format
+VERSION = 2  # the checkpoint's format
 
 log = logging.getLogger("evonas")
 
@@ -39,15 +46,20 @@ class Epoch:
     """A row of `curve.csv`.
 
     `train_loss` is the mean over the epoch's batches, augmented, each with the weights before its
-    step. The test columns are for information: they decide nothing, and the score is that of the
-    last epoch.
+    step. The validation columns are empty if no images are held out.
     """
 
     epoch: int
     lr: float  # at the epoch's last step
     train_loss: float  # nats
-    test_loss: float  # nats
-    test_error: float  # share of the test images
+    val_loss: float | None = None  # nats
+    val_error: float | None = None  # share of the validation images
+
+    @property
+    def text(self) -> str:
+        """The losses in a few words."""
+        error = "" if self.val_error is None else f" · val error {self.val_error:.4f}"
+        return f"train loss {self.train_loss:.4f}{error}"
 
 
 class FullTraining:
@@ -70,7 +82,7 @@ class FullTraining:
 
         Args:
             choice: the network's space, and its genome in the canonical spelling.
-            data: all images to train on.
+            data: the images to train on, and those held out.
         """
         self.path = path
         self.settings = settings
@@ -93,7 +105,8 @@ class FullTraining:
             started = time.perf_counter()
             epoch_seed = derive_seed(self.settings.seed, "epoch", number)
             message = (
-                f"out of memory with batches of {self.settings.recipe.batch_size} images; start a "
+                f"out of memory with batches of "
+                f"{counted(self.settings.recipe.batch_size, 'image')}; start a "
                 "new training with another --out and a smaller --set recipe.batch_size=N"
             )
             with memory_guard(message), seeded(epoch_seed, device):
@@ -101,15 +114,19 @@ class FullTraining:
             self.curve.append(epoch)
             self.seconds.append(round(time.perf_counter() - started, 3))
             self._save()
-            log.info("epoch %d: test error %.4f", epoch.epoch, epoch.test_error)
+            log.info("epoch %d: %s", epoch.epoch, epoch.text)
             yield epoch
 
     def finish(self) -> None:
-        """Write the weights and `result.csv`: the test score and its standard error."""
+        """Write the weights and `result.csv`: the test score and its standard error.
+
+        Only here is the test part measured.
+        """
+        self._renew(self.network)
         saved = self.path / "weights.safetensors"
         network = self.settings.space.model_dump(exclude={"name"})
         save_weights(self.network, self.choice.genome, network, self.data, saved)
-        measured = self._measured()
+        measured = self._measured(self.network, self.test)
         sizes = profile(self.network, self.data.image_shape)
         error, images = measured["error"], len(self.test)
         row = {
@@ -122,7 +139,7 @@ class FullTraining:
             "train_images": len(self.data.train),
             "test_images": images,
             "test_error": error,
-            "test_error_se": math.sqrt(error * (1 - error) / images),
+            "test_error_se": standard_error(error, images),
             "test_top5_error": measured["top5_error"],
             "test_loss": measured["loss"],
         }
@@ -143,14 +160,23 @@ class FullTraining:
                 f"the loss became NaN or infinite in epoch {number + 1}; start a new training with "
                 "another --out and a lower --set recipe.lr=X"
             )
-        measured = self._measured()
         lr = trainer.optimizer.param_groups[0]["lr"]
+        if not settings.hold_out:
+            return Epoch(number + 1, lr, loss)
+        network = copy.deepcopy(self.network)  # whose statistics may be measured anew
+        self._renew(network)
+        measured = self._measured(network, trainer.data.val)
         return Epoch(number + 1, lr, loss, measured["loss"], measured["error"])
 
-    def _measured(self) -> dict[str, float]:
+    def _renew(self, network: nn.Module) -> None:
+        trainer = self.trainer
+        size = trainer.batch_size
+        renew(network, trainer.data, trainer.recipe, trainer.steps, size, trainer.hardware)
+
+    def _measured(self, network: nn.Module, part: Resident) -> dict[str, float]:
         trainer = self.trainer
         batch_size = 4 * trainer.batch_size
-        return measure(self.network, self.test, trainer.data, trainer.hardware, batch_size)
+        return measure(network, part, trainer.data, trainer.hardware, batch_size)
 
     def _save(self) -> None:
         """Write the checkpoint, then the tables, which a resume restores from it."""
@@ -168,7 +194,9 @@ class FullTraining:
         path = self.path / "checkpoint.pt"
         if path.exists():
             try:
-                state = torch.load(path, map_location="cpu", weights_only=True)
+                state = torch.load(
+                    io.BytesIO(files.read(path)), map_location="cpu", weights_only=True
+                )
             except Exception:  # zip, pickle and torch may raise anything for a damaged file
                 raise UserError(
                     f"{path} is damaged", hint="delete it to restart from the first epoch"
@@ -179,7 +207,11 @@ class FullTraining:
                     hint="update evonas",
                 )
             self.trainer.load_state_dict(state["trainer"])
-            self.curve = [Epoch(**row) for row in state["curve"]]
+            columns = Epoch.__dataclass_fields__  # version 1 measured the test part in each epoch
+            self.curve = [
+                Epoch(**{name: row[name] for name in columns if name in row})
+                for row in state["curve"]
+            ]
             self.seconds = state["seconds"]
             log.info("continuing after epoch %d", len(self.curve))
         self._write_tables()
@@ -204,7 +236,7 @@ def start(settings: TrainingRun, path: Path) -> Iterator[FullTraining]:
     resolved = settings.model_copy(update={"parallel": machine.resolve(settings.parallel)})
     with begin(path, "training.yaml") as hold:
         with hold.undone_on_mistake():  # some mistakes show only once the data are read
-            digests = {file: plugins.allowed(file)[1] for file in config.own_files(resolved)}
+            digests = plugins.record(config.own_files(resolved))
             note_start(path, machine.environment(deterministic=True), digests)
             files.write_atomic(path / "training.yaml", config.dump(resolved), sync=True)
             training = _built(path, resolved)
@@ -221,6 +253,7 @@ def resume(path: Path, own: Sequence[Path] = ()) -> Iterator[FullTraining]:
     Raises:
         UserError: the folder is damaged, or the data changed since the training started.
     """
+    files.check_folder(path)
     plugins.allow_recorded(path, own)
     settings = config.load_training(path / "training.yaml")
     parallel = machine.resolve(settings.parallel)
@@ -237,8 +270,9 @@ def _built(path: Path, settings: TrainingRun) -> FullTraining:
     machine.take_gpu(settings.parallel.device)
     device = torch.device(hardware.device)
     source = registry.load("data", registry.name_of(settings.data))(settings.data)
-    data, test = split_without_val(source, settings.data)
-    note_data(path, data.fingerprint)
+    divide = split if settings.hold_out else split_without_val
+    data, test = divide(source, settings.data)
+    note_data(path, data.fingerprint, parts_of(test=test))
     choice = read(settings.genome, settings).canonical
     seed = derive_seed(settings.seed, choice.key, "training")
     with torch.random.fork_rng(devices=[]):
@@ -291,6 +325,7 @@ def settings_for(
         "space": experiment.space.model_dump(mode="json", exclude_none=True),
         "data": experiment.data.model_dump(mode="json", exclude_none=True, exclude={"subset"}),
         "epochs": training.epochs,
+        "hold_out": training.hold_out,
         "recipe": {} if recipe is None else recipe.model_dump(mode="json", exclude_none=True),
         "seed": training.seed,
         "parallel": {

@@ -19,6 +19,7 @@ import evonas
 from evonas.config import ParallelParams
 from evonas.core import UserError
 from evonas.evaluators.pool import Workers
+from evonas.markdown import counted
 from evonas.provenance import processor
 from evonas.training.loop import Hardware
 
@@ -39,7 +40,7 @@ def resolve(settings: ParallelParams) -> ParallelParams:
         count = torch.cuda.device_count()
         allowed = ", ".join(["cpu", *(f"cuda:{i}" for i in range(count))])
         raise UserError(
-            f"is {device}, but torch sees {count} GPUs",
+            f"is {device}, but torch sees {counted(count, 'GPU')}",
             hint=f"allowed: {allowed}",
             key="parallel.device",
         )

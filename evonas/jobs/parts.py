@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from evonas import config, own_classes, registry
 from evonas.config import Experiment
 from evonas.core import Candidate, Evaluation, Metric, UserError
-from evonas.data.dataset import Images, split
+from evonas.data.dataset import Images, Places, split, split_with_places
 from evonas.evaluators.parallel import InWorkers
+from evonas.evaluators.tabular import Tabular
 from evonas.evaluators.trial import Trial
 from evonas.jobs import machine
 from evonas.loop import Desk
@@ -29,11 +30,13 @@ class Parts:
 
     Attributes:
         test: the test part; no component sees it.
+        places: which image is in which part; None without data.
     """
 
     setting: Setting
     evaluator: Evaluator
     test: Images | None
+    places: Places | None = None
 
 
 def build(experiment: Experiment) -> Parts:
@@ -45,10 +48,10 @@ def build(experiment: Experiment) -> Parts:
     config.check_together(experiment)  # again, now that users' files may be imported
     kind, params = config.evaluator_of(experiment)
     space = registry.make_space(experiment.space)
-    training = test = None
+    training = test = places = None
     if experiment.data is not None:
         source = registry.load("data", registry.name_of(experiment.data))(experiment.data)
-        data, test = split(source, experiment.data)
+        data, test, places = split_with_places(source, experiment.data)
         training = TrainingSetting(
             experiment.space.model_dump(exclude={"name"}),
             data,
@@ -68,7 +71,27 @@ def build(experiment: Experiment) -> Parts:
     name = registry.name_of(experiment.evaluator)
     registry.check_members(evaluator, Evaluator, name)
     _check_metrics(experiment, evaluator, kind.metrics_of(params), name)
-    return Parts(setting, evaluator, test)
+    return Parts(setting, evaluator, test, places)
+
+
+def read_data(experiment: Experiment) -> str:
+    """Read the images, or the table, of an experiment; return what they are in words.
+
+    Raises:
+        UserError: they cannot be read, or have mistakes.
+    """
+    config.check_together(experiment)  # again, now that users' files may be imported
+    if experiment.data is None:
+        evaluator = build(experiment).evaluator
+        rows = f"{len(evaluator.rows.places)} genomes" if isinstance(evaluator, Tabular) else "none"
+        return f"{rows}, for the evaluator {registry.name_of(experiment.evaluator)}"
+    source = registry.load("data", registry.name_of(experiment.data))(experiment.data)
+    data, test = split(source, experiment.data)
+    shape = "x".join(map(str, data.image_shape))
+    return (
+        f"{len(data.train)} training, {len(data.val)} validation and {len(test)} test images, "
+        f"{shape}, of {data.classes} classes"
+    )
 
 
 def try_out(parts: Parts, workers: Executor, timeout: float | None) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from evonas import config, registry
+from evonas import config, files, registry
 from evonas.config import Experiment
 from evonas.core import (
     Budget,
@@ -34,6 +34,7 @@ from evonas.evaluators.pool import Workers
 from evonas.jobs import machine
 from evonas.jobs.parts import Parts, build
 from evonas.loop import Asked, Desk
+from evonas.markdown import counted
 from evonas.pareto import Array
 from evonas.protocols import Need, Prepares
 from evonas.records import tables
@@ -142,7 +143,7 @@ class Ranking:
         for asked in batch:
             weights = weights_left(self.folder.parent, self._desk.wait(asked))
             if weights is not None:
-                weights.unlink(missing_ok=True)
+                files.remove(weights)
             yield before + self.journal.added
         self.journal.sync()
 
@@ -154,14 +155,14 @@ class Ranking:
         """
         rows = [self._row(genome) for genome in self.genomes]
         tables.write_table(self.folder / "networks.csv", rows, COLUMNS)
-        (self.folder / "summary.csv").unlink(missing_ok=True)
+        files.remove(self.folder / "summary.csv")
         well = [row for row in rows if row["status"] == str(Status.OK)]
         failed = Counter(row["status"] for row in rows if row["status"] != str(Status.OK))
         failures = ", ".join(f"{status} {count}" for status, count in sorted(failed.items()))
         if len(well) < MIN_NETWORKS:
             raise SearchFailed(
-                f"only {len(well)} of {len(rows)} networks ended well, too few to compare "
-                f"({failures}); see {self.folder / 'log.txt'} for the reasons"
+                f"only {len(well)} of {counted(len(rows), 'network')} ended well, too few "
+                f"to compare ({failures}); see {self.folder / 'log.txt'} for the reasons"
             )
         scores, errors = (
             np.array([row[name] for row in well], dtype=np.float64)
@@ -180,7 +181,7 @@ class Ranking:
             SUMMARY,
         )
         lines = [
-            f"{len(well)} networks, drawn at random; each scored with shared weights, "
+            f"{counted(len(well), 'network')}, drawn at random; each scored with shared weights, "
             f"and trained alone ({self.budget.text})"
         ]
         if len(rows) < self.sample.requested:
@@ -239,7 +240,7 @@ def opened(
     experiment = _experiment(run_dir, workers)
     budget = _budget(experiment, epochs)
     folder = run_dir / "rank"
-    folder.mkdir(exist_ok=True)
+    files.make_folder(folder)
     with Hold(folder):
         parts = build(experiment)
         note_data(run_dir, parts.evaluator.fingerprint)
@@ -300,7 +301,7 @@ def draw(
         is_new(genome)
     feasible = " that meet the constraints" if constraints else ""
     if small:
-        return genomes, f"the space has only {len(genomes)} networks{feasible}"
+        return genomes, f"the space has only {counted(len(genomes), 'network')}{feasible}"
     return genomes, f"the last {MAX_STALE_DRAWS:,} draws found no further networks{feasible}"
 
 
@@ -374,7 +375,7 @@ def _experiment(run_dir: Path, workers: int | None) -> Experiment:
     """Return the resolved experiment of a run whose supernet is trained."""
     check_run_folder(run_dir)
     overrides = [] if workers is None else [f"parallel.workers={workers}"]
-    experiment = config.load(run_dir / "config.yaml", overrides)
+    experiment = config.load_run(run_dir, overrides)
     evaluator, params = config.evaluator_of(experiment)
     if Need.SUPERNET not in evaluator.needs:
         name = registry.name_of(experiment.evaluator)

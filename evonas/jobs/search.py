@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from evonas import config, plugins, registry
+from evonas import config, files, plugins, registry
 from evonas.config import Experiment
 from evonas.core import Constraint, Generation, UserError
 from evonas.evaluators.cached import Cached
@@ -19,10 +19,10 @@ from evonas.evaluators.pool import Workers
 from evonas.jobs import machine
 from evonas.jobs.finalists import run_finals
 from evonas.jobs.parts import Parts, build, make_strategy, try_out
-from evonas.loop import Desk, evolve
+from evonas.loop import Desk, error_text, evolve
 from evonas.metrics import refused
 from evonas.protocols import Identified, Need, Prepares, Strategy, Traced, Trains
-from evonas.records import files
+from evonas.records import tables
 from evonas.records.archive import known_references
 from evonas.records.folder import (
     Hold,
@@ -32,6 +32,7 @@ from evonas.records.folder import (
     note_resume,
     note_start,
 )
+from evonas.records.guessing import parts_of
 from evonas.records.run import RunFolder
 from evonas.training.loop import warm_up
 from genomes import Genome
@@ -91,7 +92,7 @@ class Run:
         desk = self._desk(self.experiment.constraints)
         stop, since = self.experiment.stop, archive.position
         for generation in evolve(self.strategy, desk, stop=stop, since=since):
-            self._drop_finals()  # they are outdated once the search continues
+            self._outdate_finals()
             strategy, whole = self.strategy, generation.complete
             folder.record(
                 generation,
@@ -105,7 +106,7 @@ class Run:
         archive.check_alive(ended=True)
 
     def finish(self) -> None:
-        """Train the finalists and test the winner, unless `finalists.csv` is complete."""
+        """Train the finalists and test the winner, unless that is done."""
         log.info("finalists")
         run_finals(self.folder, self.experiment, self._desk(()), self._test)
         log.info("done")
@@ -140,7 +141,7 @@ class Run:
                 log.warning("%s", evaluation.message)
         log.info(
             "generation %d: %d evaluated, front of %d",
-            generation.index,
+            generation.index + 1,  # counted as on screen
             len(generation.evaluations),
             len(self.folder.archive.front),
         )
@@ -170,7 +171,7 @@ class Run:
                 key="stop.generations",
             )
         if self.experiment.finalists != before.finalists:
-            self._drop_finals()
+            self._outdate_finals()
         files.write_atomic(self.path / "config.yaml", config.dump(self.experiment), sync=True)
         note_resume(self.path, _environment(self.experiment))
 
@@ -186,9 +187,11 @@ class Run:
             self.experiment = self.experiment.model_copy(update={"objectives": objectives})
             files.write_atomic(self.path / "config.yaml", config.dump(self.experiment), sync=True)
 
-    def _drop_finals(self) -> None:
-        (self.path / "finalists.csv").unlink(missing_ok=True)
-        self.folder.weights("winner").unlink(missing_ok=True)
+    def _outdate_finals(self) -> None:
+        """Mark earlier finals as no longer those of this search; they stay until there are new."""
+        there = (self.path / "finalists.csv").exists() or self.folder.weights("winner").exists()
+        if there and not tables.outdated(self.path):
+            files.write_atomic(self.path / tables.OUTDATED, "", sync=True)
 
 
 @contextmanager
@@ -237,8 +240,8 @@ def resume(path: Path, overrides: Sequence[str] = (), own: Sequence[Path] = ()) 
                 key=f"--set {override}",
             )
     plugins.allow_recorded(path, own)
-    before = config.load(path / "config.yaml")
-    experiment = _resolved(config.load(path / "config.yaml", overrides))
+    before = config.load_run(path)
+    experiment = _resolved(config.load_run(path, overrides))
     with _opened(Hold(path), experiment) as run:
         run.note_resume(before)
         yield run
@@ -264,7 +267,11 @@ def _made(path: Path, experiment: Experiment, workers: Workers, *, new: bool) ->
     parts = build(experiment)
     if new:
         try_out(parts, workers, experiment.parallel.timeout)
-    note_data(path, parts.evaluator.fingerprint)
+    trained_on = parts.setting.training
+    val = trained_on.data.val if trained_on else None
+    note_data(path, parts.evaluator.fingerprint, parts_of(val=val, test=parts.test))
+    if parts.places is not None:
+        tables.write_split(path, parts.places)
     if experiment.cache is not None:
         create_cache(Path(experiment.cache))
     strategy = make_strategy(experiment, parts.setting)
@@ -277,7 +284,14 @@ def _made(path: Path, experiment: Experiment, workers: Workers, *, new: bool) ->
         traces=_traces(strategy),
     )
     if folder.strategy is not None:
-        strategy.load_state_dict(folder.strategy)
+        try:
+            strategy.load_state_dict(folder.strategy)
+        except Exception as error:  # a state of other data, or a plug-in's, may raise anything
+            raise UserError(
+                f"do not fit the strategy: {error_text(error)}",
+                hint="delete them, and a resume goes by the journal",
+                key=str(path / "checkpoints"),
+            ) from error
     return Run(experiment, folder, parts, strategy, workers)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
 from evonas import registry
+from evonas.core import by_name
 from genomes import Genome, SearchSpace
 
 
@@ -46,10 +46,10 @@ def picker(space: SearchSpace, genome: Genome, *, prune: bool = True) -> Any:
     chosen = {gene.name: space.choice(genome, i) for i, gene in enumerate(space.genes)}
     live = dict(zip(chosen, space.live(genome), strict=True))
 
-    def pick(gene: str, candidates: Mapping[str, Any]) -> Any:
+    def pick(gene: str, candidates: Any) -> Any:
         if prune and not live[gene]:
             return None
-        candidate = candidates[chosen[gene]]
+        candidate = by_name(candidates)[chosen[gene]]
         return candidate() if callable(candidate) else candidate
 
     return pick

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from evonas.core import Blueprint, Params, Requirement
+from evonas.words import as_text
 from genomes.table import TableSpace
 
-Choice = Annotated[str, Field(min_length=1)]
+Choice = Annotated[str, BeforeValidator(as_text), Field(min_length=1)]  # 3 means "3"
 Choices = Annotated[tuple[Choice, ...], Field(min_length=1, strict=False)]
 
 
 class TableParams(Params):
     name: Literal["table"] = "table"
-    genes: Annotated[dict[str, Choices], Field(min_length=1, max_length=1000)]
+    genes: Annotated[dict[Choice, Choices], Field(min_length=1, max_length=1000)]
     """The names of the genes, in the order in which the table writes them, and their choices: the
     digit 0 in the table stands for a gene's first choice. `{"0>1": [none, skip, conv]}`."""
 

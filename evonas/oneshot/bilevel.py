@@ -28,6 +28,8 @@ from evonas.core import (
     derive_seed,
 )
 from evonas.eager import Adam
+from evonas.markdown import counted
+from evonas.oneshot.costs import SIZES, expected_share, op_sizes
 from evonas.oneshot.mixture import Alphas, Mixture
 from evonas.oneshot.supernet import Supernet, supernet
 from evonas.protocols import Need, Relaxation, Setting
@@ -68,6 +70,13 @@ class BilevelParams(Params):
     proxy: dict[str, int] = Field(default_factory=dict)
     """Settings of the space in which the supernet differs from the networks: `{channels: 8}` makes
     it cheaper to train."""
+    size_weight: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    """How much size counts in the loss of the alphas, if `params` or `flops` is an objective. The
+    loss is increased by this times the expected size of all ops (each op's size times its
+    probability), as a share of the largest possible. With 0 an objective other than the error
+    plays no part in the training; only the tables and the front have it."""
+
+    BEFORE: ClassVar = {"size_weight": 0.0}
 
     def model_post_init(self, context: object) -> None:
         if self.warm_up >= self.epochs:
@@ -111,6 +120,7 @@ class Bilevel:
                     key="strategy.name",
                 )
             _check_places(space, shared)
+            self._sizes = _objective_sizes(params, setting, shared)
             self.supernet = hardware.place(shared)
             self.alphas = {
                 gene: (SMALL * torch.randn(len(choices))).to(device).requires_grad_()
@@ -141,7 +151,8 @@ class Bilevel:
         """
         random_state = seeded(derive_seed(self._seed, self.epochs), self.hardware.device)
         out_of_memory = (
-            f"the supernet ran out of memory with batches of {self.trainer.batch_size} images; "
+            "the supernet ran out of memory with batches of "
+            f"{counted(self.trainer.batch_size, 'image')}; "
             f"start a new run with a smaller {self.section}.recipe.batch_size"
         )
         with memory_guard(out_of_memory), threads(self.hardware.threads), random_state:
@@ -187,7 +198,7 @@ class Bilevel:
             train: the batch, images and labels, that the weights are trained on next.
             lr: the learning rate of that step.
         """
-        loss = self._loss(images, labels, self.alphas)
+        loss = self._loss(images, labels, self.alphas) + self._size()
         return loss.detach(), gradient(loss, list(self.alphas.values()))
 
     def _loss(
@@ -197,6 +208,13 @@ class Bilevel:
         self.supernet.mix(self._mixture(alphas))
         with nullcontext() if exact else self.hardware.autocast():
             return training_loss(self.supernet(images), labels, self.params.recipe)
+
+    def _size(self) -> Tensor | float:
+        """Return what the alphas' expected size adds to their loss, nats."""
+        return sum(
+            (self.params.size_weight * expected_share(each, self.alphas) for each in self._sizes),
+            0.0,
+        )
 
     def seconds(self) -> float:
         """Estimate the seconds of an epoch from a few steps; discard the object afterwards."""
@@ -363,6 +381,27 @@ def gradient(loss: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
         torch.zeros_like(tensor) if slope is None else slope
         for slope, tensor in zip(slopes, tensors, strict=True)
     ]
+
+
+def _objective_sizes(
+    params: BilevelParams, setting: Setting, shared: Supernet
+) -> list[Mapping[str, list[int]]]:
+    """Return the sizes of the ops in each objective that is a size, if these count in the loss.
+
+    Raises:
+        UserError: no objective is a size to minimise.
+    """
+    if not params.size_weight:
+        return []
+    names = [each.name for each in setting.objectives if each.name in SIZES and each.goal == "min"]
+    if not names:
+        raise UserError(
+            "has no effect, since no objective minimises params or flops",
+            hint="add {name: params} or {name: flops} to the objectives",
+            key="strategy.size_weight",
+        )
+    sizes = op_sizes(shared, setting.trained().data.image_shape)
+    return [sizes[name] for name in names]
 
 
 def _check_places(space: SearchSpace, shared: Supernet) -> None:

@@ -41,7 +41,7 @@ class DartsRelaxation(Bilevel):
         # In bfloat16, the difference of two losses this close to each other would be lost.
         return unrolled(
             lambda: self._loss(*train, self.alphas, exact=True),
-            lambda: self._loss(images, labels, self.alphas, exact=True),
+            lambda: self._loss(images, labels, self.alphas, exact=True) + self._size(),
             [p for p in self.supernet.parameters() if p.requires_grad],
             list(self.alphas.values()),
             lr,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -19,10 +19,17 @@ class GdasParams(BilevelParams):
     choices."""
     temperature_end: Temperature = 0.1
     """tau in the last epoch; in between it changes linearly."""
+    mixing: Literal["hard", "soft"] = "hard"
+    """What a step computes. `hard`: the op that is drawn, with weight 1 and the gradient of its
+    softmax (straight-through). `soft`: all ops, weighted by that softmax, which takes as long as
+    `darts`."""
+
+    BEFORE: ClassVar = {**BilevelParams.BEFORE, "mixing": "hard"}
 
 
 class GdasRelaxation(Bilevel):
-    """A relaxation that draws one op of each gene at each step, and computes no other.
+    """A relaxation that draws one op of each gene at each step, and computes no other unless its
+    mixing is soft.
 
     It differs from the published code: the other ops are not in the sum as a constant either, so
     the gradient is that of the drawn op's weight alone.
@@ -39,7 +46,8 @@ class GdasRelaxation(Bilevel):
         return {**super().train_epoch(), "temperature": temperature}
 
     def _mixture(self, alphas: Alphas) -> Mixture:
-        return gumbel_softmax(alphas, self.temperature, self.generator)
+        soft = self.params.mixing == "soft"
+        return gumbel_softmax(alphas, self.temperature, self.generator, soft=soft)
 
 
 class Gdas(Relaxed):

@@ -85,7 +85,7 @@ def measure_ops(
     images = torch.zeros(settings.batch, *image_shape, device=device)
     rows: list[dict[str, Any]] = []
     with torch.no_grad():
-        for place, (mixed, shape) in _inputs(shared, images).items():
+        for place, (mixed, shape) in inputs(shared, images).items():
             x = torch.zeros(shape, device=device)
             for choice, op in zip(shared.ops[mixed.gene], mixed.ops, strict=True):
                 milliseconds = _median(op.eval(), x, settings.repeats, device)
@@ -104,7 +104,7 @@ def measure_ops(
     return LatencyTable(space, [*rows, rest])
 
 
-def _inputs(shared: Supernet, images: Tensor) -> dict[str, tuple[MixedOp, torch.Size]]:
+def inputs(shared: Supernet, images: Tensor) -> dict[str, tuple[MixedOp, torch.Size]]:
     """Return each place of the supernet with the shape of its input."""
     inputs: dict[str, tuple[MixedOp, torch.Size]] = {}
     places = shared.mixed_ops()

@@ -34,7 +34,9 @@ def softmax(alphas: Alphas) -> Mixture:
     return {gene: tuple(enumerate(alpha.softmax(dim=0))) for gene, alpha in alphas.items()}
 
 
-def gumbel_softmax(alphas: Alphas, temperature: float, generator: torch.Generator) -> Mixture:
+def gumbel_softmax(
+    alphas: Alphas, temperature: float, generator: torch.Generator, *, soft: bool = False
+) -> Mixture:
     """Draw one op per gene, with probability softmax(alpha).
 
     h = softmax((log p + g) / temperature), with p = softmax(alpha) and g from Gumbel(0, 1); the op
@@ -43,15 +45,17 @@ def gumbel_softmax(alphas: Alphas, temperature: float, generator: torch.Generato
     depends on outputs that are not computed.
 
     Args:
+        soft: mix all ops with the weights h instead (Jang et al., 2017; FBNet, Wu et al., 2019,
+            eq. 8), whose gradient is exact; the lower the temperature, the closer to one op.
         generator: on the CPU, so that the draws are the same on any device.
     """
     mixture = {}
     for gene, alpha in alphas.items():
         uniform = torch.rand(alpha.shape, generator=generator, dtype=torch.float64)
         noise = -torch.log(-torch.log(uniform.clamp_min(1e-30))).to(alpha)
-        soft = ((alpha.log_softmax(dim=0) + noise) / temperature).softmax(dim=0)
-        op = int(soft.argmax())
-        mixture[gene] = ((op, 1.0 - soft[op].detach() + soft[op]),)
+        h = ((alpha.log_softmax(dim=0) + noise) / temperature).softmax(dim=0)
+        op = int(h.argmax())
+        mixture[gene] = tuple(enumerate(h)) if soft else ((op, 1.0 - h[op].detach() + h[op]),)
     return mixture
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from evonas import registry
-from evonas.core import Blueprint, UserError
+from evonas.core import Blueprint, UserError, by_name
 from evonas.networks.decode import decode
 from evonas.networks.ops import Zero
 from evonas.oneshot.mixture import Mixture, path
@@ -101,7 +101,8 @@ class Supernet(nn.Module):
         self.wires: set[str] = set()
         assert blueprint.build is not None
 
-        def pick(gene: str, candidates: Mapping[str, Any]) -> MixedOp | None:
+        def pick(gene: str, candidates: Any) -> MixedOp | None:
+            candidates = by_name(candidates)
             if not all(callable(candidate) for candidate in candidates.values()):
                 if blueprint.wired:
                     self.wires.add(gene)

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor, nn
-from torch.optim.swa_utils import update_bn
+from torch import nn
 
 from evonas.core import Params, Requirement, SearchFailed, State, UserError, derive_seed
 from evonas.networks.decode import decode
-from evonas.oneshot.gdas import GdasParams, GdasRelaxation, Temperature
-from evonas.oneshot.sampling import Dropout, Fair, Learned, Sampling, Uniform
+from evonas.oneshot.gdas import GdasParams, Temperature
+from evonas.oneshot.sampling import (
+    Dropout,
+    Fair,
+    Learned,
+    PathRelaxation,
+    Sampling,
+    Uniform,
+    Within,
+)
 from evonas.oneshot.supernet import Shared, SlicedSupernet, Supernet, supernet
 from evonas.protocols import Setting
-from evonas.training.batches import ResidentData, arranged, resident
+from evonas.training.batches import ResidentData, resident
 from evonas.training.loop import Hardware, Trainer, measure, memory_guard, seeded, threads
+from evonas.training.norms import recalibrate
 from evonas.training.recipe import Recipe, filled_from
 from genomes import Genome, SearchSpace
 
@@ -30,6 +38,7 @@ CURVE = ("epoch", "train_loss", "pool_error", "pool_best", "keep", "temperature"
 POOL = ("epoch", "key", "genome", "genes", "val_error")
 
 RECIPE = Recipe(lr=0.05)
+VERSION = 2  # the state's format
 
 
 class SharedTraining(Params):
@@ -63,6 +72,13 @@ class SharedTraining(Params):
     """The number of batches of training images on which the statistics of the batch norms are
     measured anew before a network is scored. With 0 a network is scored with those of the supernet,
     which fit no network."""
+    within_constraints: bool = True
+    """Whether the supernet is trained only on networks within the constraints that are known
+    without training. `dropout` can't: it trains no single networks. `fair` can't if it needs a
+    choice that no network within them has; then, and if 100 draws give none, it takes the nearest
+    networks, and says so. Without it, the supernet also fits other constraints."""
+
+    BEFORE: ClassVar = {"within_constraints": False}
 
     def model_post_init(self, context: object) -> None:
         if self.sampling == "dropout" and self.keep_end > self.keep:
@@ -85,8 +101,17 @@ class History:
 class SupernetTraining:
     """Trains a supernet, an epoch at a time; it can continue from a saved state."""
 
-    def __init__(self, params: SharedTraining, setting: Setting) -> None:
+    def __init__(
+        self,
+        params: SharedTraining,
+        setting: Setting,
+        violation: Callable[[Genome], float] | None = None,
+    ) -> None:
         """Build the supernet.
+
+        Args:
+            violation: how far a network is outside the constraints to keep to; None if there are
+                none.
 
         Raises:
             UserError: the space has no supernet, or none that can be sampled in this way.
@@ -100,7 +125,8 @@ class SupernetTraining:
         self.history = History()
         self._seed = derive_seed(setting.seed, "supernet", "epoch")
         self.rng = np.random.default_rng(derive_seed(setting.seed, "paths"))
-        self.sampling = _sampling(params, setting, self.data, self.rng)
+        self.within = Within(violation)
+        self.sampling = _sampling(params, setting, self.data, self.rng, self.within)
 
     @property
     def supernet(self) -> Supernet | SlicedSupernet:
@@ -143,6 +169,7 @@ class SupernetTraining:
 
     def state_dict(self) -> State:
         return {
+            "version": VERSION,
             "training": self.sampling.state_dict(),
             "rng": self.rng.bit_generator.state,
             "curve": self.history.curve,
@@ -150,6 +177,20 @@ class SupernetTraining:
         }
 
     def load_state_dict(self, state: State) -> None:
+        """Continue from a state.
+
+        Raises:
+            UserError: it is of a version that trained something else.
+        """
+        wired = isinstance(self.supernet, Supernet) and bool(self.supernet.wires)
+        many = self.params.sampling in ("dropout", "learned")
+        if wired and many and state.get("version", 1) < VERSION:
+            raise UserError(
+                f"an earlier evonas began its supernet, and trained {self.params.sampling} on all "
+                "inputs of a node",
+                hint="start a new run",
+                key="evaluator.sampling",
+            )
         self.sampling.load_state_dict(state["training"])
         self.rng.bit_generator.state = state["rng"]
         self.history = History(state["curve"], state["pool"])
@@ -177,7 +218,7 @@ class SupernetTraining:
         """Score networks drawn at random, and return the mean and the lowest of their errors."""
         errors = []
         for _ in range(self.params.pool):
-            genome = self.space.canonical(self.space.sample(self.rng))
+            genome = self.space.canonical(self.within.genome(self.space, self.rng))
             error = self.score(genome)["error"]
             errors.append(error)
             self.history.pool.append(
@@ -223,36 +264,16 @@ def score(
     return measure(network, data.val, data, hardware, 4 * size)
 
 
-def recalibrate(
-    network: nn.Module, data: ResidentData, size: int, batches: int, hardware: Hardware
-) -> None:
-    """Measure the statistics of the batch norms anew, as means over batches of training images.
-
-    Args:
-        size: the number of images of a batch.
-        batches: the number of batches; 0 leaves the statistics as they are.
-    """
-    if batches:
-        with hardware.autocast():
-            update_bn(_batches(data, size, batches, hardware.channels_last), network)
-
-
-def _batches(data: ResidentData, size: int, batches: int, channels_last: bool) -> Iterator[Tensor]:
-    """Yield batches of training images, (n, c, h, w), always the same."""
-    n = len(data.train)
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
-    for rows in cast("tuple[Tensor, ...]", order[: min(batches * size, n)].split(size)):
-        if len(rows) > 1:  # one image has no variance
-            images = data.train.images[rows.to(data.train.labels.device)]
-            yield arranged(data.normalised(images), channels_last)
-
-
 def _sampling(
-    params: SharedTraining, setting: Setting, images: ResidentData, rng: np.random.Generator
+    params: SharedTraining,
+    setting: Setting,
+    images: ResidentData,
+    rng: np.random.Generator,
+    within: Within,
 ) -> Sampling:
     """Return the sampling that the settings name, with a fresh supernet."""
     if params.sampling == "learned":
-        return Learned(GdasRelaxation(_gdas_params(params), setting, section="evaluator"))
+        return Learned(PathRelaxation(_gdas_params(params), setting, within))
     space, training = setting.space, setting.trained()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(setting.seed, "supernet"))
@@ -260,7 +281,7 @@ def _sampling(
     seed = derive_seed(setting.seed, "images")
     trainer = Trainer(shared, images, params.recipe, seed, training.hardware)
     if params.sampling == "uniform":
-        return Uniform(shared, trainer, params.epochs, rng)
+        return Uniform(shared, trainer, params.epochs, rng, within)
     if not isinstance(shared, Supernet):
         raise UserError(
             f"{params.sampling} does not apply, since {space.name} has no genes that choose ops",
@@ -268,7 +289,7 @@ def _sampling(
             key="evaluator.sampling",
         )
     if params.sampling == "fair":
-        return Fair(shared, trainer, params.epochs, rng)
+        return Fair(shared, trainer, params.epochs, rng, within)
     keep = (params.keep, params.keep_end)
     return Dropout(shared, trainer, params.epochs, rng, keep=keep)
 

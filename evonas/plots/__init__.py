@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from evonas import files
 from evonas.plots import (
     ancestry,
     cell,
@@ -74,6 +75,7 @@ def draw(run_dir: Path, only: Collection[str] = ()) -> Drawn:
     """
     makers: dict[str, Callable[[], Drawing]]
     if (run_dir / "training.yaml").is_file():
+        files.check_folder(run_dir)
         makers = {"curve": partial(curve.curve, run_dir)}
     else:
         tables = Tables(run_dir)
@@ -84,7 +86,7 @@ def draw(run_dir: Path, only: Collection[str] = ()) -> Drawn:
     if only:
         makers = {name: make for name, make in makers.items() if name in only}
     folder = run_dir / "figures"
-    folder.mkdir(exist_ok=True)
+    files.make_folder(folder)
     figures, skipped = [], {}
     with styled():
         for name, make in makers.items():
@@ -94,5 +96,5 @@ def draw(run_dir: Path, only: Collection[str] = ()) -> Drawn:
             except NotYet as reason:
                 skipped[name] = str(reason)
                 for kind in ("png", "svg", "csv"):
-                    (folder / f"{name}.{kind}").unlink(missing_ok=True)
+                    files.remove(folder / f"{name}.{kind}")
     return Drawn(folder, tuple(figures), skipped)

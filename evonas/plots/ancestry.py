@@ -16,6 +16,7 @@ from matplotlib.patheffects import Normal, Stroke
 from numpy.typing import NDArray
 
 from evonas.core import Objective
+from evonas.markdown import counted
 from evonas.plots.style import (
     BLACK,
     MARKERS,
@@ -91,7 +92,7 @@ def ancestry(tables: Tables) -> Drawing:
         place = places[key, columns.index(birth.generation)]
         label = ax.annotate(key, place, (0, 6), textcoords="offset points", ha="center", zorder=4)
         label.set(fontsize=KEY, path_effects=[Stroke(linewidth=1.5, foreground="white"), Normal()])
-    ax.set_xticks(range(len(columns)), [str(generation) for generation in columns])
+    ax.set_xticks(range(len(columns)), [str(generation + 1) for generation in columns])
     ax.set_xlabel("first tried in generation")
     ax.set_xlim(-0.5, len(columns) - 0.5)
     half = max(tallest, 1.0) / 2 + 0.08
@@ -100,7 +101,9 @@ def ancestry(tables: Tables) -> Drawing:
     ax.spines["left"].set_visible(False)
     title = f"{winner.word} (ringed): {short(winner.key)}"
     if left_out:
-        title += f"\n{shown - 1} steps back; {left_out:,} earlier ancestors left out"
+        title += (
+            f"\n{counted(shown - 1, 'step')} back; {counted(left_out, 'earlier ancestor')} left out"
+        )
     ax.set_title(title)
     rows = [
         (b.key, b.generation, b.index, b.origin, " ".join(b.parents), b.steps, b.value)

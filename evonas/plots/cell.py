@@ -1,5 +1,7 @@
 """Draws a genome as a graph: nodes one below the other, with ops on the arrows between them.
 
+Where its space knows no graph, the genome is a table of its genes.
+
 All lengths are in inches, so that what fits can be computed in advance.
 """
 
@@ -18,6 +20,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path as Outline
 
 from evonas.core import UserError
+from evonas.files import write_atomic
 from evonas.plots import style
 from evonas.plots.style import (
     BLACK,
@@ -32,12 +35,15 @@ from evonas.plots.style import (
     text_width,
 )
 from evonas.plots.tables import Tables
-from evonas.records.files import write_atomic
 from genomes import Edge, Genome, Graph, SearchSpace
 
 FORMATS = ("png", "svg", "pdf")
 STEP = 0.52  # from a node to the next one below
 HALF = 0.1  # half of a node's height
+TOP = 0.45  # above the first node, for the title
+ROW = 0.16  # from a row of a table to the next
+TALL = 30  # the rows of a table before it has another column
+LONGEST = 40  # the letters of a gene or a choice
 PAD = 0.09  # the gap between a label and its neighbours
 
 
@@ -82,31 +88,71 @@ def draw_cell(space: SearchSpace, genome: Genome, path: Path) -> None:
 
 def _drawn(space: SearchSpace, genome: Genome, title: str) -> Drawing:
     graph = space.graph(genome)
+    if graph is None:
+        return _table(space, genome, title)
     parts = [_Part.of(part) for part in _connected(graph)]
     ops = list(dict.fromkeys(c for gene in space.genes for c in gene.choices if c != "none"))
     colours = {op: CATEGORIES[i % len(CATEGORIES)] for i, op in enumerate(ops)}
     dead = any(not edge.live for edge in graph.edges)
-    caption = "dashed: dead, not part of the network" if dead else ""
-    top, bottom = 0.45, 0.34 if caption else 0.16
+    notes = [graph.note, "dashed: dead, not part of the network" if dead else ""]
+    caption = "\n".join(filter(None, notes))
+    bottom = 0.24 + 0.1 * len(caption.splitlines()) if caption else 0.16
     inner = sum(part.left + part.right for part in parts)
-    width = max(WIDTH, inner, text_width(title, 7) + 0.2)
+    written = [text_width(line, SMALL) for line in caption.splitlines()]
+    width = max(WIDTH, inner, *(each + 0.2 for each in (text_width(title, 7), *written)))
     last = (max(len(part.order) for part in parts) - 1) * STEP
-    figure = Figure(figsize=(width, last + top + bottom))
-    ax = figure.add_axes((0, 0, 1, 1))
-    ax.set_axis_off()
-    ax.set_xlim(0, width)
-    ax.set_ylim(last + bottom, -top)
+    figure, ax = _page(width, last, bottom, title, caption)
     at = (width - inner) / 2
     for part in parts:
         part.draw(ax, at + part.left, colours)
         at += part.left + part.right
-    ax.text(width / 2, -top + 0.1, title, ha="center", va="top", fontsize=7)
+    rows = [(e.source, e.target, e.op, e.live) for e in graph.edges]
+    return Drawing(figure, pd.DataFrame(rows, columns=["source", "target", "op", "live"]))
+
+
+def _page(
+    width: float, last: float, bottom: float, title: str, caption: str
+) -> tuple[Figure, Axes]:
+    """Return a figure with a title above and a caption below, and axes with y from 0 to `last`."""
+    figure = Figure(figsize=(width, TOP + last + bottom))
+    ax = figure.add_axes((0, 0, 1, 1))
+    ax.set_axis_off()
+    ax.set_xlim(0, width)
+    ax.set_ylim(last + bottom, -TOP)
+    ax.text(width / 2, 0.1 - TOP, title, ha="center", va="top", fontsize=7)
     ax.text(
         width / 2, last + bottom - 0.06, caption,
         ha="center", va="bottom", fontsize=SMALL, color="0.35",
     )  # fmt: skip
-    rows = [(e.source, e.target, e.op, e.live) for e in graph.edges]
-    return Drawing(figure, pd.DataFrame(rows, columns=["source", "target", "op", "live"]))
+    return figure, ax
+
+
+def _table(space: SearchSpace, genome: Genome, title: str) -> Drawing:
+    """Draws the genes and their choices, in as many columns as they need."""
+    live = space.live(genome)
+    rows = [(gene.name, space.choice(genome, i), live[i]) for i, gene in enumerate(space.genes)]
+    header = ("gene", "choice")
+    texts = [header, *((short(gene, LONGEST), short(choice, LONGEST)) for gene, choice, _ in rows)]
+    first, second = (max(text_width(row[i], 7) for row in texts) + 0.25 for i in (0, 1))
+    blocks = math.ceil(len(rows) / max(TALL, 2 * math.sqrt(len(rows))))
+    tall = math.ceil(len(rows) / blocks)
+    inner = blocks * (first + second)
+    dead = "grey: dead, not part of the network" if not all(live) else ""
+    width = max(WIDTH, inner + 0.2, text_width(title, 7) + 0.2)
+    figure, ax = _page(width, tall * ROW, 0.34 if dead else 0.16, title, dead)
+    for block in range(blocks):
+        x = (width - inner) / 2 + block * (first + second)
+        part = texts[1:][block * tall : (block + 1) * tall]
+        for i, row in enumerate([header, *part]):
+            grey = i > 0 and not live[block * tall + i - 1]
+            colour = "0.35" if i == 0 else "0.55" if grey else BLACK
+            for at, text in zip((x, x + first), row, strict=True):
+                ax.text(
+                    at, i * ROW, text,
+                    va="center_baseline", fontsize=7, color=colour, parse_math=False,
+                )  # fmt: skip
+        ax.plot([x, x + first + second - 0.25], [ROW / 2] * 2, color=GREY, lw=0.6)
+    return Drawing(figure, pd.DataFrame(rows, columns=["gene", "choice", "live"]))
 
 
 @dataclass(frozen=True)
@@ -152,7 +198,15 @@ class _Part:
             if lane.level:
                 out = lane.side * (self.first + (lane.level - 1) * self.more)
             ends = (self.order[edge.source] * STEP, self.order[edge.target] * STEP)
-            _draw_edge(ax, edge, x, ends, out, colours.get(edge.op, BLACK), self.half_node)
+            _draw_edge(
+                ax,
+                edge,
+                x,
+                ends,
+                out,
+                colours.get(edge.op.partition(",")[0], BLACK),
+                self.half_node,
+            )
         for node, row in self.order.items():
             alive = any(e.live and node in (e.source, e.target) for e in self.graph.edges)
             _draw_node(ax, self.names[node], x, row * STEP, alive)

@@ -53,7 +53,7 @@ def cost(tables: Tables) -> Drawing:
             "trained": (data["trained"], BLUE, ""),
             "from the cache": (data["from_cache"], SKY, "////"),
             "same as an earlier one": (data["hits"], ORANGE, "...."),
-            "turned down": (data["turned_down"], GREY, "xxxx"),
+            "infeasible, not trained": (data["infeasible_untrained"], GREY, "xxxx"),
         },
     )
     answers.set_ylabel("candidates answered")
@@ -93,7 +93,7 @@ def _by_generation(tables: Tables) -> pd.DataFrame:
         "trained": counts["trained"] - cached,
         "from_cache": cached,
         "hits": counts["hits"],
-        "turned_down": counts["evaluations"] - counts["trained"] - counts["hits"],
+        "infeasible_untrained": counts["evaluations"] - counts["trained"] - counts["hits"],
         **{status: counts[status] for status in STATUSES},
     }
     return pd.DataFrame(columns).reset_index()

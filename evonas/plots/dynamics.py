@@ -18,6 +18,7 @@ from evonas.plots.style import (
     Drawing,
     Measure,
     NotYet,
+    headed,
     marker,
     panels,
     whole_axis,
@@ -30,7 +31,7 @@ def objectives(tables: Tables) -> Drawing:
     """Draws best, mean and spread of every objective over the successful evaluations."""
     last = int(tables.evaluations["generation"].max())
     parts = [_by_generation(tables, objective, last) for objective in tables.objectives]
-    figure, axes = panels(len(parts), 1.45, above=0.35)
+    figure, axes = panels(len(parts), 1.45, above=0.5 + 0.12 * bool(tables.verdict))
     for ax, objective, part in zip(axes, tables.objectives, parts, strict=True):
         x, dot = part["generation"], marker(len(part))
         shown = part[["best", "mean", "p10", "p90", "best_so_far"]].to_numpy(dtype=np.float64)
@@ -52,6 +53,7 @@ def objectives(tables: Tables) -> Drawing:
         [labels[i] for i in order],
         loc="outside upper center",
         ncols=2,
+        **headed(tables.title, tables.verdict),
     )
     return Drawing(figure, pd.concat(parts, ignore_index=True))
 
@@ -95,7 +97,7 @@ def hypervolume(tables: Tables) -> Drawing:
     x = frame["generation"] if steady else frame["evaluations"]
     where = "steps-post" if len(frame) > 1 else "default"
     ax.plot(x, frame["hypervolume"], color=BLUE, drawstyle=where, marker=marker(len(frame)))
-    whole_axis(ax, x)
+    whole_axis(ax, x, "generation" if steady else "evaluations")
     ax.margins(y=0.08)
     if steady:  # only then are both scales linear
         counts = frame["evaluations"].iloc[-1]
@@ -106,7 +108,6 @@ def hypervolume(tables: Tables) -> Drawing:
         ax.spines["top"].set_visible(True)
     else:
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        ax.set_xlabel("evaluations")
     if all(objective.reference is not None for objective in tables.objectives):
         # Lines break between objectives, not within one.
         points = [_reference(each).replace(" ", "\xa0") for each in tables.objectives]

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from evonas.plots.style import SMALL, WIDTH, Drawing, NotYet, spell, whole_ticks
+from evonas.plots.style import SMALL, WIDTH, Drawing, NotYet, generation_ticks, spell
 from evonas.plots.tables import Tables
 from genomes import Gene
 
@@ -62,7 +62,7 @@ def ops(tables: Tables) -> Drawing:
         axis.tick_params(axis="y", length=0, labelsize=SMALL - 0.5)
         for spine in axis.spines.values():
             spine.set_visible(False)
-    ax.set_xticks(whole_ticks(bins[0, 0], bins[-1, 1]))
+    ax.set_xticks(*generation_ticks(bins[0, 0], bins[-1, 1]))
     ax.set_xlabel("generation")
     percent = FuncFormatter(lambda value, _: f"{100 * value:g}")
     label = "share of candidates (%)"

@@ -25,13 +25,13 @@ from evonas.plots.style import (
     Drawing,
     NotYet,
     from_zero,
+    generation_ticks,
     marker,
     panels,
     short,
     spell,
     text_width,
     whole_axis,
-    whole_ticks,
 )
 from evonas.plots.tables import Tables
 
@@ -187,10 +187,11 @@ def _share_scales(axes: list[Axes], shown: pd.DataFrame, across: int) -> None:
     axes[0].yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
     axes[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     first, last = int(shown["generation"].min()), int(shown["generation"].max())
-    ticks = whole_ticks(first, last)
+    ticks, labels = generation_ticks(first, last)
     margin = max(0.03 * (last - first), 0.1)
     axes[0].set_xlim(first - margin, last + margin)
-    axes[0].set_xticks(ticks[:: -(-len(ticks) // 4)])
+    step = -(-len(ticks) // 4)
+    axes[0].set_xticks(ticks[::step], labels[::step])
     for ax in axes[-across:]:  # the lowest of each column
         ax.tick_params(labelbottom=True)
 

@@ -33,7 +33,7 @@ from matplotlib.ticker import (
 from numpy.typing import ArrayLike
 
 from evonas import metrics
-from evonas.records.files import write_atomic
+from evonas.files import write_atomic
 
 WIDTH = 3.35  # inches: one column, 8.5 cm
 SMALL = 6.5  # points
@@ -181,12 +181,24 @@ class Measure:
 
 
 def whole_axis(axes: Axes, numbers: pd.Series[int], label: str = "generation") -> None:
-    """Puts whole numbers along x, with room for a marker at either end."""
+    """Puts whole numbers along x, with room for a marker at either end.
+
+    Generations are counted as on screen, from 1; the tables count them from 0.
+    """
     first, last = int(numbers.min()), int(numbers.max())
     margin = max(0.5, 0.02 * (last - first))
     axes.set_xlim(first - margin, last + margin)
-    axes.set_xticks(whole_ticks(first, last))
+    if label == "generation":
+        axes.set_xticks(*generation_ticks(first, last))
+    else:
+        axes.set_xticks(whole_ticks(first, last))
     axes.set_xlabel(label)
+
+
+def generation_ticks(first: int, last: int) -> tuple[list[int], list[str]]:
+    """A few generations, as the tables number them from 0, and their names, which count from 1."""
+    names = whole_ticks(first + 1, last + 1)
+    return [name - 1 for name in names], [f"{name:,}" for name in names]
 
 
 def whole_ticks(low: int, high: int) -> list[int]:
@@ -199,6 +211,15 @@ def from_zero(axes: Axes, values: ArrayLike) -> None:
     """Begins the y axis at 0, with room above the largest of the values."""
     array = np.asarray(values, dtype=np.float64)
     axes.set_ylim(0, 1.1 * max(array[np.isfinite(array)], default=1.0) or 1.0)
+
+
+def headed(*lines: str) -> dict[str, Any]:
+    """Returns what gives a legend above a figure a heading, which is the figure's title.
+
+    (A figure's own title would be drawn over a legend outside of the axes.)
+    """
+    text = "\n".join(filter(None, lines)).replace("$", r"\$")
+    return {"title": text, "title_fontsize": 7}
 
 
 def marker(count: int) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from evonas.markdown import counted
 from evonas.plots.policy import ENTROPY
 from evonas.plots.style import (
     BLACK,
@@ -116,7 +117,7 @@ def rank(tables: Tables) -> Drawing:
     best = well.sort_values([pair[0], "key"]).index[:1]
     ax.scatter(x[best], y[best], s=45, fc="none", ec=VERMILION, lw=0.9, label="best by score")
     ax.legend(loc="lower right", bbox_to_anchor=(1, 1), handletextpad=0.2)
-    lines = [f"{len(well)} networks; 95 % intervals"]
+    lines = [f"{counted(len(well), 'network')}; 95 % intervals"]
     for row in summary.to_dict("records"):
         name = STATISTICS.get(str(row["statistic"]), str(row["statistic"]))
         lines.append(f"{name} {_interval(row['value'], row['low'], row['high'])}")

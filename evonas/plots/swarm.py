@@ -13,10 +13,10 @@ from evonas.plots.style import (
     WIDTH,
     Drawing,
     NotYet,
+    generation_ticks,
     marker,
     sequence,
     whole_axis,
-    whole_ticks,
 )
 from evonas.plots.tables import Tables
 
@@ -63,7 +63,9 @@ def swarm(tables: Tables) -> Drawing:
     path.set_xlabel(f"first principal component ({shares[0]:.0%} of the variance)")
     path.set_ylabel(f"second ({shares[1]:.0%})")
     path.legend(loc="lower left", bbox_to_anchor=(0, 1))
-    bar = figure.colorbar(dots, ax=path, aspect=25, ticks=whole_ticks(0, last))
+    bar = figure.colorbar(dots, ax=path, aspect=25)
+    ticks, labels = generation_ticks(0, last)
+    bar.set_ticks(ticks, labels=labels)
     bar.set_label("generation")
     bar.solids.set_alpha(1)  # type: ignore[union-attr]  # a drawn bar has them
 

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from evonas import registry, yamlfile
-from evonas.core import Objective, Status, UserError
-from evonas.plots.style import NotYet
-from evonas.records import tables
+from evonas import files, registry, yamlfile
+from evonas.core import Constraint, Objective, Status, UserError
+from evonas.plots.style import NotYet, short
+from evonas.records import guessing, results, tables
 from evonas.records.archive import budget_ranks
 from evonas.records.folder import check_run_folder
 from genomes import Gene, SearchSpace
@@ -65,6 +65,31 @@ class Tables:
         except (KeyError, TypeError, ValidationError):
             problem, hint = "has no valid objectives", "restore the file as evonas wrote it"
             raise UserError(problem, hint=hint, key=str(path / "config.yaml")) from None
+
+    @cached_property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """The constraints of the search."""
+        try:
+            return tuple(Constraint(**each) for each in self.settings.get("constraints") or ())
+        except (TypeError, ValidationError):
+            raise NotYet("the constraints in config.yaml are damaged") from None
+
+    @property
+    def title(self) -> str:
+        """The run's name, and its seed."""
+        name, seed = self.settings.get("name", self.path.name), self.settings.get("seed")
+        after = "" if seed is None else f", seed {seed}"
+        return short(str(name), 45 - len(after)) + after
+
+    @cached_property
+    def verdict(self) -> str:
+        """That the best, or the winner, is no better than guessing, if so."""
+        try:
+            parts = {"the best": guessing.of_search, "the winner": guessing.of_winner}
+            bad = [word for word, of in parts.items() if of(self.path)]
+        except (UserError, OSError, ValueError):
+            return ""  # the figures that need the table say that it is damaged
+        return f"{' and '.join(bad)}: {guessing.AT_CHANCE}" if bad else ""
 
     @cached_property
     def evaluations(self) -> pd.DataFrame:
@@ -173,7 +198,7 @@ class Tables:
     def genes(self) -> tuple[Gene, ...]:
         """The genes of the space, from `space.json`."""
         try:
-            space = json.loads((self.path / "space.json").read_text())
+            space = json.loads(files.read(self.path / "space.json"))
             return tuple(Gene(gene["name"], tuple(gene["choices"])) for gene in space["genes"])
         except (OSError, ValueError, KeyError, TypeError):
             raise NotYet("space.json is missing or damaged") from None
@@ -195,10 +220,23 @@ class Tables:
             raise NotYet("the space in config.yaml is damaged") from None
 
     @cached_property
+    def finals(self) -> pd.DataFrame:
+        """The finalists by key; without rows before the finals."""
+        try:
+            return results.finals(self.path)
+        except UserError as error:
+            raise NotYet(str(error)) from None
+
+    @cached_property
+    def full_trainings(self) -> pd.DataFrame:
+        """The full trainings of the run's networks by key; without rows if there are none."""
+        return results.full_trainings(self.path)
+
+    @cached_property
     def winner(self) -> Winner:
         """The winner of the finals, or, before them, the first of the front."""
         try:
-            named = tables.winner(self.path)
+            named = None if tables.outdated(self.path) else tables.winner(self.path)
         except UserError as error:
             raise NotYet(str(error)) from None
         row = self._read("front", ("key", "genes")).iloc[0] if named is None else named

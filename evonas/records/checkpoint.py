@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pydantic import TypeAdapter
 
+from evonas import files
 from evonas.core import State, UserError
-from evonas.records.files import write_atomic
 
 VERSION = 1
 KEEP = 2  # how many checkpoints are kept
@@ -39,18 +40,21 @@ class Checkpoint:
     simulated_seconds: float = 0.0
 
 
+_Checkpoint = TypeAdapter(Checkpoint)
+
+
 def save(folder: Path, checkpoint: Checkpoint) -> None:
     """Writes the newest checkpoint and lets go of those before the last two."""
     content = _content({name: getattr(checkpoint, name) for name in Checkpoint.__slots__})
     name = f"generation-{checkpoint.generations:07d}-{_digest(content)}.pt"
-    write_atomic(folder / name, content, sync=True)
+    files.write_atomic(folder / name, content, sync=True)
     for old in _files(folder)[KEEP:]:
-        old.unlink()
+        files.remove(old)
 
 
 def write(path: Path, state: State) -> None:
     """Writes plain data and tensors, whole or not at all; `torch.load` reads them."""
-    write_atomic(path, _content(state), sync=True)
+    files.write_atomic(path, _content(state), sync=True)
 
 
 def newest_first(folder: Path) -> Iterator[Checkpoint]:
@@ -60,17 +64,23 @@ def newest_first(folder: Path) -> Iterator[Checkpoint]:
         UserError: a newer version wrote one of them.
     """
     for path in _files(folder):
-        content = path.read_bytes()
+        content = files.read(path)
         if path.stem.rpartition("-")[2] != _digest(content):
             log.warning("%s is damaged; skipped", path)
             continue
-        data = torch.load(io.BytesIO(content), weights_only=True)
-        if data["version"] > VERSION:
+        try:
+            data = torch.load(io.BytesIO(content), weights_only=True)
+            version = int(data["version"])
+            checkpoint = _Checkpoint.validate_python(data) if version <= VERSION else None
+        except Exception as error:  # zip, pickle and torch may raise anything
+            log.warning("%s is damaged; skipped: %s", path, type(error).__name__)
+            continue
+        if checkpoint is None:
             raise UserError(
-                f"{path} has version {data['version']}",
+                f"{path} has version {version}",
                 hint=f"this evonas reads versions up to {VERSION}; update it",
             )
-        yield Checkpoint(**data)
+        yield checkpoint
 
 
 def _content(state: State) -> bytes:

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from pydantic import BaseModel, Field
+
+from evonas import files
 from evonas.core import SearchFailed, UserError
-from evonas.records import files
+from evonas.records.files import end_log, lock, log_to
 
 ENVIRONMENT = "environment.json"
 # What a start that was killed at once may leave; the marker comes last.
 LEFTOVERS = frozenset({"lock", "log.txt", "space.json", ENVIRONMENT})
 
 log = logging.getLogger("evonas")
+
+
+class _Noted(BaseModel):
+    """The types of what is read in `environment.json`, which has more."""
+
+    deterministic: bool = True
+    data: str = ""
+    plugins: dict[str, str] = Field(default_factory=dict)
+    resumed: list[dict[str, Any]] = Field(default_factory=list)
 
 
 class Hold:
@@ -31,11 +42,16 @@ class Hold:
         """Lock the folder and open its log.
 
         Raises:
-            UserError: another process has locked it.
+            UserError: another process has locked it, or there is a link in it.
         """
         self.path = path
-        self._lock = files.lock(path)
-        self._log = files.log_to(path / "log.txt")
+        files.check_folder(path)
+        self._lock = lock(path)
+        try:
+            self._log = log_to(path / "log.txt")
+        except BaseException:
+            self._lock.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -51,8 +67,9 @@ class Hold:
     def release(self, error: object = None) -> None:
         """Release the folder; an error that is a bug is logged first."""
         if isinstance(error, Exception) and not isinstance(error, UserError | SearchFailed):
-            log.error("ended with an error", exc_info=error)
-        files.end_log(self._log)
+            with suppress(OSError):  # a full disk may be the error
+                log.error("ended with an error", exc_info=error)
+        end_log(self._log)
         self._lock.close()
 
     @contextmanager
@@ -66,13 +83,7 @@ class Hold:
 
     def undo(self) -> None:
         """Delete all that a start has written, when the start was a mistake."""
-        for entry in self.path.iterdir():
-            if entry.is_dir():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
-        if not self.path.is_symlink():
-            self.path.rmdir()
+        files.clear(self.path)
 
 
 def begin(path: Path, marker: str) -> Hold:
@@ -85,7 +96,7 @@ def begin(path: Path, marker: str) -> Hold:
         UserError: the folder can be resumed, holds other files, or cannot be created.
     """
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        files.make_folder(path, named=True)
         _refuse_unless_new(path, marker)
         hold = Hold(path)
     except OSError as error:
@@ -103,6 +114,7 @@ def begin(path: Path, marker: str) -> Hold:
 def check_run_folder(path: Path) -> None:
     """Raise UserError, saying what the folder is instead, unless it is a search's."""
     if (path / "config.yaml").is_file():
+        files.check_folder(path)
         return
     if not path.exists():
         raise UserError(f"{path} does not exist", hint="give a run folder")
@@ -113,18 +125,26 @@ def check_run_folder(path: Path) -> None:
     raise UserError(f"{path} is not a run folder: it has no config.yaml", hint=hint)
 
 
-def note_start(path: Path, now: Mapping[str, Any], own: Mapping[str, str] | None = None) -> None:
+def note_start(
+    path: Path, now: Mapping[str, Any], own: Mapping[str, Mapping[str, str]] | None = None
+) -> None:
     """Writes `environment.json`, of a folder that begins.
 
     Args:
         now: versions and hardware (`jobs.machine.environment`).
-        own: the SHA-256 of each Python file of the user's that it uses.
+        own: the SHA-256 of each Python file of the user's that it uses (`plugins.Record`).
     """
-    _write_environment(path, {**now, **({"plugins": dict(own)} if own else {})})
+    used = {kind: dict(digests) for kind, digests in (own or {}).items() if digests}
+    _write_environment(path, {**now, **used})
 
 
-def note_data(path: Path, fingerprint: str) -> None:
+def note_data(
+    path: Path, fingerprint: str, parts: Mapping[str, Mapping[str, float]] | None = None
+) -> None:
     """Record the data's fingerprint in `environment.json`, or compare it with the one there.
+
+    Args:
+        parts: what is known of each part of the images (`guessing.parts_of`).
 
     Raises:
         UserError: the images, labels or split changed since the folder was begun.
@@ -136,7 +156,7 @@ def note_data(path: Path, fingerprint: str) -> None:
             hint="use a new folder or restore the data",
             key=str(path),
         )
-    _write_environment(path, noted)
+    _write_environment(path, {**noted, **({"parts": dict(parts)} if parts else {})})
 
 
 def note_resume(path: Path, now: Mapping[str, Any]) -> None:
@@ -152,9 +172,12 @@ def environment(path: Path) -> dict[str, Any]:
         UserError: it is damaged.
     """
     file = path / ENVIRONMENT
+    if not file.exists():
+        return {}
     try:
-        noted: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-    except ValueError:
+        noted: dict[str, Any] = json.loads(files.read(file))
+        _Noted.model_validate(noted)
+    except (ValueError, RecursionError):
         raise UserError(f"{file} is damaged", hint="delete it to continue") from None
     return noted
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
+from pydantic import BaseModel, ConfigDict
+
+from evonas import files
 from evonas.core import Evaluation, Question, weights_name
+
+DIGEST = b', "digest": "'  # before the last entry of a line, and the digest of all before it
 
 log = logging.getLogger(__name__)
 
@@ -16,7 +23,9 @@ class Journal:
     """The answers of a run, one JSON object per line, in order of arrival.
 
     Each line is written with one system call, so a kill leaves at most one torn line, at the end,
-    which is cut off when the journal is opened again.
+    which is cut off when the journal is opened again. It ends with a digest of itself; a line that
+    does not match its own is left out, and what it answered is evaluated again. The lines of older
+    versions have none.
     """
 
     def __init__(self, path: Path) -> None:
@@ -24,7 +33,7 @@ class Journal:
         self.added = 0  # in this process
         if path.exists():
             self._read(path)
-        self._file = path.open("ab", buffering=0)
+        self._file = files.opened(path, "ab")
 
     def __len__(self) -> int:
         return len(self._answers)
@@ -39,7 +48,8 @@ class Journal:
             "budget": question.budget,
             **evaluation.to_plain(),
         }
-        self._append(json.dumps(record).encode() + b"\n")
+        body = json.dumps(record).encode()
+        files.write(self._file, body[:-1] + DIGEST + _digest(body) + b'"}\n')
         self._answers[question] = evaluation
         self.added += 1
 
@@ -50,28 +60,58 @@ class Journal:
     def close(self) -> None:
         self._file.close()
 
-    def _append(self, line: bytes) -> None:
-        """Write the whole line or, on a full disk, none of it."""
-        size = os.fstat(self._file.fileno()).st_size
-        try:
-            while line:
-                line = line[self._file.write(line) or 0 :]
-        except OSError:
-            os.ftruncate(self._file.fileno(), size)
-            raise
-
     def _read(self, path: Path) -> None:
-        with path.open("r+b") as file:
-            content = file.read()
-            end = content.rfind(b"\n") + 1
-            file.truncate(end)
+        content = files.read(path)
+        end = content.rfind(b"\n") + 1
+        if end < len(content):
+            files.cut(path, end)
+        signed = False
         for number, line in enumerate(content[:end].splitlines(), 1):
             try:
-                record = json.loads(line)
-                question = Question(record["key"], record["seed"], record["budget"])
-                if "weights" not in record:  # as version 0.1.0 wrote it
-                    named = weights_name(question.seed, question.budget)
-                    record["weights"] = named if question.budget else ""
-                self._answers[question] = Evaluation.from_plain(record)
-            except (ValueError, KeyError, TypeError) as error:
-                log.warning("%s, line %d is damaged; skipped: %s", path, number, error)
+                signed = _check_digest(line, signed=signed)
+                question, answer = _answer(json.loads(line))
+                self._answers[question] = answer
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                reason = str(error).partition("\n")[0]
+                log.warning("%s, line %d is damaged; skipped: %s", path, number, reason)
+
+
+class _Line(BaseModel):
+    """What a line has, and the types of it."""
+
+    model_config = ConfigDict(strict=True)
+
+    key: str
+    seed: int
+    budget: str
+    genome: dict[str, Any]
+    values: dict[str, float]
+    cost: dict[str, float | bool]
+    message: str
+    deterministic: bool
+    weights: str = ""
+
+
+def _answer(record: dict[str, Any]) -> tuple[Question, Evaluation]:
+    _Line.model_validate(record)
+    question = Question(record["key"], record["seed"], record["budget"])
+    if "weights" not in record:  # as version 0.1.0 wrote it
+        named = weights_name(question.seed, question.budget)
+        record["weights"] = named if question.budget else ""
+    return question, Evaluation.from_plain(record)
+
+
+def _check_digest(line: bytes, *, signed: bool) -> bool:
+    """Return whether a line has a digest, as all have after the first that has one.
+
+    Raises:
+        ValueError: it has none in spite of that, or another line's.
+    """
+    body, mark, digest = line.rpartition(DIGEST)
+    if (signed and not mark) or (mark and digest != _digest(body + b"}") + b'"}'):
+        raise ValueError("its digest does not match")
+    return bool(mark) or signed
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=8).hexdigest().encode()

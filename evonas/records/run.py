@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
+
+from evonas import files
 from evonas.core import Candidate, Generation, Objective, Question, State
 from evonas.records import checkpoint as checkpoints
 from evonas.records import tables
@@ -43,7 +46,7 @@ class RunFolder:
         self.journal = Journal(path / "journal")
         self.strategy: State | None = None  # as of the last checkpoint
         for name in ("checkpoints", "weights", "scratch"):
-            (path / name).mkdir(exist_ok=True)
+            files.make_folder(path / name)
         self.evaluations = tables.Table(
             path / "evaluations.csv", tables.evaluation_columns(self.metrics)
         )
@@ -104,14 +107,15 @@ class RunFolder:
         for evaluation in generation.evaluations:
             file = weights_left(self.path, evaluation)
             if file is not None:
-                file.unlink(missing_ok=True)
+                files.remove(file)
 
     def weights(self, name: str) -> Path:
-        return self.path / "weights" / f"{name}.safetensors"
+        return self.path / "weights" / f"{files.short(name)}.safetensors"
 
     def clean_scratch(self) -> None:
-        for file in (self.path / "scratch").glob("*.safetensors"):
-            file.unlink()
+        for pattern in ("*.safetensors", ".*.part"):
+            for file in (self.path / "scratch").glob(pattern):
+                files.remove(file)
 
     def close(self) -> None:
         self.journal.close()
@@ -125,15 +129,16 @@ class RunFolder:
 
     def _keep_weights(self) -> None:
         """Keep the weights of the front under their keys; delete those of other networks asked."""
-        keys = set()
+        kept = set()
         for entry in self.archive.front:
-            keys.add(entry.question.key)
+            kept.add(files.short(entry.question.key))
             file = weights_left(self.path, entry.evaluation)
             if file is not None and file.exists():
-                file.replace(self.weights(entry.question.key))
+                files.move(file, self.weights(entry.question.key))
+        asked = set(map(files.short, self.archive.keys))
         for file in (self.path / "weights").glob("*.safetensors"):
-            if file.stem in self.archive.keys and file.stem not in keys:
-                file.unlink()
+            if file.stem in asked and file.stem not in kept:
+                files.remove(file)
 
     def _restore(self) -> None:
         """Go back to the newest checkpoint that tables and journal confirm.
@@ -147,7 +152,7 @@ class RunFolder:
                 for table in self._growing:
                     table.cut(int(marks[table.path.name]["size"]))
                 archive = self._rebuilt()
-                if archive is not None:
+                if archive is not None and self._names_its_own(archive):
                     archive.simulated_seconds = checkpoint.simulated_seconds
                     self.archive = archive
                     self.strategy = checkpoint.strategy
@@ -159,22 +164,42 @@ class RunFolder:
             table.clear()
 
     def _rebuilt(self) -> Archive | None:
-        """Return the archive of `evaluations.csv`, with exact values if the journal has all."""
+        """Return the archive of `evaluations.csv`, with exact values from the journal.
+
+        Returns:
+            None if a row is not of this space, or not what the journal has.
+        """
         archive = Archive(self.archive.objectives, self.archive.references)
-        rows = tables.read_text(self.evaluations.path)
-        for generation, group in rows.groupby(rows["generation"].astype(int), sort=True):
-            questions, evaluations = [], []
-            columns = (group[name] for name in ("key", "seed", "budget", "genes"))
-            for key, seed, budget, genes in zip(*columns, strict=True):
-                question = Question(key, int(seed), budget)
-                answer = self.journal.get(question)
-                if answer is None:
-                    return None
-                questions.append(question)
-                genome = self.space.genome(map(int, genes.split("-")))
-                evaluations.append(replace(answer, candidate=Candidate(genome)))
-            cached = tuple((group["cached"] == "True").tolist())
-            archive.add(
-                Generation(int(str(generation)), tuple(questions), tuple(evaluations), cached)
-            )
+        try:
+            rows = tables.read_text(self.evaluations.path)
+            for index, group in rows.groupby(rows["generation"].astype(int), sort=True):
+                archive.add(self._generation(int(str(index)), group))
+        except (ValueError, LookupError) as error:
+            log.warning("%s: %s", self.evaluations.path, error)
+            return None
         return archive
+
+    def _generation(self, index: int, rows: pd.DataFrame) -> Generation:
+        """Return the generation of some rows.
+
+        Raises:
+            ValueError: a row is not of this space, or not what the journal has.
+        """
+        questions, evaluations = [], []
+        for row in rows.to_dict("records"):
+            question = Question(row["key"], int(row["seed"]), row["budget"])
+            answer = self.journal.get(question)
+            if answer is None or not tables.tells(row, answer, self.metrics):
+                raise ValueError(f"the journal has not the values of {question.key}")
+            genome = self.space.genome(map(int, row["genes"].split("-")))
+            questions.append(question)
+            evaluations.append(replace(answer, candidate=Candidate(genome)))
+        cached = tuple((rows["cached"] == "True").tolist())
+        return Generation(index, tuple(questions), tuple(evaluations), cached)
+
+    def _names_its_own(self, archive: Archive) -> bool:
+        """Return whether the keys on the front, which name files, are those of its genomes."""
+        return all(
+            self.space.key(entry.evaluation.candidate.genome) == entry.question.key
+            for entry in archive.front
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from evonas import files
 from evonas.core import (
     Cost,
     Evaluation,
@@ -22,13 +23,15 @@ from evonas.core import (
     UserError,
     finite,
 )
+from evonas.data.dataset import Places
 from evonas.metrics import SIMULATED_SECONDS
 from evonas.records.archive import Archive
-from evonas.records.files import write_atomic
 from genomes import SearchSpace
 from genomes.operators import mean_hamming
 
 Row = Mapping[str, Any]
+
+OUTDATED = "finalists.outdated"  # an empty file beside `finalists.csv`
 
 TIMING_COLUMNS = (
     *("phase", "generation", "index", "key", "seed", "budget", "status", "attempts", "worker"),
@@ -47,7 +50,7 @@ class Table:
         self.path = path
         self.columns = list(columns)
         header = _csv([], self.columns, header=True)
-        if not path.exists() or not path.read_bytes().startswith(header):
+        if not path.exists() or not files.read(path).startswith(header):
             write_table(path, [], self.columns)
         self._measure()
 
@@ -59,8 +62,7 @@ class Table:
         """Return whether the table begins with its content at the mark; False without a mark."""
         if mark is None:
             return False
-        with self.path.open("rb") as file:
-            digest: str = _digest(file.read(mark["size"])).hexdigest()
+        digest: str = _digest(files.read(self.path)[: mark["size"]]).hexdigest()
         return digest == str(mark["digest"])
 
     def clear(self) -> None:
@@ -70,18 +72,17 @@ class Table:
 
     def append(self, rows: Iterable[Row]) -> None:
         content = _csv(rows, self.columns, header=False)
-        with self.path.open("ab") as file:
-            file.write(content)
+        files.append(self.path, content)
         self._size += len(content)
         self._digest.update(content)
 
     def cut(self, size: int) -> None:
         """Drop what was written after the table had this size."""
-        os.truncate(self.path, size)
+        files.cut(self.path, size)
         self._measure()
 
     def _measure(self) -> None:
-        content = self.path.read_bytes()
+        content = files.read(self.path)
         self._size, self._digest = len(content), _digest(content)
 
 
@@ -91,7 +92,17 @@ def _digest(content: bytes) -> hashlib.blake2b:
 
 def write_table(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> None:
     """Write a whole table, replacing the file."""
-    write_atomic(path, _csv(rows, columns, header=True))
+    files.write_atomic(path, _csv(rows, columns, header=True))
+
+
+def write_split(run_dir: Path, places: Places) -> None:
+    """Write `split.csv`, which image is in which part, unless a run that is resumed has it."""
+    path = run_dir / "split.csv"
+    if path.exists():
+        return
+    parts = zip(places.images, places.labels.tolist(), places.parts.tolist(), strict=True)
+    columns = ("image", "label", "part")
+    write_table(path, (dict(zip(columns, row, strict=True)) for row in parts), columns)
 
 
 def read(
@@ -103,14 +114,21 @@ def read(
         columns: those to read, if present; None for all.
         text: columns that are text, whatever they look like.
     """
-    content = path.read_bytes()
+    content = files.read(path)
     selected = None if columns is None else set(columns).__contains__
     complete = io.BytesIO(content[: content.rfind(b"\n") + 1])
     return pd.read_csv(complete, usecols=selected, dtype=dict.fromkeys(text, "str"))
 
 
+def outdated(run_dir: Path) -> bool:
+    """Return whether the search has gone on, or its finals have changed, since the last finals."""
+    return (run_dir / OUTDATED).exists()
+
+
 def winner(run_dir: Path) -> pd.Series[Any] | None:
     """Return the winner's row of `finalists.csv`, or None if there is no winner yet.
+
+    Until new finals are over it is that of the last ones (`outdated`).
 
     Raises:
         UserError: the table is damaged.
@@ -122,13 +140,21 @@ def winner(run_dir: Path) -> pd.Series[Any] | None:
         finalists = read(path, text=("key", "genes"))
         winners = finalists[finalists["winner"].astype(str) == "True"]
     except (OSError, ValueError, KeyError):
-        raise UserError(f"{path} is damaged", hint="restore it as `evonas run` wrote it") from None
+        raise UserError(
+            f"{path} is damaged", hint=f"write it again with `evonas resume {run_dir}`"
+        ) from None
     return None if winners.empty else winners.iloc[0]
 
 
 def read_text(path: Path) -> pd.DataFrame:
     """Read a table, with every cell as its text."""
-    return pd.read_csv(path, dtype=str, keep_default_na=False)
+    return pd.read_csv(io.BytesIO(files.read(path)), dtype=str, keep_default_na=False)
+
+
+def as_text(rows: Iterable[Row], columns: Sequence[str]) -> pd.DataFrame:
+    """Return rows as `read_text` reads them back."""
+    content = io.BytesIO(_csv(rows, columns, header=True))
+    return pd.read_csv(content, dtype=str, keep_default_na=False)
 
 
 def evaluation_columns(metrics: Sequence[str]) -> tuple[str, ...]:
@@ -162,6 +188,23 @@ def evaluation_rows(
             }
         )
     return rows
+
+
+def tells(row: Mapping[Any, Any], evaluation: Evaluation, metrics: Sequence[str]) -> bool:
+    """Return whether a row of `evaluations.csv`, read as text, has an evaluation's values.
+
+    Raises:
+        ValueError: a value is no number.
+    """
+
+    def same(text: str, value: float | None) -> bool:
+        nothing = value is None or math.isnan(value)
+        return nothing if text == "" else (not nothing and float(text) == value)
+
+    values = evaluation.values
+    return row["status"] == str(evaluation.status) and all(
+        same(row[name], values.get(name)) for name in metrics
+    )
 
 
 def generation_columns(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,13 +12,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evonas import registry, yamlfile
+from evonas import files, registry, yamlfile
 from evonas.core import FAILURES, Objective, Status, UserError
 from evonas.pareto import Array, Losses
-from evonas.records import tables
+from evonas.records import guessing, tables
 from evonas.records.archive import budget_ranks
 from evonas.records.folder import check_run_folder
+from evonas.records.folder import environment as noted
 from evonas.records.tables import read
+from evonas.training.recipe import Recipe
 
 # Settings that cannot change a network's values. Data and tables are identified by fingerprint.
 IRRELEVANT = (
@@ -41,7 +42,8 @@ class Run:
         fidelity: (n,), the rank of each evaluation's budget (`budget_ranks`).
         epochs: (n,), the epochs that each evaluation was trained for; 0 if an earlier one
             answered it.
-        tested: the winner's test error and its standard error, if it has been tested.
+        tested: the winner's test error, if it has been tested.
+        at_chance: whether its best, or its winner, is no better than guessing.
     """
 
     path: Path
@@ -56,7 +58,8 @@ class Run:
     hours: float
     from_cache: int
     faults: int
-    tested: tuple[float, float] | None
+    tested: float | None
+    at_chance: bool
 
     @property
     def seed(self) -> int:
@@ -101,10 +104,10 @@ def load(path: Path) -> Run:
     if lacking:
         hint = "restore the file as evonas wrote it"
         raise UserError(f"lacks {lacking[0]}", hint=hint, key=str(path / "config.yaml"))
-    if not all(table.exists() and b"\n" in table.read_bytes() for table in tables):
+    if not all(table.exists() and b"\n" in files.read(table) for table in tables):
         raise _unfinished(path)
     try:
-        environment = json.loads((path / "environment.json").read_text())
+        environment = noted(path)
         run = _read(path, _as_of_today(config), environment, *map(read, tables))
     except (OSError, KeyError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
@@ -157,8 +160,17 @@ def _as_of_today(config: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of any version, with the keys that they would have today."""
     strategy = config["strategy"]
     if strategy["name"] in registry.names("strategies"):
-        strategy = registry.strategy(strategy["name"]).Params.renamed(strategy)
-    return {"metrics": [], **config, "strategy": strategy}  # 0.1.0 had no metrics of one's own
+        strategy = registry.strategy(strategy["name"]).Params.today(strategy)
+    evaluator = {
+        key: Recipe.today(value)
+        if key in ("recipe", "alone") and isinstance(value, dict)
+        else value
+        for key, value in config["evaluator"].items()
+    }
+    if evaluator["name"] == "supernet":  # its class would take seconds to load
+        evaluator = {"within_constraints": False, **evaluator}
+    # 0.1.0 had no metrics of one's own
+    return {"metrics": [], **config, "strategy": strategy, "evaluator": evaluator}
 
 
 def _unfinished(path: Path) -> UserError:
@@ -190,6 +202,7 @@ def _read(
     epochs = timed.reindex(evaluations["index"]).to_numpy(np.float64)
     planned = budgets.str.extract(r"^epochs=([\d.]+)", expand=False).to_numpy(np.float64)
     epochs = np.where(np.isnan(epochs), np.where(ok, planned, 0.0), epochs)
+    winner = tables.winner(path)
     return Run(
         path=path,
         config=config,
@@ -203,15 +216,9 @@ def _read(
         hours=float(timings.loc[~cached, "seconds"].sum()) / 3600,
         from_cache=int(cached.sum()),
         faults=int((failed & fresh).sum()),
-        tested=_tested(path),
+        tested=None if winner is None or tables.outdated(path) else float(winner["test_error"]),
+        at_chance=bool(guessing.of_search(path) or guessing.of_winner(path)),
     )
-
-
-def _tested(path: Path) -> tuple[float, float] | None:
-    winner = tables.winner(path)
-    if winner is None:
-        return None
-    return float(winner["test_error"]), float(winner["test_error_se"])
 
 
 def _check_comparable(one: Run, other: Run) -> None:

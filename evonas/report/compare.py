@@ -28,9 +28,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evonas import markdown
+from evonas import files, markdown
 from evonas.core import UserError
-from evonas.records.files import write_atomic
+from evonas.records.guessing import AT_CHANCE
 from evonas.report import compare_figures as figures
 from evonas.report.arms import Arm, arms_of, differing, load
 from evonas.report.curves import ENOUGH_SEEDS, Box, By, Curve, band, curve
@@ -100,18 +100,18 @@ class Comparison:
             contents["hypervolume.png"], contents["hypervolume.svg"] = drawn
         for name in FILES:
             if name in contents:
-                write_atomic(out / name, contents[name])
+                files.write_atomic(out / name, contents[name])
             else:
-                (out / name).unlink(missing_ok=True)
+                files.remove(out / name)
 
 
 def _check_out(out: Path) -> None:
     """Makes the folder, or checks that it holds nothing but a comparison."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        files.make_folder(out, named=True)
         names = {entry.name for entry in out.iterdir()}
-        mine = not names or (out / "compare.md").read_text().startswith(TITLE)
-    except (OSError, UnicodeDecodeError):
+        mine = not names or files.read(out / "compare.md").startswith(TITLE.encode())
+    except OSError:
         mine, names = False, set()
     if not mine or names - {*FILES, *(f".{name}.part" for name in FILES)}:
         hint = "name a new or empty folder with --out"
@@ -159,10 +159,11 @@ def _at_equal_cost(arms: Sequence[Arm], curves: Curves) -> str:
     rows: list[dict[str, Any]] = [{"arm": arm.name, "n": len(arm.runs)} for arm in arms]
     for by, of_arms in curves.items():
         end = min(each.x[-1] for of_arm in of_arms for each in of_arm)
+        cost = f"{_plain(end)} {by.removesuffix('s') if end == 1 else by}"
         for row, of_arm in zip(rows, of_arms, strict=True):
             values = np.array([each.at(np.array([end]))[0] for each in of_arm])
-            row[f"{name}, {_plain(end)} {by}"] = _mean_and_deviation(values[:, 0])
-            row[f"hypervolume, {_plain(end)} {by}"] = _mean_and_deviation(values[:, -1])
+            row[f"{name}, {cost}"] = _mean_and_deviation(values[:, 0])
+            row[f"hypervolume, {cost}"] = _mean_and_deviation(values[:, -1])
     table = markdown.table(list(rows[0]), [row.values() for row in rows])
     return f"At equal cost, best {name} and hypervolume:\n\n{table}"
 
@@ -177,6 +178,9 @@ def _notes(comparison: Comparison) -> list[str]:
         notes.append(f"Trainings taken from a cache ({shown}) count, but add no worker hours.")
     if "epochs" not in comparison.curves:
         notes.append("A run has trained no epochs, so there is no comparison by epochs.")
+    guessing = [str(run.path) for arm in arms for run in arm.runs if run.at_chance]
+    if guessing:
+        notes.append(f"The best of these runs is {AT_CHANCE}: {', '.join(guessing)}.")
     if comparison.box is None:
         notes.append("No hypervolume: some objective has no value or reference in any run.")
     notes.append(
@@ -185,8 +189,7 @@ def _notes(comparison: Comparison) -> list[str]:
     )
     notes.append(
         "Counts are means per run, for the search without its finals. ± is the standard deviation "
-        "over seeds; for a test error it is the standard error due to the number of test images, "
-        "which more seeds do not reduce. Two bests need not belong to one network."
+        "over seeds, for a test error too. Two bests need not belong to one network."
     )
     return notes
 
@@ -272,13 +275,12 @@ def _long(arms: Sequence[Arm], curves: Curves) -> str:
     return text
 
 
-def _tested(tested: Sequence[tuple[float, float]], runs: int) -> str:
-    """The mean test error over the seeds that have a winner, as text."""
+def _tested(tested: Sequence[float], runs: int) -> str:
+    """The test errors of the seeds that have a winner, as text."""
     if not tested:
         return "-"
-    error, spread = (statistics.fmean(column) for column in zip(*tested, strict=True))
     of = "" if len(tested) == runs else f" ({len(tested)} of {runs})"
-    return f"{error:.4f} ± {spread:.4f}{of}"
+    return f"{_mean_and_deviation(tested)}{of}"
 
 
 def _mean_and_deviation(values: Iterable[float]) -> str:

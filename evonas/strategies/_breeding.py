@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from evonas import plugins
-from evonas.core import Candidate, Evaluation, Params, Requirement, State, UserError
+from evonas.core import Candidate, Evaluation, Requirement, State
 from evonas.strategies import _deap
+from evonas.strategies._own_operators import OperatorParams, OwnFunction, OwnOperator, own
 from evonas.strategies.generational import TRIES, parse_seeds, plain, restored
 from genomes import Genome, SearchSpace
 from genomes.continuous import Logits, Scaled
@@ -23,7 +23,9 @@ Index = Annotated[float, Field(ge=0, le=1000)]
 Vector = list[float]  # genes, or numbers in the unit cube
 
 
-class BreedingParams(Params):
+class BreedingParams(OperatorParams):
+    OPERATORS: ClassVar[tuple[str, ...]] = ("crossover", "mutation")
+
     population: Annotated[int, Field(ge=2, le=100_000)] = 20
     """The number of members of the population, and of candidates in each generation."""
     seeds: Annotated[tuple[str, ...], Field(strict=False)] = ()
@@ -35,7 +37,7 @@ class BreedingParams(Params):
     (`logits`)."""
     crossover: (
         Literal["uniform", "one_point", "two_point", "arithmetic", "blend", "simulated_binary"]
-        | Annotated[str, Field(pattern=plugins.PATTERN)]
+        | OwnFunction
     ) = "uniform"
     """How two parents are mixed. `uniform` swaps each gene (or number) with probability 1/2,
     `one_point` swaps all after a random place, `two_point` those between two places. The others
@@ -46,11 +48,13 @@ class BreedingParams(Params):
     crossover_rate: Probability = 0.9
     """The probability that two parents are mixed. If not, each child begins as a copy of one
     parent."""
-    mutation: Literal["reset", "scale", "polynomial"] = "reset"
+    mutation: Literal["reset", "scale", "polynomial"] | OwnFunction = "reset"
     """How a gene (or number) changes: `reset` draws it anew. The others need numbers: `scale`
-    turns x into x (1 + s), `polynomial` moves it a little, rarely far."""
+    turns x into x (1 + s), `polynomial` moves it a little, rarely far. `FILE.py:NAME` is your own
+    function, which takes a list and a generator and returns a list."""
     mutation_rate: Probability = 0.1
-    """The probability, for each gene (or number) of a child, that it changes."""
+    """The probability, for each gene (or number) of a child, that it changes. A function of your
+    own changes what it likes."""
     sigma: Annotated[float, Field(ge=-1, le=10)] = 0.1
     """For `scale`: s itself, or, if it is drawn, the standard deviation of s."""
     sigma_drawn: bool = True
@@ -61,13 +65,6 @@ class BreedingParams(Params):
     """For `simulated_binary`: the larger, the closer children are to their parents."""
     mutation_eta: Index = 20.0
     """For `polynomial`: the larger, the smaller the changes."""
-
-    def anchored(self, folder: Path) -> Self:
-        return self.model_copy(update={"crossover": plugins.anchored(self.crossover, folder)})
-
-    def own_files(self) -> tuple[str, ...]:
-        file = plugins.file_of(self.crossover)
-        return () if file is None else (file,)
 
     def model_post_init(self, context: object) -> None:
         if len(self.seeds) > self.population:
@@ -117,7 +114,7 @@ class Breeding:
         ranks: NDArray[np.int64],
         *,
         tournament_size: int,
-        selection: str = "tournament",
+        selection: str | OwnOperator = "tournament",
         pressure: float = 1.5,
     ) -> list[Candidate]:
         """Makes a generation of children; parents are selected by rank, and neighbours mate.
@@ -127,13 +124,32 @@ class Breeding:
 
         Args:
             ranks: (n,) order of preference of the members, 0 the best.
-            tournament_size, selection: see `_deap.select`.
+            tournament_size, selection: see `_deap.select`; or a function of the user's.
             pressure: see `_deap.shaped`; a tournament depends on the order alone.
         """
         fitness = _deap.shaped(ranks, pressure)
         count = self.params.population + self.params.population % 2  # parents come in pairs
         with _deap.stdlib_random(self.rng):
+            if isinstance(selection, OwnOperator):
+                return self._children(self._selected_by_own(selection, ranks, fitness, count))
             return self._children(_deap.select(fitness, count, selection, tournament_size))
+
+    def _selected_by_own(
+        self, selection: OwnOperator, ranks: NDArray[np.int64], fitness: NDArray[np.float64], k: int
+    ) -> list[int]:
+        """The parents that the user's function selects, checked."""
+        population = tuple(self.population)
+        parents = selection(
+            ranks=ranks.copy(), fitness=fitness, population=population, k=k, rng=self.rng
+        )
+        try:
+            positions = [operator.index(parent) for parent in parents]
+        except TypeError:
+            positions = []
+        if len(positions) != k or not all(0 <= i < len(population) for i in positions):
+            demand = f"{k} positions in the population, from 0 to {len(population) - 1}"
+            raise selection.refused(parents, demand)
+        return positions
 
     def _children(self, parents: Sequence[int]) -> list[Candidate]:
         self._asked = []
@@ -219,10 +235,12 @@ class Variation:
         self.rng = rng
         self.continuous = params.encoding != "genes"
         self._encoding = (Logits if params.encoding == "logits" else Scaled)(space.choices)
-        self._own = plugins.load(params.crossover) if params.own_files() else None
+        offers = ("choices", "rng")
+        self._own_crossover = own("crossover", params.crossover, 2, *offers)
+        self._own_mutation = own("mutation", params.mutation, 1, "rate", *offers)
         self._toolbox = _deap.toolbox(
-            "uniform" if self._own else params.crossover,
-            params.mutation,
+            "uniform" if self._own_crossover else str(params.crossover),
+            "reset" if self._own_mutation else str(params.mutation),
             rate=params.mutation_rate,
             alpha=params.blend_alpha,
             crossover_eta=params.crossover_eta,
@@ -246,13 +264,16 @@ class Variation:
         return Genome(self.space.name, genes)
 
     def mate(self, first: Vector, second: Vector) -> tuple[Vector, Vector]:
-        if self._own is not None:
-            return self._mated_by_own(first, second)
+        if self._own_crossover is not None:
+            a, b = self._by_own(self._own_crossover, first, second)
+            return a, b
         a, b = _deap.mate(self._toolbox, first, second)
         return self._inside(a), self._inside(b)
 
     def mutate(self, vector: Vector) -> Vector:
         rate = self.params.mutation_rate
+        if self._own_mutation is not None:
+            return self._by_own(self._own_mutation, vector)[0]
         if not self.continuous:
             genes = [int(gene) for gene in vector]
             return list(reset(genes, self.space.choices, rate, self.rng))
@@ -261,32 +282,32 @@ class Variation:
             return [a if hit < rate else x for x, hit, a in zip(vector, hits, anew, strict=True)]
         return self._inside(_deap.mutate(self._toolbox, vector))
 
-    def _mated_by_own(self, first: Vector, second: Vector) -> tuple[Vector, Vector]:
-        """Mates two vectors with the user's function, and checks the children it returns."""
-        assert self._own is not None
-        own = self.params.crossover
-        try:
-            children = self._own(list(first), list(second), self.rng)
-        except Exception as error:  # whatever a user's function may raise
-            text = f"{type(error).__name__}: {error}"
-            raise UserError(f"{own} raised {text}", key="strategy.crossover") from error
-        try:
-            a, b = (list(map(float, child)) for child in children)
-            if not self.continuous:
-                for child in (a, b):
-                    self.space.genome(map(int, child))
-            valid = {len(a), len(b)} == {len(first)} and bool(np.isfinite([a, b]).all())
-            valid = bool(valid and (self.continuous or all(x.is_integer() for x in (*a, *b))))
-        except (TypeError, ValueError):
-            valid = False
-        if not valid:
+    def _by_own(self, function: OwnOperator, *vectors: Vector) -> list[Vector]:
+        """Varies vectors with the user's function, and checks what it returns."""
+        lists = [list(vector) for vector in vectors]
+        rate = self.params.mutation_rate
+        result = function(*lists, choices=self.space.choices, rate=rate, rng=self.rng)
+        varied = self._checked([result] if len(vectors) == 1 else result, len(vectors))
+        if varied is None:
             numbers = "numbers" if self.continuous else "genes within their choices"
-            raise UserError(
-                f"{own} returned {repr(children)[:80]}",
-                hint=f"it must return two lists of {len(first)} {numbers}",
-                key="strategy.crossover",
-            )
-        return self._inside(a), self._inside(b)
+            lists_of = "a list of" if len(vectors) == 1 else "two lists of"
+            raise function.refused(result, f"{lists_of} {len(vectors[0])} {numbers}")
+        return [self._inside(vector) for vector in varied]
+
+    def _checked(self, result: Any, count: int) -> list[Vector] | None:
+        """The vectors that a user's function returned; None if they are not valid."""
+        try:
+            vectors = [list(map(float, vector)) for vector in result]
+            valid = len(vectors) == count and bool(np.isfinite(vectors).all())
+            if self.continuous:
+                valid = valid and {len(vector) for vector in vectors} == {self._encoding.dimensions}
+            else:
+                valid = valid and all(x.is_integer() for vector in vectors for x in vector)
+                for vector in vectors:
+                    self.space.genome(map(int, vector))
+        except (TypeError, ValueError):
+            return None
+        return vectors if valid else None
 
     def _inside(self, vector: Vector) -> Vector:
         return [min(max(x, 0.0), 1.0) for x in vector] if self.continuous else vector

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -11,15 +11,19 @@ from evonas import pareto
 from evonas.core import Candidate, Evaluation, Requirement, State
 from evonas.protocols import Setting
 from evonas.strategies._breeding import Breeding, BreedingParams
+from evonas.strategies._own_operators import OwnFunction, own
 from evonas.strategies.generational import Generational
 
 
 class GeneticParams(BreedingParams):
+    OPERATORS: ClassVar[tuple[str, ...]] = (*BreedingParams.OPERATORS, "selection")
+
     name: Literal["genetic"] = "genetic"
-    selection: Literal["roulette", "tournament", "rank"] = "roulette"
+    selection: Literal["roulette", "tournament", "rank"] | OwnFunction = "roulette"
     """How parents are drawn: `roulette` draws each at random, better members more often; `rank`
     does the same with less randomness (stochastic universal sampling); `tournament` takes the best
-    of a few that are drawn uniformly."""
+    of a few that are drawn uniformly. `FILE.py:NAME` is your own function, which takes `ranks` (or
+    `fitness`), `k` and `rng`, and returns k positions in the population."""
     pressure: Annotated[float, Field(gt=1, lt=2)] = 1.8
     """For `roulette` and `rank`: how often the best member is drawn, relative to an average one.
     The worst is drawn 2 - `pressure` times as often as an average one."""
@@ -49,6 +53,8 @@ class Genetic(Generational):
     def __init__(self, params: GeneticParams, setting: Setting) -> None:
         super().__init__(params, setting)
         self.breeding = Breeding(params, space=self.space, rng=self.rng, is_new=self._is_new)
+        offers = ("ranks", "fitness", "population", "k", "rng")
+        self._selection = own("selection", params.selection, 0, *offers) or str(params.selection)
 
     @property
     def population(self) -> list[Evaluation]:
@@ -62,7 +68,7 @@ class Genetic(Generational):
         return self.breeding.offspring(
             ranks,
             tournament_size=params.tournament_size,
-            selection=params.selection,
+            selection=self._selection,
             pressure=params.pressure,
         )
 

@@ -21,7 +21,7 @@ class NSGA2Params(BreedingParams):
 
 
 class NSGA2(Generational):
-    """NSGA-II (Deb et al., 2002).
+    """NSGA-II (Deb et al., 2002), for two or three objectives.
 
     Parents win tournaments by the crowded-comparison operator. From population and offspring
     together, the first fronts survive, and the least crowded members of the front that fits only in

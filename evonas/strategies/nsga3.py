@@ -43,7 +43,7 @@ class Scale:
 
 
 class NSGA3(Generational):
-    """NSGA-III (Deb and Jain, 2014), with the niching of DEAP.
+    """NSGA-III (Deb and Jain, 2014), for three objectives and more, with the niching of DEAP.
 
     From population and offspring together, the first fronts survive, and from the front that fits
     only in part those whose niche, the nearest reference direction, has the fewest members. Parents

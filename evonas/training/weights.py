@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from evonas.core import SearchFailed
+from evonas import files
 from evonas.data.dataset import DataSet
 from genomes import Genome
 
@@ -40,17 +39,17 @@ def save_weights(
         "image_shape": data.image_shape,
         "mean": data.mean,  # for each channel of the images as stored
         "std": data.std,
+        "values": data.values,  # of the images as stored, the lowest and the highest
+        "class_names": data.class_names,
     }
-    try:
+    with files.failing():  # a full disk is not the network's fault
         write_weights(network, path, about)
-    except (OSError, SafetensorError) as error:  # a full disk is not the network's fault
-        raise SearchFailed(f"weights cannot be written: {error}") from None
 
 
 def write_weights(
     network: nn.Module, path: Path, about: Mapping[str, Any] | None = None, *, sync: bool = False
 ) -> None:
-    """Write the state of a network as safetensors, aside first.
+    """Write the state of a network as safetensors, whole or not at all.
 
     A tensor that is in several places of the network, as in `[block] * 3`, is written once, under
     its first name; `tied` in the metadata gives the first name for each of the others.
@@ -70,13 +69,8 @@ def write_weights(
         # Of views of one tensor, each is written as a tensor of its own.
         weights[name] = tensor.detach().cpu().contiguous()
     metadata = {**(about or {}), **({"tied": tied} if tied else {})}
-    aside = path.with_suffix(".part")
-    save_file(_apart(weights), aside, {METADATA: json.dumps(metadata)} if metadata else None)
-    aside.chmod(0o644)  # written readable by its owner alone
-    if sync:
-        with aside.open("rb") as file:
-            os.fsync(file.fileno())
-    aside.replace(path)
+    content = save(_apart(weights), {METADATA: json.dumps(metadata)} if metadata else None)
+    files.write_atomic(path, content, sync=sync)
 
 
 def _apart(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

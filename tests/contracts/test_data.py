@@ -67,7 +67,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Make]:
             write_idx(folder)
         elif issubclass(kind, Cifar10 | Cifar100):
             for file in kind.files:
-                images, labels = noise(2 * kind.classes, kind.classes)
+                images, labels = noise(5 * kind.classes, kind.classes)
                 write_binary(folder / file, (images, [labels] * kind.label_bytes))
         elif name == "image_folder":
             write_pictures(folder)
@@ -217,7 +217,7 @@ class Bytes(Source):
 
 
 class Rare(Source):
-    """Hands its images out another way each time that it is asked, so that splits go wrong."""
+    """Has too few images of a class for every part to have its share."""
 
     def part(self, count: int) -> Images:
         part = super().part(count)
@@ -251,7 +251,7 @@ BROKEN = [
     (Silent, contracts.missing_files_are_a_users_error, "check does not say"),
     (Grey, contracts.statistics_are_one_pair_a_channel, "1 numbers, 2 channels"),
     (Bytes, contracts.statistics_are_one_pair_a_channel, "no shares of 255"),
-    (Rare, contracts.the_split_is_stratified, "UserError: data: 40 images"),
+    (Rare, contracts.the_split_is_stratified, "UserError: data: class 1 has 1 image;"),
     (Restless, contracts.the_split_is_repeatable, "two splits of the same settings differ"),
     (Lucky, contracts.other_generators_are_left_alone, "draws from a global generator"),
 ]

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from evonas import config, registry
+from evonas import config, plugins, registry
 from evonas.cli import app
 from evonas.core import SearchFailed, UserError
 from evonas.jobs import machine
@@ -83,6 +83,59 @@ def test_init_has_every_key_of_a_data_set_and_says_what_to_fill_in(tmp_path: Pat
     assert "data.path" not in command("init", tmp_path / "z.yaml")[1]
 
 
+@pytest.mark.parametrize("space", [*registry.names("spaces"), "my_space.py:tiny"])
+def test_init_takes_a_space_and_the_most_parameters(
+    space: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    status, told = command("init", "sub/x.yaml", "--space", space, "--max-params", 50_000)
+    if space == "table":
+        assert (status, "--space: table has no networks to train" in told) == (2, True), told
+        return
+    assert status == 0, told
+    experiment = config.load(Path("sub/x.yaml"))
+    assert [(each.name, each.max) for each in experiment.constraints] == [("params", 50_000)]
+    file = plugins.file_of(space)
+    if file is not None:
+        assert config.own_files(experiment) == [str(tmp_path / file)]
+        return
+    text = Path("sub/x.yaml").read_text()
+    keys = {*type(experiment.space).model_fields} - {"name"}
+    assert all(re.search(rf"^  {key}: [^#]+ # \w", text, re.MULTILINE) for key in keys)
+
+
+@pytest.mark.parametrize("kind", ["spaces", "strategies", "evaluators", "data", "metrics"])
+def test_list_says_what_each_name_is_for(kind: str) -> None:
+    status, told = command("list", kind)
+    names = {line.split()[0] for line in told.splitlines()}
+    assert (status, {*registry.names(kind)} <= names) == (0, True)
+    assert all(len(line.split()) > 3 for line in told.splitlines()), told
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("li", {"list"}),
+        ("list sp", {"spaces"}),
+        ("init --space ma", {"macro"}),
+        ("init --data cif", {"cifar10", "cifar100"}),
+        ("export results/x --format o", {"onnx"}),
+        ("train results/x --genome b", {"best"}),
+        ("run x.yaml --se", {"--seed", "--set"}),
+        ("run experiments/qu", set()),  # a file, which the shell completes
+    ],
+)
+def test_shells_complete_commands_options_and_names(words: str, completed: set[str]) -> None:
+    asked = {
+        "_EVONAS_COMPLETE": "complete_bash",
+        "COMP_WORDS": f"evonas {words}",
+        "COMP_CWORD": str(len(words.split())),
+    }
+    done = CliRunner().invoke(app, [], env=asked, prog_name="evonas")
+    assert (done.exit_code, set(done.output.split())) == (0, completed)
+
+
 def test_init_overwrites_nothing_and_tells_mistakes(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text("mine")
@@ -90,6 +143,7 @@ def test_init_overwrites_nothing_and_tells_mistakes(tmp_path: Path) -> None:
         (("init", path), "already exists; name a new file"),
         (("init", tmp_path / "no" / "x.yaml"), "cannot be written: No such file"),
         (("init", tmp_path / "y.yaml", "--data", "digit"), "did you mean 'digits'?"),
+        (("init", tmp_path / "y.yaml", "--space", "chian"), "did you mean 'chain'?"),
         (
             ("init", tmp_path / "y.yaml", "--path", "x"),
             "--path: digits takes no path",

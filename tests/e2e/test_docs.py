@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from evonas import config, registry, yamlfile
+from evonas import config, registry, search, yamlfile
 from evonas.bench import spec as bench
 from evonas.cli import app
 from evonas.data.idx import STEMS, FashionMnist
@@ -231,12 +231,21 @@ def test_the_examples_of_strategies_run(
     monkeypatch.syspath_prepend(tmp_path)
     operators, strategy, contracts, evolving = blocks(DOCS / "strategies.md", "python")
     Path("ops.py").write_text(operators[1])
-    assert len(operators[1].splitlines()) < 15
+    assert len(operators[1].splitlines()) < 25
     first, second = ([0] * 6, [1] * 6)
     module: dict[str, Any] = {}
     exec(operators[1], module)
     for a, b in zip(*module["biased"](first, second, np.random.default_rng(0)), strict=True):
         assert {a, b} == {0, 1}
+    own = {"crossover": "biased", "mutation": "step", "selection": "better_half"}
+    found = search(
+        "nasbench201",
+        evaluate=lambda genome: {"loss": float(sum(genome.genes))},
+        objectives=["loss"],
+        strategy={"name": "genetic", **{key: f"ops.py:{own[key]}" for key in own}},
+        generations=3,
+    )
+    assert found.evaluations["origin"].str.contains("mutation").any()
     Path("climb.py").write_text(strategy[1])
     names: dict[str, Any] = {}
     exec(contracts[1], names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from evonas import plugins
 from evonas.cli import app
 from evonas.core import UserError
 from evonas.networks.decode import decode
+from evonas.oneshot.supernet import Supernet
 from evonas.own import OwnSpace
 from genomes import NASBench201
 from tests.e2e.test_docs import DOCS, blocks
@@ -69,6 +71,10 @@ def test_the_space_and_the_data_of_the_documentation_are_searched(
     experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert max(len(text.splitlines()) for text in (SPACE, DATA)) < 30
+    # What it calls may be in a file beside.
+    imports, conv, space = re.split(r"(?ms)(^def conv.*?)(?=^@evonas)", SPACE)
+    (tmp_path / "my_space.py").write_text(f"{imports}from my_parts import conv\n\n\n{space}")
+    (tmp_path / "my_parts.py").write_text(f"from torch import nn\n\n\n{conv}")
     out, more = tmp_path / "run", ("--set", "stop.generations=3")
     done = command("run", experiment, "--out", out)
     assert done.exit_code == 0, done.output
@@ -77,6 +83,9 @@ def test_the_space_and_the_data_of_the_documentation_are_searched(
     assert {"ops", "cell", "front"} <= {path.stem for path in (out / "figures").glob("*.png")}
     recorded = json.loads((out / "environment.json").read_text())["plugins"]
     assert {Path(file).name for file in recorded} == {"my_space.py", "my_data.py"}
+    assert [*json.loads((out / "environment.json").read_text())["helpers"]] == [
+        str(tmp_path / "my_parts.py")
+    ]
     shown = command("show", evaluations["genes"][0], "--experiment", experiment)
     assert f"{evaluations['params'][0]:,}" in shown.output
     for file in ("my_space.py", "my_data.py"):
@@ -159,6 +168,51 @@ def numbered(pick: Any, *, in_channels: int, classes: int) -> nn.Module:
     return nn.Linear(in_channels, classes)
 
 
+def twice(pick: Any, *, in_channels: int, classes: int) -> nn.Module:
+    pick("op", [12, "12"])
+    return nn.Linear(in_channels, classes)
+
+
+def tuples(pick: Any, *, in_channels: int, classes: int) -> nn.Module:
+    pick("op", [(3, 5), (3, 3)])
+    return nn.Linear(in_channels, classes)
+
+
+def empty(pick: Any, *, in_channels: int, classes: int) -> nn.Module:
+    pick("op", [])
+    return nn.Linear(in_channels, classes)
+
+
+def listed(pick: Any, *, in_channels: int, classes: int) -> nn.Module:
+    width = pick("width", [12, 20, 32])
+    act = pick("act", (nn.ReLU, nn.GELU))
+    layers = [nn.Conv2d(in_channels, width, 3), act]
+    layers += [nn.Conv2d(width, width, 1) for _ in range(pick("depth", range(3)))]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes))
+
+
+def switches(pick: Any, *, in_channels: int, classes: int) -> nn.Module:
+    act = pick("act", [nn.ReLU, nn.GELU])
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(classes), act)
+
+
+def test_candidates_may_be_a_list_whose_members_name_themselves() -> None:
+    space = OwnSpace(listed, {})
+    assert [gene.choices for gene in space.genes] == [
+        ("12", "20", "32"),
+        ("ReLU", "GELU"),
+        ("0", "1", "2"),
+    ]
+    network = decode(space, space.parse("1-1-2"), in_channels=1, classes=3)
+    assert network[0].out_channels == 20
+    assert isinstance(network[1], nn.GELU)
+    assert space.named(space.parse("1-1-2")) == "width=20, act=GELU, depth=2"
+    assert network(torch.zeros(2, 1, 8, 8)).shape == (2, 3)
+    shared = OwnSpace(switches, {})
+    supernet = Supernet(shared, shared.blueprint, {}, in_channels=1, classes=3)
+    assert supernet.ops == {"act": ("ReLU", "GELU")}
+
+
 def idle(pick: Any, *, in_channels: int, classes: int) -> nn.Module:
     return nn.Linear(in_channels, classes)
 
@@ -185,6 +239,9 @@ def greedy(pick: Any, *everything: Any, in_channels: int, classes: int) -> nn.Mo
         (renamed, "the candidates were a, b before, and are now a, c"),
         (spaced, "text without spaces"),
         (numbered, "the candidate's name 3 is invalid"),
+        (twice, "two candidates have the same name among 12"),
+        (tuples, "must be text without spaces; give a mapping from names to candidates"),
+        (empty, "there are no candidates; must be a list of candidates, or a mapping"),
         (idle, "picks nothing"),
         (broken, "raised RuntimeError with op=b: no b"),
         (no_network, "returned a value of type int; must return a torch.nn.Module"),

@@ -82,7 +82,7 @@ def run_dir(experiment: Path) -> Path:
 def test_a_run_folder_holds_what_it_should(run_dir: Path) -> None:
     held = {path.name for path in run_dir.iterdir()}
     tables = {f"{name}.csv" for name in ("evaluations", "generations", "fronts", "front")}
-    tables |= {"finalists.csv", "timings.csv"}
+    tables |= {"finalists.csv", "timings.csv", "split.csv"}
     files = {"config.yaml", "environment.json", "space.json", "journal", "log.txt", "lock"}
     assert held == tables | files | {"checkpoints", "weights", "scratch", "figures"}
     assert not list((run_dir / "scratch").iterdir())
@@ -106,6 +106,14 @@ def test_every_table_opens_with_plain_read_csv(run_dir: Path) -> None:
     assert generations["hypervolume"].is_monotonic_increasing
     fronts = pd.read_csv(run_dir / "fronts.csv")
     assert generations["front_size"].tolist() == fronts.groupby("generation").size().tolist()
+    places = pd.read_csv(run_dir / "split.csv")
+    data, test = split(Digits(DigitsParams()), DigitsParams())
+    images, _ = Digits(DigitsParams()).load()
+    assert places["image"].tolist() == list(range(1797))
+    for name, part in (("train", data.train), ("val", data.val), ("test", test)):
+        rows = places[places["part"] == name]
+        assert rows["label"].tolist() == part.labels.tolist()
+        assert (images.images[rows["image"]] == part.images).all()
     timings = pd.read_csv(run_dir / "timings.csv")
     assert timings["phase"].value_counts().to_dict() == {"search": 12, "finalists": 4}
     assert (timings["seconds"] >= timings["training_seconds"]).all()
@@ -185,7 +193,7 @@ def test_the_winner_is_the_finalist_with_the_best_mean(run_dir: Path) -> None:
         assert pd.Series(seeds).std() == pytest.approx(row["val_error_std"])
     error = finalists["test_error"][0]
     assert 0 <= error < 0.5
-    assert finalists["test_error_se"][0] == pytest.approx((error * (1 - error) / 359) ** 0.5)
+    assert finalists["test_error_se"][0] == pytest.approx((error * (1 - error) / 359) ** 0.5, 0.02)
     assert pd.isna(finalists["test_error"][1])
 
 
@@ -207,6 +215,11 @@ def test_environment_and_space_are_told(run_dir: Path) -> None:
     told = json.loads((run_dir / "environment.json").read_text())
     assert told["packages"]["torch"] == torch.__version__
     assert told["deterministic"] is True
+    assert {name: part["images"] for name, part in told["parts"].items()} == {
+        "val": 359,
+        "test": 359,
+    }
+    assert told["parts"]["test"]["majority"] == pytest.approx(0.1, abs=0.01)
     space = json.loads((run_dir / "space.json").read_text())
     assert space["size"] == 15625
     assert [gene["name"] for gene in space["genes"]] == [gene.name for gene in SPACE.genes]

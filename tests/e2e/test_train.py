@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import subprocess
@@ -10,21 +9,27 @@ import sys
 import time
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 from typer.testing import CliRunner
 
-from evonas import config
+from evonas import config, plots
+from evonas.binomial import standard_error
 from evonas.cli import app
 from evonas.core import UserError
 from evonas.data.dataset import split
 from evonas.data.digits import Digits, DigitsParams
+from evonas.jobs import full_training
 from evonas.jobs.choice import choose
 from evonas.jobs.full_training import FullTraining, resume, settings_for, start
 from evonas.networks.decode import decode
+from evonas.training.batches import Resident
+from evonas.training.loop import measure
 from genomes.nasbench201 import NASBench201
 from tests.helpers import ROOT
 
@@ -72,23 +77,20 @@ def command(*arguments: str | Path) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
-def test_all_images_but_the_test_part_are_trained_on_and_the_score_is_the_weights_own(
+def test_the_searchs_training_part_is_trained_on_and_the_score_is_the_weights_own(
     whole_training: Path,
 ) -> None:
     row = pd.read_csv(whole_training / "result.csv").iloc[0]
     data, test = split(Digits(DigitsParams()), DigitsParams())
-    assert row["train_images"] == len(data.train) + len(data.val)  # no subset, as in the search
+    assert row["train_images"] == len(data.train)  # no subset, as in the search
     network = decode(NASBench201(), NASBench201().parse(GENOME), in_channels=1, channels=4, cells=1)
     network.load_state_dict(load_file(whole_training / "weights.safetensors"))
-    everything = torch.tensor(
-        [*data.train.images.tolist(), *data.val.images.tolist()], dtype=torch.float32
-    )
     images = torch.tensor(test.images, dtype=torch.float32)
     with torch.no_grad():
-        logits = network.eval()((images - everything.mean()) / everything.std(correction=0))
+        logits = network.eval()((images - data.mean[0]) / data.std[0])
     wrong = (logits.argmax(1) != torch.tensor(test.labels)).float().mean().item()
     assert row["test_error"] == pytest.approx(wrong, abs=1e-6)
-    assert row["test_error_se"] == pytest.approx(math.sqrt(wrong * (1 - wrong) / len(test)))
+    assert row["test_error_se"] == pytest.approx(standard_error(wrong, len(test)))
     assert wrong < 0.5  # by chance it would be 0.9
 
 
@@ -96,9 +98,44 @@ def test_the_curve_has_a_row_an_epoch_and_the_loss_falls(whole_training: Path) -
     curve = pd.read_csv(whole_training / "curve.csv")
     assert curve["epoch"].tolist() == [1, 2, 3, 4]
     assert curve["train_loss"].iloc[-1] < curve["train_loss"].iloc[0]
-    result = pd.read_csv(whole_training / "result.csv").iloc[0]
-    assert result["test_error"] == curve["test_error"].iloc[-1]
+    assert curve["val_error"].iloc[-1] < 0.5
+    assert not [column for column in curve if "test" in column]
     assert len(pd.read_csv(whole_training / "timings.csv")) == 4
+
+
+def test_the_test_part_is_measured_once_at_the_end(
+    experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[Resident] = []
+
+    def noting(network: nn.Module, part: Resident, *arguments: Any) -> dict[str, float]:
+        measured.append(part)
+        return measure(network, part, *arguments)
+
+    monkeypatch.setattr(full_training, "measure", noting)
+    with started(experiment, tmp_path / "out", "epochs=2") as training:
+        assert all(epoch.val_error is not None for epoch in training)
+        assert not any(part is training.test for part in measured)
+        training.finish()
+        assert [part is training.test for part in measured] == [False, False, True]
+        [norm, *_] = (
+            each for each in training.network.modules() if isinstance(each, nn.BatchNorm2d)
+        )
+        assert norm.num_batches_tracked == len(training.data.train) // 64 + 1, "measured anew"
+
+
+def test_nothing_held_out_all_images_but_the_test_part_are_trained_on(
+    experiment: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with started(experiment, out, "epochs=1", "hold_out=false") as training:
+        assert [epoch.val_error for epoch in training] == [None]
+        training.finish()
+    data, _ = split(Digits(DigitsParams()), DigitsParams())
+    row = pd.read_csv(out / "result.csv").iloc[0]
+    assert row["train_images"] == len(data.train) + len(data.val)
+    drawn = plots.draw(out)
+    assert (set(drawn.figures), drawn.skipped) == ({"curve"}, {})
 
 
 def test_killed_after_any_epoch_and_resumed_it_gives_the_same_curve_and_weights(
@@ -142,10 +179,10 @@ def test_show_tells_the_score_or_how_far_it_is(
 ) -> None:
     status, told = command("show", whole_training)
     assert status == 0
-    assert "trained for 4 epochs on 1,438 images" in told
+    assert "trained for 4 epochs on 1,079 images" in told
     with started(experiment, tmp_path / "out") as training:
         next(iter(training))
-    assert "1 of 4 epochs" in command("show", tmp_path / "out")[1]
+    assert "1 of 4 epochs, val error 0." in command("show", tmp_path / "out")[1]
 
 
 @pytest.mark.figures

@@ -104,7 +104,11 @@ def aim(where: str, n: int) -> None:
     elif where == "in_shared_checkpoint":
         before(Path, "replace", lambda path, *_: step() if "checkpoint.pt" in path.name else None)
     elif where == "before_shared_weights":
-        before(Path, "replace", lambda path, *_: step() if path.name == "weights.part" else None)
+        before(
+            Path,
+            "replace",
+            lambda path, *_: step() if path.name == ".weights.safetensors.part" else None,
+        )
     elif where == "before_shared_cleaning":
         before(Path, "unlink", lambda path, *_: step() if path.name == "checkpoint.pt" else None)
     else:

@@ -11,9 +11,10 @@ import pytest
 
 import evonas
 from evonas import Constraint, Objective
-from evonas.core import SearchFailed, UserError
-from evonas.protocols import Setting
+from evonas.core import Params, SearchFailed, UserError
+from evonas.protocols import Need, Setting
 from evonas.strategies.nsga2 import NSGA2, NSGA2Params
+from evonas.strategies.random import Random, RandomParams
 from genomes import Gene, Genome, NASBench201, SearchSpace
 
 SPACE = NASBench201()
@@ -201,3 +202,60 @@ def test_mistakes_are_told(change: dict[str, object], told: str) -> None:
     }
     with pytest.raises(UserError, match=told):
         evonas.search(given.pop("space"), **given)  # type: ignore[arg-type]
+
+
+class StepsParams(Params):
+    size: int = 3
+
+
+class Steps(Random):
+    """A strategy of one's own, defined in a notebook."""
+
+    Params: Any = StepsParams
+
+    def __init__(self, params: Any, setting: Setting) -> None:
+        super().__init__(RandomParams(population=params.size), setting)
+
+
+class Trains(Steps):
+    needs = frozenset({Need.DATA})
+
+
+def sizes(strategy: Any) -> list[int]:
+    found = evonas.search(
+        NASBench201(),
+        evaluate=lambda genome: {"loss": float(sum(genome.genes))},
+        objectives=["loss"],
+        strategy=strategy,
+        generations=2,
+    )
+    return found.evaluations.groupby("generation").size().tolist()
+
+
+def test_a_strategy_is_a_name_a_class_a_mapping_or_an_object() -> None:
+    assert sizes({"name": "random", "population": 2}) == [2, 2]
+    assert sizes(Steps) == [3, 3]
+    assert sizes({"name": Steps, "size": 4}) == [4, 4]
+    goals = (Objective(name="loss"),)
+    assert sizes(Steps(StepsParams(size=5), Setting(NASBench201(), goals))) == [5, 5]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "told"),
+    [
+        ({"name": Steps, "sise": 4}, "Steps: sise: is 4: .*; keys of Steps: size"),
+        ({"name": Steps, "size": "many"}, "Steps: size: is 'many'"),
+        (int, "int has no Params, needs; evonas.protocols.StrategyClass says"),
+        (3, "int has no ask, tell, state_dict, load_state_dict"),
+        (None, "NoneType has no ask"),
+        (Trains, "strategy: Trains trains on images, and this search has none"),
+    ],
+)
+def test_what_is_wrong_with_a_strategy_is_told_in_words(strategy: Any, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        sizes(strategy)
+
+
+def test_dir_lists_what_there_is() -> None:
+    assert {"search", "space", "metric", "SearchResult", "evolve"} <= set(dir(evonas))
+    assert all(hasattr(evonas, name) for name in dir(evonas))

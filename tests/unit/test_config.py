@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pytest
@@ -11,6 +11,8 @@ import yaml
 
 from evonas.config import Experiment, dump, load
 from evonas.core import UserError
+from evonas.networks.table import TableParams
+from evonas.words import plain
 from evonas.yamlfile import MAX_BYTES, overridden
 from evonas.yamlfile import parse as parse_yaml
 from evonas.yamlfile import read as read_yaml
@@ -125,6 +127,77 @@ def test_a_number_with_an_exponent_is_a_number(text: str, number: float) -> None
 @pytest.mark.parametrize("text", ["e5", "1e", "1e5x", "v1e5", "1e5.0", "'1e5'", "--1e5"])
 def test_text_that_looks_a_little_like_a_number_is_text(text: str) -> None:
     assert parse_yaml(f"a: {text}")["a"] == text.strip("'")
+
+
+@pytest.mark.parametrize(
+    "text", ["no", "Yes", "ON", "off", "1:30", "1:2.5", "190:20:30.15", "010", "00", "2026-01-01"]
+)
+def test_what_only_yaml_1_1_reads_as_something_else_is_text(text: str) -> None:
+    assert yaml.safe_load(text) != text
+    assert parse_yaml(f"[{text}, {{{text}: 1}}]") == [text, {text: 1}]
+
+
+@pytest.mark.parametrize(
+    ("written", "choices"),
+    [
+        ("no, yes", ("no", "yes")),
+        ("3, 5, 7", ("3", "5", "7")),
+        ("0.25, 1.0, true", ("0.25", "1.0", "true")),
+        ("1:30, 010, 50k", ("1:30", "010", "50k")),
+    ],
+)
+def test_choices_are_called_what_is_written(written: str, choices: tuple[str, ...]) -> None:
+    genes = parse_yaml(f"{{0: [{written}], off: [{written}]}}")
+    assert TableParams(genes=genes).genes == {"0": choices, "off": choices}
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "meant"),
+    [
+        ("50k", int, 50_000),
+        ("1.5M", int | None, 1_500_000),
+        ("2G", float | None, 2_000_000_000),
+        ("1.001k", float, 1001),
+        ("0.5k", Annotated[int, "a bound"], 500),
+        (["1k", "20"], tuple[int, ...], [1000, "20"]),
+        ("no", bool, False),
+        ("Yes", bool | None, True),
+        (["on", "off"], list, [True, False]),
+        ("off", Any, False),
+        *(("no", kind, "no") for kind in (str, str | None, int, Literal["no"])),
+        *(("50k", kind, "50k") for kind in (str, bool, Any, int | str)),
+        *((text, float, text) for text in ("1:30", "5 k", "5m", "k", "1e3k", "50%", "\u0663k")),
+    ],
+)
+def test_a_value_is_taken_where_its_meaning_is_plain(value: Any, kind: Any, meant: Any) -> None:
+    taken = plain(value, kind)
+    assert taken == meant
+    assert type(taken) is type(meant)
+
+
+def test_an_experiment_takes_what_is_plain(tmp_path: Path) -> None:
+    overrides = ("evaluator.recipe.flip=no", "stop.evaluations=50k", "constraints.0.max=1.5M")
+    experiment = read(tmp_path, DESIGN, *overrides)
+    assert experiment.evaluator.model_dump()["recipe"]["flip"] is False
+    assert experiment.stop.evaluations == 50_000
+    assert experiment.constraints[0].max == 1_500_000
+    assert read(tmp_path, dump(experiment)) == experiment
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("parallel.timeout=1:30", "parallel.timeout: is '1:30'; must be a number"),
+        ("stop.generations=010", "stop.generations: is '010'; must be a whole number"),
+        ("stop.generations=1.0001k", "stop.generations: is 1000.1; must be a whole number"),
+        ("name=3", "name: is 3; must be text, in quotes"),
+        ("objectives.0.name=true", "objectives.0.name: is true; must be text, in quotes"),
+        ("space={name: table, genes: {a: [null, x]}}", "must be text, in quotes"),
+    ],
+)
+def test_what_is_not_plain_is_told(tmp_path: Path, override: str, told: str) -> None:
+    (line,) = mistakes(tmp_path, DESIGN, override)
+    assert told in line
 
 
 def test_whole_numbers_stand_where_fractions_may(tmp_path: Path) -> None:

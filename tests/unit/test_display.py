@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import pytest
 from rich.console import Console
 
 from evonas import display
+from evonas.core import Candidate, Evaluation, Generation, Objective, Question, Stop
 from evonas.display import Reading, counter, progress, show_run
+from evonas.records.archive import Archive
+from genomes import Genome
 
 
 @pytest.fixture(params=[True, False], ids=["terminal", "file"])
@@ -97,3 +103,94 @@ def test_a_run_with_a_supernet_has_scores_in_place_of_the_trainings_of_its_searc
     show_run(path)
     shown = capsys.readouterr().out
     assert "2 scored with shared weights; 1 training, including finalists; 0:00:03" in shown
+
+
+def experiment_folder(path: Path, error: float, test_error: float = 0.92) -> Path:
+    """A finished run of two networks, ten classes and 360 images, its winner trained in full."""
+    run_folder(path)
+    (path / "config.yaml").write_text(
+        "space: {name: nasbench201}\ndata: {name: digits, subset: 900}\nbudget: {epochs: 1}\n"
+        "evaluator: {name: train}\nobjectives: [{name: val_error, goal: min}]\n"
+        "stop: {generations: 1}\nfinalists: {top: 3, seeds: 3, budget: {epochs: 4}}\n"
+        "constraints: []\n"
+    )
+    part = {"images": 360, "majority": 0.1}
+    (path / "environment.json").write_text(json.dumps({"parts": {"val": part, "test": part}}))
+    columns = {"key": ["g1", "g2"], "generation": 0, "seed": 0, "status": "ok", "params": 5000}
+    flags = {"cached": False, "deterministic": True, "val_error": [error, 0.95]}
+    pd.DataFrame({**columns, **flags}).to_csv(path / "evaluations.csv", index=False)
+    pd.DataFrame({"key": ["g1"], "seed": 0, "val_error": error, "params": 5000}).to_csv(
+        path / "front.csv", index=False
+    )
+    finals = {"key": ["g2", "g1"], "genome": "-", "seeds": 3, "failed": [1, 0], "params": 5000}
+    finals |= {"val_error": [0.123, 0.2], "val_error_std": 0.0111, "winner": [True, False]}
+    tested = {"test_error": [test_error, None], "test_error_se": [0.014, None]}
+    pd.DataFrame({**finals, **tested}).to_csv(path / "finalists.csv", index=False)
+    full = path.with_name(f"{path.name}-g2")
+    full.mkdir()
+    (full / "training.yaml").write_text("space: {name: nasbench201}\ndata: {name: digits}\n")
+    result = {"key": ["g2"], "epochs": 30, "test_error": 0.0101, "test_error_se": 0.005}
+    pd.DataFrame({**result, "test_images": 360}).to_csv(full / "result.csv", index=False)
+    return path
+
+
+def test_the_front_table_has_a_row_for_each_network_with_finals_and_full_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show_run(experiment_folder(tmp_path / "run", 0.187))
+    shown = capsys.readouterr().out
+    rows = [line.split() for line in shown.splitlines() if line.strip().startswith("g")]
+    assert rows == [
+        ["g1", "0.1870", "5,000", "0.2000", "±", "0.0111", "-"],
+        ["g2", "*", "0.9500", "5,000", "0.1230", "±", "0.0111,", "1", "failed", "0.0101"],
+    ]
+    words = " ".join(shown.split())
+    assert "1 network; 1 finalist behind it" in words
+    assert "key search params finals full" in words
+    assert (
+        "* winner; search: one training for 1 epoch; finals: mean ± standard deviation over 3 "
+        "seeds for 4 epochs; full: a training for 30 epochs on all but the test images" in words
+    )
+    assert "retrained with 2 seeds of 3 (the others failed) for 4 epochs" in words
+    assert "in full, for 30 epochs: test accuracy 0.9899 ± 0.0050" in words
+
+
+@pytest.mark.parametrize(
+    ("error", "test_error", "verdicts"), [(0.896, 0.9, 2), (0.5, 0.9, 1), (0.3, 0.3, 0)]
+)
+def test_show_says_that_results_are_no_better_than_guessing(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    error: float,
+    test_error: float,
+    verdicts: int,
+) -> None:
+    show_run(experiment_folder(tmp_path / "run", error, test_error))
+    shown = capsys.readouterr().out
+    assert shown.count("no better than guessing") == verdicts
+    best = "the validation error 0.8960, the best of 2 networks, can be had by naming the commonest"
+    assert (best in shown) == (error == 0.896)
+
+
+@pytest.mark.parametrize("error", [0.896, 0.5])
+def test_the_live_line_says_that_the_best_is_no_better_than_guessing(
+    tmp_path: Path, error: float
+) -> None:
+    path = experiment_folder(tmp_path / "run", error)
+    values = {"val_error": error}
+    archive = Archive([Objective(name="val_error")], [1.0])
+    genome = Genome("a/v1", (0,))
+    answer = Evaluation(Candidate(genome), values)
+    archive.add(Generation(0, (Question("g1", 0),), (answer,), (False,)))
+    folder = SimpleNamespace(archive=archive, journal=SimpleNamespace(added=0))
+    experiment = SimpleNamespace(objectives=archive.objectives, stop=Stop(generations=4))
+    run: Any = SimpleNamespace(path=path, folder=folder, experiment=experiment)
+    text = display.of_search(run)().text
+    assert ("best val_error 0.896, no better than guessing" in text) == (error == 0.896)
+
+
+def test_one_of_anything_is_told_in_the_singular(screen: tuple[io.StringIO, bool]) -> None:
+    with progress("mine", "evaluations", lambda: Reading(1, 1)) as tell:
+        tell()
+    assert "1/1 evaluation" in screen[0].getvalue()
+    assert "1/1 evaluations" not in screen[0].getvalue()

@@ -62,9 +62,11 @@ def test_the_path_is_the_folder_of_the_files_or_the_one_above(tmp_path: Path, be
 
 def test_the_fine_labels_of_cifar100_are_used(tmp_path: Path) -> None:
     (tmp_path / "cifar-100-binary").mkdir()
-    parts = {"train": noise(300, 100), "test": noise(100, 100)}
+    parts = {"train": noise(500, 100), "test": noise(100, 100)}
     for name, (images, fine) in parts.items():
         write_binary(tmp_path / "cifar-100-binary" / f"{name}.bin", (images, [fine // 5, fine]))
+    names = [f"class{i}" for i in range(100)]
+    (tmp_path / "cifar-100-binary" / "fine_label_names.txt").write_text("\n".join([*names, ""]))
     params = Cifar100Params(path=str(tmp_path))
     everything, test = Cifar100(params).load()
     for part, (images, fine) in zip((everything, test), parts.values(), strict=True):
@@ -72,6 +74,7 @@ def test_the_fine_labels_of_cifar100_are_used(tmp_path: Path) -> None:
         assert part.labels.tolist() == fine.tolist()
     data, _ = split(Cifar100(params), params.model_copy(update={"val": 0.4}))
     assert data.classes == 100
+    assert data.class_names == (*names,)
     assert data.mean == pytest.approx((255 * 0.5071, 255 * 0.4865, 255 * 0.4409))
     assert data.std == pytest.approx((255 * 0.2673, 255 * 0.2564, 255 * 0.2762))
     assert data.flippable

@@ -7,6 +7,7 @@ import math
 import os
 import pickle
 import zipfile
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,26 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
+from evonas import plugins, yamlfile
 from evonas.core import UserError
-from evonas.data.dataset import DataParams, DataSet, Images, split
+from evonas.data.dataset import (
+    DataParams,
+    DataSet,
+    Images,
+    split,
+    split_with_places,
+    value_range,
+)
 from evonas.data.digits import Digits, DigitsParams
 from evonas.data.npz import Npz, NpzParams
+from evonas.own import OwnData, OwnDataParams
 
 Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass
 class Source:
-    """A data set whose images each hold one number, their place in it."""
+    """A data set whose images each hold one number: their place, or in a test part some steps."""
 
     labels: NDArray[np.int64]
     test_labels: NDArray[np.int64] | None = None
@@ -38,13 +48,14 @@ class Source:
         """Nothing is missing."""
 
     def load(self) -> tuple[Images, Images | None]:
-        def numbered(labels: NDArray[np.int64], start: int) -> Images:
-            numbers = np.arange(start, start + len(labels), dtype=np.float32)
+        def numbered(labels: NDArray[np.int64], step: int) -> Images:
+            numbers = np.arange(0, step * len(labels), step, dtype=np.float32)
             return Images(numbers.reshape(-1, 1, 1, 1), labels)
 
-        n = len(self.labels)
-        test = None if self.test_labels is None else numbered(self.test_labels, n)
-        return numbered(self.labels, 0), test
+        if self.test_labels is None:
+            return numbered(self.labels, 1), None
+        step = len(self.labels) // len(self.test_labels)  # both parts on one scale
+        return numbered(self.labels, 1), numbered(self.test_labels, step)
 
 
 def places(part: Images) -> list[int]:
@@ -181,7 +192,8 @@ def test_another_share_of_val_leaves_the_test_part_as_it_is(digits: Images) -> N
 def test_a_data_set_holds_no_test_image(digits: Images) -> None:
     data, test = split(Source(digits.labels), DataParams())
     assert {field.name for field in fields(DataSet)} == {
-        *("train", "val", "classes", "mean", "std", "flippable", "fingerprint")
+        *("train", "val", "classes", "mean", "std", "flippable", "fingerprint"),
+        *("class_names", "values"),
     }
     assert set(places(test)).isdisjoint(places(data.train) + places(data.val))
     for part in (data.train, data.val):  # nor do its arrays show a piece of a larger one
@@ -194,7 +206,7 @@ def test_a_data_set_holds_no_test_image(digits: Images) -> None:
 def test_a_test_part_of_its_own_is_kept_and_takes_nothing_from_the_others() -> None:
     labels, test_labels = np.arange(100) % 4, np.arange(12) % 4
     data, test = split(Source(labels, test_labels), DataParams(val=0.2, test=0.7))
-    assert places(test) == list(range(100, 112))
+    assert places(test) == list(range(0, 96, 8))
     assert sorted(places(data.train) + places(data.val)) == list(range(100))
     assert len(data.val) == 20
 
@@ -208,10 +220,11 @@ def test_mean_and_std_are_those_of_the_training_images_alone(digits: Images) -> 
 
 
 def test_a_channel_of_one_colour_can_still_be_divided_by_its_std(tmp_path: Path) -> None:
-    arrays = {"images": np.full((20, 4, 4, 2), 7, np.uint8), "labels": np.arange(20) % 2}
+    arrays = arrays_of(60)
+    arrays["images"][..., 1:] = 7
     data, _ = loaded(tmp_path, arrays)
-    assert data.mean == (7.0, 7.0)
-    assert all(0 < std < 1e-6 for std in data.std)
+    assert data.mean[1:] == (7.0, 7.0)
+    assert all(0 < std < 1e-6 for std in data.std[1:])
 
 
 # The fingerprint
@@ -353,7 +366,7 @@ def with_(**arrays: Any) -> Arrays:
     return arrays_of(60) | arrays
 
 
-IMAGES, LABELS = np.zeros((60, 4, 4, 3), np.uint8), np.arange(60) % 3
+IMAGES, LABELS = arrays_of(60)["images"], np.arange(60) % 3
 REFUSED = {
     "images without height and width": (with_(images=np.zeros((60, 16))), "are .60, 16. and"),
     "images of five axes": (with_(images=np.zeros((60, 2, 4, 4, 3))), "must be images"),
@@ -373,6 +386,7 @@ REFUSED = {
         "labels have the type <U21; must be integers from 0",
     ),
     "NaN": (with_(images=np.where(np.arange(3) == 1, math.nan, IMAGES)), "NaN or infinity"),
+    "more than a float32": (with_(images=IMAGES * 1e300), "NaN or infinity"),
     "infinity": (with_(images=np.full((60, 4, 4), math.inf)), "NaN or infinity"),
     "images of words": (
         with_(images=np.full((60, 4, 4), "a")),
@@ -395,6 +409,32 @@ REFUSED = {
         with_(test_images=IMAGES * math.nan, test_labels=LABELS),
         "test_images contain NaN",
     ),
+    "one class": (with_(labels=LABELS * 0), "all labels are 0; there must be at least two"),
+    "black images": (with_(images=IMAGES * 0), "images contain only the value 0; give"),
+    "one image again and again": (
+        with_(images=np.repeat(IMAGES[:1], 60, axis=0)),
+        "images contain the same image each time",
+    ),
+    "constant test images": (
+        with_(test_images=np.full((6, 4, 4, 3), 9, np.uint8), test_labels=LABELS[:6]),
+        "test_images contain only the value 9",
+    ),
+    "a test part without a class": (
+        with_(test_images=IMAGES[:5], test_labels=np.zeros(5, int)),
+        "the test part has no image of 2 of 3 classes: 1, 2; it must have at least one",
+    ),
+    "a test part of one channel": (
+        with_(test_images=IMAGES[..., :1], test_labels=LABELS),
+        "4x4 with 1 channel and 4x4 with 3 channels; all must have the same shape",
+    ),
+    "test images of another type": (
+        with_(test_images=IMAGES.astype(np.float32), test_labels=LABELS),
+        r"type or scale from the other images: 0 to 255 \(float32\), and 0 to 255 \(uint8\)",
+    ),
+    "labels of few test images": (
+        with_(test_images=IMAGES[:5], test_labels=np.array([0, 1, 2, 5, 9])),
+        "the test labels have classes that the other labels lack, such as 9",
+    ),
     "no labels": ({"images": IMAGES}, "lacks labels; it must hold images"),
     "other names": ({"x": IMAGES, "y": LABELS}, "lacks images, labels; it must hold images"),
 }
@@ -406,26 +446,146 @@ def test_wrong_arrays_are_refused_by_a_message_that_names_the_file(
 ) -> None:
     params = saved(tmp_path, arrays)
     with pytest.raises(UserError, match=says) as caught:
-        Npz(params).load()
+        split(Npz(params), params)
     assert params.path in str(caught.value)
 
 
-REFUSED_FOR_NOW = {
+HOSTILE = {
     "a label of 10^13": with_(labels=np.where(LABELS == 1, 10**13, LABELS)),
     "images without height": with_(images=IMAGES[:, :0]),
     "images without channels": with_(images=IMAGES[..., :0]),
     "complex images": with_(images=IMAGES * 1j),
-    "test labels that no training image has": with_(test_images=IMAGES, test_labels=LABELS + 1),
+    "a test label of 10^13": with_(test_images=IMAGES, test_labels=LABELS * 10**13),
 }
 
 
-@pytest.mark.parametrize("arrays", REFUSED_FOR_NOW.values(), ids=REFUSED_FOR_NOW)
-@pytest.mark.filterwarnings("ignore")
-def test_wrong_arrays_that_are_not_refused_yet(tmp_path: Path, arrays: Arrays) -> None:
+@pytest.mark.parametrize("arrays", HOSTILE.values(), ids=HOSTILE)
+def test_arrays_that_would_break_what_reads_them_are_refused(
+    tmp_path: Path, arrays: Arrays
+) -> None:
     params = saved(tmp_path, arrays)
     with pytest.raises(UserError) as caught:
-        Npz(params).load()
+        split(Npz(params), params)
     assert params.path in str(caught.value)
+
+
+def test_the_axes_of_channels_are_told_apart(tmp_path: Path) -> None:
+    wide = np.zeros((60, 8, 8, 3), np.uint8)
+    with pytest.raises(UserError, match=r"channels last; set layout: nhwc"):
+        Npz(saved(tmp_path, with_(images=wide), layout="nchw")).load()
+    with pytest.raises(UserError, match=r"channels first; put the channels last, or"):
+        Npz(saved(tmp_path, with_(images=wide.transpose(0, 3, 1, 2)))).load()
+
+
+@dataclass
+class Given:
+    """A data set that is what it is given."""
+
+    everything: Images
+    test: Images
+    flippable: bool = False
+    statistics: None = None
+
+    def check(self) -> None:
+        """Nothing is missing."""
+
+    def load(self) -> tuple[Images, Images | None]:
+        return self.everything, self.test
+
+
+PHOTOS = np.clip(np.random.default_rng(0).normal(90, 60, (120, 3, 8, 8)), 0, 255)
+SCALES = {
+    "bytes": PHOTOS,
+    "shares": PHOTOS / 255,
+    "signed": PHOTOS / 127.5 - 1,
+    "around 0": PHOTOS / 255 - 0.5,
+    "standardised": (PHOTOS - 90) / 60,
+    "less their mean": PHOTOS - 90,
+    "up to 16": PHOTOS / 16,
+}
+
+
+@pytest.mark.parametrize("one", SCALES)
+def test_parts_on_different_scales_are_refused_whatever_the_source(one: str) -> None:
+    labels = np.arange(120) % 2
+    for other, images in SCALES.items():
+        source = Given(
+            Images(SCALES[one][:80].astype(np.float32), labels[:80]),
+            Images(images[80:].astype(np.float32), labels[80:]),
+        )
+        if other == one:
+            split(source, DataParams())
+            continue
+        with pytest.raises(UserError, match=r"^data: the test images differ in type or scale"):
+            split(source, DataParams())
+
+
+@pytest.mark.parametrize("test", [PHOTOS[80:84], PHOTOS[80:] * 0.7, PHOTOS[80:] * 0.8 + 40])
+def test_few_dark_or_pale_test_images_are_on_the_same_scale(test: NDArray[Any]) -> None:
+    train = np.concatenate([PHOTOS[:70], PHOTOS[70:75] * 0.2, 0 * PHOTOS[:5]])
+    labels = np.arange(80) % 2
+    parts = (
+        Images(train.astype(np.uint8), labels),
+        Images(test.astype(np.uint8), labels[: len(test)]),
+    )
+    split(Given(*parts), DataParams())
+
+
+FUNCTION = """
+import numpy as np
+
+def images(dark=False, scale=1.0, ragged=False, called=None):
+    assert not dark
+    images = np.random.default_rng(0).integers(0, 256, (80, 4, 4), np.uint8)
+    if ragged:
+        return [[1], [1, 2]], [0, 1]
+    assert called is None or called is False
+    return images[:40], np.arange(40) % 2, images[40:] * scale, np.arange(40) % 2
+"""
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ("{dark: no, scale: 1, called: off}", ""),
+        ("{scale: 1.0}", r"0 to 254 \(float32\), and 0 to 255 \(uint8\); all must"),
+        ("{scale: 0.5}", "the test images differ in type or scale"),
+        ("{ragged: yes}", "returned no arrays: .* must return NumPy arrays"),
+    ],
+)
+def test_a_function_of_ones_own_is_checked_as_all_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: str, says: str
+) -> None:
+    monkeypatch.setattr(plugins, "_allowed", {})
+    file = tmp_path / "mine.py"
+    file.write_text(FUNCTION)
+    plugins.allow([str(file)])
+    params = OwnDataParams(name=f"{file}:images", **yamlfile.parse(settings))
+    with pytest.raises(UserError, match=says) if says else nullcontext():
+        split(OwnData(params), params)
+
+
+# Which image is where
+
+
+def test_the_places_say_which_image_is_in_which_part(tmp_path: Path) -> None:
+    params = saved(tmp_path, arrays_of(60), subset=30)
+    data, test, places = split_with_places(Npz(params), params)
+    assert places.images == range(60)
+    assert places.labels.tolist() == arrays_of(60)["labels"].tolist()
+    everything, _ = Npz(params).load()
+    for name, part in (("train", data.train), ("val", data.val), ("test", test)):
+        np.testing.assert_array_equal(everything.images[places.parts == name], part.images)
+    assert (places.parts == "unused").sum() == 48 - 30
+
+
+def test_a_test_part_of_its_own_has_its_own_rows() -> None:
+    labels, test_labels = np.arange(100) % 4, np.arange(12)[::-1] % 4
+    _, _, places = split_with_places(Source(labels, test_labels), DataParams())
+    assert places.images == [*range(100), *range(12)]
+    assert places.labels.tolist() == [*labels, *test_labels]
+    assert places.parts[100:].tolist() == ["test"] * 12
+    assert set(places.parts[:100]) == {"train", "val"}
 
 
 @pytest.mark.parametrize("shares", [{"val": 0.01}, {"test": 0.001}, {"val": 0.5, "test": 0.49}])
@@ -471,8 +631,46 @@ def test_a_split_that_would_leave_a_part_without_a_class_is_refused(
     tmp_path: Path, counts: tuple[int, ...], settings: dict[str, float]
 ) -> None:
     labels = np.repeat(np.arange(3), counts)
-    params = saved(tmp_path, {"images": np.zeros((len(labels), 2, 2)), "labels": labels})
+    params = saved(
+        tmp_path, {"images": np.random.default_rng(0).random((len(labels), 2, 2)), "labels": labels}
+    )
     params = params.model_copy(update=settings)
     with pytest.raises(UserError, match="of 3 classes cannot be split") as caught:
         split(Npz(params), params)
     assert ("subset" in str(caught.value)) == ("subset" in settings)
+
+
+@pytest.mark.parametrize(
+    ("images", "values"),
+    [
+        (np.uint8([[3, 250]]), (0, 255)),
+        (np.uint8([[0, 16]]), (0, 16)),
+        (np.float32([[0.1, 0.97]]), (0, 1)),
+        (np.float32([[0, 255]]), (0, 255)),
+        (np.float32([[0, 4000]]), (0, 4000)),
+        (np.float32([[-1.5, 2]]), (-1.5, 2)),
+        (np.float32([[0, 0]]), (0, 1)),
+    ],
+)
+def test_the_range_of_values_is_a_usual_one_or_their_own(
+    images: NDArray[Any], values: tuple[float, float]
+) -> None:
+    assert value_range(images) == values
+
+
+def test_classes_are_named_or_called_by_their_labels(tmp_path: Path) -> None:
+    arrays = arrays_of(30)
+    params = saved(tmp_path, arrays)
+    assert split(Npz(params), params)[0].class_names == ("0", "1", "2")
+    params = saved(tmp_path, arrays | {"class_names": np.array(["cat", "dog", "emu"])})
+    assert split(Npz(params), params)[0].class_names == ("cat", "dog", "emu")
+    params = saved(tmp_path, arrays | {"class_names": np.array(["cat", "dog"])})
+    with pytest.raises(UserError, match="there are 2 class_names, and 3 classes"):
+        split(Npz(params), params)
+
+
+def test_a_function_may_name_its_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    named = {**arrays_of(30), "class_names": ["cat", "dog", "emu"]}
+    monkeypatch.setattr(plugins, "load", lambda name: lambda: named)
+    params = OwnDataParams(name="mine.py:mine")
+    assert split(OwnData(params), params)[0].class_names == ("cat", "dog", "emu")

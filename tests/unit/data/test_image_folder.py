@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from typer.testing import CliRunner
 
+from evonas.cli import app
 from evonas.core import UserError
-from evonas.data.dataset import split
+from evonas.data.dataset import split, split_with_places
 from evonas.data.image_folder import ImageFolder, ImageFolderParams, read_image
 from tests.helpers.cifar import cifar10, needs_cifar10, noise
 
@@ -137,8 +139,10 @@ def test_a_folder_beside_train_that_is_no_part_is_refused_not_taken_for_a_class(
 def test_classes_and_files_are_sorted_by_name_and_not_as_the_disk_has_them(tmp_path: Path) -> None:
     names = ["b", "a", "C", "10", "9"]
     images = write_images(tmp_path, names)
-    everything, _ = source(tmp_path).load()
+    folder = source(tmp_path)
+    everything, _ = folder.load()
     in_order = [images[names.index(name)] for name in ("10", "9", "C", "a", "b")]
+    assert folder.class_names == ["10", "9", "C", "a", "b"]
     assert everything.images.tobytes() == np.stack(in_order).tobytes()
 
 
@@ -174,6 +178,14 @@ def test_the_settings_are_size_grey_and_flippable(tmp_path: Path) -> None:
     small = source(tmp_path, size=12, grey=True, flippable=False)
     assert small.load()[0].images.shape == (10, 1, 12, 12)
     assert not small.flippable
+
+
+def test_images_that_do_not_fit_into_memory_are_told(tmp_path: Path) -> None:
+    write_images(tmp_path)
+    large = source(tmp_path)
+    large.size = 2**24
+    with pytest.raises(UserError, match=r"^data\.size: 10 images of this size do not fit into mem"):
+        large.load()
 
 
 def test_wrong_folders_are_refused_before_an_image_is_read(tmp_path: Path) -> None:
@@ -320,6 +332,65 @@ def test_a_damaged_image_is_read_or_named_and_raises_nothing_else(tmp_path: Path
             else:
                 assert read.shape == (3, 8, 8)
     assert refused > 100
+
+
+def test_damaged_images_are_named_all_at_once_of_both_parts(tmp_path: Path) -> None:
+    write_images(tmp_path / "train", n=12)
+    write_images(tmp_path / "test", n=2)
+    for name in ("train/dog/0", "train/dog/11", "test/cat/1"):
+        (tmp_path / f"{name}.png").write_bytes(b"no image\x1b[2J")
+    os.rename(tmp_path / "train/dog/11.png", tmp_path / "train/dog/11\n\x1b[2J.png")
+    with pytest.raises(UserError) as told:
+        source(tmp_path).load()
+    lines = str(told.value).splitlines()
+    reason = "cannot be read: it is in no known format"
+    assert lines == [
+        f"{tmp_path}: 3 of 28 images cannot be read; replace or remove them",
+        f"{tmp_path}/train/dog/0.png {reason}",
+        f"{tmp_path}/train/dog/11\\n\\x1b[2J.png {reason}",
+        f"{tmp_path}/test/cat/1.png {reason}",
+    ]
+    for file in (tmp_path / "train/cat").iterdir():
+        file.write_bytes(file.read_bytes()[:50])
+    with pytest.raises(UserError) as told:
+        source(tmp_path).load()
+    lines = str(told.value.within("data")).splitlines()
+    assert "15 of 28 images cannot be read; replace or remove them; the first 10:" in lines[0]
+    assert len(lines) == 11
+
+
+@pytest.mark.parametrize("command", [("validate", "--data"), ("estimate",)])
+def test_damaged_images_are_named_before_a_run(tmp_path: Path, command: tuple[str, ...]) -> None:
+    write_images(tmp_path / "pictures", n=10)
+    file = tmp_path / "experiment.yaml"
+    file.write_text(
+        "{name: x, space: {name: chain}, data: {name: image_folder, path: pictures, size: 8}, "
+        "strategy: {name: random}, evaluator: {name: train}, budget: {epochs: 1}, "
+        "objectives: [{name: val_error}], stop: {generations: 1}}"
+    )
+    if command[0] == "validate":
+        result = CliRunner().invoke(app, [*command, str(file)])
+        said = "data: 12 training, 4 validation and 4 test images, 3x8x8, of 2 classes"
+        assert result.stdout.splitlines()[0] == said
+    for name in ("cat/0", "dog/1"):
+        (tmp_path / f"pictures/{name}.png").write_bytes(b"")
+    result = CliRunner().invoke(app, [*command, str(file)])
+    assert result.exit_code == 2, result.output
+    first, *others = result.stderr.splitlines()
+    assert first.endswith("pictures: 2 of 20 images cannot be read; replace or remove them")
+    assert [line.partition("pictures/")[2][:9] for line in others] == ["cat/0.png", "dog/1.png"]
+
+
+def test_the_places_have_the_names_of_the_files(tmp_path: Path) -> None:
+    write_images(tmp_path / "train", n=6)
+    write_images(tmp_path / "test", n=1)
+    os.rename(tmp_path / "test/dog/0.png", os.fsencode(tmp_path) + b"/test/dog/\xff.png")
+    params = ImageFolderParams(path=str(tmp_path))
+    _, _, places = split_with_places(ImageFolder(params), params)
+    assert places.images[:2] == ["train/cat/0.png", "train/cat/1.png"]
+    assert places.images[-2:] == ["test/cat/0.png", "test/dog/\\xff.png"]
+    assert places.labels.tolist() == [0] * 6 + [1] * 6 + [0, 1]
+    assert places.parts[-2:].tolist() == ["test", "test"]
 
 
 def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

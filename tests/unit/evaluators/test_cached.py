@@ -29,8 +29,8 @@ from evonas.evaluators import cached as cache
 from evonas.evaluators import train as train_evaluator
 from evonas.evaluators.cached import Cached, create
 from evonas.evaluators.train import TrainEvaluator, TrainParams
+from evonas.files import write_atomic
 from evonas.protocols import Setting, TrainingSetting
-from evonas.records.files import write_atomic
 from evonas.training.loop import Hardware
 from evonas.training.recipe import Recipe
 from genomes import NASBench201
@@ -427,7 +427,7 @@ def with_folders_as_records(path: Path) -> None:
     [
         (without_a_cache, "FileNotFoundError"),
         (with_a_file_instead, "NotADirectoryError"),
-        (with_folders_as_records, "IsADirectoryError"),
+        (with_folders_as_records, "is a folder, not a plain file"),
     ],
 )
 def test_a_cache_that_fails_is_told_of_once_and_the_run_goes_on(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
+import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +99,11 @@ def test_what_is_cheap_is_known_without_an_evaluation(table: Path) -> None:
 def test_tables_of_all_spellings_are_read(tmp_path: Path) -> None:
     plain, packed, official = (tmp_path / n for n in ("a.csv", "a.csv.gz", "b.csv"))
     plain.write_text("genome,acc,size\n0-1,0.6,2\n")
-    packed.write_bytes(gzip.compress(plain.read_bytes()))
-    for path in (plain, packed):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(plain, "a.csv")
+    for path, pack in ((packed, gzip), (tmp_path / "a.bz2", bz2), (tmp_path / "a.xz", lzma)):
+        path.write_bytes(pack.compress(plain.read_bytes()))
+    for path in (plain, packed, *(tmp_path / f"a.{name}" for name in ("bz2", "xz", "zip"))):
         assert tabular(path).evaluate(Candidate(SPACE.parse("0-1")), 0).values["size"] == 2.0
     space = NASBench201()
     genome = space.parse("3-3-1-0-2-4")
@@ -104,6 +111,103 @@ def test_tables_of_all_spellings_are_read(tmp_path: Path) -> None:
     params = TabularParams(path=str(official), genome="arch", metrics={"acc": "acc"})
     found = Tabular(params, Setting(space)).evaluate(Candidate(genome), 0)
     assert found.values == {"acc": 0.7}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "genome;acc;size\n00;0.5;1\n01;0.6;2\n",
+        "genome\tacc\tsize\r\n00\t0.5\t1\r\n01\t0.6\t2\r\n",
+        " genome , acc ,size\n00 , 0.5 , 1\n 01, 0.6 ,2 \n",
+        "\ufeffgenome,acc,size\n00,0.5,1\n01,0.6,2\n",
+        "\n\n  \ngenome,acc,size\n\n00,0.5,1\n , ,\n01,0.6,2\n,,\n\n",
+        "genome,acc,size,,note\n00,0.5,1,,first\n01,0.6,2,,\n",
+        "genome,acc,size\n00,0.5,1,\n01,0.6,2,\n",
+    ],
+)
+def test_tables_of_spreadsheets_are_read(table: Path, content: str) -> None:
+    table.write_text(content)
+    for text, error, size in (("0-0", 0.5, 1.0), ("0-1", 0.4, 2.0)):
+        values = tabular(table).evaluate(Candidate(SPACE.parse(text)), 0).values
+        assert values == {"error": pytest.approx(error), "size": size}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (
+            "genome,acc,size\n\n00,0.5,1\n\n01,88.1%,2\n",
+            "evaluator.metrics.error: column 'acc' has '88.1%' in line 5 of TABLE; write a plain",
+        ),
+        ("\ngenome,acc,size\n00,-,1\n", "column 'acc' has '-' in line 3 of TABLE; write a plain"),
+        ("genome;acc;size\n00;0,5;1\n", "column 'acc' has '0,5' in line 2 of TABLE; write a plain"),
+        ('genome,acc,size\n"0-\n0",1,2\n01,1,2\n', "'0-\\n0' in line 2 of TABLE is no genome; "),
+        ('genome,acc,size,a\n00,1,2,"\n\n"\n,,,\n01,x,2,\n', "column 'acc' has 'x' in line 6 of"),
+        ("genome,acc,size\n00,0,5,1\n", "line 2 of TABLE has 4 cells, and the header 3; write num"),
+        ("genome,acc,size\n00,1,2\n\n01,0,5,1\n", "line 4 of TABLE has 4 cells, and the header 3"),
+        ("genome,acc,size,acc \n00,1,2,3\n", "two columns of TABLE are called 'acc'; rename one"),
+        ("genome,acc,size\n", "TABLE has no rows below its header; give a row for each genome"),
+        ("genome,acc,size\n,,\n\n", "TABLE has no rows below its header; give a row for each"),
+        ("", "evaluator.path: TABLE: is empty; name a CSV file"),
+        ("\n \n", "TABLE: is empty; name a CSV file"),
+        ("genome,acc,size\n00,1,2\n,3,4\n", "evaluator.genome: no genome in line 3 of TABLE; give"),
+        (
+            "genome,acc,size\n00,1,2\n1,3,4\n",
+            "'1' in line 3 of TABLE is no genome; write 2 genes; a",
+        ),
+        ("Genome;acc\n00;1\n", "no column 'genome' in TABLE; allowed: Genome, acc"),
+        ("genome,acc,size\n00,\x1b[2J,1\n", r"column 'acc' has '\x1b[2J' in line 2 of TABLE"),
+    ],
+)
+def test_what_a_spreadsheet_put_in_is_told_with_its_line(
+    table: Path, content: str, told: str
+) -> None:
+    table.write_text(content)
+    with pytest.raises(UserError) as caught:
+        tabular(table)
+    assert told.replace("TABLE", str(table)) in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_column_that_is_not_used_may_be_text(table: Path) -> None:
+    table.write_text("genome,acc,size,note\n00,0.5,1,88%\n")
+    assert tabular(table).evaluate(Candidate(SPACE.parse("0-0")), 0).values["size"] == 1.0
+    with pytest.raises(UserError, match=r"metrics\.m: column 'note' has '88%' in line 2"):
+        tabular(table, metrics={"m": "note * 2"})
+
+
+def test_a_formula_names_columns_with_spaces(table: Path) -> None:
+    table.write_text("genome,val acc (%),size,a b,a-b\n00,90,1,2,3\n")
+    evaluator = tabular(table, metrics={"error": "100 - val_acc", "same": "val acc (%)"})
+    values = evaluator.evaluate(Candidate(SPACE.parse("0-0")), 0).values
+    assert values == {"error": 10.0, "same": 90.0}
+    with pytest.raises(UserError, match="write _ for all that is no letter or digit"):
+        tabular(table, metrics={"error": "100 - val acc"})
+    with pytest.raises(UserError, match="uses the unknown column 'a_b'"):  # it may be either
+        tabular(table, metrics={"error": "a_b"})
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (ROWS.encode("utf-16"), "is not text in UTF-8; save it as CSV in UTF-8"),
+        (bytes(range(256)) * 9, "is not text in UTF-8; save it as CSV in UTF-8"),
+        (gzip.compress(ROWS.encode())[:-9], "is damaged: "),
+        (bz2.compress(ROWS.encode())[:-9], "is damaged: "),
+    ],
+    ids=["utf-16", "bytes", "gzip", "bzip2"],
+)
+def test_a_file_that_is_no_table_is_told(table: Path, content: bytes, told: str) -> None:
+    table.write_bytes(content)
+    with pytest.raises(UserError, match=told):
+        tabular(table)
+
+
+def test_no_table_is_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    for name in ("pipe.csv", "."):
+        with pytest.raises(UserError, match=r"is not a file; name a CSV file"):
+            tabular(tmp_path / name)
 
 
 def test_values_belong_to_genomes_not_to_networks() -> None:
@@ -235,7 +339,7 @@ def test_seconds_that_cannot_be_spent_are_refused(
     result = evonas("run", experiment, "--out", tmp_path / "run")
     assert result.exit_code == 2
     assert "evaluator.simulated_seconds" in result.stderr
-    assert "row 3" in result.stderr
+    assert "line 3" in result.stderr
 
 
 def test_infeasible_genomes_cost_nothing(experiment: Path, tmp_path: Path) -> None:
@@ -260,7 +364,7 @@ def test_infeasible_genomes_cost_nothing(experiment: Path, tmp_path: Path) -> No
         ("evaluator.metrics={error: acc, size: size, ' s': size}", "' s' cannot be the name of a"),
         ("space.genes={a: [x, x], b: [x, y, z]}", "space.genes: x is twice among the choices of"),
         ("objectives=[{name: flops}]", "unknown metric 'flops'"),
-        ("space={name: nasbench201}", "row 2"),
+        ("space={name: nasbench201}", "line 2"),
         (
             "data={name: digits}",
             "data: cannot be used with evaluator tabular, which does not train",
@@ -295,8 +399,19 @@ def test_a_space_without_networks_cannot_be_trained(experiment: Path, tmp_path: 
 
 def test_a_genome_that_stands_twice_is_told(table: Path) -> None:
     table.write_text(ROWS + "11,0.2,1,1\n")
-    with pytest.raises(UserError, match=r"11 is listed twice, again in row 7 of .*; list it once"):
+    with pytest.raises(UserError, match=r"11 is listed twice, again in line 7 of .*; list it once"):
         tabular(table)
+
+
+def test_validate_reads_the_table_if_asked(experiment: Path, table: Path) -> None:
+    result = evonas("validate", experiment, "--data")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[0] == "data: 5 genomes, for the evaluator tabular"
+    table.write_text(ROWS.replace("0.6", "60%"))
+    assert evonas("validate", experiment).exit_code == 0
+    result = evonas("validate", experiment, "--data")
+    assert result.exit_code == 2
+    assert "evaluator.metrics.error: column 'acc' has '60%' in line 3 of" in result.stderr
 
 
 def test_another_table_is_other_data(experiment: Path, table: Path, tmp_path: Path) -> None:

@@ -16,7 +16,18 @@ from torch.nn.functional import cross_entropy
 
 from evonas.networks.decode import decode
 from evonas.networks.profile import profile
-from genomes import Chain, Channels, Darts, Gene, Genome, Macro, NASBench201, SearchSpace
+from genomes import (
+    Chain,
+    Channels,
+    Darts,
+    Gene,
+    Genome,
+    Macro,
+    NASBench201,
+    SearchSpace,
+    TableSpace,
+    Verbatim,
+)
 from genomes.darts import OPS, PAIRS
 from genomes.macro import _canonical
 
@@ -346,3 +357,30 @@ def test_the_stages_of_channels_are_as_wide_as_it_says() -> None:
     assert [m.layers[-1].num_features for m in blocks] == [4, 4, 6, 6, 4, 4]
     with pytest.raises(ValueError, match="write 3 of 4, 6"):
         space.parse("4:8:4")
+
+
+NAMED = SearchSpace("named/v1", [Gene("width", ("12", "20")), Gene("act", ("ReLU", "GELU"))])
+
+
+@pytest.mark.parametrize(
+    "space", [NAMED, TableSpace({"a": ["x", "y"], "b": ["z"]}), *SPACES.values()]
+)
+def test_a_genome_is_read_with_the_names_of_its_choices(space: SearchSpace) -> None:
+    genome = space.sample(np.random.default_rng(0))
+    text = space.named(genome)
+    assert space.parse(text) == genome
+    assert Verbatim(space).parse(text.replace(", ", ",")) == genome
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("width=13, act=ReLU", "width is '13'; allowed: 12, 20"),
+        ("width=12", "does not name each gene of named/v1 once"),
+        ("width=12, width=12, act=ReLU", "does not name each gene"),
+        ("wide", "write 2 genes: 0-1, or their choices: width=12, ..."),
+    ],
+)
+def test_what_is_wrong_with_names_of_choices_is_told(text: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        NAMED.parse(text)

@@ -25,7 +25,9 @@ from evonas.oneshot.gdas import Gdas, GdasParams
 from evonas.protocols import Setting, TrainingSetting
 from evonas.training.loop import Hardware
 from evonas.training.recipe import Recipe
+from genomes.nasbench201 import NASBench201
 
+SPACE = NASBench201()
 RECIPE = Recipe(lr=0.05, batch_size=16, clip=5.0)
 METHODS: dict[str, tuple[type[Relaxed], dict[str, Any]]] = {
     "darts, first order": (DartsSearch, {"params": DartsSearchParams(epochs=3, recipe=RECIPE)}),
@@ -34,6 +36,10 @@ METHODS: dict[str, tuple[type[Relaxed], dict[str, Any]]] = {
         {"params": DartsSearchParams(epochs=3, recipe=RECIPE, order="second")},
     ),
     "gdas": (Gdas, {"params": GdasParams(epochs=3, recipe=RECIPE, alpha_lr=0.1)}),
+    "gdas, soft": (
+        Gdas,
+        {"params": GdasParams(epochs=3, recipe=RECIPE, alpha_lr=0.1, mixing="soft")},
+    ),
 }
 
 
@@ -50,6 +56,7 @@ def made(
     space: str = "nasbench201",
     seed: int = 1,
     network: Mapping[str, Any] | None = None,
+    objectives: tuple[str, ...] = ("a",),
     **changes: Any,
 ) -> Relaxed:
     kind, given = METHODS[method]
@@ -60,7 +67,7 @@ def made(
         params,
         Setting(
             registry.make_space(settings),
-            [Objective(name="a")],
+            tuple(Objective(name=name) for name in objectives),
             seed=seed,
             training=TrainingSetting(settings.model_dump(exclude={"name"}), data, Hardware()),
         ),
@@ -355,6 +362,25 @@ def test_a_lack_of_memory_ends_the_search(data: DataSet, monkeypatch: pytest.Mon
     monkeypatch.setattr(strategy.relaxation, "_epoch", full)
     with pytest.raises(SearchFailed, match="ran out of memory with batches of 16 images"):
         strategy.ask()
+
+
+@pytest.mark.parametrize("objective", ["params", "flops"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_size_in_the_loss_makes_large_ops_less_probable(
+    data: DataSet, method: str, objective: str
+) -> None:
+    changes = {"objectives": ("a", objective), "alpha_lr": 0.1}
+    searches = [made(data, method, **changes, size_weight=weight) for weight in (0.0, 100.0)]
+    for search in searches:
+        search.relaxation._epoch(2)  # type: ignore[attr-defined]  # steps of an epoch
+    without, small = (search.relaxation.probabilities() for search in searches)
+    large = SPACE.genes[0].choices.index("nor_conv_3x3")
+    assert all(small[gene][large] < min(0.2, without[gene][large]) for gene in small)
+
+
+def test_a_size_in_the_loss_needs_a_size_among_the_objectives(data: DataSet) -> None:
+    with pytest.raises(UserError, match=r"^strategy\.size_weight: has no effect, since no obj"):
+        made(data, "gdas", size_weight=1.0)
 
 
 def test_each_image_is_in_one_part(data: DataSet) -> None:

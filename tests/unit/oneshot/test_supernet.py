@@ -197,6 +197,27 @@ def test_gumbel_softmax_has_weight_1_and_the_gradient_of_a_softmax(temperature: 
     torch.testing.assert_close(alpha.grad, expected)
 
 
+@pytest.mark.parametrize("temperature", [0.3, 3.0])
+def test_soft_mixing_weighs_all_ops_by_the_softmax_that_hard_mixing_has_the_gradient_of(
+    temperature: float,
+) -> None:
+    alpha = torch.tensor([0.5, -0.3, 0.1], dtype=torch.float64, requires_grad=True)
+    hard, soft = (
+        gumbel_softmax({"g": alpha}, temperature, torch.Generator().manual_seed(1), soft=soft)["g"]
+        for soft in (False, True)
+    )
+    weights = torch.stack([torch.as_tensor(weight) for _, weight in soft])
+    assert [choice for choice, _ in soft] == [0, 1, 2]
+    assert weights.sum().item() == pytest.approx(1.0)
+    [(drawn, straight)] = hard
+    assert drawn == int(weights.argmax())
+    one, other = (
+        torch.autograd.grad(weight, alpha, retain_graph=True)[0]  # type: ignore[arg-type]  # a tensor
+        for weight in (weights[drawn], straight)
+    )
+    torch.testing.assert_close(one, other)
+
+
 @pytest.mark.parametrize("keep", [1.0, 0.7, 0.4, 0.25])
 def test_path_dropout_keeps_each_op_with_its_probability_and_never_none(keep: float) -> None:
     rng = np.random.default_rng(0)

@@ -6,6 +6,8 @@ import copy
 import io
 import itertools
 import math
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +30,19 @@ from evonas.networks.decode import decode
 from evonas.networks.ops import conv_bn_relu
 from evonas.oneshot import bilevel
 from evonas.oneshot import latency as latencies
+from evonas.oneshot.costs import NetworkSizes
 from evonas.oneshot.gdas import GdasParams
 from evonas.oneshot.latency import Latency, LatencyTable
-from evonas.oneshot.sampling import Fair
-from evonas.oneshot.supernet import Supernet
-from evonas.oneshot.training import SharedTraining, SupernetTraining, recalibrate
+from evonas.oneshot.sampling import Fair, Within
+from evonas.oneshot.supernet import Supernet, supernet
+from evonas.oneshot.training import SharedTraining, SupernetTraining
 from evonas.own import OwnSpace
 from evonas.protocols import Pick, Setting, TrainingSetting
 from evonas.training.batches import resident
 from evonas.training.loop import Hardware
+from evonas.training.norms import recalibrate
 from evonas.training.recipe import Recipe
+from genomes import Genome
 
 WAYS = ("uniform", "fair", "dropout", "learned")
 RECIPE = Recipe(lr=0.05, batch_size=16)
@@ -436,6 +441,129 @@ def test_dropout_is_repeated_in_a_resume(data: DataSet, sampling: str) -> None:
     assert resumed.history == whole.history
     genome = whole.space.genome([0, 0])
     assert resumed.score(genome) == whole.score(genome)
+
+
+def outside(genome: Genome) -> float:
+    """How many more than two of a genome's first five genes are not their first choice."""
+    return float(max(sum(gene > 0 for gene in genome.genes[:5]) - 3, 0))
+
+
+@pytest.mark.parametrize(
+    ("sampling", "space"),
+    [("uniform", "nasbench201"), ("learned", "nasbench201"), ("learned", "darts")],
+)
+def test_only_networks_within_the_constraints_are_trained(
+    monkeypatch: pytest.MonkeyPatch, sampling: str, space: str
+) -> None:
+    params = Digits.Params(subset=60)
+    data = split(Digits(params), params)[0]
+    drawn: list[Genome] = []
+    draw = Within.draw
+
+    def noting(self: Within, *arguments: Any) -> Any:
+        one = draw(self, *arguments)
+        drawn.extend(arguments[1](one))
+        return one
+
+    monkeypatch.setattr(Within, "draw", noting)
+    changes = {"epochs": 1, "recipe": RECIPE, "pool": 4, "recalibrate": 0}
+    given = SharedTraining.model_validate({"sampling": sampling, **changes})
+    for violation in (None, outside):
+        drawn.clear()
+        SupernetTraining(given, setting(**arguments(data, space)), violation).epoch()
+        assert len(drawn) > 4
+        assert all(outside(genome) == 0 for genome in drawn) == (violation is not None)
+
+
+def test_where_no_draw_is_within_the_constraints_the_nearest_is_taken_and_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    space, rng = registry.make_space(registry.space("chain").Params()), np.random.default_rng(0)
+    within = Within(lambda genome: 1.0 + sum(genome.genes))
+    free, near = (
+        sum(sum(each.genome(space, rng).genes) for _ in range(2)) for each in (Within(), within)
+    )
+    assert near < free
+    [record] = caplog.records
+    assert "100 draws gave none within them" in record.getMessage()
+
+
+def test_a_supernet_keeps_to_the_constraints_of_the_search(
+    data: DataSet, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = arguments(data, "nasbench201")
+    constraint = Constraint(name="flops", max=60_000)
+    late = Constraint(name="val_error", max=0.0)  # known only once a network is scored
+    constrained = replace(setting(**given), constraints=(constraint, late))
+    ours = SupernetEvaluator(SupernetParams(recipe=RECIPE), constrained)
+    violation = ours._violation()
+    assert violation is not None
+    rng = np.random.default_rng(1)
+    amounts = {}
+    for _ in range(12):
+        genome = ours.space.sample(rng)
+        amounts[genome] = violation(genome)
+        assert amounts[genome] == constraint.violation(ours.cheap(genome))
+    assert 0 < sum(amount > 0 for amount in amounts.values()) < len(amounts)
+    for changes in ({"within_constraints": False}, {"sampling": "dropout"}):
+        params = SupernetParams(recipe=RECIPE, **changes)  # type: ignore[arg-type]  # of several types
+        assert SupernetEvaluator(params, constrained)._violation() is None
+    assert "dropout trains no single networks" in caplog.text
+
+
+@pytest.mark.parametrize("space", ["nasbench201", "darts", "chain"])
+def test_the_sizes_of_ops_add_up_to_those_of_networks(data: DataSet, space: str) -> None:
+    ours = evaluator(data, space)
+    genomes = [ours.space.sample(np.random.default_rng(i)) for i in range(4)]
+    shared = supernet(ours.space, **ours.setting.trained().arguments)
+    assert isinstance(shared, Supernet)
+    sizes = NetworkSizes(shared, data.image_shape, ours.cheap, genomes[:1])
+    assert [sizes.of(genome) for genome in genomes] == [ours.cheap(genome) for genome in genomes]
+
+
+def test_sizes_that_do_not_add_up_are_known_not_to(data: DataSet) -> None:
+    ours = evaluator(data)
+    shared = supernet(ours.space, **ours.setting.trained().arguments)
+    assert isinstance(shared, Supernet)
+    genomes = [ours.space.sample(np.random.default_rng(i)) for i in range(2)]
+
+    def measured(genome: Genome) -> dict[str, float]:
+        return {name: value + genome.genes[0] for name, value in ours.cheap(genome).items()}
+
+    for function, exact in ((ours.cheap, True), (measured, False)):
+        assert NetworkSizes(shared, data.image_shape, function, genomes).exact == exact
+
+
+@pytest.mark.parametrize("sampling", ["dropout", "learned"])
+def test_nodes_of_darts_are_trained_with_the_two_inputs_that_are_scored(
+    data: DataSet, sampling: str
+) -> None:
+    trained = training(data, sampling, "darts", epochs=1, pool=0)
+    assert isinstance(trained.supernet, Supernet)
+    seen: list[set[str]] = []
+    trained.supernet.register_forward_pre_hook(
+        lambda shared, _: seen.append(set(shared.current.mixture))
+    )
+    trained.epoch()
+    assert len({frozenset(each) for each in seen}) > 1
+    for genes in seen:
+        nodes = [gene.split(">")[1] + gene.split("/")[0] for gene in genes]
+        assert sorted(Counter(nodes).values()) == [2] * 8
+
+
+def test_what_an_earlier_version_trained_on_all_inputs_is_not_continued(
+    data: DataSet, tmp_path: Path
+) -> None:
+    state = training(data, "dropout", "darts").state_dict()
+    del state["version"]
+    (tmp_path / "supernet").mkdir()
+    torch.save(state, tmp_path / "supernet" / "checkpoint.pt")
+    with pytest.raises(UserError, match=r"an earlier evonas began its supernet.*start a new run"):
+        list(evaluator(data, "darts", sampling="dropout").prepare(tmp_path))
+    cells = training(data, "dropout")
+    state = cells.state_dict()
+    del state["version"]
+    cells.load_state_dict(state)  # nothing has changed there
 
 
 def test_what_a_recipe_leaves_out_is_as_the_method_has_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -26,7 +27,17 @@ from evonas.plots.ancestry import _scale as colour_ends
 from evonas.plots.cell import _drawn, draw_cell
 from evonas.plots.style import NotYet, styled
 from evonas.plots.tables import Tables
-from genomes import Edge, Gene, Genome, Graph, NASBench201, SearchSpace
+from genomes import (
+    Chain,
+    Channels,
+    Edge,
+    Gene,
+    Genome,
+    Graph,
+    Macro,
+    NASBench201,
+    SearchSpace,
+)
 from tests.helpers.synthetic import Long, write_run
 
 SPACE = NASBench201()
@@ -139,6 +150,10 @@ def texts(drawn: Figure) -> list[tuple[str, Bbox]]:
         return [(text.get_text(), text.get_window_extent(renderer)) for text in written]
 
 
+def heading(drawn: Figure) -> str:
+    return drawn.legends[0].get_title().get_text()
+
+
 def test_every_figure_is_a_png_of_print_quality_an_svg_and_a_table(drawn: plots.Drawn) -> None:
     assert set(drawn.figures) == set(FIGURES)
     assert not drawn.skipped
@@ -198,6 +213,12 @@ def test_the_longest_names_stay_within_the_figure(tmp_path: Path) -> None:
     for table in path.iterdir():  # the synthetic tables know no such names
         content = table.read_text().replace("val_error", names[0]).replace("params", names[1])
         table.write_text(content)
+    finals = pd.read_csv(path / "finalists.csv").assign(val_top5_error_std=0.1)
+    finals.to_csv(path / "finalists.csv", index=False)
+    config = yaml.safe_load((path / "config.yaml").read_text())
+    limits = [{"name": each, "min": 1e-5, "max": 1.5e9} for each in (*names, "val_error")]
+    config |= {"name": "experiment_" * 9 + "$x$", "seed": 2**62, "constraints": limits}
+    (path / "config.yaml").write_text(yaml.safe_dump(config))
     for name in ("objectives", "front", "hypervolume"):
         drawn = figure(path, name)
         assert_within(drawn, texts(drawn))
@@ -234,10 +255,97 @@ def test_the_front_says_when_each_network_came_onto_it_and_which_has_won(run_dir
 
 def test_the_last_staircase_is_what_the_last_front_dominates(run_dir: Path) -> None:
     (ax, *_) = figure(run_dir, "front").axes
-    last = ax.lines[-1]
+    last = [line for line in ax.lines if line.get_drawstyle() == "steps-post"][-1]
     assert np.asarray(last.get_xdata()).tolist() == [0.2, 0.5]
     assert np.asarray(last.get_ydata()).tolist() == [20, 10]
     assert last.get_drawstyle() == "steps-post"  # along the worse x until y gets better
+
+
+FINALS = """\
+key,genome,genes,seeds,failed,val_error,params,val_error_std,winner,test_error,test_error_se
+F,,0-2,3,0,0.05,40,0.01,True,0.1,0.02
+D,,0-2,3,0,0.08,20,0.01,False,,
+"""
+
+
+def confirmed(run_dir: Path) -> Path:
+    """The run after its finals, with constraints, and its winner trained in full beside it."""
+    data = "data: {name: digits}\n"
+    run = f"{CONFIG}{data}name: mine\nseed: 7\nbudget: {{epochs: 2}}\n"
+    limits = "constraints: [{name: params, max: 35}, {name: flops, max: 9000}]\n"
+    (run_dir / "config.yaml").write_text(run + limits)
+    (run_dir / "finalists.csv").write_text(FINALS)
+    for name, epochs, error, space in (
+        *(("run-F", 30, 0.01, "nasbench201"), ("short", 3, 0.9, "nasbench201")),
+        ("other", 99, 0.5, "darts"),
+    ):
+        folder = run_dir.parent / name
+        folder.mkdir()
+        (folder / "training.yaml").write_text(f"space: {{name: {space}}}\n{data}")
+        (folder / "result.csv").write_text(
+            f"key,epochs,test_error,test_error_se,test_images\nF,{epochs},{error},0.001,360\n"
+        )
+    return run_dir
+
+
+def test_the_front_shows_finals_and_full_training_beside_what_the_search_measured(
+    run_dir: Path,
+) -> None:
+    drawn = figure(confirmed(run_dir), "front")
+    found = data(run_dir, "front")
+    assert found["key"].is_unique
+    found = found.set_index("key")
+    assert found.loc["F", ["val_error", "finals_val_error", "finals_val_error_std"]].tolist() == [
+        *(0.6, 0.05, 0.01)
+    ]
+    assert found.loc["F", ["full_epochs", "full_test_error"]].tolist() == [30, 0.01]
+    assert found["full_test_error"].notna().sum() == 1
+    (ax, *_) = drawn.axes
+    marked = {
+        str(line.get_marker()): [*zip(*map(list, line.get_data()), strict=True)]
+        for line in ax.lines
+        if line.get_linestyle() == "None"
+    }
+    assert sorted(marked["D"]) == [(0.05, 40), (0.08, 20)]
+    assert marked["s"] == [(0.01, 40)]
+    assert marked["*"] == [(0.05, 40)]  # the star is where the finals put the winner
+    assert 35 in [line.get_ydata()[0] for line in ax.lines]  # the constraint on this axis
+    written = [text for text, _ in texts(drawn)]
+    assert heading(drawn).replace("\xa0", " ").splitlines() == [
+        "mine, seed 7",
+        "constraints: params ≤ 35; flops ≤ 9k",
+        "each dot: one training for 2 epochs, in the search",
+    ]
+    assert {"finalist, mean of seeds", "winner", "in full, 30 epochs, test"} <= set(written)
+    assert_within(drawn, texts(drawn))
+
+
+def test_a_network_asked_at_two_budgets_is_one_row_of_the_front(run_dir: Path) -> None:
+    table = run_dir / "evaluations.csv"
+    rows = table.read_text().replace(",,4,ok", ",epochs=2,4,ok").replace(",,1,ok", ",epochs=1,1,ok")
+    longer = "1,7,A,,0-0,,sampled,epochs=2,8,ok,False,True,0.4,10\n"
+    table.write_text(rows + longer)
+    found = data(run_dir, "front").set_index("key")
+    assert found["val_error"]["A"] == 0.4
+    assert found.index.is_unique
+
+
+@pytest.mark.parametrize("name", ["objectives", "front", "ancestry", "ops"])
+def test_generations_are_counted_from_one_as_on_screen(run_dir: Path, name: str) -> None:
+    written = [text for text, _ in texts(figure(run_dir, name))]
+    assert {"1", "2"} <= set(written)
+    assert name != "front" or "front after generation 2" in written
+    assert name not in ("objectives", "ancestry") or "0" not in written
+
+
+@pytest.mark.parametrize("name", ["objectives", "front"])
+def test_a_figure_says_that_the_best_is_no_better_than_guessing(run_dir: Path, name: str) -> None:
+    (run_dir / "front.csv").write_text("key,genes,seed,val_error,params\nD,0-2,4,0.2,20\n")
+    for majority, told in ((0.5, False), (0.8, True)):
+        parts = {"val": {"images": 100, "majority": majority}}
+        (run_dir / "environment.json").write_text(json.dumps({"parts": parts}))
+        shown = heading(figure(run_dir, name))
+        assert ("the best: no better than guessing" in shown) == told
 
 
 def test_hypervolume_is_told_by_evaluations_too(run_dir: Path) -> None:
@@ -325,7 +433,7 @@ def test_cost_adds_worker_time_and_counts_every_candidate_once(run_dir: Path) ->
     assert found["from_cache"].tolist() == [0, 0]
     assert found["diverged"].tolist() == [1, 0]
     assert found["crashed"].tolist() == [0, 1]
-    answered = found[["trained", "from_cache", "hits", "turned_down"]]
+    answered = found[["trained", "from_cache", "hits", "infeasible_untrained"]]
     assert answered.to_numpy().tolist() == [[3, 0, 0, 0], [3, 0, 1, 0]]
     assert "finalists 9 s" in figure(run_dir, "cost").get_suptitle()
 
@@ -369,6 +477,51 @@ def test_labels_of_a_cell_never_overlap() -> None:
         ops = [edge.op for edge in SPACE.graph(genome).edges]
         assert len(written) == len(ops) + 5 + (not all(e.live for e in SPACE.graph(genome).edges))
         assert_apart(written)
+
+
+def test_layers_are_drawn_with_their_widths_strides_and_sizes() -> None:
+    chain = Chain(((16, 1, 1), (24, 2, 2), (40, 1, 2)), (3, 5), (3, 6), stem=16)
+    written = parts(chain, chain.parse("skip,k5e6,skip,k3e3"))
+    assert_apart(written)
+    words = [text for text, _ in written]
+    for told in (
+        *("stem: 16 channels, full size", "1.1: 16 channels, full size"),
+        *("2.1: 24 channels, 1/2 size", "2.2: 24 channels, 1/2 size", "k5e6, stride 2"),
+        *("3.1: 40 channels, 1/4 size", "k3e3, stride 2", "mean, linear"),
+        "k3e6: inverted residual, kernel 3x3, 6 times as wide within",
+    ):
+        assert told in words, words
+    assert words.count("skip") == 2
+    channels = Channels(3, (8, 64))
+    written = parts(channels, channels.parse("8:64:8"))
+    assert_apart(written)
+    words = [text for text, _ in written]
+    for told in ("stage1: 8 channels, full size", "stage2: 64 channels, 1/2 size"):
+        assert told in words
+    macro = Macro(2, 2)
+    written = parts(macro, macro.genome([0, 1, 1, 0]))
+    assert_apart(written)
+    words = [text for text, _ in written]
+    assert "max pool 2x2, conv 3x3" in words
+    assert "2 entry: 2 x channels, 1/2 size" in words
+
+
+def test_a_space_that_knows_no_layers_is_a_table_of_its_genes() -> None:
+    choices = ("conv3", "x" * 60, "$a$")
+    for count in (3, 70):
+        space = SearchSpace("my.own/1", [Gene(f"layer{i}", choices) for i in range(count)])
+        genome = space.genome(i % 3 for i in range(count))
+        with styled():
+            drawing = _drawn(space, genome, space.key(genome)[:45])
+        written = texts(drawing.figure)
+        assert_apart(written)
+        assert_within(drawing.figure, written)
+        words = [text for text, _ in written]
+        assert {f"layer{i}" for i in range(count)} <= {*words}
+        assert words.count("conv3") == len(range(0, count, 3))
+        assert words.count("$a$") == count // 3
+        assert not any(word in ("input", "output") for word in words)  # no chain
+        assert drawing.data["choice"].tolist() == [choices[i % 3] for i in range(count)]
 
 
 class Tangle(SearchSpace):

@@ -185,7 +185,9 @@ def test_a_comparisons_curve_begins_anew_too() -> None:
     losses[2] = np.nan  # a longer training that failed
     ranks = np.array([1, 1, 2, 2, 1, 2])
     objectives = (Objective(name="a", reference=6.0), Objective(name="b", reference=6.0))
-    run = Run(Path(), {}, {}, objectives, losses, ranks, np.ones(6), frozenset(), 6, 0, 0, 0, None)
+    run = Run(
+        Path(), {}, {}, objectives, losses, ranks, np.ones(6), frozenset(), 6, 0, 0, 0, None, False
+    )
     box = Box.around([run])
     assert box is not None
     y = curve(run, box, "evaluations").y

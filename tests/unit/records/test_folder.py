@@ -117,7 +117,7 @@ def test_a_mistake_at_the_start_takes_the_folder_away_and_frees_it(tmp_path: Pat
 
 
 def test_each_resume_is_noted_beside_what_a_folder_began_with(tmp_path: Path) -> None:
-    note_start(tmp_path, {"python": "3.11"}, {"ops.py": "abc"})
+    note_start(tmp_path, {"python": "3.11"}, {"plugins": {"ops.py": "abc"}})
     note_data(tmp_path, "data")
     for version in ("3.12", "3.13"):
         note_resume(tmp_path, {"python": version})

@@ -334,7 +334,7 @@ def test_a_journal_that_names_no_weights_has_them_where_version_0_1_0_left_them(
     killed_before_weights_are_kept(Trained(tmp_path, name, budget), monkeypatch)
     journal = tmp_path / "journal"
     records = [json.loads(line) for line in journal.read_text().splitlines()]
-    assert all(record.pop("weights") for record in records)
+    assert all(record.pop("weights") and record.pop("digest") for record in records)
     journal.write_text("".join(f"{json.dumps(record)}\n" for record in records))
     if not checkpoints:
         damage_all_checkpoints(tmp_path)
@@ -369,8 +369,7 @@ def test_a_checkpoint_that_would_run_code_is_not_loaded(tmp_path: Path) -> None:
     content = pickle.dumps(Evil())
     digest = hashlib.blake2b(content, digest_size=8).hexdigest()
     (tmp_path / f"generation-0000001-{digest}.pt").write_bytes(content)
-    with pytest.raises(pickle.UnpicklingError):
-        list(checkpoint.newest_first(tmp_path))
+    assert list(checkpoint.newest_first(tmp_path)) == []
     assert not (tmp_path / "executed").exists()
 
 
@@ -554,6 +553,7 @@ def test_a_full_disk_leaves_the_journal_whole(
         """Writes ten bytes, then has no room."""
 
         fileno = journal._file.fileno
+        name = journal._file.name
         room = 10
 
         def write(self, content: bytes) -> int | None:

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
+from evonas import config
 from evonas.core import Budget, Candidate, Evaluation, Status, weights_name
 from evonas.data.dataset import DataSet, split
 from evonas.data.digits import Digits, DigitsParams
@@ -27,9 +28,11 @@ from evonas.loop import guarded
 from evonas.protocols import Setting, TrainingSetting
 from evonas.training.batches import Resident, ResidentData, augmented, resident
 from evonas.training.loop import CHECK_EVERY, Hardware, Training, measure, train
+from evonas.training.norms import renew, stale
 from evonas.training.recipe import Recipe, lr_factor
 from genomes import Genome
 from genomes.nasbench201 import NASBench201
+from tests.helpers import ROOT
 
 SPACE = NASBench201()
 GOOD = SPACE.parse("3-3-3-1-3-2")
@@ -308,6 +311,64 @@ def test_saved_weights_measure_as_the_network_did(evaluator: TrainEvaluator) -> 
     assert {f"val_{name}": value for name, value in found.items()} == {
         name: evaluation.values[name] for name in ("val_error", "val_top5_error", "val_loss")
     }
+
+
+# Batch norms of short trainings
+
+
+@pytest.mark.parametrize(
+    ("momentum", "steps", "is_stale"),
+    [(0.1, 99, True), (0.1, 100, False), (0.5, 19, True), (0.5, 20, False), (None, 10_000, True)],
+)
+def test_statistics_are_stale_after_few_steps_for_their_momentum(
+    momentum: float | None, steps: int, is_stale: bool
+) -> None:
+    network = nn.Sequential(nn.BatchNorm2d(1, momentum=momentum), nn.Linear(2, 2))
+    assert stale(network, steps) == is_stale
+    assert not stale(nn.BatchNorm2d(1, track_running_stats=False), 1)
+    assert not stale(nn.Linear(2, 2), 1)
+
+
+def test_a_short_training_is_scored_with_statistics_measured_anew_and_saved_with_them(
+    digits: DataSet, tmp_path: Path
+) -> None:
+    losses, counted, identities = [], [], []
+    for batches in (0, 4):
+        evaluator = evaluator_for(digits, tmp_path, recalibrate=batches)
+        evaluation = evaluated(evaluator, genome=GOOD, steps=8)
+        losses.append(evaluation.values["val_loss"])
+        assert evaluator.scratch is not None
+        saved = evaluator.scratch / evaluation.weights
+        counted.append(int(load_file(saved)["stem.1.num_batches_tracked"]))
+        assert evaluator.test(GOOD, saved, digits.val)["loss"] == losses[-1]
+        identities.append(evaluator.identity(evaluation.candidate, 0))
+    assert losses[1] < losses[0]
+    assert counted == [8, 4]
+    assert identities[0] != identities[1], "a cache never takes one for the other"
+
+
+def test_statistics_of_a_long_training_are_left_as_they_are(on_cpu: ResidentData) -> None:
+    network = nn.Sequential(nn.BatchNorm2d(1), nn.Dropout(), nn.Flatten(), nn.Linear(64, 10))
+    before = {name: t.clone() for name, t in network.state_dict().items()}
+    renew(network, on_cpu, Recipe(), 100, 64, Hardware())
+    assert equal(network.state_dict(), before)
+    random = torch.random.get_rng_state()
+    renew(network, on_cpu, Recipe(), 99, 64, Hardware())
+    assert not equal(network.state_dict(), before)
+    assert torch.equal(torch.random.get_rng_state(), random)
+
+
+def test_a_run_folder_from_before_goes_on_as_it_began(tmp_path: Path) -> None:
+    old = config.load_run(ROOT / "tests/assets/0.1.0/search")
+    assert old.evaluator.recipe.recalibrate == 0  # type: ignore[attr-defined]  # evaluator train
+    new = config.load(ROOT / "tests/assets/0.1.0/search/config.yaml")  # as an experiment
+    assert new.evaluator.recipe.recalibrate == 20  # type: ignore[attr-defined]  # evaluator train
+    for experiment in (old, new):
+        (tmp_path / "config.yaml").write_text(config.dump(experiment))
+        assert config.load_run(tmp_path) == experiment
+    supernet = config.load_run(ROOT / "tests/assets/0.1.0/supernet").evaluator
+    assert not supernet.within_constraints  # type: ignore[attr-defined]  # evaluator supernet
+    assert supernet.recipe.recalibrate == 0  # type: ignore[attr-defined]  # of its finalists
 
 
 # Failures
