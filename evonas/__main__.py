@@ -12,11 +12,10 @@ QUIET = {
 
 
 def main() -> None:
-    """Run the command, whose screen is for what it says itself: warnings go to the run's log."""
+    """Run the command. Its screen is for what it says itself: warnings go to the run's log."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     logging.captureWarnings(True)
-    interrupts.leave_at_once()  # before the imports, which take a second
     from evonas.cli import app
 
     try:

@@ -50,8 +50,13 @@ def ignore(*numbers: signal.Signals) -> None:
 
 
 def leave_at_once() -> None:
-    """Let a signal end this process without ado, while it has nothing to bring to an end."""
-    _listen(_leave)
+    """Let a signal end the command without ado, while it has nothing to bring to an end.
+
+    In a program that imports evonas nothing changes.
+    """
+    script, module = [*map(os.path.basename, sys.orig_argv[1:3]), "", ""][:2]
+    if script == "evonas" or (script, module) == ("-m", "evonas"):
+        _listen(_leave)
 
 
 @contextmanager
