@@ -624,7 +624,8 @@ def _interruptible(path: Path, command: str = "") -> Iterator[None]:
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise files.failure(error, f"continue: {_onward(path, command)}") from None
+            moved = "" if path.exists() else f"evonas resume {path}"
+            raise files.failure(error, f"continue: {_onward(path, command or moved)}") from None
 
 
 def _onward(path: Path, command: str) -> str:

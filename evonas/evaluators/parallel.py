@@ -92,6 +92,9 @@ class InWorkers:
             for future in done:
                 evaluation = _result(future, self._flying[future].candidate)
                 self._settle(self._flying.pop(future), evaluation)
+        except SearchFailed:
+            self.executor.check()  # what a worker tells of a folder that is gone is but its errors
+            raise
         except BrokenProcessPool as error:
             self.executor.renew()
             self._after_death(queue, error)

@@ -155,6 +155,16 @@ def test_an_answer_of_the_user_s_own_classes_reaches_the_driver_in_plain_types(
     assert all(evaluation.status is Status.OK for evaluation in found.values())
 
 
+def test_warnings_go_to_the_log_of_the_run(
+    workers: list[Workers], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "log.txt").touch()
+    found = answers(workers, Counting({GENOMES[1]: "warns"}), tmp_path, count=1)
+    assert found[GENOMES[1]].status is Status.OK
+    assert "UserWarning: a library's advice" in (tmp_path / "log.txt").read_text()
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_folder_that_is_moved_is_no_candidate_s_fault(
     workers: list[Workers], tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -96,6 +97,8 @@ def misbehave(fault: str) -> None:
         raise KeyboardInterrupt
     if fault == "closes":
         raise GeneratorExit
+    if fault == "warns":
+        warnings.warn("a library's advice", stacklevel=1)
     if fault == "stops":
         os.kill(os.getpid(), signal.SIGSTOP)
     if fault == "sleeps unwatched":

@@ -1,0 +1,349 @@
+"""Signals at measured places of every kind of run, which must then end like an undisturbed one.
+
+    make soak [SECONDS=1200]
+    python benchmarks/soak.py [--seconds N] [--seed N] [--jobs search,bench,...] [--folder DIR]
+
+A place is a number of lines in the journal and the tables, of epochs, and of figures, counted in an
+undisturbed run and drawn from all of them; the signal comes up to 0.3 s after the run reaches it.
+It goes to the driver, to a worker, or to the whole process group. A run that it ends is continued
+and disturbed again, twice; then it goes on to its end.
+
+Counted are tables that differ, trainings journaled twice, wrong exit statuses, tracebacks on the
+screen, processes and shared memory left behind. The status is 1 if there are any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+
+from evonas.markdown import table
+
+EXPERIMENT = """
+name: soak
+seed: 3
+space: {name: nasbench201, channels: 4, cells: 1}
+data: {name: digits, subset: 300}
+strategy: STRATEGY
+evaluator: {name: train, recipe: {lr: 0.1, batch_size: 64}}
+budget: {epochs: 1}
+objectives: [{name: val_error}, {name: params}]
+stop: {generations: 4}
+finalists: {top: 2, seeds: 2}
+training: {epochs: 12}
+parallel: {workers: 2, timeout: 300}
+"""
+STRATEGIES = {
+    "search": "{name: genetic, population: 6, elites: 2}",
+    "aging": "{name: aging, population: 6, tournament_size: 3}",
+    "controller": "{name: controller, population: 4}",
+    "darts": "{name: darts, epochs: 4, recipe: {batch_size: 32}}",
+    "gdas": "{name: gdas, epochs: 4, recipe: {batch_size: 32}}",
+    "supernet": "{name: nsga2, population: 4}",
+}
+SHARED = "{name: supernet, epochs: 6, pool: 2, recalibrate: 2, recipe: {lr: 0.1, batch_size: 64}}"
+BENCH = """
+name: soak
+space: {name: table, genes: {a: [x, y, z], b: [x, y, z], c: [x, y, z], d: [x, y, z]}}
+table: {path: table.csv, metrics: {loss: loss}}
+objectives: [{name: loss}]
+protocol: {queries: 60}
+seeds: 200
+strategies: {ga: {name: genetic, population: 6}, aging: {name: aging, population: 5}}
+"""
+JOBS = (*STRATEGIES, "train", "rank", "bench")
+LIMIT = 300.0  # seconds for a command on a busy machine
+SOON = 30.0  # seconds in which a signal must have ended a driver
+
+ENDING = {"KILL": -9, "SEGV": -11, "TERM": 130, "INT": 130, "INT twice": 130}
+ACTIONS = (
+    *(("driver", name) for name in (*ENDING, "STOP and CONT")),
+    *(("group", name) for name in ("KILL", "TERM", "INT", "INT twice", "STOP and CONT")),
+    *(("worker", name) for name in ("KILL", "TERM", "SEGV", "INT", "STOP and CONT")),
+)
+LINES = ("journal", "evaluations.csv", "curve.csv", "runs.csv", "supernet/curve.csv")
+UNREPEATABLE = ("timings.csv", "cost.csv", "latency.csv")
+
+
+@dataclass
+class Soak:
+    """What has happened so far."""
+
+    rng: random.Random
+    interrupted: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # phase, who, what
+    faults: list[str] = field(default_factory=list)
+    runs: int = 0
+
+
+@dataclass
+class Job:
+    """A kind of run: its commands, its folder, and what an undisturbed one has left.
+
+    Attributes:
+        begins: the arguments of the command that begins it.
+        resumes: whether `evonas resume` continues it; else the same command does.
+    """
+
+    name: str
+    folder: Path
+    begins: list[str]
+    resumes: bool = True
+    copied: Path | None = None  # the run that it works in, which is given to each round anew
+    total: int = 0
+    digests: dict[str, str] = field(default_factory=dict)
+
+    def fresh(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.copied is not None:
+            shutil.copytree(self.copied, self.folder)
+
+    def start(self) -> subprocess.Popen[str]:
+        begun = any((self.folder / name).exists() for name in ("config.yaml", "training.yaml"))
+        arguments = ["resume", str(self.folder)] if self.resumes and begun else self.begins
+        return subprocess.Popen(
+            [sys.executable, "-m", "evonas", *arguments],
+            stdout=subprocess.DEVNULL,
+            stderr=(self.folder.parent / f"{self.name}.stderr").open("w"),
+            text=True,
+            start_new_session=True,
+            # A shell has its background jobs ignore it, which is inherited.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+
+    def stderr(self) -> str:
+        return (self.folder.parent / f"{self.name}.stderr").read_text()
+
+    def progress(self) -> int:
+        """Return how many lines and figures there are."""
+        folders = [self.folder, self.folder / "rank"]
+        files = [folder / name for folder in folders for name in LINES]
+        lines = sum(file.read_bytes().count(b"\n") for file in files if file.exists())
+        return lines + len(list(self.folder.glob("figures/*.png")))
+
+    def phase(self) -> str:
+        if list(self.folder.glob("figures/*")) and self.name != "rank":
+            return "figures"
+        finals = (self.folder / "config.yaml").exists() and self.name != "rank"
+        if finals and (self.folder / "generations.csv").exists():
+            done = (self.folder / "generations.csv").read_bytes().count(b"\n") - 1
+            finals = done == 4
+            return "finals" if finals else self.name
+        return self.name if self.progress() else "start"
+
+    def left(self) -> dict[str, str]:
+        """Return the digest of each table without its columns of times."""
+        digests = {}
+        for file in sorted(self.folder.rglob("*.csv")):
+            name = str(file.relative_to(self.folder))
+            if file.name in UNREPEATABLE or "figures" in name:
+                continue
+            frame = pd.read_csv(file, dtype=str)
+            frame = frame[[column for column in frame if "seconds" not in column]]
+            if file.name == "runs.csv":
+                frame = frame.sort_values(["strategy", "seed"])
+            digests[name] = hashlib.sha256(frame.to_csv(index=False).encode()).hexdigest()
+        return digests
+
+
+def jobs(folder: Path, names: list[str]) -> Iterator[Job]:
+    """Yield each job once its undisturbed run, and those it builds on, have ended."""
+    for name in (*STRATEGIES, "train", "rank", "bench"):
+        needed = name in names or (name == "search" and "train" in names)
+        needed |= name == "supernet" and "rank" in names
+        if not needed:
+            continue
+        out = folder / name
+        if name in STRATEGIES:
+            text = EXPERIMENT.replace("STRATEGY", STRATEGIES[name])
+            if name == "supernet":
+                text = text.replace("{name: train, recipe: {lr: 0.1, batch_size: 64}}", SHARED)
+                text = text.replace("\nbudget: {epochs: 1}", "")
+                text = text.replace("seeds: 2}", "seeds: 2, budget: {epochs: 1}}")
+            (folder / f"{name}.yaml").write_text(text)
+            job = Job(name, out, ["run", f"{folder / name}.yaml", "--out", str(out)])
+        elif name == "train":
+            job = Job(name, out, ["train", str(folder / "search-whole"), "--out", str(out)])
+        elif name == "rank":
+            arguments = ["rank", str(out), "--sample", "6", "--epochs", "1"]
+            job = Job(name, out, arguments, False, folder / "supernet-whole")
+        else:
+            write_bench(folder)
+            arguments = ["bench", str(folder / "bench.yaml"), "--out", str(out), "--workers", "2"]
+            job = Job(name, out, arguments, False)
+        job.fresh()
+        driver = job.start()
+        if driver.wait(LIMIT):
+            raise SystemExit(f"{name}: the undisturbed run ended badly\n{job.stderr()}")
+        job.total, job.digests = job.progress(), job.left()
+        shutil.copytree(out, folder / f"{name}-whole")
+        print(f"{name}: {job.total} places, {len(job.digests)} tables", flush=True)
+        if name in names:
+            yield job
+
+
+def write_bench(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    genomes = [f"{i:04d}" for i in range(10_000) if max(map(int, f"{i:04d}")) < 3]
+    frame = pd.DataFrame({"genome": genomes, "loss": rng.random(len(genomes))})
+    frame.to_csv(folder / "table.csv", index=False)
+    (folder / "bench.yaml").write_text(BENCH)
+
+
+def disturb(soak: Soak, job: Job) -> bool:
+    """Start or continue a run and send a signal at a drawn place; return whether it has ended."""
+    before = job.progress()
+    goal = soak.rng.randrange(before, job.total + 1)
+    who, what = soak.rng.choice(ACTIONS)
+    driver = job.start()
+    while driver.poll() is None and job.progress() < goal:
+        time.sleep(0.01)
+    time.sleep(soak.rng.random() * 0.3)
+    family = members(driver)
+    workers = [each for each in family if each.pid != driver.pid and is_worker(each)]
+    if driver.poll() is not None or (who == "worker" and not workers):
+        return settle(soak, job, driver, family, "", "reached its end")
+    place = f"{job.name}, {goal} of {job.total}: {what} to the {who}"
+    soak.interrupted[job.phase(), who, what] += 1
+    target = soak.rng.choice(workers).pid if who == "worker" else driver.pid
+    for number in numbers(what):
+        try:
+            (os.killpg if who == "group" else os.kill)(target, number)
+        except ProcessLookupError:
+            break
+        time.sleep(soak.rng.random() * (1.0 if "STOP" in what else 0.1))
+    ends = what if who != "worker" else ""
+    return settle(soak, job, driver, family, ends, place)
+
+
+def settle(
+    soak: Soak,
+    job: Job,
+    driver: subprocess.Popen[str],
+    family: list[psutil.Process],
+    ends: str,
+    place: str,
+) -> bool:
+    """Wait for a driver, and check how it ended; return whether its run is complete."""
+    expected = ENDING.get(ends)
+    try:
+        status = driver.wait(LIMIT if expected is None else SOON)
+    except subprocess.TimeoutExpired:
+        soak.faults.append(f"{place}: still there after a while")
+        os.killpg(driver.pid, signal.SIGKILL)
+        status = driver.wait()
+    if status not in (0, expected):  # a signal may come when it is about to end
+        soak.faults.append(f"{place}: status {status}\n{job.stderr()[-2000:]}")
+    if expected == 130 and ("Traceback" in job.stderr() or "Warning" in job.stderr()):
+        soak.faults.append(f"{place}:\n{job.stderr()[-2000:]}")
+    _, alive = psutil.wait_procs([*family, *members(driver)], timeout=10)
+    if alive := [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]:
+        soak.faults.append(f"{place}: left behind {alive}")
+    pids = {str(each.pid) for each in family} | {str(driver.pid)}
+    for entry in os.listdir("/dev/shm"):
+        if pids & set(entry.replace("-", "_").split("_")):
+            soak.faults.append(f"{place}: left behind /dev/shm/{entry}")
+    return status == 0
+
+
+def members(driver: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Return the processes of a driver's session, itself included."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) == driver.pid:
+                found.append(process)
+        except (ProcessLookupError, PermissionError):
+            continue
+    return found
+
+
+def is_worker(process: psutil.Process) -> bool:
+    try:
+        return "popen_loky" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False
+
+
+def numbers(what: str) -> list[signal.Signals]:
+    names = {"INT twice": ["INT", "INT"], "STOP and CONT": ["STOP", "CONT"]}.get(what, [what])
+    return [signal.Signals[f"SIG{name}"] for name in names]
+
+
+def round_of(soak: Soak, job: Job) -> None:
+    """Disturb one run a few times, let it end, and compare what it leaves."""
+    job.fresh()
+    soak.runs += 1
+    if not any(disturb(soak, job) for _ in range(3)):
+        driver = job.start()
+        family = members(driver)
+        if not settle(soak, job, driver, family, "", f"{job.name}, left alone"):
+            return
+    after = job.left()
+    for name in after.keys() | job.digests.keys():
+        if after.get(name) != job.digests.get(name):
+            soak.faults.append(f"{job.name}: {name} differs")
+    for journal in job.folder.rglob("journal"):
+        lines = [json.loads(line) for line in journal.read_text().splitlines()]
+        asked = Counter((line["key"], line["seed"], line["budget"]) for line in lines)
+        if twice := asked.total() - len(asked):
+            soak.faults.append(f"{job.name}: {twice} trainings journaled twice")
+
+
+def report(soak: Soak) -> str:
+    phases = sorted({phase for phase, _, _ in soak.interrupted})
+    rows = []
+    for who, what in ACTIONS:
+        counts = [soak.interrupted[phase, who, what] for phase in phases]
+        rows.append([f"{what} to the {who}", *(str(n or "") for n in counts), str(sum(counts))])
+    sums = [sum(n for (p, _, _), n in soak.interrupted.items() if p == each) for each in phases]
+    rows.append(["all", *map(str, sums), str(soak.interrupted.total())])
+    text = table(["signal", *phases, "all"], rows)
+    faults = "\n".join(soak.faults) or "none"
+    total = soak.interrupted.total()
+    return f"{text}\n\n{total} interruptions of {soak.runs} runs; faults: {faults}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--seconds", type=float, default=1200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", default=",".join(JOBS))
+    parser.add_argument("--folder", type=Path, help="kept; by default, a temporary one")
+    options = parser.parse_args()
+    names = options.jobs.split(",")
+    if unknown := set(names) - set(JOBS):
+        parser.error(f"no jobs: {', '.join(unknown)}; allowed: {', '.join(JOBS)}")
+    soak = Soak(random.Random(options.seed))
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        ready = list(jobs(folder, names))
+        end = time.monotonic() + options.seconds
+        while time.monotonic() < end:
+            for job in ready:
+                if time.monotonic() < end:
+                    round_of(soak, job)
+                    print(f"{soak.interrupted.total()} interruptions", *soak.faults, flush=True)
+    print(report(soak))
+    raise SystemExit(bool(soak.faults))
+
+
+if __name__ == "__main__":
+    main()
