@@ -187,12 +187,16 @@ def jobs(folder: Path, names: list[str]) -> Iterator[Job]:
             write_bench(folder)
             arguments = ["bench", str(folder / "bench.yaml"), "--out", str(out), "--workers", "2"]
             job = Job(name, out, arguments, False)
-        job.fresh()
-        driver = job.start()
-        if driver.wait(LIMIT):
-            raise SystemExit(f"{name}: the undisturbed run ended badly\n{job.stderr()}")
+        whole = folder / f"{name}-whole"
+        if whole.exists():
+            shutil.rmtree(out, ignore_errors=True)
+            shutil.copytree(whole, out)
+        else:
+            job.fresh()
+            if job.start().wait(LIMIT):
+                raise SystemExit(f"{name}: the undisturbed run ended badly\n{job.stderr()}")
+            shutil.copytree(out, whole)
         job.total, job.digests = job.progress(), job.left()
-        shutil.copytree(out, folder / f"{name}-whole")
         print(f"{name}: {job.total} places, {len(job.digests)} tables", flush=True)
         if name in names:
             yield job
@@ -250,11 +254,11 @@ def settle(
         status = driver.wait()
     if status not in (0, expected):  # a signal may come when it is about to end
         soak.faults.append(f"{place}: status {status}\n{job.stderr()[-2000:]}")
-    if expected == 130 and ("Traceback" in job.stderr() or "Warning" in job.stderr()):
-        soak.faults.append(f"{place}:\n{job.stderr()[-2000:]}")
     _, alive = psutil.wait_procs([*family, *members(driver)], timeout=10)
     if alive := [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]:
         soak.faults.append(f"{place}: left behind {alive}")
+    if "Traceback" in job.stderr() or "Warning" in job.stderr():
+        soak.faults.append(f"{place}:\n{job.stderr()[-2000:]}")
     pids = {str(each.pid) for each in family} | {str(driver.pid)}
     for entry in os.listdir("/dev/shm"):
         if pids & set(entry.replace("-", "_").split("_")):
@@ -325,7 +329,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", default=",".join(JOBS))
-    parser.add_argument("--folder", type=Path, help="kept; by default, a temporary one")
+    parser.add_argument("--folder", type=Path, help="kept, and undisturbed runs in it reused")
     options = parser.parse_args()
     names = options.jobs.split(",")
     if unknown := set(names) - set(JOBS):

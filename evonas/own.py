@@ -14,7 +14,8 @@ from pydantic import ConfigDict, Field, ValidationError, create_model
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from evonas import plugins
+from evonas import interrupts, plugins
+from evonas.contained import contained
 from evonas.core import Blueprint, Params, UserError, by_name
 from evonas.data.dataset import DataParams, Images, as_images
 from evonas.markdown import counted
@@ -314,11 +315,11 @@ def _recorded(
     def picked(chosen: Mapping[str, str]) -> tuple[dict[str, tuple[str, ...]], int]:
         recorder = _Recorder(chosen, title)
         try:
-            with torch.device("meta"):
+            with contained(0), torch.device("meta"):
                 network = build(recorder, in_channels=3, classes=10, **settings)
-        except UserError:
-            raise
-        except Exception as error:  # a user's function may raise anything
+        except BaseException as error:  # a user's function may raise anything
+            if isinstance(error, UserError) or interrupts.is_real(error):
+                raise
             choices = ", ".join(f"{gene}={choice}" for gene, choice in chosen.items())
             choices = choices or "all first choices"
             raise UserError(

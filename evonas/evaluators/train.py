@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import nn
 
 from evonas import files, plugins, provenance, registry
+from evonas.contained import contained
 from evonas.core import (
     Budget,
     Candidate,
@@ -27,7 +28,6 @@ from evonas.core import (
     weights_name,
 )
 from evonas.data.dataset import Images
-from evonas.evaluators.contained import contained
 from evonas.loop import error_text
 from evonas.markdown import counted
 from evonas.metrics import FLOPS, PARAMS, TRAINED, VALIDATED

@@ -19,8 +19,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from evonas import files, interrupts, plugins
+from evonas.contained import contained
 from evonas.core import Candidate, Evaluation, SearchFailed
-from evonas.evaluators.contained import contained
 from evonas.loop import guarded
 from evonas.protocols import Evaluator
 from evonas.records.files import log_to

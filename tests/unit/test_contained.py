@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import torch
 
+from evonas.contained import contained
 from evonas.core import Candidate, Evaluation, Status
 from evonas.evaluators import worker
-from evonas.evaluators.contained import contained
 from genomes import NASBench201
 from tests.helpers.faults import Counting
 
