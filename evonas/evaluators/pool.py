@@ -34,7 +34,7 @@ class Workers:
     def __init__(
         self, folder: Path, count: int, *, threads: int = 1, gpus: Sequence[str] = ()
     ) -> None:
-        self.folder = folder
+        self.folder = folder.absolute()  # a network may change the working directory
         self.count = count
         self.threads = threads
         self.gpus = tuple(gpus)

@@ -97,7 +97,8 @@ class TrainEvaluator:
         return {} if largest is None else self.cheap(largest)
 
     def prepare(self, run_dir: Path) -> Iterator[tuple[int, int]]:
-        self.scratch = run_dir / "scratch"
+        # A network may change the working directory.
+        self.scratch = run_dir.absolute() / "scratch"
         files.make_folder(self.scratch)
         yield from ()
 

@@ -11,10 +11,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -24,6 +25,8 @@ from evonas.core import Candidate, Evaluation, SearchFailed
 from evonas.loop import guarded
 from evonas.protocols import Evaluator
 from evonas.records.files import log_to
+
+T = TypeVar("T")
 
 PR_SET_PDEATHSIG = 1
 TIMED_OUT = b"Timeout ("  # how faulthandler heads the dump of a process that it ends
@@ -117,6 +120,12 @@ def work(
             faulthandler.disable()
     files.remove(trace)
     return evaluation
+
+
+def apart(function: Callable[..., T], *arguments: Any) -> T:
+    """Call a function that runs a network, and put back what it changes in the process."""
+    with contained(0):
+        return function(*arguments)
 
 
 def overdue(trace: Path, timeout: float) -> bool:

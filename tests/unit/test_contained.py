@@ -16,9 +16,12 @@ import numpy as np
 import pytest
 import torch
 
+from evonas import interrupts
 from evonas.contained import contained
-from evonas.core import Candidate, Evaluation, Status
+from evonas.core import Candidate, Evaluation, Status, UserError
 from evonas.evaluators import worker
+from evonas.evaluators.pool import Workers
+from evonas.own import OwnSpace
 from genomes import NASBench201
 from tests.helpers.faults import Counting
 
@@ -143,3 +146,33 @@ def test_a_worker_evaluates_each_candidate_as_if_it_were_the_first(
         assert answer.status is Status.OK
         assert answer.values["value"] == 1
         assert not list(tmp_path.iterdir())
+
+
+def test_what_tests_a_network_is_undisturbed_too(tmp_path: Path) -> None:
+    assert worker.apart(os.chdir, "/") is None
+    assert Path.cwd() != Path("/")
+    with pytest.raises(FileNotFoundError):
+        worker.apart(os.chdir, tmp_path / "nowhere")
+
+
+def wandering(pick: Any, *, in_channels: int, classes: int) -> torch.nn.Module:
+    os.chdir("/")
+    if pick("op", {"a": 1, "b": 2}) == 2:
+        raise KeyboardInterrupt
+    return torch.nn.Linear(in_channels, classes)
+
+
+def test_a_space_whose_function_misbehaves_is_refused_and_changes_nothing() -> None:
+    refused = pytest.raises(UserError, match="wandering raised KeyboardInterrupt with op=b")
+    with refused, interrupts.heard():
+        OwnSpace(wandering, {})
+    assert Path.cwd() != Path("/")
+
+
+def test_files_are_found_wherever_a_network_leads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    workers = Workers(Path("scratch"), 1)
+    monkeypatch.chdir("/")
+    assert workers.trace(1).parent.is_dir()
