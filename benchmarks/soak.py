@@ -90,6 +90,7 @@ class Soak:
     interrupted: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # phase, who, what
     faults: list[str] = field(default_factory=list)
     runs: int = 0
+    pids: set[str] = field(default_factory=set)  # of all drivers
 
 
 @dataclass
@@ -259,10 +260,7 @@ def settle(
         soak.faults.append(f"{place}: left behind {alive}")
     if "Traceback" in job.stderr() or "Warning" in job.stderr():
         soak.faults.append(f"{place}:\n{job.stderr()[-2000:]}")
-    pids = {str(each.pid) for each in family} | {str(driver.pid)}
-    for entry in os.listdir("/dev/shm"):
-        if pids & set(entry.replace("-", "_").split("_")):
-            soak.faults.append(f"{place}: left behind /dev/shm/{entry}")
+    soak.pids.add(str(driver.pid))
     return status == 0
 
 
@@ -299,6 +297,10 @@ def round_of(soak: Soak, job: Job) -> None:
         family = members(driver)
         if not settle(soak, job, driver, family, "", f"{job.name}, left alone"):
             return
+    # What a kill of joblib's cleaner has left, the next start deletes.
+    for entry in os.listdir("/dev/shm"):
+        if soak.pids & set(entry.replace("-", "_").split("_")):
+            soak.faults.append(f"{job.name}: left behind /dev/shm/{entry}")
     after = job.left()
     for name in after.keys() | job.digests.keys():
         if after.get(name) != job.digests.get(name):
@@ -344,7 +346,7 @@ def main() -> None:
             for job in ready:
                 if time.monotonic() < end:
                     round_of(soak, job)
-                    print(f"{soak.interrupted.total()} interruptions", *soak.faults, flush=True)
+                    print(job.name, soak.interrupted.total(), *soak.faults, flush=True)
     print(report(soak))
     raise SystemExit(bool(soak.faults))
 

@@ -14,6 +14,7 @@ from evonas import files
 from evonas.core import Evaluation, UserError
 
 INDENT = "\n    "  # of the lines of a traceback
+SHARED_MEMORY = Path("/dev/shm")
 LOGGERS = ("evonas", "py.warnings")  # the latter has what `logging.captureWarnings` catches
 
 
@@ -33,6 +34,9 @@ def lock(run_dir: Path) -> FileIO:
     file = files.opened(path, "ab")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        before = files.read(path)[:20].strip()
+        if before.isdigit():
+            _sweep(int(before))
         file.truncate(0)
         files.write(file, f"{os.getpid()}\n".encode())
     except BlockingIOError:
@@ -46,6 +50,16 @@ def lock(run_dir: Path) -> FileIO:
         file.close()
         raise
     return file
+
+
+def _sweep(pid: int) -> None:
+    """Delete the shared memory of a process that was killed, and joblib's cleaner with it."""
+    if Path(f"/proc/{pid}").exists():
+        return
+    for name in (f"sem.loky-{pid}-*", f"joblib_memmapping_folder_{pid}_*"):
+        for entry in SHARED_MEMORY.glob(name):
+            with suppress(OSError):  # another user's
+                (files.clear if entry.is_dir() else files.remove)(entry)
 
 
 def is_locked(run_dir: Path) -> bool:
