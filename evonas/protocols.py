@@ -318,9 +318,6 @@ class Executor(Protocol):
     def trace(self, number: int) -> Path:
         """Return the file that exists while evaluation `number` is running."""
 
-    def check(self) -> None:
-        """Raise SearchFailed if what the processes need, such as their folder, is gone."""
-
     def kill(self) -> None:
         """Kill the processes, whatever they do; what they were doing raises `BrokenProcessPool`."""
 

@@ -93,7 +93,7 @@ class InWorkers:
                 evaluation = _result(future, self._flying[future].candidate)
                 self._settle(self._flying.pop(future), evaluation)
         except SearchFailed:
-            self.executor.check()  # what a worker tells of a folder that is gone is but its errors
+            self._check_folder()  # what a worker tells of a folder that is gone is but its errors
             raise
         except BrokenProcessPool as error:
             self.executor.renew()
@@ -118,6 +118,13 @@ class InWorkers:
         if late:
             self.executor.kill()
 
+    def _check_folder(self) -> None:
+        """Raise SearchFailed if the folder is gone: what fails then is no candidate's fault."""
+        folder = self.executor.trace(0).parent
+        if not folder.is_dir():
+            problem = f"{folder.parent} is no longer there"
+            raise SearchFailed(f"{problem}; put it back, then resume the run")
+
     def _settle(self, task: _Task, evaluation: Evaluation) -> None:
         """Set the result of a task, or try it again alone after a crash.
 
@@ -125,7 +132,7 @@ class InWorkers:
             SearchFailed: it crashed since the folder of the run is no longer there.
         """
         if evaluation.status is Status.CRASHED:
-            self.executor.check()
+            self._check_folder()
         self._barren = 0
         task.tries_alone += self._alone
         task.seconds += evaluation.cost.seconds

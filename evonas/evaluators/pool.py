@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 from joblib.executor import get_memmapping_executor
 
 from evonas import files, interrupts, plugins
-from evonas.core import SearchFailed
 from evonas.evaluators import worker
 
 T = TypeVar("T")
@@ -67,13 +66,6 @@ class Workers:
     def trace(self, number: int) -> Path:
         """Return the file that exists while task `number` is running."""
         return self.folder / f"trace-{number}"
-
-    def check(self) -> None:
-        """Raise SearchFailed if the folder is gone: what fails then is no candidate's fault."""
-        if not self.folder.is_dir():
-            raise SearchFailed(
-                f"{self.folder.parent} is no longer there; put it back, then resume the run"
-            )
 
     def kill(self) -> None:
         """Kill the workers, even those that are stopped; their calls raise `BrokenProcessPool`."""
