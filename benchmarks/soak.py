@@ -5,8 +5,8 @@
 
 A place is a number of lines in the journal and the tables, of epochs, and of figures, counted in an
 undisturbed run and drawn from all of them; the signal comes up to 0.3 s after the run reaches it.
-It goes to the driver, to a worker, or to the whole process group. A run that it ends is continued
-and disturbed again, twice; then it goes on to its end.
+It goes to the driver, to a worker, or to the whole process group. Each run is struck six times,
+and continued where that ends it; then it goes on to its end.
 
 Counted are tables that differ, trainings journaled twice, wrong exit statuses, tracebacks on the
 screen, processes and shared memory left behind. The status is 1 if there are any.
@@ -69,6 +69,7 @@ seeds: 200
 strategies: {ga: {name: genetic, population: 6}, aging: {name: aging, population: 5}}
 """
 JOBS = (*STRATEGIES, "train", "rank", "bench")
+PER_RUN = 6  # signals
 LIMIT = 300.0  # seconds for a command on a busy machine
 SOON = 30.0  # seconds in which a signal must have ended a driver
 
@@ -211,40 +212,34 @@ def write_bench(folder: Path) -> None:
     (folder / "bench.yaml").write_text(BENCH)
 
 
-def disturb(soak: Soak, job: Job) -> bool:
-    """Start or continue a run and send a signal at a drawn place; return whether it has ended."""
-    before = job.progress()
-    goal = soak.rng.randrange(before, job.total + 1)
-    who, what = soak.rng.choice(ACTIONS)
-    driver = job.start()
+def strike(soak: Soak, job: Job, driver: subprocess.Popen[str]) -> tuple[str, str] | None:
+    """Send a signal at a drawn place.
+
+    Returns:
+        The name of the signal, if it must end the driver, and what was done; None if the driver
+        had ended before.
+    """
+    goal = soak.rng.randrange(min(job.progress(), job.total), job.total + 1)
     while driver.poll() is None and job.progress() < goal:
         time.sleep(0.01)
     time.sleep(soak.rng.random() * 0.3)
-    family = members(driver)
-    workers = [each for each in family if each.pid != driver.pid and is_worker(each)]
-    if driver.poll() is not None or (who == "worker" and not workers):
-        return settle(soak, job, driver, family, "", "reached its end")
-    place = f"{job.name}, {goal} of {job.total}: {what} to the {who}"
+    if driver.poll() is not None:
+        return None
+    workers = [each.pid for each in members(driver) if is_worker(each)]
+    who, what = soak.rng.choice([each for each in ACTIONS if workers or each[0] != "worker"])
     soak.interrupted[job.phase(), who, what] += 1
-    target = soak.rng.choice(workers).pid if who == "worker" else driver.pid
+    target = soak.rng.choice(workers) if who == "worker" else driver.pid
     for number in numbers(what):
         try:
             (os.killpg if who == "group" else os.kill)(target, number)
         except ProcessLookupError:
             break
         time.sleep(soak.rng.random() * (1.0 if "STOP" in what else 0.1))
-    ends = what if who != "worker" else ""
-    return settle(soak, job, driver, family, ends, place)
+    place = f"{job.name}, {goal} of {job.total}: {what} to the {who}"
+    return what if who != "worker" and what in ENDING else "", place
 
 
-def settle(
-    soak: Soak,
-    job: Job,
-    driver: subprocess.Popen[str],
-    family: list[psutil.Process],
-    ends: str,
-    place: str,
-) -> bool:
+def settle(soak: Soak, job: Job, driver: subprocess.Popen[str], ends: str, place: str) -> bool:
     """Wait for a driver, and check how it ended; return whether its run is complete."""
     expected = ENDING.get(ends)
     try:
@@ -255,7 +250,7 @@ def settle(
         status = driver.wait()
     if status not in (0, expected):  # a signal may come when it is about to end
         soak.faults.append(f"{place}: status {status}\n{job.stderr()[-2000:]}")
-    _, alive = psutil.wait_procs([*family, *members(driver)], timeout=10)
+    _, alive = psutil.wait_procs(members(driver), timeout=10)
     if alive := [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]:
         soak.faults.append(f"{place}: left behind {alive}")
     if "Traceback" in job.stderr() or "Warning" in job.stderr():
@@ -289,14 +284,20 @@ def numbers(what: str) -> list[signal.Signals]:
 
 
 def round_of(soak: Soak, job: Job) -> None:
-    """Disturb one run a few times, let it end, and compare what it leaves."""
+    """Disturb one run some times, let it end, and compare what it leaves."""
     job.fresh()
     soak.runs += 1
-    if not any(disturb(soak, job) for _ in range(3)):
+    left, known = PER_RUN, len(soak.faults)
+    complete = False
+    while not complete:
         driver = job.start()
-        family = members(driver)
-        if not settle(soak, job, driver, family, "", f"{job.name}, left alone"):
-            return
+        ends, place = "", f"{job.name}, left alone"
+        while left and not ends and (struck := strike(soak, job, driver)):
+            left -= 1
+            ends, place = struck
+        complete = settle(soak, job, driver, ends, place)
+        if not complete and not ends and len(soak.faults) > known:
+            return  # it ended by itself, and badly
     # What a kill of joblib's cleaner has left, the next start deletes.
     for entry in os.listdir("/dev/shm"):
         if soak.pids & set(entry.replace("-", "_").split("_")):
