@@ -7,10 +7,11 @@ import signal
 import time
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from evonas import interrupts
+from evonas import cli, interrupts
 from evonas.core import Candidate, Status
 from evonas.loop import Desk, guarded
 from genomes import NASBench201
@@ -129,3 +130,23 @@ def test_a_signal_while_the_driver_measures_a_network_is_no_crash_of_it() -> Non
     desk = Desk(Interrupted(), SPACE)
     with pytest.raises(interrupts.Interrupt), interrupts.heard():
         desk._known(CANDIDATE)
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({}, "0 results"),
+        ({"journal": 1}, "1 result"),
+        ({"supernet/curve.csv": 4}, "3 epochs of the supernet"),
+        ({"journal": 5, "supernet/curve.csv": 4}, "5 results and 3 epochs of the supernet"),
+        ({"training.yaml": 9, "curve.csv": 3}, "2 epochs"),
+        ({"bench.yaml": 9, "runs.csv": 8}, "7 runs"),
+    ],
+)
+def test_what_is_kept_counts_all_that_is_kept(
+    files: dict[str, int], said: str, tmp_path: Path
+) -> None:
+    for name, lines in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("line\n" * lines)
+    assert cli._saved(tmp_path) == said
