@@ -4,7 +4,7 @@
     python benchmarks/soak.py [--seconds N] [--seed N] [--jobs search,bench,...] [--folder DIR]
 
 A place is a number of lines in the journal and the tables, of epochs, and of figures, counted in an
-undisturbed run and drawn from all of them; the signal comes up to 0.3 s after the run reaches it.
+undisturbed run and drawn from those ahead; the signal comes up to 0.3 s after the run reaches it.
 It goes to the driver, to a worker, or to the whole process group. Each run is struck six times,
 and continued where that ends it; then it goes on to its end.
 
@@ -219,7 +219,8 @@ def strike(soak: Soak, job: Job, driver: subprocess.Popen[str]) -> tuple[str, st
         The name of the signal, if it must end the driver, and what was done; None if the driver
         had ended before.
     """
-    goal = soak.rng.randrange(min(job.progress(), job.total), job.total + 1)
+    # Not too far on, so that the places of one run are spread over all of it.
+    goal = min(job.progress() + soak.rng.randrange(2 * job.total // PER_RUN), job.total)
     while driver.poll() is None and job.progress() < goal:
         time.sleep(0.01)
     time.sleep(soak.rng.random() * 0.3)
