@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+SECONDS ?= 1200
 
-.PHONY: quickstart test test-all check docs wheel clean
+.PHONY: quickstart test test-all soak check docs wheel clean
 
 quickstart: $(VENV)/.runtime
 	@if [ -f results/quickstart/config.yaml ]; then \
@@ -18,6 +19,9 @@ test: check
 
 test-all: check
 	$(BIN)/pytest
+
+soak: $(VENV)/.dev
+	$(BIN)/python benchmarks/soak.py --seconds $(SECONDS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

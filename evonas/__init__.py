@@ -3,6 +3,10 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from evonas import interrupts
+
+interrupts.leave_at_once()  # if this is the command: before the imports, which take a second
+
 from evonas.core import (
     Budget,
     Candidate,

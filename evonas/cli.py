@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evonas import __version__, catalogue, config, files, plugins
+from evonas import __version__, catalogue, config, files, interrupts, plugins
 from evonas.core import SearchFailed, UserError
 from evonas.markdown import counted
 from evonas.records.folder import check_run_folder
@@ -405,7 +404,10 @@ def bench(
 
         settings = load(table, set_ or [])
         folder = out or Path("results") / f"bench-{settings.name}"
-        with opened(settings, folder, workers=workers) as benching:
+        with (
+            _interruptible(folder, command="the same command"),
+            opened(settings, folder, workers=workers) as benching,
+        ):
             echo(f"{settings.name}: {counted(benching.count, 'run')} in {folder}", err=True)
             with counter(settings.name, "runs") as update:
                 for count in benching:
@@ -607,21 +609,23 @@ def _draw_if_possible(path: Path, only: Collection[str] = ()) -> None:
 
 @contextmanager
 def _interruptible(path: Path, command: str = "") -> Iterator[None]:
-    """Report how to continue after Ctrl-C, or SIGTERM as schedulers send it.
+    """Tell how to continue after Ctrl-C, or SIGTERM as schedulers send it.
 
     Args:
         command: the command that continues; without it, `evonas resume` once a run has begun.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        yield
-    except KeyboardInterrupt:
-        echo(f"interrupted; {_saved(path)} saved. To continue: {_onward(path, command)}", err=True)
-        raise typer.Exit(130) from None
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise files.failure(error, f"continue: {_onward(path, command)}") from None
+
+    def words() -> str:
+        return f"interrupted; {_saved(path)} saved. To continue: {_onward(path, command)}"
+
+    with interrupts.saying(words):
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            moved = "" if path.exists() else f"evonas resume {path}"
+            raise files.failure(error, f"continue: {_onward(path, command or moved)}") from None
 
 
 def _onward(path: Path, command: str) -> str:
@@ -639,9 +643,12 @@ def _saved(path: Path) -> str:
 
     if (path / "training.yaml").exists():
         return counted(max(lines("curve.csv") - 1, 0), "epoch")
-    if (results := lines("journal")) or not lines("supernet/curve.csv"):
-        return counted(results, "result")
-    return f"{counted(lines('supernet/curve.csv') - 1, 'epoch')} of the supernet"
+    if lines("runs.csv"):
+        return counted(lines("runs.csv") - 1, "run")
+    parts = [counted(lines("journal"), "result")] if lines("journal") else []
+    if lines("supernet/curve.csv"):
+        parts += [f"{counted(lines('supernet/curve.csv') - 1, 'epoch')} of the supernet"]
+    return " and ".join(parts) or counted(0, "result")
 
 
 def _loaded(experiment: Path, overrides: Sequence[str] = ()) -> config.Experiment:
@@ -651,15 +658,12 @@ def _loaded(experiment: Path, overrides: Sequence[str] = ()) -> config.Experimen
     return settings
 
 
-def _interrupt(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 @contextmanager
 def _reported() -> Iterator[None]:
     """Report errors in a few lines, and exit with their status."""
     try:
-        yield
+        with interrupts.heard():
+            yield
     except UserError as error:
         echo(f"evonas: {error}", err=True)
         raise typer.Exit(2) from None
@@ -667,8 +671,8 @@ def _reported() -> Iterator[None]:
         echo(f"evonas: the run failed: {error}", err=True)
         raise typer.Exit(3) from None
     except KeyboardInterrupt:
-        echo("interrupted", err=True)
-        raise typer.Exit(130) from None
+        echo(interrupts.words(), err=True)
+        raise typer.Exit(interrupts.STATUS) from None
     except (typer.Exit, BrokenPipeError):
         raise
     except OSError as error:

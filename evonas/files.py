@@ -34,6 +34,7 @@ REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space"),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "make it readable and writable"),
     **dict.fromkeys((errno.EISDIR, errno.ENOTDIR), "remove what has its name"),
+    **dict.fromkeys((errno.ENOENT, errno.ESTALE, errno.ENOTCONN), "put it back"),
     errno.EFBIG: "allow larger files",
 }
 

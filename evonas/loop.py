@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from evonas import interrupts
 from evonas.core import (
     Budget,
     Candidate,
@@ -375,14 +376,14 @@ def guarded(evaluator: Evaluator, candidate: Candidate, seed: int) -> Evaluation
 def _attempted(candidate: Candidate, measure: Callable[[], Evaluation]) -> Evaluation:
     try:
         return measure()
-    except (KeyboardInterrupt, SearchFailed):
-        raise
-    except BaseException as error:  # a user's network may raise anything, even SystemExit
+    except BaseException as error:  # a user's network may raise anything, even KeyboardInterrupt
+        if isinstance(error, SearchFailed) or interrupts.is_real(error):
+            raise
         return Evaluation(candidate, {}, Status.CRASHED, message=error_text(error))
 
 
 def checked(answer: Evaluation, names: Sequence[str] = ()) -> Evaluation:
-    """Return an answer in plain types, so that journal and tables can hold it.
+    """Return an answer in plain types, so that journal, tables and other processes can hold it.
 
     Args:
         names: the metrics that a good answer has.
@@ -403,13 +404,15 @@ def checked(answer: Evaluation, names: Sequence[str] = ()) -> Evaluation:
         elif missing:
             measured = ", ".join(values) or "nothing"
             raise ValueError(f"evaluate returned {measured}, without {', '.join(missing)}")
-    return replace(
-        answer,
-        values=values,
-        status=status,
-        cost=cost,
-        message=message,
-        deterministic=bool(answer.deterministic),
+    # A text may be of a class of the user's too, which another process does not know.
+    return Evaluation(
+        answer.candidate,
+        values,
+        status,
+        cost,
+        str.__str__(message),
+        bool(answer.deterministic),
+        str.__str__(answer.weights),
     )
 
 
@@ -423,7 +426,7 @@ def numbers(values: Mapping[Any, Any]) -> dict[str, float]:
     """
     if not isinstance(values, Mapping):
         raise TypeError(f"{values!r} is not a mapping from metrics to numbers")
-    return {str(name): _number(name, value) for name, value in values.items()}
+    return {str.__str__(str(name)): _number(name, value) for name, value in values.items()}
 
 
 def _number(name: object, value: Any) -> float:

@@ -16,7 +16,8 @@ from pydantic import ConfigDict, Field, ValidationError, create_model
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from evonas import plugins
+from evonas import interrupts, plugins
+from evonas.contained import contained
 from evonas.core import Blueprint, Params, UserError, by_name
 from evonas.data.dataset import DataParams, Images, as_images
 from evonas.markdown import counted
@@ -430,9 +431,9 @@ class _Found:
     def _call(self, recorder: _Recorder) -> nn.Module:
         try:
             network = _on_meta(self.build, recorder, self.settings)
-        except UserError:
-            raise
-        except Exception as error:  # a user's function may raise anything
+        except BaseException as error:  # a user's function may raise anything
+            if isinstance(error, UserError) or interrupts.is_real(error):
+                raise
             asked = {gene: c for gene, c in recorder.chosen.items() if gene in recorder.genes}
             raise UserError(
                 f"{self.title} raised {type(error).__name__} with {_listed(asked)}: "
@@ -454,7 +455,7 @@ def _found(build: Build, settings: Mapping[str, Any], title: str) -> _Found:
 
 
 def _on_meta(build: Build, pick: _Recorder, settings: Mapping[str, Any]) -> Any:
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+    with contained(0), torch.device("meta"):
         return build(pick, in_channels=3, classes=10, **settings)
 
 

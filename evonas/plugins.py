@@ -181,6 +181,13 @@ def allow_in_worker(files: Mapping[str, Code]) -> None:
     _install()
 
 
+def import_allowed() -> None:
+    """Import all permitted files; a mistake in one shows where it is used."""
+    for file in _allowed:
+        with suppress(UserError):
+            _module(allowed(file))
+
+
 def place(file: str) -> Path:
     """Return where a file is now: it may have moved since it was named."""
     return _allowed[file].path if file in _allowed else Path(file)

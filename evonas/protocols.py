@@ -318,6 +318,9 @@ class Executor(Protocol):
     def trace(self, number: int) -> Path:
         """Return the file that exists while evaluation `number` is running."""
 
+    def kill(self) -> None:
+        """Kill the processes, whatever they do; what they were doing raises `BrokenProcessPool`."""
+
     def close(self) -> None:
         """End the processes at once."""
 

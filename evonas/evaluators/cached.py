@@ -55,8 +55,8 @@ class Cached:
 
     def __init__(self, evaluator: IdentifiedEvaluator, path: Path, run_dir: Path) -> None:
         self.evaluator = evaluator
-        self.path = path
-        self.run_dir = run_dir
+        self.path = path.absolute()  # a network may change the working directory
+        self.run_dir = run_dir.absolute()
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

@@ -17,6 +17,7 @@ from evonas.loop import error_text
 from evonas.protocols import Evaluator, Executor
 
 TRIES_ALONE = 2  # how often a candidate that crashed is tried again before it counts as a fault
+TICK = 1.0  # seconds between looks at evaluations that may be past their timeout
 BARREN_ROUNDS = 3  # how often all workers may die without starting a task before the run fails
 
 
@@ -37,9 +38,10 @@ class InWorkers:
     """Evaluates candidates in worker processes, so that no candidate can end the run.
 
     This class alone defines the fault policy. A candidate that exceeds `timeout` is ended and not
-    tried again. One that crashed (an exception, `os._exit`, a segmentation fault, a SIGKILL) is
-    tried again alone, at most twice. When a worker dies, loky ends all others: the evaluations that
-    were running then go first, each alone, so that only the one at fault counts as crashed.
+    tried again, even if it has stopped its process. One that crashed (an exception, `os._exit`, a
+    segmentation fault, a SIGKILL) is tried again alone, at most twice. When a worker dies, loky
+    ends all others: the evaluations that were running then go first, each alone, so that only the
+    one at fault counts as crashed.
     """
 
     def __init__(
@@ -83,10 +85,16 @@ class InWorkers:
         try:
             while queue and len(self._flying) < (1 if self._alone else self.executor.count):
                 self._launch(queue)
-            done, _ = wait(self._flying, return_when=FIRST_COMPLETED)
+            tick = None if self.timeout is None else TICK
+            done, _ = wait(self._flying, tick, return_when=FIRST_COMPLETED)
+            if not done:
+                self._end_overdue()
             for future in done:
                 evaluation = _result(future, self._flying[future].candidate)
                 self._settle(self._flying.pop(future), evaluation)
+        except SearchFailed:
+            self._check_folder()  # what a worker tells of a folder that is gone is but its errors
+            raise
         except BrokenProcessPool as error:
             self.executor.renew()
             self._after_death(queue, error)
@@ -100,8 +108,31 @@ class InWorkers:
         task.begun = time.time()
         self._flying[future] = queue.popleft()
 
+    def _end_overdue(self) -> None:
+        """Kill the workers if one is past its timeout and has not ended itself."""
+        assert self.timeout is not None
+        traces = [self.executor.trace(task.number) for task in self._flying.values()]
+        late = [trace for trace in traces if worker.overdue(trace, self.timeout)]
+        for trace in late:
+            files.write_atomic(trace, worker.TIMED_OUT)
+        if late:
+            self.executor.kill()
+
+    def _check_folder(self) -> None:
+        """Raise SearchFailed if the folder is gone: what fails then is no candidate's fault."""
+        folder = self.executor.trace(0).parent
+        if not folder.is_dir():
+            problem = f"{folder.parent} is no longer there"
+            raise SearchFailed(f"{problem}; put it back, then resume the run")
+
     def _settle(self, task: _Task, evaluation: Evaluation) -> None:
-        """Set the result of a task, or try it again alone after a crash."""
+        """Set the result of a task, or try it again alone after a crash.
+
+        Raises:
+            SearchFailed: it crashed since the folder of the run is no longer there.
+        """
+        if evaluation.status is Status.CRASHED:
+            self._check_folder()
         self._barren = 0
         task.tries_alone += self._alone
         task.seconds += evaluation.cost.seconds

@@ -8,13 +8,13 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from joblib.executor import get_memmapping_executor
 
-from evonas import files, plugins
+from evonas import files, interrupts, plugins
 from evonas.evaluators import worker
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ class Workers:
     def __init__(
         self, folder: Path, count: int, *, threads: int = 1, gpus: Sequence[str] = ()
     ) -> None:
-        self.folder = folder
+        self.folder = folder.absolute()  # a network may change the working directory
         self.count = count
         self.threads = threads
         self.gpus = tuple(gpus)
@@ -67,10 +67,18 @@ class Workers:
         """Return the file that exists while task `number` is running."""
         return self.folder / f"trace-{number}"
 
+    def kill(self) -> None:
+        """Kill the workers, even those that are stopped; their calls raise `BrokenProcessPool`."""
+        if self._executor is not None:
+            for pid in list(self._executor._processes):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
     def close(self) -> None:
         """End the workers at once, if any were started."""
         if self._executor is not None:
-            self._executor.terminate(kill_workers=True)
+            with interrupts.delayed():
+                self._executor.terminate(kill_workers=True)
             self._executor = None
 
     def _new_executor(self) -> Any:
@@ -97,8 +105,9 @@ def exit_codes(error: BrokenProcessPool) -> str:
 @contextmanager
 def _sigint_blocked() -> Iterator[None]:
     """Delay Ctrl-C until the end; processes started meanwhile never receive it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with interrupts.delayed():  # another thread may take the signal, and this one be told of it
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)

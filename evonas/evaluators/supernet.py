@@ -123,7 +123,7 @@ class SupernetEvaluator:
             SearchFailed: the training failed.
         """
         yield from self.alone.prepare(run_dir)
-        self.folder = run_dir / FOLDER
+        self.folder = run_dir.absolute() / FOLDER
         files.make_folder(self.folder)
         if self.params.latency is not None:
             self.table = self._latency_table(self.folder / "latency.csv")

@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import nn
 
 from evonas import files, plugins, provenance, registry
+from evonas.contained import contained
 from evonas.core import (
     Budget,
     Candidate,
@@ -87,7 +88,7 @@ class TrainEvaluator:
 
     def cheap(self, genome: Genome) -> dict[str, float]:
         if genome not in self._profiles:
-            with torch.random.fork_rng(devices=[]):
+            with contained(0):
                 self.profiled(genome, self.build(genome))
         return self._profiles[genome]
 
@@ -96,7 +97,8 @@ class TrainEvaluator:
         return {} if largest is None else self.cheap(largest)
 
     def prepare(self, run_dir: Path) -> Iterator[tuple[int, int]]:
-        self.scratch = run_dir / "scratch"
+        # A network may change the working directory.
+        self.scratch = run_dir.absolute() / "scratch"
         files.make_folder(self.scratch)
         yield from ()
 
@@ -162,9 +164,9 @@ class TrainEvaluator:
         device = torch.device(self.hardware.device)
         try:
             with seeded(seed, self.hardware.device):
+                data = resident(self.data, device)  # before a network that may change settings
                 network = self.build(candidate.genome)
                 values |= self.profiled(candidate.genome, network)
-                data = resident(self.data, device)
                 self.hardware.place(network)
                 done = train(
                     network,
@@ -242,7 +244,7 @@ class TrainEvaluator:
         with torch.no_grad():
             return {
                 own.metric.name: own.measure(
-                    network=network, genome=genome, images=images, labels=data.val.labels
+                    network=network, genome=genome, images=images, labels=data.val.labels.clone()
                 )
                 for own in owns
             }

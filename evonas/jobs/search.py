@@ -12,6 +12,7 @@ from typing import Any
 from evonas import config, files, plugins, registry
 from evonas.config import Experiment
 from evonas.core import Constraint, Generation, UserError
+from evonas.evaluators import worker
 from evonas.evaluators.cached import Cached
 from evonas.evaluators.cached import create as create_cache
 from evonas.evaluators.parallel import InWorkers
@@ -151,7 +152,8 @@ class Run:
         evaluator, test = self.parts.evaluator, self.parts.test
         assert isinstance(evaluator, Trains), "otherwise there are no finalists"
         assert test is not None
-        measured = self._workers.submit(evaluator.test, genome, weights, test).result()
+        here = weights.absolute()  # a network may change the working directory
+        measured = self._workers.submit(worker.apart, evaluator.test, genome, here, test).result()
         return measured["error"], len(test)
 
     def note_resume(self, before: Experiment) -> None:

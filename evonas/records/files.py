@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+from contextlib import nullcontext, suppress
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from evonas import files
 from evonas.core import Evaluation, UserError
 
 INDENT = "\n    "  # of the lines of a traceback
+SHARED_MEMORY = Path("/dev/shm")
+LOGGERS = ("evonas", "py.warnings")  # the latter has what `logging.captureWarnings` catches
 
 
 def weights_left(run_dir: Path, evaluation: Evaluation) -> Path | None:
@@ -31,6 +34,9 @@ def lock(run_dir: Path) -> FileIO:
     file = files.opened(path, "ab")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        before = files.read(path)[:20].strip()
+        if before.isdigit():
+            _sweep(int(before))
         file.truncate(0)
         files.write(file, f"{os.getpid()}\n".encode())
     except BlockingIOError:
@@ -46,6 +52,16 @@ def lock(run_dir: Path) -> FileIO:
     return file
 
 
+def _sweep(pid: int) -> None:
+    """Delete the shared memory of a process that was killed, and joblib's cleaner with it."""
+    if Path(f"/proc/{pid}").exists():
+        return
+    for name in (f"sem.loky-{pid}-*", f"joblib_memmapping_folder_{pid}_*"):
+        for entry in SHARED_MEMORY.glob(name):
+            with suppress(OSError):  # another user's
+                (files.clear if entry.is_dir() else files.remove)(entry)
+
+
 def is_locked(run_dir: Path) -> bool:
     """Return whether a process has locked the run folder."""
     try:
@@ -58,28 +74,41 @@ def is_locked(run_dir: Path) -> bool:
     return False
 
 
-def log_to(path: Path) -> logging.Handler:
-    """Make evonas log to a file, until the handler is removed and closed."""
-    handler = _Log(path)
-    logger = logging.getLogger("evonas")
-    logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
+def log_to(path: Path, *, lenient: bool = False) -> logging.Handler:
+    """Make evonas log to a file, and Python's warnings, until `end_log`.
+
+    Args:
+        lenient: whether what cannot be written is left out, as in a worker.
+    """
+    handler = _Log(path, lenient)
+    logging.getLogger("evonas").setLevel(logging.INFO)
+    for name in LOGGERS:
+        logging.getLogger(name).addHandler(handler)
     return handler
+
+
+def end_log(handler: logging.Handler) -> None:
+    """End what `log_to` has begun."""
+    for name in LOGGERS:
+        logging.getLogger(name).removeHandler(handler)
+    handler.close()
 
 
 class _Log(logging.Handler):
     """Writes records to a file, each on a line that no message can end.
 
-    An OSError, such as on a full disk, reaches whoever logs.
+    An OSError, such as on a full disk, reaches whoever logs, unless it is lenient.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, lenient: bool) -> None:
         super().__init__()
+        self._lenient = lenient
         self._file = files.opened(path, "ab")
         self.setFormatter(_Lines("%(asctime)s %(levelname)s %(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
-        files.write(self._file, f"{self.format(record)}\n".encode())
+        with suppress(OSError) if self._lenient else nullcontext():
+            files.write(self._file, f"{self.format(record)}\n".encode())
 
     def close(self) -> None:
         self._file.close()

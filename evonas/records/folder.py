@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 
 from evonas import files
 from evonas.core import SearchFailed, UserError
-from evonas.records.files import lock, log_to
+from evonas.records.files import end_log, lock, log_to
 
 ENVIRONMENT = "environment.json"
 # What a start that was killed at once may leave; the marker comes last.
@@ -69,8 +69,7 @@ class Hold:
         if isinstance(error, Exception) and not isinstance(error, UserError | SearchFailed):
             with suppress(OSError):  # a full disk may be the error
                 log.error("ended with an error", exc_info=error)
-        log.removeHandler(self._log)
-        self._log.close()
+        end_log(self._log)
         self._lock.close()
 
     @contextmanager

@@ -64,7 +64,10 @@ def test_answers_are_the_same_in_one_process_and_in_many(
 
 @pytest.mark.parametrize(
     ("fault", "count"),
-    [("raises", 2), ("leaves", 2), ("dies", 2), ("segfaults", 2), ("exits", 1), ("exits", 2)],
+    [
+        *(("raises", 2), ("leaves", 2), ("interrupts", 2), ("closes", 1), ("dies", 2)),
+        *(("segfaults", 2), ("exits", 1), ("exits", 2)),
+    ],
 )
 def test_only_the_guilty_one_crashes(
     workers: list[Workers], tmp_path: Path, fault: str, count: int
@@ -131,6 +134,48 @@ def test_one_evaluation_after_the_other_uses_the_same_workers(
     parallel = InWorkers(Counting(), workers[0])
     used = {all_answers(parallel, [task])[0].cost.worker for task in TASKS[:4]}
     assert len(used) == 1
+
+
+@pytest.mark.parametrize("fault", ["stops", "sleeps unwatched"])
+def test_a_worker_that_cannot_watch_itself_does_not_outlive_the_timeout(
+    workers: list[Workers], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    monkeypatch.setattr("evonas.evaluators.worker.GRACE", 0.5)
+    guilty = GENOMES[1]
+    found = answers(workers, Counting({guilty: fault}), tmp_path, timeout=1.5)
+    assert {text for text, e in found.items() if e.status is not Status.OK} == {guilty}
+    assert found[guilty].status is Status.TIMEOUT
+
+
+def test_an_answer_of_the_user_s_own_classes_reaches_the_driver_in_plain_types(
+    workers: list[Workers], tmp_path: Path
+) -> None:
+    found = answers(workers, Counting({GENOMES[1]: "unreadable"}), tmp_path)
+    assert found[GENOMES[1]].values == {"value": 0.5, "size": 1}
+    assert all(evaluation.status is Status.OK for evaluation in found.values())
+
+
+def test_warnings_go_to_the_log_of_the_run(
+    workers: list[Workers], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "log.txt").touch()
+    found = answers(workers, Counting({GENOMES[1]: "warns"}), tmp_path, count=1)
+    assert found[GENOMES[1]].status is Status.OK
+    assert "UserWarning: a library's advice" in (tmp_path / "log.txt").read_text()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_folder_that_is_moved_is_no_candidate_s_fault(
+    workers: list[Workers], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    workers.append(Workers(folder / "scratch", 1))
+    dispatcher = InWorkers(Counting(), workers[0])
+    assert all_answers(dispatcher, TASKS[:1])[0].status is Status.OK
+    folder.rename(tmp_path / "elsewhere")
+    with pytest.raises(SearchFailed, match=f"{folder} is no longer there"):
+        all_answers(dispatcher, TASKS[1:])
 
 
 @pytest.mark.parametrize("fault", ["unpicklable", "full disk"])

@@ -502,9 +502,11 @@ def test_a_run_whose_every_training_fails_ends_with_status_3_and_the_cause(
     assert len(pd.read_csv(out / "evaluations.csv")) == 12  # max(population, 10), by generations
 
 
-def test_ctrl_c_says_how_to_go_on_and_leaves_no_worker(experiment: Path, tmp_path: Path) -> None:
+def test_ctrl_c_three_times_says_once_how_to_go_on_and_leaves_no_worker(
+    experiment: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "interrupted"
-    command = [sys.executable, "-m", "evonas.cli", "run", str(experiment), "--out", str(out)]
+    command = [sys.executable, "-m", "evonas", "run", str(experiment), "--out", str(out)]
     driver = subprocess.Popen(
         [*command, "--workers", "2", "--set", "stop.generations=50"],
         cwd=ROOT,
@@ -520,10 +522,13 @@ def test_ctrl_c_says_how_to_go_on_and_leaves_no_worker(experiment: Path, tmp_pat
         assert driver.poll() is None
         time.sleep(0.05)
     family = psutil.Process(driver.pid).children(recursive=True)
-    os.killpg(driver.pid, signal.SIGINT)  # as a terminal does: the workers get it too
+    for _ in range(3):
+        os.killpg(driver.pid, signal.SIGINT)  # as a terminal does: the workers get it too
+        time.sleep(0.1)
     _, stderr = driver.communicate(timeout=20)
     assert driver.returncode == 130
-    assert f"evonas resume {out}" in stderr
+    kept = journal.read_bytes().count(b"\n")
+    assert stderr.endswith(f"interrupted; {kept} results saved. To continue: evonas resume {out}\n")
     assert "Traceback" not in stderr
     _, alive = psutil.wait_procs(family, timeout=5)
     assert not alive

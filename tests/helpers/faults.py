@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -48,10 +50,30 @@ class Counting:
         if not (self.once and seen_before):
             misbehave(self.faults.get(text, ""))
         time.sleep(self.seconds)
+        if self.faults.get(text) == "unreadable":
+            return OwnAnswer(candidate, {Text("value"): 0.5, "size": 1}, message=Text("fine"))
         if self.faults.get(text) == "unpicklable":
             return Evaluation(candidate, {"value": 1.0}, message=threading.Lock())  # type: ignore[arg-type]
         value = (seed % 1000) / 1000
         return Evaluation(candidate, {"value": value, "size": sum(candidate.genome.genes)})
+
+
+def unreadable(*_: object) -> None:
+    raise ValueError("not in this process")
+
+
+class Text(str):
+    """A text that cannot be unpickled."""
+
+    def __reduce__(self) -> tuple[Callable[..., None], tuple[()]]:
+        return unreadable, ()
+
+
+class OwnAnswer(Evaluation):
+    """An evaluation that cannot be unpickled."""
+
+    def __reduce__(self) -> tuple[Callable[..., None], tuple[()]]:
+        return unreadable, ()
 
 
 def die(*_: object) -> None:
@@ -71,6 +93,17 @@ def misbehave(fault: str) -> None:
         ctypes.string_at(0)
     if fault == "hangs":
         ctypes.PyDLL(None).sleep(600)  # holds the interpreter's lock: no Python thread runs
+    if fault == "interrupts":
+        raise KeyboardInterrupt
+    if fault == "closes":
+        raise GeneratorExit
+    if fault == "warns":
+        warnings.warn("a library's advice", stacklevel=1)
+    if fault == "stops":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    if fault == "sleeps unwatched":
+        faulthandler.cancel_dump_traceback_later()
+        time.sleep(600)
     if fault == "full disk":
         raise SearchFailed("weights cannot be written: No space left on device")
     if fault == "slow":

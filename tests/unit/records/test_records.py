@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -35,7 +36,7 @@ from evonas.metrics import FLOPS, PARAMS, VAL_ERROR, VAL_LOSS
 from evonas.protocols import Setting
 from evonas.records import checkpoint, tables
 from evonas.records.archive import Archive, known_references
-from evonas.records.files import weights_left
+from evonas.records.files import lock, weights_left
 from evonas.records.journal import Journal
 from evonas.records.run import RunFolder
 from evonas.strategies.genetic import Genetic, GeneticParams
@@ -592,3 +593,20 @@ def test_what_its_cheap_values_turn_down_was_not_trained(tmp_path: Path) -> None
     archive.add(both)
     row = tables.generation_row(both, archive, SPACE)
     assert (row["evaluations"], row["trained"], row["infeasible"]) == (2, 1, 1)
+
+
+def test_whoever_goes_on_deletes_the_shared_memory_of_a_killed_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path / "shm"
+    dead = 2**22 + 1  # beyond what Linux gives
+    for pid in (dead, os.getpid()):
+        (shared / f"joblib_memmapping_folder_{pid}_1_2").mkdir(parents=True)
+        (shared / f"joblib_memmapping_folder_{pid}_1_2" / "images").write_bytes(b"0" * 9)
+        (shared / f"sem.loky-{pid}-x").touch()
+    monkeypatch.setattr("evonas.records.files.SHARED_MEMORY", shared)
+    for pid in (dead, os.getpid()):
+        (tmp_path / "lock").write_text(f"{pid}\n")
+        lock(tmp_path).close()
+    left = {entry.name for entry in shared.iterdir()}
+    assert left == {f"joblib_memmapping_folder_{os.getpid()}_1_2", f"sem.loky-{os.getpid()}-x"}
