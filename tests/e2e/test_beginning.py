@@ -204,7 +204,7 @@ def test_a_worker_s_memory_is_its_own_and_not_what_its_parent_held() -> None:
     [
         pytest.param("{name: darts, epochs: 4}", "train", (3, 3), marks=pytest.mark.slow),
         pytest.param("{name: gdas, epochs: 2}", "train", (2, 2), marks=pytest.mark.slow),
-        ("{name: random, population: 4}", "supernet", (2, 8)),
+        pytest.param("{name: random, population: 4}", "supernet", (2, 8), marks=pytest.mark.slow),
     ],
 )
 def test_an_estimate_counts_what_is_trained_for_all(

@@ -170,33 +170,15 @@ def test_the_readmes_numbers_are_those_of_the_tables() -> None:
         assert f"| {trained} | {winner(reference / arm)['params']:,} |" in readme
 
 
+@pytest.mark.slow
 @pytest.mark.figures
-@pytest.mark.parametrize(
-    "whole",
-    [pytest.param(False, id="short"), pytest.param(True, id="whole", marks=pytest.mark.slow)],
-)
 def test_the_tutorial_runs_from_its_first_command_to_its_last(
-    whole: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Short: the same commands in the same order, on searches and trainings that are cut short."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    quickstart = [
-        "run",
-        str(ROOT / "experiments" / "quickstart.yaml"),
-        "--out",
-        "results/quickstart",
-    ]
-    if not whole:
-        short = (
-            "stop.generations=1",
-            "strategy.population=6",
-            "finalists.top=1",
-            "finalists.seeds=1",
-            "parallel.workers=1",
-        )
-        quickstart += [word for setting in short for word in ("--set", setting)]
-    assert typed(quickstart)
+    quickstart = str(ROOT / "experiments" / "quickstart.yaml")
+    assert typed(["run", quickstart, "--out", "results/quickstart"])
     page = DOCS / "tutorial.md"
     for language, text in blocks(page, "sh", "python"):
         if language == "python":
@@ -207,21 +189,12 @@ def test_the_tutorial_runs_from_its_first_command_to_its_last(
                 continue  # done
             words = shlex.split(line)
             assert words[0] == "evonas", line
-            if not whole:
-                words = [word if word != "30" else "2" for word in words]
             assert typed(words[1:]), line
-            if words[1] == "init" and not whole:
-                experiment = Path("mine.yaml")
-                text = experiment.read_text().replace("population: 16", "population: 6")
-                text = text.replace("epochs: 3 ", "epochs: 1 ").replace("epochs: 10", "epochs: 1")
-                text = text.replace("workers: auto", "workers: 1")
-                experiment.write_text(text)
     figures = {path.stem for path in Path("results/mine/figures").glob("*.png")}
     assert {"front", "cell", "objectives"} <= figures
     assert pd.read_csv("results/mine/generations.csv")["generation"].max() == 7
-    if whole:
-        error = pd.read_csv("results/mine-winner/result.csv")["test_error"][0]
-        assert error < 0.05
+    error = pd.read_csv("results/mine-winner/result.csv")["test_error"][0]
+    assert error < 0.05
 
 
 def test_the_examples_of_strategies_run(
