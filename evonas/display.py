@@ -272,16 +272,19 @@ def _show_run(path: Path) -> None:
                 low, high = number(values.min()), number(values.max())
                 name = constraint["name"]
                 say(f"  no network satisfies the constraints; {name} ranged from {low} to {high}")
-    failed = trained[trained["status"].isin(FAILURES)]
-    if failed.empty:
-        say("faults: none")
-    else:
-        counts = failed["status"].value_counts()
-        listed = ", ".join(f"{count} {status}" for status, count in counts.items())
-        commonest = failed["message"].dropna().mode()
-        say(f"faults: {listed}; most common: {commonest.iloc[0] if len(commonest) else '-'}")
+    say(f"faults: {_faults(trained)}")
     if not evaluations["deterministic"].all() or not _planned_deterministic(path):
         say("not reproducible: some rows depend on time or memory limits")
+
+
+def _faults(trained: pd.DataFrame) -> str:
+    failed = trained[trained["status"].isin(FAILURES)]
+    if failed.empty:
+        return "none"
+    counts = failed["status"].value_counts()
+    listed = ", ".join(f"{count} {status}" for status, count in counts.items())
+    commonest = failed["message"].dropna().mode()
+    return f"{listed}; most common: {commonest.iloc[0] if len(commonest) else '-'}"
 
 
 @contextmanager
