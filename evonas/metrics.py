@@ -59,7 +59,7 @@ RESERVED = frozenset(
 )
 """The columns that tables of evaluations have beside the metrics."""
 RESERVED_IN_RUNS = RESERVED | {
-    *("seeds", "failed", "winner", "test_error_se"),  # of finalists.csv
+    *("seeds", "failed", "winner", "test_error_se", "test_images"),  # of finalists.csv
     *("rank", "front_from", "on_last_front", "steps_back"),  # of the figures' tables
     *("arm", "by", "x", "hypervolume"),  # of a comparison's
 }

@@ -248,7 +248,7 @@ class SupernetEvaluator:
     def _latency_table(self, path: Path) -> LatencyTable:
         """Measure the latency of each op, once per run; a resume reads the table."""
         if path.exists():
-            rows = tables.read(path, text=("gene", "choice"))
+            rows = tables.read_text(path)
             return LatencyTable(self.space, rows.to_dict("records"))  # type: ignore[arg-type]  # their keys are text
         assert self.params.latency is not None
         hardware = self.alone.hardware

@@ -25,7 +25,7 @@ def screen(
 ) -> tuple[io.StringIO, bool]:
     written = io.StringIO()
     console = Console(file=written, force_terminal=request.param, width=120)
-    monkeypatch.setattr(display, "Console", lambda **_: console)
+    monkeypatch.setattr(display, "_Console", lambda **_: console)
     return written, request.param
 
 
