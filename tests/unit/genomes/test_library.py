@@ -197,6 +197,7 @@ def test_seeds_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     assert "strategy.seeds: is ['gdas', 'snas', 'darts_v1']; must be at most" in refused.stderr
 
 
+@pytest.mark.slow
 def test_published_cells_are_searched_from_and_trained(tmp_path: Path) -> None:
     path = tmp_path / "seeded.yaml"
     path.write_text(yaml.safe_dump(SEARCH))
