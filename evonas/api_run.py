@@ -10,7 +10,7 @@ from typing import Any
 
 from evonas import arguments, config, display, plots
 from evonas.config import Experiment
-from evonas.jobs.search import Run, start
+from evonas.jobs.search import start
 from evonas.results import RunResult
 
 log = logging.getLogger("evonas")
@@ -46,7 +46,7 @@ def run(
     folder = default if out is None else arguments.path("out", out)
     with start(settings, folder) as search:
         if progress:
-            _with_progress(search)
+            display.search_shown(search)
         else:
             for _ in search:
                 pass
@@ -56,17 +56,6 @@ def run(
     except Exception:  # the run is finished and recorded; only its figures are missing
         log.exception("figures")
     return RunResult(folder)
-
-
-def _with_progress(search: Run) -> None:
-    name = search.experiment.name
-    with display.counter(f"{name}: shared weights", "epochs") as update:
-        for done, total in search.prepare():
-            update(done, total)
-    with display.progress(name, "evaluations", display.of_search(search)) as show_now:
-        for _ in search:
-            show_now()
-        search.finish()
 
 
 def _settings(experiment: Any, seed: int | None) -> Experiment:

@@ -533,14 +533,7 @@ def _search(search: Run) -> None:
     """Search to the end, with progress on screen, and show the results."""
     from evonas import display
 
-    name = search.experiment.name
-    with display.counter(f"{name}: shared weights", "epochs") as update:
-        for done, total in search.prepare():
-            update(done, total)
-    with display.progress(name, "evaluations", display.of_search(search)) as show_now:
-        for _ in search:
-            show_now()
-        search.finish()
+    display.search_shown(search)
     display.show_run(search.path)
     _draw_if_possible(search.path)
 

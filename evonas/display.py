@@ -164,6 +164,18 @@ def counter(name: str, unit: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: readings.append(Reading(done, total))
 
 
+def search_shown(search: Run) -> None:
+    """Search to the end, finals included, with progress on screen."""
+    name = search.experiment.name
+    with counter(f"{name}: shared weights", "epochs") as update:
+        for done, total in search.prepare():
+            update(done, total)
+    with progress(name, "evaluations", of_search(search)) as show_now:
+        for _ in search:
+            show_now()
+        search.finish()
+
+
 def of_search(run: Run) -> Callable[[], Reading]:
     """Return a reader of a run's counters, which change within a generation too."""
     archive, journal = run.folder.archive, run.folder.journal

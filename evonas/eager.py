@@ -32,21 +32,21 @@ def _unmark(optimizer: type[torch.optim.Optimizer]) -> None:
     for name in ("add_param_group", "load_state_dict", "state_dict", "zero_grad"):
         setattr(optimizer, name, inspect.unwrap(getattr(optimizer, name)))
     # The mark of `step` also turned gradients off.
-    setattr(optimizer, "step", torch.no_grad()(inspect.unwrap(optimizer.step)))  # noqa: B010
+    setattr(optimizer, "step", torch.no_grad()(inspect.unwrap(optimizer.step)))  # noqa: B010  # mypy takes no method of a class
 
 
 for _optimizer in (SGD, Adam, AdamW):
     _unmark(_optimizer)
 
 
-class Flops(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Flops(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
     """Counts two operations for each multiply-add within the block, biases left out.
 
     It does what `torch.utils.flop_counter.FlopCounterMode` does, by the same formulas.
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's
         self.total = 0
 
     @classmethod

@@ -83,7 +83,7 @@ def _noted(classes: Iterable[type[nn.Module]]) -> Iterator[Noted]:
     wrapped = {kind: noting(kind.__init__) for kind in own}
     try:
         for kind, init in wrapped.items():
-            kind.__init__ = init  # type: ignore[method-assign]
+            kind.__init__ = init  # type: ignore[method-assign]  # until the end
         yield calls
     finally:
         for kind, before in own.items():
