@@ -347,8 +347,9 @@ def main() -> None:
         while time.monotonic() < end:
             for job in ready:
                 if time.monotonic() < end:
+                    known = len(soak.faults)
                     round_of(soak, job)
-                    print(job.name, soak.interrupted.total(), *soak.faults, flush=True)
+                    print(job.name, soak.interrupted.total(), *soak.faults[known:], flush=True)
     print(report(soak))
     raise SystemExit(bool(soak.faults))
 

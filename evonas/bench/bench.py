@@ -40,19 +40,12 @@ class Benching:
     figure.
     """
 
-    def __init__(
-        self, bench: Bench, table: Table, folder: Path, workers: int, own: plugins.Record
-    ) -> None:
-        """Takes a benchmark whose folder is already held.
-
-        Args:
-            own: the user's Python files that it uses, with the SHA-256 of each.
-        """
+    def __init__(self, bench: Bench, table: Table, folder: Path, workers: int) -> None:
+        """Takes a benchmark whose folder is already held."""
         self.bench = bench
         self.table = table
         self.folder = folder
         self.workers = workers
-        self.own = own
 
     @property
     def count(self) -> int:
@@ -60,7 +53,7 @@ class Benching:
         return len(self.bench.strategies) * self.bench.seeds
 
     def __iter__(self) -> Iterator[int]:
-        return runs.run_all(self.bench, self.folder, self.workers, self.own)
+        return runs.run_all(self.bench, self.folder, self.workers)
 
     def finish(self) -> str:
         """Writes the results, and returns their summary as Markdown."""
@@ -92,7 +85,7 @@ def opened(bench: Bench, folder: Path, *, workers: int | None = None) -> Iterato
     text = _dumped(bench)
     now = machine.environment(deterministic=True)
     fingerprint = table.evaluator.rows.fingerprint
-    benching = Benching(bench, table, folder, workers or joblib.cpu_count(), own)
+    benching = Benching(bench, table, folder, workers or joblib.cpu_count())
     if not (folder / FILE).exists():
         with begin(folder, FILE) as hold:
             with hold.undone_on_mistake():

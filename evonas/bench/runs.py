@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import io
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pandas as pd
 
-from evonas import config, files, pareto, plugins, registry
+from evonas import config, files, pareto, registry
 from evonas.bench.spec import Bench
 from evonas.core import Evaluation, Status, Stop, finite
+from evonas.evaluators import pool
+from evonas.evaluators.pool import Workers
 from evonas.evaluators.tabular import Tabular
 from evonas.loop import Desk, evolve
 from evonas.pareto import Losses
@@ -68,16 +71,11 @@ class Run:
     trace: list[tuple[int, float, float]]
 
 
-def run_all(
-    bench: Bench, folder: Path, workers: int, own: plugins.Record | None = None
-) -> Iterator[int]:
+def run_all(bench: Bench, folder: Path, workers: int) -> Iterator[int]:
     """Make the runs that `runs.csv` lacks, in order, and yield the number of its rows.
 
     Rows are written five seeds at a time, in order, so a kill costs the runs under way, and those
     that other workers have finished ahead of them.
-
-    Args:
-        own: the user's Python files that may be imported, and each one's SHA-256.
     """
     path = folder / "runs.csv"
     finished = set(zip(*(read(path)[name] for name in ("strategy", "seed")), strict=True))
@@ -87,11 +85,8 @@ def run_all(
     for label in bench.strategies:
         seeds = [seed for seed in range(bench.seeds) if (label, seed) not in finished]
         chunks += [(label, seeds[i : i + CHUNK]) for i in range(0, len(seeds), CHUNK)]
-    results = joblib.Parallel(n_jobs=workers, return_as="generator")(
-        joblib.delayed(_rows)(bench, label, seeds, own or {}) for label, seeds in chunks
-    )
     count = len(finished)
-    for rows in results:
+    for rows in _made(bench, chunks, workers):
         frame = pd.DataFrame(rows, columns=columns(bench), dtype=object)
         text: str = frame.to_csv(index=False, header=False, lineterminator="\n")
         files.append(path, text.encode())
@@ -221,11 +216,21 @@ class Watch:
         return Run(self.queries, self.asks, self.seconds, best, self.reported, self.hit, self.trace)
 
 
-def _rows(
-    bench: Bench, label: str, seeds: Sequence[int], own: plugins.Record
-) -> list[dict[str, object]]:
-    """Make some runs in a worker, which reads the table once."""
-    plugins.allow_again(own, map(Path, own.get("plugins", {})))
+def _made(
+    bench: Bench, chunks: Sequence[tuple[str, Sequence[int]]], count: int
+) -> Iterator[list[dict[str, object]]]:
+    """Yield the rows of each chunk, made by so many processes, or here by one."""
+    calls = [(bench, label, seeds) for label, seeds in chunks]
+    if count == 1:
+        yield from (_rows(*call) for call in calls)
+        return
+    with tempfile.TemporaryDirectory(prefix="evonas-") as folder:
+        with closing(Workers(Path(folder) / "traces", count)) as workers:
+            yield from pool.results(workers, _rows, calls)
+
+
+def _rows(bench: Bench, label: str, seeds: Sequence[int]) -> list[dict[str, object]]:
+    """Make some runs, with the table that a process reads once."""
     key = bench.model_dump_json()
     if key not in _tables:
         _tables[key] = read_table(bench)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,9 +16,13 @@ from typing import Any, TypeVar
 from joblib.executor import get_memmapping_executor
 
 from evonas import files, interrupts, plugins
+from evonas.core import SearchFailed
 from evonas.evaluators import worker
 
 T = TypeVar("T")
+
+DEATHS = 3  # how often in a row workers may die, without a result, before the run fails
+AHEAD = 2  # how many calls a worker has in hand and in its queue
 
 
 class Workers:
@@ -94,6 +99,42 @@ class Workers:
                 "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # deterministic matrix products on CUDA
             },
         )
+
+
+def results(
+    workers: Workers, function: Callable[..., T], calls: Iterable[tuple[Any, ...]]
+) -> Iterator[T]:
+    """Call a function in workers with each of some arguments, and yield the results in that order.
+
+    What a worker was doing when it died is done again, so the function must be repeatable.
+
+    Raises:
+        SearchFailed: workers died several times in a row, and nothing was finished meanwhile.
+    """
+    to_do, deaths = deque(calls), 0
+    flying: deque[tuple[tuple[Any, ...], Future[T]]] = deque()
+    while to_do or flying:
+        try:
+            while to_do and len(flying) < AHEAD * workers.count:
+                future = workers.submit(function, *to_do[0])
+                flying.append((to_do.popleft(), future))
+            result = flying[0][1].result()
+        except BrokenProcessPool as error:
+            wait([future for _, future in flying])
+            deaths += 1
+            if deaths == DEATHS:
+                raise SearchFailed(
+                    f"workers died {deaths} times in a row ({exit_codes(error)}); perhaps memory "
+                    "ran out: continue with fewer workers"
+                ) from None
+            workers.renew()
+            # Of those behind, some may have ended well; the order is kept, so all are done again.
+            to_do.extendleft(arguments for arguments, _ in reversed(flying))
+            flying.clear()
+            continue
+        flying.popleft()
+        deaths = 0
+        yield result
 
 
 def exit_codes(error: BrokenProcessPool) -> str:

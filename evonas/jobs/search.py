@@ -12,7 +12,7 @@ from typing import Any
 from evonas import config, files, plugins, registry
 from evonas.config import Experiment
 from evonas.core import Constraint, Generation, UserError
-from evonas.evaluators import worker
+from evonas.evaluators import pool, worker
 from evonas.evaluators.cached import Cached
 from evonas.evaluators.cached import create as create_cache
 from evonas.evaluators.parallel import InWorkers
@@ -153,7 +153,8 @@ class Run:
         assert isinstance(evaluator, Trains), "otherwise there are no finalists"
         assert test is not None
         here = weights.absolute()  # a network may change the working directory
-        measured = self._workers.submit(worker.apart, evaluator.test, genome, here, test).result()
+        call = (evaluator.test, genome, here, test)
+        (measured,) = pool.results(self._workers, worker.apart, [call])
         return measured["error"], len(test)
 
     def note_resume(self, before: Experiment) -> None:

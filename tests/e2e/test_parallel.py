@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
 
 from evonas.core import Candidate, Evaluation, SearchFailed, Status
+from evonas.evaluators import pool
 from evonas.evaluators.parallel import InWorkers
 from evonas.evaluators.pool import Workers
+from evonas.jobs.search import Run
 from genomes import NASBench201
 from tests.helpers import ROOT
-from tests.helpers.faults import Counting
+from tests.helpers.faults import Counting, DiesInItsFirstTest, die, struck_once
 
 SPACE = NASBench201()
 GENOMES = [f"{i}-3-3-0-0-{j}" for i in range(4) for j in range(2)]
@@ -240,3 +245,29 @@ def test_workers_end_within_seconds_of_their_driver_whatever_they_do(
     _, alive = psutil.wait_procs(family, timeout=5)
     assert not alive
     assert len(notes.read_text().split()) == 2  # what was queued is not begun
+
+
+@pytest.mark.parametrize("struck", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGSEGV])
+def test_what_a_worker_was_doing_when_it_died_is_done_again(
+    workers: list[Workers], tmp_path: Path, struck: signal.Signals
+) -> None:
+    """Of the winner's test and of benchmarks, which no candidate's fault policy covers."""
+    two = Workers(tmp_path / "scratch", 2)
+    workers.append(two)
+    calls = [(tmp_path / f"note-{number // 10}", struck, number) for number in range(20)]
+    assert list(pool.results(two, struck_once, calls)) == list(range(20))
+
+
+def test_workers_that_keep_dying_are_told_in_a_line(workers: list[Workers], tmp_path: Path) -> None:
+    two = Workers(tmp_path / "scratch", 2)
+    workers.append(two)
+    with pytest.raises(SearchFailed, match=r"workers died 3 times in a row \(SIGKILL"):
+        list(pool.results(two, die, [(number,) for number in range(4)]))
+
+
+def test_the_test_of_a_winner_outlives_its_worker(workers: list[Workers], tmp_path: Path) -> None:
+    two = Workers(tmp_path / "scratch", 2)
+    workers.append(two)
+    evaluator, test = DiesInItsFirstTest(tmp_path / "note"), range(100)
+    run: Any = SimpleNamespace(parts=SimpleNamespace(evaluator=evaluator, test=test), _workers=two)
+    assert Run._test(run, TASKS[0][0].genome, tmp_path / "weights") == (0.25, 100)
