@@ -224,9 +224,11 @@ def _made(
     if count == 1:
         yield from (_rows(*call) for call in calls)
         return
-    with tempfile.TemporaryDirectory(prefix="evonas-") as folder:
-        with closing(Workers(Path(folder) / "traces", count)) as workers:
-            yield from pool.results(workers, _rows, calls)
+    with (
+        tempfile.TemporaryDirectory(prefix="evonas-") as folder,
+        closing(Workers(Path(folder) / "traces", count)) as workers,
+    ):
+        yield from pool.results(workers, _rows, calls)
 
 
 def _rows(bench: Bench, label: str, seeds: Sequence[int]) -> list[dict[str, object]]:
