@@ -194,3 +194,35 @@ def test_one_of_anything_is_told_in_the_singular(screen: tuple[io.StringIO, bool
         tell()
     assert "1/1 evaluation" in screen[0].getvalue()
     assert "1/1 evaluations" not in screen[0].getvalue()
+
+
+@pytest.mark.parametrize("answered", [4, 9])
+def test_the_live_line_counts_the_trainings_of_the_finalists_by_themselves(
+    screen: tuple[io.StringIO, bool], answered: int
+) -> None:
+    questions = [Question(f"g{i}", i) for i in range(9)]
+    answers = dict.fromkeys(questions[:4], "ok")  # those of an earlier process
+    run: Any = SimpleNamespace(
+        finals=lambda: questions, folder=SimpleNamespace(journal=SimpleNamespace(get=answers.get))
+    )
+    with progress("mine: finalists", "trainings", display.of_finals(run)) as tell:
+        answers.update(dict.fromkeys(questions[:answered], "ok"))
+        tell()
+    assert f"{answered}/9 trainings" in screen[0].getvalue()
+
+
+def test_there_is_no_line_where_nothing_is_trained_again() -> None:
+    run: Any = SimpleNamespace(finals=list, folder=SimpleNamespace(journal=None))
+    assert display.of_finals(run)() is None
+
+
+def test_a_winner_without_words_of_its_own_is_shown_by_its_choices(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = experiment_folder(tmp_path / "run", 0.187)
+    finals = pd.read_csv(path / "finalists.csv").assign(genome="1-0", genes="1-0")
+    finals.to_csv(path / "finalists.csv", index=False)
+    genes = [{"name": "width", "choices": ["8", "16"]}, {"name": "act", "choices": ["ReLU"]}]
+    (path / "space.json").write_text(json.dumps({"genes": genes}))
+    show_run(path)
+    assert "winner: g2, width=16, act=ReLU, 5,000 params" in capsys.readouterr().out

@@ -154,6 +154,16 @@ def heading(drawn: Figure) -> str:
     return drawn.legends[0].get_title().get_text()
 
 
+def test_networks_scored_with_shared_weights_are_not_called_trained(run_dir: Path) -> None:
+    words = {text for text, _ in texts(figure(run_dir, "cost"))}
+    assert "trained" in words
+    assert "scored" not in words
+    (run_dir / "config.yaml").write_text(f"{CONFIG}evaluator: {{name: supernet}}\n")
+    words = {text for text, _ in texts(figure(run_dir, "cost"))}
+    assert "scored" in words
+    assert "trained" not in words
+
+
 def test_every_figure_is_a_png_of_print_quality_an_svg_and_a_table(drawn: plots.Drawn) -> None:
     assert set(drawn.figures) == set(FIGURES)
     assert not drawn.skipped
