@@ -200,7 +200,8 @@ def train(
             echo(f"{settings.name}: training {key} in {path}", err=True)
         with _interruptible(path), full_training.start(settings, path) as training:
             _train(training)
-        if not experiment:  # the run's front shows it beside what the search measured
+        if not experiment and len(searched.objectives) > 1:
+            # The run's front shows it beside what the search measured.
             _draw_if_possible(Path(what), only=("front",))
 
 
