@@ -279,7 +279,9 @@ def _show_run(path: Path) -> None:
         f"{counted(len(evaluations), 'evaluation')} in {counted(generations, 'generation')}, "
         f"{int(evaluations['cached'].sum())} of them repeats",
         *([f"{scored} scored with shared weights"] if scored else []),
-        f"{counted(len(trained) - scored, 'training')}, including finalists",
+        f"{counted(len(trained) - scored, 'training')}, including finalists"
+        if settings.get("data")
+        else counted(len(trained), "measurement"),
         f"{seconds} of worker time",
         *(
             [f"{counted(from_cache.sum(), 'more training')} from the cache"]
@@ -441,7 +443,10 @@ def _print_winner(say: Callable[[str], None], path: Path) -> None:
     if not (path / "finalists.csv").exists():
         later = "none yet; the finalists are trained when the search ends"
         expected = settings["finalists"]["top"]
-        say(f"winner: {later if expected else 'none, since finalists.top is 0'}")
+        never = "none, since finalists.top is 0"
+        if not settings.get("data"):
+            never = "none, since nothing was trained: the front is the result"
+        say(f"winner: {later if expected else never}")
         return
     winner = recorded.winner(path)
     if winner is None:

@@ -86,6 +86,11 @@ class Tables:
         """Whether the search scored networks with shared weights, in place of training them."""
         return (self.settings.get("evaluator") or {}).get("name") == "supernet"
 
+    @property
+    def done(self) -> str:
+        """What was done with a candidate, in a word: without data nothing is trained."""
+        return "scored" if self.scored else "trained" if self.settings.get("data") else "measured"
+
     @cached_property
     def verdict(self) -> str:
         """That the best, or the winner, is no better than guessing, if so."""

@@ -80,7 +80,8 @@ def test_the_time_left_is_that_of_the_mean_since_this_process_began() -> None:
 def run_folder(path: Path) -> Path:
     path.mkdir()
     (path / "config.yaml").write_text(
-        "stop: {generations: 1}\nfinalists: {top: 0}\nconstraints: []\n"
+        "evaluator: {name: train}\ndata: {name: digits}\nstop: {generations: 1}\n"
+        "finalists: {top: 0}\nconstraints: []\n"
     )
     columns = {"key": ["g1", "g2"], "generation": 0, "seed": 0, "status": "ok"}
     flags = {"cached": False, "deterministic": True, "val_error": [0.1, 0.2]}
@@ -103,6 +104,19 @@ def test_a_run_with_a_supernet_has_scores_in_place_of_the_trainings_of_its_searc
     show_run(path)
     shown = capsys.readouterr().out
     assert "2 scored with shared weights; 1 training, including finalists; 0:00:03" in shown
+
+
+def test_without_data_nothing_is_called_a_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = run_folder(tmp_path / "run")
+    config = (path / "config.yaml").read_text()
+    (path / "config.yaml").write_text(config.replace("data: {name: digits}", "data: null"))
+    show_run(path)
+    shown = capsys.readouterr().out
+    assert "training" not in shown
+    assert "; 3 measurements; 0:00:03 of worker time" in shown
+    assert "winner: none, since nothing was trained: the front is the result" in shown
 
 
 def experiment_folder(path: Path, error: float, test_error: float = 0.92) -> Path:

@@ -154,14 +154,18 @@ def heading(drawn: Figure) -> str:
     return drawn.legends[0].get_title().get_text()
 
 
-def test_networks_scored_with_shared_weights_are_not_called_trained(run_dir: Path) -> None:
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        ("evaluator: {name: train}\ndata: {name: digits}\n", "trained"),
+        ("evaluator: {name: supernet}\ndata: {name: digits}\n", "scored"),
+        ("evaluator: {name: tabular}\n", "measured"),
+    ],
+)
+def test_costs_are_told_in_words_that_are_true(run_dir: Path, settings: str, word: str) -> None:
+    (run_dir / "config.yaml").write_text(CONFIG + settings)
     words = {text for text, _ in texts(figure(run_dir, "cost"))}
-    assert "trained" in words
-    assert "scored" not in words
-    (run_dir / "config.yaml").write_text(f"{CONFIG}evaluator: {{name: supernet}}\n")
-    words = {text for text, _ in texts(figure(run_dir, "cost"))}
-    assert "scored" in words
-    assert "trained" not in words
+    assert words & {"trained", "scored", "measured"} == {word}
 
 
 def test_every_figure_is_a_png_of_print_quality_an_svg_and_a_table(drawn: plots.Drawn) -> None:
