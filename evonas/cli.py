@@ -540,8 +540,8 @@ def _search(search: Run) -> None:
     _draw_if_possible(search.path)
     if search.folder.weights("winner").exists():
         path, own = search.path, _plugin_options()
-        echo(f"next: evonas train {path}{own} trains the winner in full")
-        echo(f"      evonas export {path}{own} makes a file of it, to use without evonas")
+        echo(f"To train the winner in full: evonas train {path}{own}")
+        echo(f"To use it without evonas: evonas export {path}{own}")
 
 
 def _searched(
@@ -596,7 +596,7 @@ def _train(training: FullTraining) -> None:
     display.show_training(training.path)
     _draw_if_possible(training.path)
     path, own = training.path, _plugin_options()
-    echo(f"next: evonas export {path}{own} makes a file of it, to use without evonas")
+    echo(f"To use it without evonas: evonas export {path}{own}")
 
 
 def _draw_if_possible(path: Path, only: Collection[str] = ()) -> None:
