@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Collection, Iterator, Sequence
@@ -199,7 +200,8 @@ def train(
             echo(f"{settings.name}: training {key} in {path}", err=True)
         with _interruptible(path), full_training.start(settings, path) as training:
             _train(training)
-        if not experiment:  # the run's front shows it beside what the search measured
+        if not experiment and len(searched.objectives) > 1:
+            # The run's front shows it beside what the search measured.
             _draw_if_possible(Path(what), only=("front",))
 
 
@@ -536,6 +538,10 @@ def _search(search: Run) -> None:
     display.search_shown(search)
     display.show_run(search.path)
     _draw_if_possible(search.path)
+    if search.folder.weights("winner").exists():
+        path, own = search.path, _plugin_options()
+        echo(f"To train the winner in full: evonas train {path}{own}")
+        echo(f"To use it without evonas: evonas export {path}{own}")
 
 
 def _searched(
@@ -589,6 +595,8 @@ def _train(training: FullTraining) -> None:
         training.finish()
     display.show_training(training.path)
     _draw_if_possible(training.path)
+    path, own = training.path, _plugin_options()
+    echo(f"To use it without evonas: evonas export {path}{own}")
 
 
 def _draw_if_possible(path: Path, only: Collection[str] = ()) -> None:
@@ -617,14 +625,21 @@ def _interruptible(path: Path, command: str = "") -> Iterator[None]:
         except BrokenPipeError:
             raise
         except OSError as error:
-            moved = "" if path.exists() else f"evonas resume {path}"
+            moved = "" if path.exists() else f"evonas resume {path}{_plugin_options()}"
             raise files.failure(error, f"continue: {_onward(path, command or moved)}") from None
 
 
 def _onward(path: Path, command: str) -> str:
     """Return the command that continues."""
     begun = any((path / name).exists() for name in ("training.yaml", "config.yaml"))
-    return command or (f"evonas resume {path}" if begun else "the same command")
+    resume = f"evonas resume {path}{_plugin_options()}"
+    return command or (resume if begun else "the same command")
+
+
+def _plugin_options() -> str:
+    """Return the options that permit again the user's own files that this command may import."""
+    paths = [code.path for code in plugins.all_allowed().values()]
+    return "".join(f" --plugin {shlex.quote(str(path))}" for path in paths)
 
 
 def _saved(path: Path) -> str:

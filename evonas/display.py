@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from rich.progress import ProgressColumn
 from rich.table import Column
 from rich.text import Text
 
-from evonas import yamlfile
+from evonas import files, yamlfile
 from evonas.core import FAILURES, UserError
 from evonas.files import check_folder, escaped
 from evonas.loop import error_text
@@ -30,6 +31,7 @@ from evonas.records.folder import check_run_folder, environment
 from evonas.records.results import full_trainings
 from evonas.records.tables import read
 from evonas.report.front import front_table, number
+from genomes import Gene, SearchSpace
 
 if TYPE_CHECKING:
     from evonas.jobs.choice import Choice
@@ -173,7 +175,9 @@ def search_shown(search: Run) -> None:
     with progress(name, "evaluations", of_search(search)) as show_now:
         for _ in search:
             show_now()
+    with progress(f"{name}: finalists", "trainings", of_finals(search)) as show_now:
         search.finish()
+        show_now()
 
 
 def of_search(run: Run) -> Callable[[], Reading]:
@@ -200,7 +204,6 @@ def of_search(run: Run) -> Callable[[], Reading]:
         faults = sum(archive.faults.values())
         limit = f"/{stop.generations}" if stop.generations else ""
         parts = [
-            *(["finalists"] if total is not None and total <= archive.evaluations else []),
             f"generation {archive.generations}{limit}",
             f"best {objective.name} {shown}",
             *([counted(faults, "fault")] if faults else []),
@@ -208,6 +211,17 @@ def of_search(run: Run) -> Callable[[], Reading]:
         ]
         done = archive.evaluations + journal.added - journaled
         return Reading(done, total, " · ".join(parts))
+
+    return look
+
+
+def of_finals(run: Run) -> Callable[[], Reading | None]:
+    """Return a reader of how many trainings of the finalists are done."""
+    questions, journal = run.finals(), run.folder.journal
+
+    def look() -> Reading | None:
+        done = sum(journal.get(question) is not None for question in questions)
+        return Reading(done, len(questions)) if questions else None
 
     return look
 
@@ -265,7 +279,9 @@ def _show_run(path: Path) -> None:
         f"{counted(len(evaluations), 'evaluation')} in {counted(generations, 'generation')}, "
         f"{int(evaluations['cached'].sum())} of them repeats",
         *([f"{scored} scored with shared weights"] if scored else []),
-        f"{counted(len(trained) - scored, 'training')}, including finalists",
+        f"{counted(len(trained) - scored, 'training')}, including finalists"
+        if settings.get("data")
+        else counted(len(trained), "measurement"),
         f"{seconds} of worker time",
         *(
             [f"{counted(from_cache.sum(), 'more training')} from the cache"]
@@ -427,7 +443,10 @@ def _print_winner(say: Callable[[str], None], path: Path) -> None:
     if not (path / "finalists.csv").exists():
         later = "none yet; the finalists are trained when the search ends"
         expected = settings["finalists"]["top"]
-        say(f"winner: {later if expected else 'none, since finalists.top is 0'}")
+        never = "none, since finalists.top is 0"
+        if not settings.get("data"):
+            never = "none, since nothing was trained: the front is the result"
+        say(f"winner: {later if expected else never}")
         return
     winner = recorded.winner(path)
     if winner is None:
@@ -443,7 +462,8 @@ def _print_winner(say: Callable[[str], None], path: Path) -> None:
         seeds += f" of {winner['seeds']} (the others failed)"
     spread_of = "" if pd.isna(winner[spread]) else f" ± {winner[spread]:.4f} (standard deviation)"
     of_now = "" if not recorded.outdated(path) else " of the last finals, before the search went on"
-    say(f"winner{of_now}: {winner['key']}, {winner['genome']}, {int(winner['params']):,} params")
+    text = _in_words(path, winner)
+    say(f"winner{of_now}: {winner['key']}, {text}, {int(winner['params']):,} params")
     say(f"  {first} {winner[first]:.4f}{spread_of}, retrained with {seeds}{budget}")
     say(
         f"  test accuracy {1 - winner['test_error']:.4f} ± {winner['test_error_se']:.4f} "
@@ -459,6 +479,16 @@ def _print_winner(say: Callable[[str], None], path: Path) -> None:
             f"{1 - row['test_error']:.4f} ± {row['test_error_se']:.4f}"
         )
     say(f"  weights: {path / 'weights' / 'winner.safetensors'}")
+
+
+def _in_words(path: Path, network: pd.Series[Any]) -> str:
+    """Return a network as its space writes it, or by its choices where the space has no words."""
+    text, described = str(network["genome"]), path / "space.json"
+    if text != network.get("genes") or not described.exists():
+        return text
+    listed = json.loads(files.read(described))["genes"]
+    space = SearchSpace("", tuple(Gene(gene["name"], tuple(gene["choices"])) for gene in listed))
+    return space.named(space.genome(map(int, text.split("-"))))
 
 
 def _planned_deterministic(path: Path) -> bool:

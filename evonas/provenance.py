@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import platform
 import sys
+import sysconfig
 from functools import cache
 from pathlib import Path
 
 import genomes
 
 __version__ = "0.1.0"
+
+PYTHON = tuple(Path(sysconfig.get_path(kind)) for kind in ("stdlib", "platstdlib"))
+PACKAGES = frozenset({"site-packages", "dist-packages"})
 
 
 @cache
@@ -22,6 +26,15 @@ def processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def is_installed(file: Path) -> bool:
+    """Return whether a file is Python's own or of a package, in whatever environment that is.
+
+    An environment may use the packages of another one, of the system, or of the user's home.
+    """
+    of_python = any(file.is_relative_to(folder) for folder in PYTHON)
+    return of_python or not PACKAGES.isdisjoint(file.parts)
 
 
 @cache

@@ -68,7 +68,7 @@ objectives:
 
 stop:
   generations: 8              # or evaluations; may be raised on resuming
-finalists:                    # the best of the front, trained again before a winner is named
+finalists:                    # the best networks, trained again before a winner is named
   top: 3
   seeds: 3
   budget: {{epochs: 10}}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sysconfig
 import traceback
 from pathlib import Path
 
 import genomes
+from evonas.provenance import is_installed
 
 OURS = (Path(__file__).parent, Path(genomes.__file__).parent)
-INSTALLED = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib"))
 
 
 def place_of(error: BaseException) -> str:
@@ -19,8 +18,8 @@ def place_of(error: BaseException) -> str:
     """
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename)
-        installed = any(path.is_relative_to(folder) for folder in (*OURS, *INSTALLED))
-        if not installed and not frame.filename.startswith("<frozen"):
+        own = not any(path.is_relative_to(folder) for folder in OURS)
+        if own and not is_installed(path) and not frame.filename.startswith("<frozen"):
             shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
             return f" ({shown}, line {frame.lineno})"
     return ""

@@ -52,4 +52,5 @@ class Channels(SearchSpace):
             edges.append(Edge(nodes[-1], name, op, True))
             nodes.append(name)
         edges.append(Edge(nodes[-1], "classes", "mean, linear", True))
-        return Graph((*nodes, "classes"), tuple(edges))
+        note = "blocks: how many, and of what kind, is a setting of the space"
+        return Graph((*nodes, "classes"), tuple(edges), note=note)

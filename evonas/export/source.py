@@ -6,7 +6,6 @@ import ast
 import builtins
 import inspect
 import sys
-import sysconfig
 import textwrap
 import types
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,6 +14,7 @@ from typing import Any
 
 from evonas import plugins
 from evonas.core import UserError
+from evonas.provenance import is_installed
 
 PLAIN = (bool, int, float, str, bytes, type(None))
 
@@ -112,11 +112,10 @@ def _is_ours(thing: Any) -> bool:
     top = name.partition(".")[0]
     if top in ("evonas", "genomes") or top.startswith(plugins.PREFIX):
         return True
-    file = getattr(sys.modules.get(name), "__file__", None)
-    if isinstance(thing, types.ModuleType) or name == "builtins":
+    if isinstance(thing, types.ModuleType) or top in sys.stdlib_module_names:
         return False
-    installed = [Path(sysconfig.get_path(kind)) for kind in ("stdlib", "platstdlib", "purelib")]
-    return file is None or not any(Path(file).is_relative_to(folder) for folder in installed)
+    file = getattr(sys.modules.get(name), "__file__", None)
+    return file is None or not is_installed(Path(file))
 
 
 def _is_plain(value: Any) -> bool:

@@ -165,19 +165,28 @@ def _near_front(values: Losses, folder: RunFolder, experiment: Experiment) -> ND
     return near
 
 
-def _trained(folder: RunFolder, experiment: Experiment, desk: Desk) -> list[Finalist]:
+def final_questions(
+    folder: RunFolder, experiment: Experiment, desk: Desk
+) -> list[tuple[Entry, list[Asked]]]:
+    """Return the finalists, each with a question per seed."""
+    if experiment.finalists.top == 0:
+        return []
     budget: Budget | None = experiment.finalists.budget or experiment.budget
     seeds = range(experiment.finalists.seeds)
-    best = best_of(folder, experiment)
-    questions: list[list[Asked]] = []
-    for entry in best:
+    questions = []
+    for entry in best_of(folder, experiment):
         candidate = replace(entry.evaluation.candidate, origin="finalist", budget=budget)
-        questions.append([desk.question(candidate, "finalist", i) for i in seeds])
-    answers = iter(desk.answer_all([each for group in questions for each in group]))
+        questions.append((entry, [desk.question(candidate, "finalist", i) for i in seeds]))
+    return questions
+
+
+def _trained(folder: RunFolder, experiment: Experiment, desk: Desk) -> list[Finalist]:
+    questions = final_questions(folder, experiment, desk)
+    answers = iter(desk.answer_all([each for _, group in questions for each in group]))
     folder.journal.sync()
     finalists = [
         Finalist(entry, tuple(each.question for each in group), tuple(islice(answers, len(group))))
-        for entry, group in zip(best, questions, strict=True)
+        for entry, group in questions
     ]
     folder.timings.append(
         tables.timing_row("finalists", question, evaluation, None, None)

@@ -11,14 +11,14 @@ from typing import Any
 
 from evonas import config, files, plugins, registry
 from evonas.config import Experiment
-from evonas.core import Constraint, Generation, UserError
+from evonas.core import Constraint, Generation, Question, UserError
 from evonas.evaluators import pool, worker
 from evonas.evaluators.cached import Cached
 from evonas.evaluators.cached import create as create_cache
 from evonas.evaluators.parallel import InWorkers
 from evonas.evaluators.pool import Workers
 from evonas.jobs import machine
-from evonas.jobs.finalists import run_finals
+from evonas.jobs.finalists import final_questions, run_finals
 from evonas.jobs.parts import Parts, build, make_strategy, try_out
 from evonas.loop import Desk, error_text, evolve
 from evonas.metrics import refused
@@ -105,6 +105,11 @@ class Run:
             yield generation
             archive.check_alive()
         archive.check_alive(ended=True)
+
+    def finals(self) -> list[Question]:
+        """Return what the finals ask, once the search has ended: one question per training."""
+        groups = final_questions(self.folder, self.experiment, self._desk(()))
+        return [asked.question for _, group in groups for asked in group]
 
     def finish(self) -> None:
         """Train the finalists and test the winner, unless that is done."""

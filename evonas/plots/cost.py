@@ -39,7 +39,9 @@ def cost(tables: Tables) -> Drawing:
         (each for each in UNITS if spent.sum(axis=1).max() >= 3 * each[0]), UNITS[-1]
     )
     cached = bool(data["from_cache"].any())
-    layers = {"trained here" if cached else "trained": (spent["seconds"] / divisor, BLUE, "")}
+    layers = {
+        f"{tables.done} here" if cached else tables.done: (spent["seconds"] / divisor, BLUE, "")
+    }
     if cached:
         layers["taken from the cache"] = (spent["from_cache_seconds"] / divisor, SKY, "////")
     _stack(time, x, layers)
@@ -50,10 +52,10 @@ def cost(tables: Tables) -> Drawing:
         answers,
         x,
         {
-            "trained": (data["trained"], BLUE, ""),
+            tables.done: (data["trained"], BLUE, ""),
             "from the cache": (data["from_cache"], SKY, "////"),
             "same as an earlier one": (data["hits"], ORANGE, "...."),
-            "infeasible, not trained": (data["infeasible_untrained"], GREY, "xxxx"),
+            f"infeasible, not {tables.done}": (data["infeasible_untrained"], GREY, "xxxx"),
         },
     )
     answers.set_ylabel("candidates answered")

@@ -135,7 +135,7 @@ def diversity(tables: Tables) -> Drawing:
     axes[0].set_ylabel("mean Hamming\ndistance (genes)")
     axes[1].plot(x, frame["distinct"], color=VERMILION, marker=dot and "s")
     axes[1].plot(x, frame["evaluations"], color=BLACK, ls="--", lw=0.8)
-    axes[1].set_ylabel("distinct networks\n(dashed: size)")
+    axes[1].set_ylabel("distinct networks\n(dashed: candidates)")
     axes[1].set_yticks(whole_ticks(0, int(frame["evaluations"].max())))
     axes[2].plot(x, frame["new_share"], color=GREEN, marker=dot and "^")
     axes[2].set_ylabel("new to the\nrun (%)")

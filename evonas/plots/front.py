@@ -61,7 +61,7 @@ def front(tables: Tables) -> Drawing:
     if members.empty:
         raise NotYet("no network is on the front yet")
     what = f"each dot: one training{length(tables.settings.get('budget'))}, in the search"
-    if (tables.settings.get("evaluator") or {}).get("name") == "supernet":
+    if tables.scored:
         what = "each dot: a score with shared weights"
     alone = len(tables.finals) or len(tables.full_trainings)
     heading = headed(tables.title, tables.verdict, _limits(tables), what if alone else "")

@@ -55,6 +55,7 @@ def ops(tables: Tables) -> Drawing:
         ax.set_yticks(ticks, labels)
     else:
         ax.set_yticks([])
+        ax.set_ylabel("the choices of each gene, in the order of space.json")
     names = ax.secondary_yaxis("right")
     middles = [start + len(gene.choices) / 2 for gene, start in zip(genes, starts, strict=False)]
     names.set_yticks(middles, [gene.name for gene in genes])

@@ -58,10 +58,16 @@ def swarm(tables: Tables) -> Drawing:
         alpha=0.7,
         rasterized=True,
     )
-    path.plot(middle["pc1"], middle["pc2"], color=VERMILION, lw=0.9, label="middle of the swarm")
+    path.plot(
+        middle["pc1"],
+        middle["pc2"],
+        color=VERMILION,
+        lw=0.9,
+        label="middle of the swarm, to the star",
+    )
     path.plot(middle["pc1"].iloc[-1:], middle["pc2"].iloc[-1:], "*", color=VERMILION, ms=6)
     path.set_xlabel(f"first principal component ({shares[0]:.0%} of the variance)")
-    path.set_ylabel(f"second ({shares[1]:.0%})")
+    path.set_ylabel(f"second component ({shares[1]:.0%})")
     path.legend(loc="lower left", bbox_to_anchor=(0, 1))
     bar = figure.colorbar(dots, ax=path, aspect=25)
     ticks, labels = generation_ticks(0, last)
@@ -76,6 +82,6 @@ def swarm(tables: Tables) -> Drawing:
     )
     speed.plot(numbers, speeds.mean(), color=BLUE, marker=marker(len(numbers)))
     speed.set_ylim(bottom=0)
-    speed.set_ylabel("speed\n(mean, p10 to p90)")
+    speed.set_ylabel("speed (mean, and 10th\nto 90th percentile)")
     whole_axis(speed, numbers)
     return Drawing(figure, data)

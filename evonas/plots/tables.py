@@ -81,6 +81,16 @@ class Tables:
         after = "" if seed is None else f", seed {seed}"
         return short(str(name), 45 - len(after)) + after
 
+    @property
+    def scored(self) -> bool:
+        """Whether the search scored networks with shared weights, in place of training them."""
+        return (self.settings.get("evaluator") or {}).get("name") == "supernet"
+
+    @property
+    def done(self) -> str:
+        """What was done with a candidate, in a word: without data nothing is trained."""
+        return "scored" if self.scored else "trained" if self.settings.get("data") else "measured"
+
     @cached_property
     def verdict(self) -> str:
         """That the best, or the winner, is no better than guessing, if so."""

@@ -80,7 +80,8 @@ def test_the_time_left_is_that_of_the_mean_since_this_process_began() -> None:
 def run_folder(path: Path) -> Path:
     path.mkdir()
     (path / "config.yaml").write_text(
-        "stop: {generations: 1}\nfinalists: {top: 0}\nconstraints: []\n"
+        "evaluator: {name: train}\ndata: {name: digits}\nstop: {generations: 1}\n"
+        "finalists: {top: 0}\nconstraints: []\n"
     )
     columns = {"key": ["g1", "g2"], "generation": 0, "seed": 0, "status": "ok"}
     flags = {"cached": False, "deterministic": True, "val_error": [0.1, 0.2]}
@@ -103,6 +104,19 @@ def test_a_run_with_a_supernet_has_scores_in_place_of_the_trainings_of_its_searc
     show_run(path)
     shown = capsys.readouterr().out
     assert "2 scored with shared weights; 1 training, including finalists; 0:00:03" in shown
+
+
+def test_without_data_nothing_is_called_a_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = run_folder(tmp_path / "run")
+    config = (path / "config.yaml").read_text()
+    (path / "config.yaml").write_text(config.replace("data: {name: digits}", "data: null"))
+    show_run(path)
+    shown = capsys.readouterr().out
+    assert "training" not in shown
+    assert "; 3 measurements; 0:00:03 of worker time" in shown
+    assert "winner: none, since nothing was trained: the front is the result" in shown
 
 
 def experiment_folder(path: Path, error: float, test_error: float = 0.92) -> Path:
@@ -194,3 +208,35 @@ def test_one_of_anything_is_told_in_the_singular(screen: tuple[io.StringIO, bool
         tell()
     assert "1/1 evaluation" in screen[0].getvalue()
     assert "1/1 evaluations" not in screen[0].getvalue()
+
+
+@pytest.mark.parametrize("answered", [4, 9])
+def test_the_live_line_counts_the_trainings_of_the_finalists_by_themselves(
+    screen: tuple[io.StringIO, bool], answered: int
+) -> None:
+    questions = [Question(f"g{i}", i) for i in range(9)]
+    answers = dict.fromkeys(questions[:4], "ok")  # those of an earlier process
+    run: Any = SimpleNamespace(
+        finals=lambda: questions, folder=SimpleNamespace(journal=SimpleNamespace(get=answers.get))
+    )
+    with progress("mine: finalists", "trainings", display.of_finals(run)) as tell:
+        answers.update(dict.fromkeys(questions[:answered], "ok"))
+        tell()
+    assert f"{answered}/9 trainings" in screen[0].getvalue()
+
+
+def test_there_is_no_line_where_nothing_is_trained_again() -> None:
+    run: Any = SimpleNamespace(finals=list, folder=SimpleNamespace(journal=None))
+    assert display.of_finals(run)() is None
+
+
+def test_a_winner_without_words_of_its_own_is_shown_by_its_choices(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = experiment_folder(tmp_path / "run", 0.187)
+    finals = pd.read_csv(path / "finalists.csv").assign(genome="1-0", genes="1-0")
+    finals.to_csv(path / "finalists.csv", index=False)
+    genes = [{"name": "width", "choices": ["8", "16"]}, {"name": "act", "choices": ["ReLU"]}]
+    (path / "space.json").write_text(json.dumps({"genes": genes}))
+    show_run(path)
+    assert "winner: g2, width=16, act=ReLU, 5,000 params" in capsys.readouterr().out

@@ -154,6 +154,20 @@ def heading(drawn: Figure) -> str:
     return drawn.legends[0].get_title().get_text()
 
 
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        ("evaluator: {name: train}\ndata: {name: digits}\n", "trained"),
+        ("evaluator: {name: supernet}\ndata: {name: digits}\n", "scored"),
+        ("evaluator: {name: tabular}\n", "measured"),
+    ],
+)
+def test_costs_are_told_in_words_that_are_true(run_dir: Path, settings: str, word: str) -> None:
+    (run_dir / "config.yaml").write_text(CONFIG + settings)
+    words = {text for text, _ in texts(figure(run_dir, "cost"))}
+    assert words & {"trained", "scored", "measured"} == {word}
+
+
 def test_every_figure_is_a_png_of_print_quality_an_svg_and_a_table(drawn: plots.Drawn) -> None:
     assert set(drawn.figures) == set(FIGURES)
     assert not drawn.skipped
