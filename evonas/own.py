@@ -136,6 +136,9 @@ class OwnSpace(SearchSpace):
         genomes = map(self.genome, (*ends, *others))
         return list(dict.fromkeys(map(self.canonical, genomes)))
 
+    def describe(self, genome: Genome) -> str:
+        return self.named(genome)
+
     def live(self, genome: Genome) -> tuple[bool, ...]:
         return _live(self, genome) if self._conditional else super().live(genome)
 

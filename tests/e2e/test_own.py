@@ -82,6 +82,7 @@ def test_the_space_and_the_data_of_the_documentation_are_searched(
     own = "".join(f" --plugin {tmp_path / file}" for file in ("my_space.py", "my_data.py"))
     assert f"To train the winner in full: evonas train {out}{own}\n" in done.output
     evaluations = pd.read_csv(out / "evaluations.csv")
+    assert evaluations["genome"].str.match(r"\w+=\w+, ").all()
     assert (evaluations["status"] == "ok").all()
     assert {"ops", "cell", "front"} <= {path.stem for path in (out / "figures").glob("*.png")}
     recorded = json.loads((out / "environment.json").read_text())["plugins"]
