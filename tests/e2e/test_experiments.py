@@ -44,6 +44,7 @@ def test_every_experiment_is_valid_and_reports_its_result(
 
 
 @pytest.mark.figures
+@pytest.mark.usefixtures("no_workers")
 @pytest.mark.parametrize(
     "path",
     [

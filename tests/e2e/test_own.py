@@ -28,6 +28,8 @@ from evonas.own import OwnSpace
 from genomes import NASBench201
 from tests.e2e.test_docs import DOCS, blocks
 
+pytestmark = pytest.mark.usefixtures("no_workers")
+
 SPACE, DATA, METRICS, EVALUATOR, STRATEGY, CONTRACTS, CLONE = (
     text for _, text in blocks(DOCS / "own.md", "python")
 )
