@@ -27,8 +27,7 @@ from evonas.oneshot.supernet import Supernet
 from evonas.own import OwnSpace
 from genomes import NASBench201
 from tests.e2e.test_docs import DOCS, blocks
-
-pytestmark = pytest.mark.usefixtures("no_workers")
+from tests.helpers.here import instead_of_workers
 
 SPACE, DATA, METRICS, EVALUATOR, STRATEGY, CONTRACTS, CLONE = (
     text for _, text in blocks(DOCS / "own.md", "python")
@@ -99,7 +98,8 @@ def test_the_space_and_the_data_of_the_documentation_are_searched(
         refused = command(*words)
         assert (refused.exit_code, "--plugin FILE" in refused.stderr) == (2, True), refused.output
         assert not any(name.startswith("evonas_plugin_") for name in sys.modules)
-        done = command(*words, *own)
+        with instead_of_workers():
+            done = command(*words, *own)
         assert done.exit_code == 0, done.output
     for words in (("show", out), ("plot", out), ("compare", out, out)):
         forget(monkeypatch)
