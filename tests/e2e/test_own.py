@@ -247,7 +247,7 @@ def greedy(pick: Any, *everything: Any, in_channels: int, classes: int) -> nn.Mo
     [
         (wavering, "the candidates of kernel change with width=16: they were 3, and are now 3, 5"),
         (drawn, "drawn picks other genes when it is called again"),
-        (endless, "endless has more than 1000 genes; its picks must come to an end"),
+        (endless, "endless has more than 50 genes; its picks must come to an end"),
         (renamed, "the candidates were a, b before, and are now a, c"),
         (spaced, "text without spaces"),
         (numbered, "the candidate's name 3 is invalid"),
@@ -262,8 +262,9 @@ def greedy(pick: Any, *everything: Any, in_channels: int, classes: int) -> nn.Mo
     ],
 )
 def test_a_function_that_spans_no_space_is_refused_by_name(
-    build: Callable[..., Any], told: str
+    build: Callable[..., Any], told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("evonas.own.MOST_GENES", 50)
     with pytest.raises(UserError, match="(?s)" + told.replace("(", r"\(").replace("*", r"\*")):
         OwnSpace(build, {})
 
