@@ -16,6 +16,7 @@ os.environ.update(
 import torch
 
 from evonas import cli
+from tests.helpers import here
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +24,13 @@ def without_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     """Runs end without drawing, which takes seconds, but for tests marked `figures`."""
     if request.node.get_closest_marker("figures") is None:
         monkeypatch.setattr(cli, "_draw", lambda run_dir, only=(): None)
+
+
+@pytest.fixture
+def no_workers() -> Iterator[None]:
+    """Runs train in the test's own process, for a worker takes longer to start than to train."""
+    with here.instead_of_workers():
+        yield
 
 
 @pytest.fixture(autouse=True)

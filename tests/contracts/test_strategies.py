@@ -28,6 +28,7 @@ Contract = Callable[[Make], None]
 contract = pytest.mark.parametrize("contract", CONTRACTS, ids=lambda each: each.__name__)
 
 LONG = (contracts.constraints_push_back, contracts.answers_lead_where_the_goal_says)
+LED = ("genetic", "aging, lag 3", "pso, logits, ring")  # with other settings than the defaults
 
 # Those that train on images are given some in `tests/unit/test_relaxation.py`.
 OF_GENOMES = [
@@ -84,14 +85,14 @@ VARIANTS: dict[str, Make] = {
 
 
 def cases(names: Iterable[str]) -> pytest.MarkDecorator:
-    """Each of these with each contract; what takes a controller many generations is slow."""
+    """Each of these with each contract; long searches with all but a few are slow tests."""
     return pytest.mark.parametrize(
         ("name", "contract"),
         [
             pytest.param(
                 *(name, each),
                 id=f"{name}-{each.__name__}",
-                marks=[pytest.mark.slow] if name.startswith("controller") and each in LONG else [],
+                marks=[pytest.mark.slow] if each in LONG and name not in LED else [],
             )
             for name in names
             for each in CONTRACTS

@@ -20,6 +20,7 @@ from evonas.evaluators.parallel import InWorkers
 from evonas.evaluators.pool import Workers
 from tests.helpers import ROOT
 from tests.helpers.caching import CANDIDATE, Kept
+from tests.helpers.here import instead_of_workers
 
 TABLES = ("evaluations.csv", "generations.csv", "fronts.csv", "front.csv", "finalists.csv")
 EXPERIMENT = """
@@ -49,7 +50,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shared")
     (folder / "plain.yaml").write_text(EXPERIMENT)
     (folder / "cached.yaml").write_text(f"{EXPERIMENT}cache: cache\n")
-    evonas("run", folder / "plain.yaml", "--out", folder / "plain")
+    with instead_of_workers():
+        evonas("run", folder / "plain.yaml", "--out", folder / "plain")
     return folder
 
 
@@ -69,7 +71,8 @@ def test_a_second_run_trains_nothing_and_writes_the_tables_of_one_without_a_cach
     folder: Path,
 ) -> None:
     first = evonas("run", folder / "cached.yaml", "--out", folder / "first")
-    shown = evonas("run", folder / "cached.yaml", "--out", folder / "second")
+    with instead_of_workers():
+        shown = evonas("run", folder / "cached.yaml", "--out", folder / "second")
     assert list((folder / "cache").glob("*.json"))
     trained, found = timings(folder, "first"), timings(folder, "second")
     assert not trained["from_cache"].any()
@@ -108,6 +111,7 @@ def test_a_resume_may_set_a_cache_and_outlives_it(folder: Path) -> None:
     assert told.count("the cache is no longer used: IsADirectoryError: ") == 1
 
 
+@pytest.mark.usefixtures("no_workers")
 def test_a_run_whose_cache_is_that_of_version_0_1_0_goes_on_with_a_folder(folder: Path) -> None:
     out, old = folder / "older", folder / "trainings.sqlite"
     one = ("--set", "stop.generations=1", "--set", "finalists.top=0")

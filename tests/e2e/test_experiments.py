@@ -17,6 +17,7 @@ QUICKSTART = EXPERIMENTS / "quickstart.yaml"
 DIGITS = sorted(EXPERIMENTS.glob("digits_*.yaml"))
 # Variants of what the quick tests search with already.
 VARIANTS = (
+    *("digits_exhaustive", "digits_random", "digits_supernet_learned"),
     *("digits_darts_second", "digits_genetic_numbers", "digits_nsga3", "digits_pso_front"),
     *("digits_space_channels", "digits_space_macro", "digits_spos_chain"),
     *("digits_supernet_dropout", "digits_supernet_fair"),
@@ -44,6 +45,7 @@ def test_every_experiment_is_valid_and_reports_its_result(
 
 
 @pytest.mark.figures
+@pytest.mark.usefixtures("no_workers")
 @pytest.mark.parametrize(
     "path",
     [

@@ -29,6 +29,8 @@ from evonas.networks.decode import decode
 from evonas.training.batches import resident
 from tests.e2e.test_own import CLONE, DATA, SPACE
 
+pytestmark = pytest.mark.usefixtures("no_workers")
+
 SPACES: dict[str, dict[str, Any]] = {
     "nasbench201": {"name": "nasbench201", "channels": 2, "cells": 1},
     "darts": {"name": "darts", "channels": 2, "cells": 3, "auxiliary": True},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,19 @@ from evonas.oneshot.training import SupernetTraining
 from tests.e2e.test_kill import EXPERIMENT, Search
 from tests.helpers.killed import SHARED
 
+pytestmark = pytest.mark.usefixtures("no_workers")
+
 SEARCHES = {
     "darts": "{name: darts, epochs: 4, recipe: {batch_size: 32}}",
     "gdas": "{name: gdas, epochs: 4, alpha_lr: 0.1, recipe: {batch_size: 32}}",
     "controller": "{name: controller, population: 3}",
 }
+SAMPLINGS = ("uniform", "fair", "dropout", "learned")
+CUTS = ("before_checkpoint:1", "after_evaluations:1", "in_checkpoint:2")
+SHARED_CUTS = (
+    *(f"{place}:{1 + i % 2}" for i, place in enumerate(SHARED[:2])),
+    *(f"{place}:1" for place in (*SHARED[2:], "before_checkpoint")),
+)
 TABLES = (
     *("evaluations.csv", "generations.csv", "fronts.csv", "front.csv", "finalists.csv"),
     *("probabilities.csv", "relaxation.csv", "controller.csv"),
@@ -44,7 +53,7 @@ def left(search: Search) -> dict[str, bytes]:
 
 
 def undisturbed(folder: Path, text: str) -> dict[str, bytes]:
-    """In this process, which has loaded torch already."""
+    """In the process of the tests, which has loaded torch already."""
     folder.mkdir()
     search = Search(folder, 1, text)
     words = ["run", str(folder / "killed.yaml"), "--out", str(search.run_dir), "--workers", "1"]
@@ -53,9 +62,9 @@ def undisturbed(folder: Path, text: str) -> dict[str, bytes]:
     return left(search)
 
 
-def killed(folder: Path, text: str, moments: list[str]) -> dict[str, bytes]:
+def killed(folder: Path, text: str, moments: Sequence[str]) -> dict[str, bytes]:
     folder.mkdir()
-    search = Search(folder, 1, text)
+    search = Search(folder, 1, text, here=True)
     for moment in moments:
         assert search.start(moment).wait(timeout=120) == -9, (folder / "stderr").read_text()
     assert search.start().wait(timeout=300) == 0, (folder / "stderr").read_text()
@@ -65,31 +74,35 @@ def killed(folder: Path, text: str, moments: list[str]) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["gdas", *(pytest.param(name, marks=pytest.mark.slow) for name in ("darts", "controller"))],
+    ("name", "moments"),
+    [
+        pytest.param("gdas", CUTS[1:], id="gdas, some cuts"),
+        *(pytest.param(name, CUTS, id=name, marks=pytest.mark.slow) for name in SEARCHES),
+    ],
 )
-def test_a_strategy_with_a_model_of_its_own_is_resumed_exactly(name: str, tmp_path: Path) -> None:
+def test_a_strategy_with_a_model_of_its_own_is_resumed_exactly(
+    name: str, moments: Sequence[str], tmp_path: Path
+) -> None:
     text = experiment(SEARCHES[name])
     whole = undisturbed(tmp_path / "whole", text)
     assert "probabilities.csv" in whole
-    moments = ["before_checkpoint:1", "after_evaluations:1", "in_checkpoint:2"]
     assert killed(tmp_path / "cut", text, moments) == whole
 
 
 @pytest.mark.parametrize(
-    "sampling",
+    ("sampling", "moments"),
     [
-        "uniform",
-        *(pytest.param(way, marks=pytest.mark.slow) for way in ("fair", "dropout", "learned")),
+        pytest.param("uniform", SHARED_CUTS[1::2], id="uniform, some cuts"),
+        *(pytest.param(way, SHARED_CUTS, id=way, marks=pytest.mark.slow) for way in SAMPLINGS),
     ],
 )
-def test_a_supernet_is_resumed_exactly(sampling: str, tmp_path: Path) -> None:
+def test_a_supernet_is_resumed_exactly(
+    sampling: str, moments: Sequence[str], tmp_path: Path
+) -> None:
     """At the end of an epoch, and then the search that scores with it."""
     text = shared(sampling)
     whole = undisturbed(tmp_path / "whole", text)
     assert "supernet/weights.safetensors" in whole
-    moments = [f"{place}:{1 + i % 2}" for i, place in enumerate(SHARED[:2])]
-    moments += [f"{place}:1" for place in (*SHARED[2:], "before_checkpoint")]
     assert killed(tmp_path / "cut", text, moments) == whole
 
 

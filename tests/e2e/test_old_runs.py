@@ -71,6 +71,7 @@ def test_a_killed_search_goes_on_to_its_end(old: Path) -> None:
     assert "converged:" not in written
 
 
+@pytest.mark.usefixtures("no_workers")
 def test_a_search_with_an_sqlite_cache_is_told_so_and_goes_on_with_a_folder(old: Path) -> None:
     run = old / "cached"
     before = beginnings(run, GROWING)
@@ -126,6 +127,7 @@ def test_a_full_training_goes_on_to_its_end(old: Path) -> None:
     assert (training / "weights.safetensors").exists()
 
 
+@pytest.mark.usefixtures("no_workers")
 def test_a_supernets_training_goes_on_to_its_end(old: Path) -> None:
     run = old / "supernet"
     before = beginnings(run, ("supernet/curve.csv", "supernet/pool.csv"))

@@ -178,6 +178,7 @@ def test_an_evaluator_and_a_strategy_in_files_are_run_and_resumed(
     assert not any(name.startswith("evonas_plugin_") for name in sys.modules)
 
 
+@pytest.mark.usefixtures("no_workers")
 def test_metrics_in_a_file_are_objectives_and_constraints(folder: Path) -> None:
     bounded = [{"name": "depth", "max": 13}, {"name": "overconfidence", "max": -1}]
     experiment = written(folder, {**TRAINED, "constraints": bounded, "stop": {"generations": 3}})
@@ -192,6 +193,7 @@ def test_metrics_in_a_file_are_objectives_and_constraints(folder: Path) -> None:
     assert (evaluations.loc[~deep, "overconfidence"] > -1).all()
 
 
+@pytest.mark.usefixtures("no_workers")
 def test_an_evaluator_in_a_file_may_train_finalists(folder: Path) -> None:
     evaluator = {"name": "my_trainer.py:Mine"}
     out = folder / "run"
@@ -381,6 +383,7 @@ def test_a_metric_that_its_evaluator_does_not_compute_is_refused(folder: Path) -
     assert "my_evaluator.py:Gradient does not compute metrics of your own" in refused.stderr
 
 
+@pytest.mark.usefixtures("no_workers")
 def test_a_metric_that_fails_is_a_crash_of_the_network(folder: Path) -> None:
     (folder / "b.py").write_text(BROKEN)
     settings = {**TRAINED, "metrics": ["b.py:failing"], "objectives": [{"name": "val_error"}]}

@@ -71,7 +71,10 @@ def test_answers_are_the_same_in_one_process_and_in_many(
     ("fault", "count"),
     [
         *(("raises", 2), ("leaves", 2), ("interrupts", 2), ("closes", 1), ("dies", 2)),
-        *(("segfaults", 2), ("exits", 1), ("exits", 2)),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (("segfaults", 2), ("exits", 1), ("exits", 2))
+        ),
     ],
 )
 def test_only_the_guilty_one_crashes(
@@ -247,7 +250,13 @@ def test_workers_end_within_seconds_of_their_driver_whatever_they_do(
     assert len(notes.read_text().split()) == 2  # what was queued is not begun
 
 
-@pytest.mark.parametrize("struck", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGSEGV])
+@pytest.mark.parametrize(
+    "struck",
+    [
+        *(signal.SIGKILL, signal.SIGINT),
+        *(pytest.param(each, marks=pytest.mark.slow) for each in (signal.SIGTERM, signal.SIGSEGV)),
+    ],
+)
 def test_what_a_worker_was_doing_when_it_died_is_done_again(
     workers: list[Workers], tmp_path: Path, struck: signal.Signals
 ) -> None:

@@ -155,6 +155,7 @@ def test_the_statistics_are_scipys_on_the_written_table(ranked: Path) -> None:
     assert summary["budget"].tolist() == ["steps=4"] * 2
 
 
+@pytest.mark.usefixtures("no_workers")
 def test_killed_and_called_again_with_one_worker_it_trains_what_is_missing(
     run_dir: Path, ranked: Path
 ) -> None:

@@ -37,6 +37,7 @@ from evonas.records.tables import evaluation_columns
 from evonas.results import RunResult
 from genomes import NASBench201
 from tests.helpers import ROOT
+from tests.helpers.here import instead_of_workers
 
 SPACE = NASBench201()
 EXPERIMENT = """
@@ -303,6 +304,7 @@ def test_plot_draws_again_what_the_end_of_the_run_has_drawn(run_dir: Path) -> No
     assert {path.name: path.read_bytes() for path in figures.iterdir()} == held
 
 
+@pytest.mark.usefixtures("no_workers")
 @pytest.mark.figures
 def test_a_run_whose_figures_cannot_be_drawn_is_still_a_run(
     experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -362,6 +364,7 @@ def test_show_says_that_a_search_is_unfinished_and_how_to_go_on(
     assert "unfinished" not in evonas("show", run_dir).output
 
 
+@pytest.mark.usefixtures("no_workers")
 def test_a_search_in_which_no_network_meets_the_constraints_says_what_they_were(
     experiment: Path, tmp_path: Path
 ) -> None:
@@ -392,6 +395,7 @@ def test_a_resume_cannot_change_the_past(run_dir: Path, override: str) -> None:
     assert "stop" in result.stderr
 
 
+@pytest.mark.usefixtures("no_workers")
 def test_other_data_than_the_run_began_with_are_refused(experiment: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     arrays = {"images": rng.random((60, 8, 8)), "labels": np.arange(60) % 3}
@@ -412,13 +416,16 @@ def test_a_longer_run_is_the_same_as_a_short_one_resumed(
     run_dir: Path, experiment: Path, tmp_path: Path
 ) -> None:
     long = tmp_path / "long"
-    assert evonas("run", experiment, "--out", long, "--set", "stop.generations=3").exit_code == 0
-    resumed = evonas("resume", run_dir, "--set", "stop.generations=3")
+    with instead_of_workers():  # where it is trained is of no account
+        done = evonas("run", experiment, "--out", long, "--set", "stop.generations=3")
+        resumed = evonas("resume", run_dir, "--set", "stop.generations=3")
+    assert done.exit_code == 0, done.output
     assert resumed.exit_code == 0, resumed.output
     for name in ("evaluations", "generations", "fronts", "front", "finalists"):
         assert (run_dir / f"{name}.csv").read_bytes() == (long / f"{name}.csv").read_bytes()
 
 
+@pytest.mark.usefixtures("no_workers")
 def test_finals_held_again_name_a_winner_with_weights(run_dir: Path) -> None:
     result = evonas("resume", run_dir, "--set", "finalists.top=1")
     assert result.exit_code == 0, result.output
@@ -431,6 +438,7 @@ def test_finals_held_again_name_a_winner_with_weights(run_dir: Path) -> None:
     assert len(pd.read_csv(run_dir / "timings.csv")) == len(timings)
 
 
+@pytest.mark.usefixtures("no_workers")
 def test_a_start_that_was_killed_at_once_can_be_started_again(
     experiment: Path, tmp_path: Path
 ) -> None:
@@ -452,7 +460,7 @@ def test_each_fault_has_its_own_status_and_harms_no_other(experiment: Path, tmp_
     document["strategy"]["population"] = 8
     document["stop"] = {"generations": 1}
     document["finalists"] = {"top": 0}
-    document["parallel"] = {"workers": 2, "timeout": 12}
+    document["parallel"] = {"workers": 1, "timeout": 12}
 
     def generation_0(name: str, faults: dict[str, str]) -> pd.DataFrame:
         document["evaluator"] |= {"name": "faulty", "faults": faults}
@@ -463,7 +471,8 @@ def test_each_fault_has_its_own_status_and_harms_no_other(experiment: Path, tmp_
         return pd.read_csv(tmp_path / name / "evaluations.csv")
 
     before = set(psutil.Process().children(recursive=True))
-    clean = generation_0("clean", {})
+    with instead_of_workers():
+        clean = generation_0("clean", {})
     assert (clean["status"] == "ok").all()
     canonical = [SPACE.canonical(SPACE.parse(genome)).text for genome in clean["genome"]]
     faults = dict(zip(canonical, ["raises", "exits", "hangs", "nan"], strict=False))
@@ -489,7 +498,7 @@ def test_each_fault_has_its_own_status_and_harms_no_other(experiment: Path, tmp_
     assert not [p for p in left if "resource_tracker" not in " ".join(p.cmdline())]
 
 
-@pytest.mark.usefixtures("with_faults")
+@pytest.mark.usefixtures("with_faults", "no_workers")
 def test_a_run_whose_every_training_fails_ends_with_status_3_and_the_cause(
     experiment: Path, tmp_path: Path
 ) -> None:
@@ -535,7 +544,8 @@ def test_ctrl_c_three_times_says_once_how_to_go_on_and_leaves_no_worker(
     shown = evonas("show", out)
     assert shown.exit_code == 0
     assert "winner: none yet" in shown.output
-    going_on = evonas("resume", out, "--set", "stop.generations=2")
+    with instead_of_workers():
+        going_on = evonas("resume", out, "--set", "stop.generations=2")
     assert going_on.exit_code == 0, going_on.output
 
 

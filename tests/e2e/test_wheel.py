@@ -24,8 +24,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(out.glob("evonas-*.whl"))
 
 
-def clean_environment(folder: Path) -> Path:
-    venv.create(folder, with_pip=True)
+def clean_environment(folder: Path, *arguments: str | Path) -> Path:
+    """An environment in which this one's pip has installed what the arguments say."""
+    venv.create(folder)
+    pip = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python"]
+    subprocess.run([*pip, "install", "--quiet", *arguments], check=True)
     return folder / "bin"
 
 
@@ -56,9 +59,7 @@ def test_the_wheel_holds_both_packages_whole(wheel: Path) -> None:
 
 
 def test_the_wheel_works_beside_its_dependencies(wheel: Path, tmp_path: Path) -> None:
-    bin_ = clean_environment(tmp_path / "venv")
-    install = [bin_ / "python", "-m", "pip", "install", "--quiet", "--no-deps", wheel]
-    subprocess.run(install, check=True)
+    bin_ = clean_environment(tmp_path / "venv", "--no-deps", wheel)
     # The dependencies of this environment, but, without its .pth files, not the checkout.
     theirs = next((tmp_path / "venv" / "lib").glob("python*/site-packages"))
     (theirs / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
@@ -67,8 +68,5 @@ def test_the_wheel_works_beside_its_dependencies(wheel: Path, tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_the_wheel_installs_all_it_needs(wheel: Path, tmp_path: Path) -> None:
-    bin_ = clean_environment(tmp_path / "venv")
-    constraints = ROOT / "constraints.txt"
-    install = [bin_ / "python", "-m", "pip", "install", "--quiet", "-c", constraints, wheel]
-    subprocess.run(install, check=True)
+    bin_ = clean_environment(tmp_path / "venv", "-c", ROOT / "constraints.txt", wheel)
     assert_it_works(bin_, tmp_path)

@@ -1,7 +1,8 @@
 """The evonas command, killed with SIGKILL: `python -m tests.helpers.killed MOMENT ...`.
 
 A moment is `WHERE:N`, the N-th time that the run comes to a place between two writes, or `none`.
-Every training that the driver hands out is noted in the file that SUBMISSIONS names.
+Every training that the driver hands out is noted in the file that SUBMISSIONS names. With HERE=1 it
+hands out none, and trains in its own process.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from evonas import cli
 from evonas.evaluators import pool, worker
 from evonas.oneshot.training import SupernetTraining
 from evonas.records import checkpoint, journal, run, tables
+from tests.helpers.here import instead_of_workers
 
 PLACES = (
     *("in_journal_line", "after_journal_line", "after_evaluations", "after_generations"),
@@ -133,4 +136,5 @@ if __name__ == "__main__":
     if moment != "none":
         place, _, count = moment.partition(":")
         aim(place, int(count))
-    cli.app(arguments)
+    with instead_of_workers() if os.environ.get("HERE") == "1" else nullcontext():
+        cli.app(arguments)
