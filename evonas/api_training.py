@@ -22,6 +22,7 @@ from evonas.jobs.parts import Parts, try_out
 from evonas.metrics import RESERVED, refused
 from evonas.own import images_of
 from evonas.protocols import Dispatcher, Setting, TrainingSetting
+from evonas.training.allocation import keep_freed_memory
 from evonas.training.loop import threads
 from evonas.training.recipe import Recipe
 
@@ -114,6 +115,7 @@ class Training:
             workers = None
             if self.in_process:
                 machine.take_gpu(self.parallel.device)
+                keep_freed_memory()
                 stack.enter_context(threads(hardware.threads))
             else:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="evonas-")))

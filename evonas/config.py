@@ -73,11 +73,13 @@ class ParallelParams(Params):
     """Where networks are trained: `cpu`, `cuda` (all GPUs), or some GPUs by number, such as
     `cuda:0,1`. `auto`: all GPUs if there are any, otherwise the CPU."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """The number format used in training. `auto`: bfloat16 on GPUs that support it, otherwise
-    float32."""
+    """The number format used in training. `auto`: bfloat16 on GPUs that support it and on CPUs that
+    compute in it (AVX512-BF16 or AMX), otherwise float32. Weights, loss and metrics are float32 in
+    any case."""
     channels_last: bool | None = None
-    """Whether images and weights are stored with the channels last, which can be faster on GPUs. By
-    default, true with bfloat16 and false with float32."""
+    """Whether images and weights are stored with the channels last. By default, true on x86-64 CPUs
+    and with bfloat16, where it is faster. A network of your own that cannot be run so, since it
+    calls `view` on its features, is stored the other way."""
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
     """The number of CPU threads that torch uses in each worker process."""
     timeout: Annotated[float, Field(gt=0, le=10_000_000)] | None = None

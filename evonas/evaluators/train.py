@@ -155,7 +155,8 @@ class TrainEvaluator:
         device = torch.device(self.hardware.device)
         part = Resident.of(test, device)
         data = resident(self.data, device)
-        return measure(network.to(device), part, data, self.hardware, 4 * self.batch_size)
+        hardware = self.hardware.suited_to(network, self.data.image_shape)
+        return measure(hardware.place(network), part, data, hardware, 4 * self.batch_size)
 
     def _attempt(
         self, candidate: Candidate, budget: Budget, seed: int, micro_batch: int
@@ -167,19 +168,20 @@ class TrainEvaluator:
                 data = resident(self.data, device)  # before a network that may change settings
                 network = self.build(candidate.genome)
                 values |= self.profiled(candidate.genome, network)
-                self.hardware.place(network)
+                hardware = self.hardware.suited_to(network, self.data.image_shape)
+                hardware.place(network)
                 done = train(
                     network,
                     data,
                     self.recipe,
                     budget,
                     seed,
-                    self.hardware,
+                    hardware,
                     micro_batch=micro_batch,
                 )
             cost = Cost(training_seconds=done.seconds, epochs=done.epochs, steps=done.steps)
-            renew(network, data, self.recipe, done.steps, micro_batch, self.hardware)
-            measured = measure(network, data.val, data, self.hardware, 4 * micro_batch)
+            renew(network, data, self.recipe, done.steps, micro_batch, hardware)
+            measured = measure(network, data.val, data, hardware, 4 * micro_batch)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise

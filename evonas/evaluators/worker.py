@@ -25,6 +25,7 @@ from evonas.core import Candidate, Evaluation, SearchFailed
 from evonas.loop import guarded
 from evonas.protocols import Evaluator
 from evonas.records.files import log_to
+from evonas.training.allocation import give_back_memory, keep_freed_memory
 
 T = TypeVar("T")
 
@@ -66,6 +67,7 @@ def start(
     threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu_of(claim_slot(slots, workers), gpus)
+    keep_freed_memory()
     plugins.import_allowed()
 
 
@@ -118,6 +120,7 @@ def work(
             _watch = None
             faulthandler.cancel_dump_traceback_later()
             faulthandler.disable()
+            give_back_memory()
     files.remove(trace)
     return evaluation
 

@@ -30,6 +30,7 @@ from evonas.networks.profile import profile
 from evonas.records import checkpoint, tables
 from evonas.records.folder import Hold, begin, note_data, note_resume, note_start
 from evonas.records.guessing import parts_of
+from evonas.training.allocation import keep_freed_memory
 from evonas.training.batches import Resident, resident
 from evonas.training.loop import Trainer, measure, memory_guard, seeded
 from evonas.training.norms import renew
@@ -268,6 +269,7 @@ def _built(path: Path, settings: TrainingRun) -> FullTraining:
     hardware = machine.hardware(settings.parallel)
     torch.set_num_threads(hardware.threads)
     machine.take_gpu(settings.parallel.device)
+    keep_freed_memory()
     device = torch.device(hardware.device)
     source = registry.load("data", registry.name_of(settings.data))(settings.data)
     divide = split if settings.hold_out else split_without_val
@@ -284,6 +286,7 @@ def _built(path: Path, settings: TrainingRun) -> FullTraining:
             classes=data.classes,
             **settings.space.model_dump(exclude={"name"}),
         )
+    hardware = hardware.suited_to(network, data.image_shape)
     hardware.place(network)
     trainer = Trainer(network, resident(data, device), settings.recipe, seed, hardware)
     training = FullTraining(path, settings, choice, trainer, data, Resident.of(test, device))

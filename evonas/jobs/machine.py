@@ -46,11 +46,11 @@ def resolve(settings: ParallelParams) -> ParallelParams:
         )
     precision = settings.precision
     if precision == "auto":
-        on_gpu = device != "cpu" and torch.cuda.is_bf16_supported()
-        precision = "bfloat16" if on_gpu else "float32"
+        supported = cpu_has_bfloat16() if device == "cpu" else torch.cuda.is_bf16_supported()
+        precision = "bfloat16" if supported else "float32"
     channels_last = settings.channels_last
     if channels_last is None:
-        channels_last = precision == "bfloat16"
+        channels_last = precision == "bfloat16" or (device == "cpu" and has_onednn())
     workers = settings.workers
     if workers == "auto":
         workers = joblib.cpu_count() if device == "cpu" else len(gpus(device))
@@ -61,6 +61,23 @@ def resolve(settings: ParallelParams) -> ParallelParams:
         "workers": workers,
     }
     return settings.model_copy(update=update)
+
+
+def cpu_has_bfloat16() -> bool:
+    """Return whether the processor computes in bfloat16 (AVX512-BF16 or AMX).
+
+    One that does not is slower in bfloat16 than in float32.
+    """
+    if not has_onednn() or not hasattr(torch.cpu, "get_capabilities"):  # which torch 2.10 lacks
+        return False
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def has_onednn() -> bool:
+    """Return whether convolutions run in oneDNN, which is made for channels that come last."""
+    made_for_it = platform.machine().lower() in ("x86_64", "amd64")
+    return made_for_it and bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]  # torch's types lack it
 
 
 def hardware(settings: ParallelParams) -> Hardware:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import torch
 
 from evonas import config, own_classes, registry
 from evonas.config import Experiment
@@ -17,8 +19,10 @@ from evonas.evaluators.trial import Trial
 from evonas.jobs import machine
 from evonas.loop import Desk
 from evonas.metrics import RESERVED_IN_RUNS, finals_columns, refused
+from evonas.networks.decode import decode
 from evonas.own import OwnSpace
 from evonas.protocols import Evaluator, Executor, Need, Setting, Strategy, TrainingSetting, Trains
+from evonas.training.allocation import keep_freed_memory
 from genomes import Verbatim
 
 log = logging.getLogger("evonas")
@@ -67,11 +71,29 @@ def build(experiment: Experiment) -> Parts:
     )
     if trains_here(experiment):
         machine.take_gpu(experiment.parallel.device)
+        keep_freed_memory()
+        setting = _suited(setting)
     evaluator = kind(params, setting)
     name = registry.name_of(experiment.evaluator)
     registry.check_members(evaluator, Evaluator, name)
     _check_metrics(experiment, evaluator, kind.metrics_of(params), name)
     return Parts(setting, evaluator, test, places)
+
+
+def _suited(setting: Setting) -> Setting:
+    """Return a setting on whose hardware each choice of its space can be run.
+
+    A supernet has all of them; a network on its own is looked at when it is trained
+    (`Hardware.suited_to`).
+    """
+    space, training = setting.space, setting.trained()
+    hardware = training.hardware
+    with torch.random.fork_rng(devices=[]):
+        for choice in range(max(space.choices) if hardware.channels_last else 0):
+            genome = space.genome([min(choice, count - 1) for count in space.choices])
+            network = decode(space, space.canonical(genome), **training.arguments)
+            hardware = hardware.suited_to(network, training.data.image_shape)
+    return replace(setting, training=replace(training, hardware=hardware))
 
 
 def read_data(experiment: Experiment) -> str:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, count
 from typing import Any, TypeVar
 
@@ -30,7 +30,8 @@ class Hardware:
 
     Attributes:
         device: "cpu" or "cuda".
-        precision: "float32", or "bfloat16" for autocast.
+        precision: "float32", or "bfloat16" for autocast; the weights are float32, and so are the
+            statistics of batch norms, the loss and what is measured.
         channels_last: the memory format of images and weights.
     """
 
@@ -43,6 +44,30 @@ class Hardware:
         if self.precision == "bfloat16":
             return torch.autocast(self.device, dtype=torch.bfloat16)
         return nullcontext()
+
+    def suited_to(self, network: nn.Module, image_shape: tuple[int, int, int]) -> Hardware:
+        """Return this hardware, without `channels_last` if the network cannot take such images.
+
+        A network that calls `view` on its features, instead of `reshape`, cannot.
+
+        Args:
+            network: on the CPU; two images are sent through it.
+        """
+        if not self.channels_last:
+            return self
+        in_training = [module for module in network.modules() if module.training]
+        images = arranged(torch.zeros(2, *image_shape), channels_last=True)
+        try:
+            with torch.no_grad(), seeded(0, "cpu"):
+                network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
+                network.eval()(images)
+        except RuntimeError:  # if it is another mistake, the training will raise it
+            network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # as above
+            return replace(self, channels_last=False)
+        finally:
+            for module in in_training:
+                module.training = True
+        return self
 
     def place(self, network: Network) -> Network:
         """Moves a network to the device, its weights in the memory format; returns it."""
@@ -277,11 +302,11 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def training_loss(output: Tensor | tuple[Tensor, Tensor], labels: Tensor, recipe: Recipe) -> Tensor:
-    """The cross-entropy, plus that of an auxiliary classifier times its weight."""
+    """The cross-entropy, in float32, plus that of an auxiliary classifier times its weight."""
     if isinstance(output, tuple):
         main, auxiliary = (training_loss(logits, labels, recipe) for logits in output)
         return main + recipe.auxiliary_weight * auxiliary
-    return cross_entropy(output, labels, label_smoothing=recipe.label_smoothing)
+    return cross_entropy(output.float(), labels, label_smoothing=recipe.label_smoothing)
 
 
 def optimizer_of(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

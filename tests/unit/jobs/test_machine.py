@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import platform
 from pathlib import Path
 
 import pytest
@@ -27,12 +28,44 @@ def resolved(*overrides: str) -> config.ParallelParams:
     return resolve(experiment.parallel)
 
 
-def test_without_a_gpu_all_is_on_the_cpu_in_full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+def fake_cpu(monkeypatch: pytest.MonkeyPatch, machine: str, *capabilities: str) -> None:
     fake_gpus(monkeypatch, 0)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(capabilities, True))
+
+
+@pytest.mark.parametrize(
+    ("machine", "capabilities", "precision", "channels_last"),
+    [
+        ("x86_64", ["avx512_f"], "float32", True),
+        ("x86_64", ["avx512_f", "avx512_bf16"], "bfloat16", True),
+        ("AMD64", ["amx_tile", "amx_bf16"], "bfloat16", True),
+        ("arm64", [], "float32", False),
+    ],
+)
+def test_without_a_gpu_precision_and_layout_go_by_the_processor(
+    monkeypatch: pytest.MonkeyPatch,
+    machine: str,
+    capabilities: list[str],
+    precision: str,
+    channels_last: bool,
+) -> None:
+    fake_cpu(monkeypatch, machine, *capabilities)
     found = resolved("parallel.workers=auto")
-    assert (found.device, found.precision, found.channels_last) == ("cpu", "float32", False)
+    assert (found.device, found.precision) == ("cpu", precision)
+    assert found.channels_last == channels_last
     assert isinstance(found.workers, int)
     assert found.workers >= 1
+
+
+def test_what_a_run_began_with_outlives_a_change_of_the_processor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake_cpu(monkeypatch, "x86_64", "avx512_bf16")
+    begun = resolved()
+    fake_cpu(monkeypatch, "arm64")
+    assert resolve(begun) == begun
 
 
 def test_with_gpus_there_is_a_worker_for_each_and_autocast(monkeypatch: pytest.MonkeyPatch) -> None:

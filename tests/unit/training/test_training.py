@@ -25,9 +25,18 @@ from evonas.data.digits import Digits, DigitsParams
 from evonas.evaluators import train as train_evaluator
 from evonas.evaluators.train import TrainEvaluator, TrainParams
 from evonas.loop import guarded
+from evonas.networks.decode import decode
 from evonas.protocols import Setting, TrainingSetting
 from evonas.training.batches import Resident, ResidentData, augmented, resident
-from evonas.training.loop import CHECK_EVERY, Hardware, Training, measure, train
+from evonas.training.loop import (
+    CHECK_EVERY,
+    Hardware,
+    Trainer,
+    Training,
+    measure,
+    train,
+    training_loss,
+)
 from evonas.training.norms import renew, stale
 from evonas.training.recipe import Recipe, lr_factor
 from genomes import Genome
@@ -273,6 +282,69 @@ def test_every_metric_of_a_good_evaluation_is_there(evaluator: TrainEvaluator) -
     values = evaluated(evaluator).values
     assert set(values) == {metric.name for metric in evaluator.metrics}
     assert {name: values[name] for name in ("params", "flops")} == evaluator.cheap(SMALL)
+
+
+class Viewing(nn.Module):
+    """A network whose features are viewed, which those with the channels last cannot be."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Conv2d(1, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+        self.classifier = nn.Linear(4 * 6 * 6, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = nn.functional.dropout(self.norm(self.first(x)), 0.1, self.training)
+        logits: Tensor = self.classifier(features.view(-1, 4 * 6 * 6))
+        return logits
+
+
+def test_a_network_that_views_its_features_is_trained_with_the_channels_first(
+    evaluator: TrainEvaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluator, "build", lambda genome: Viewing())
+    first = evaluated(evaluator, seed=3)
+    monkeypatch.setattr(evaluator, "hardware", Hardware(channels_last=True))
+    assert evaluated(evaluator, seed=3).values == first.values
+    network = Viewing()
+    assert not Hardware(channels_last=True).suited_to(network, (1, 8, 8)).channels_last
+    assert network.training
+    assert network.first.weight.is_contiguous()
+
+
+def test_a_network_of_the_spaces_is_trained_with_the_channels_last(
+    evaluator: TrainEvaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = evaluated(evaluator, genome=GOOD, steps=30).values
+    monkeypatch.setattr(evaluator, "hardware", Hardware(channels_last=True))
+    formats = set()
+
+    def look(optimizer: Optimizer) -> None:
+        for p in optimizer.param_groups[0]["params"]:
+            if p.ndim == 4 and p.shape[1] > 1 and p.shape[2] > 1:
+                formats.add((p.is_contiguous(), p.grad.is_contiguous()))
+
+    with after_each_step(look):
+        after = evaluated(evaluator, genome=GOOD, steps=30).values
+    assert formats == {(False, False)}
+    assert after["val_loss"] == pytest.approx(before["val_loss"], abs=0.1)
+
+
+def test_in_bfloat16_weights_statistics_and_loss_stay_in_float32(on_cpu: ResidentData) -> None:
+    hardware = Hardware(precision="bfloat16", channels_last=True)
+    network = hardware.place(decode(SPACE, SMALL, in_channels=1, channels=4, cells=1))
+    seen: list[torch.dtype] = []
+    network.stem.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    trainer = Trainer(network, on_cpu, Recipe(), 0, hardware)
+    assert trainer.step(trainer.epoch()[0], 0.0).dtype == torch.float32
+    assert seen == [torch.bfloat16]
+    state = network.state_dict().values()
+    assert {t.dtype for t in state if t.is_floating_point()} == {torch.float32}
+    logits, label = torch.tensor([[8.0, 8.03125, 0.0]], dtype=torch.bfloat16), torch.tensor([1])
+    exact = nn.functional.cross_entropy(logits.float(), label)
+    with hardware.autocast():
+        assert training_loss(logits, label, Recipe()) == exact
 
 
 def test_measure_counts_as_one_would_by_hand() -> None:
