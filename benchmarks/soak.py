@@ -5,7 +5,7 @@
 
 A place is a number of lines in the journal and the tables, of epochs, and of figures, counted in an
 undisturbed run and drawn from those ahead; the signal comes up to 0.3 s after the run reaches it.
-It goes to the driver, to a worker, or to the whole process group. Each run is struck six times,
+It goes to the driver, to a worker, or to the whole process group. Each run is struck ten times,
 and continued where that ends it; then it goes on to its end.
 
 Counted are tables that differ, trainings journaled twice, wrong exit statuses, tracebacks on the
@@ -69,7 +69,7 @@ seeds: 200
 strategies: {ga: {name: genetic, population: 6}, aging: {name: aging, population: 5}}
 """
 JOBS = (*STRATEGIES, "train", "rank", "bench")
-PER_RUN = 6  # signals
+PER_RUN = 10  # signals
 LIMIT = 300.0  # seconds for a command on a busy machine
 SOON = 30.0  # seconds in which a signal must have ended a driver
 
