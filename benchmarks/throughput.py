@@ -3,6 +3,7 @@ limit, on the CPU.
 
     python benchmarks/throughput.py [--data '{name: digits}'] [--rounds 7] [--threads 1] [--out DIR]
     python benchmarks/throughput.py --errors [--data ...] [--epochs 5]
+    python benchmarks/throughput.py --profile [--data ...]
 
 Each loop trains the same network, with the same initial weights, in a process of its own. They
 take turns, a few steps each, and the table has the medians over the rounds. The plain loop is what
@@ -13,6 +14,8 @@ training image: forward and twice as many backward.
 
 With `--errors`, five networks are trained with five seeds in each precision and layout; the table
 has the differences of their validation errors from float32 with the channels first, in pairs.
+
+With `--profile`, the table has the share of each kind of operation in the time of evonas's steps.
 """
 
 from __future__ import annotations
@@ -64,6 +67,17 @@ HARDWARE = {
 }
 PLAIN = "plain loop"
 SECONDS = 1.0  # of a turn
+PROFILED = 10  # steps
+KINDS = {  # of operations, by parts of the profiler's names for them
+    "convolutions, forward": ("mkldnn_convolution", "aten::_slow_conv2d_forward", "aten::addmm"),
+    "convolutions, backward": ("convolution_backward",),
+    "batch norm": ("native_batch_norm",),
+    "ReLU": ("clamp_min", "threshold_backward", "hardtanh"),
+    "sums": ("aten::add", "aten::sum", "aten::cat"),
+    "pooling": ("pool2d",),
+    "optimizer": ("Optimizer.", "aten::_foreach", "aten::_fused"),
+    "images": ("aten::index", "aten::div", "aten::sub", "aten::copy_", "aten::where", "aten::flip"),
+}
 STEPS = 1000  # of a schedule; the rate does not depend on it
 
 
@@ -197,6 +211,38 @@ def speeds(data: DataSet, rounds: int, threads: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def kind_of(operation: str) -> str:
+    """The kind of an operation that the profiler names."""
+    return next((kind for kind, words in KINDS.items() if any(w in operation for w in words)), "")
+
+
+def profiles(data: DataSet) -> pd.DataFrame:
+    """A row for each case: the milliseconds of a step, and the share of each kind of operation."""
+    torch.set_num_threads(1)
+    resolved = machine.hardware(machine.resolve(config.ParallelParams()))
+    rows = []
+    for space, batch_size in CASES:
+        case = Case(space, batch_size, data, 1)
+        steps = evonas_loop(case, resolved)
+        for _ in range(3):
+            next(steps)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as found:
+            started = time.perf_counter()
+            for _ in range(PROFILED):
+                next(steps)
+            seconds = time.perf_counter() - started
+        spent = dict.fromkeys(KINDS, 0.0)
+        for event in found.key_averages():
+            if kind := kind_of(event.key):
+                spent[kind] += event.self_cpu_time_total / 1e6
+        rest = seconds - sum(spent.values())
+        row = {"network": " ".join(map(str, space.values())), "batch_size": batch_size}
+        row["ms_per_step"] = round(1000 * seconds / PROFILED, 1)
+        shares = {**spent, "everything else": rest}
+        rows.append(row | {kind: f"{value / seconds:.0%}" for kind, value in shares.items()})
+    return pd.DataFrame(rows)
+
+
 def errors(data: DataSet, epochs: int) -> pd.DataFrame:
     """A row for each precision and layout: the mean difference from float32, channels first."""
     torch.set_num_threads(1)
@@ -249,6 +295,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--errors", action="store_true", help="compare errors, not speed")
+    parser.add_argument("--profile", action="store_true", help="show where the time of a step goes")
     parser.add_argument("--epochs", type=int, default=5, help="of a training, with --errors")
     parser.add_argument("--out", type=Path, default=Path("results/throughput"))
     options = parser.parse_args()
@@ -256,11 +303,15 @@ def main() -> None:
     source = registry.load("data", registry.name_of(params))(params.anchored(Path.cwd()))
     data = split(source, params)[0]
     options.out.mkdir(parents=True, exist_ok=True)
-    name = f"{'errors' if options.errors else 'speed'}_{registry.name_of(params)}"
+    kind = "errors" if options.errors else "profile" if options.profile else "speed"
+    name = f"{kind}_{registry.name_of(params)}"
     about = f"{registry.name_of(params)}, {processor()}, torch {torch.__version__}, "
     if options.errors:
         frame = errors(data, options.epochs)
         about += f"{options.epochs} epochs, 5 networks with 5 seeds; interval of 95 %, in pairs"
+    elif options.profile:
+        frame = profiles(data)
+        about += f"1 thread, {PROFILED} steps"
     else:
         frame = speeds(data, options.rounds, options.threads)
         about += f"{markdown.counted(options.threads, 'thread')}, n = {options.rounds} rounds"
@@ -268,7 +319,7 @@ def main() -> None:
     text = markdown.table(list(frame), [list(map(str, row)) for row in frame.to_numpy()])
     (options.out / f"{name}.md").write_text(f"{about}\n\n{text}\n")
     print(f"{about}\n\n{text}")
-    if not options.errors:
+    if kind == "speed":
         with styled():
             save(figure(frame, about), options.out, name)
 
