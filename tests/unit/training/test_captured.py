@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import copy
-import random
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout
 
 from evonas.data.dataset import split
 from evonas.data.digits import Digits, DigitsParams
@@ -19,6 +17,7 @@ from evonas.training.captured import WARM_UP, Direct, Step
 from evonas.training.loop import Hardware, Trainer, seeded
 from evonas.training.recipe import Recipe
 from genomes.nasbench201 import NASBench201
+from tests.helpers.changing import Changing
 
 SPACE = NASBench201()
 RICH = Recipe(pad_crop=1, flip=True, cutout=3, clip=1.0, label_smoothing=0.1, schedule="one_cycle")
@@ -126,27 +125,6 @@ def test_a_step_that_cannot_be_recorded_is_run_each_time(
     assert refused.captured is not None
     assert refused.captured.refusal == reason
     assert (fake.recordings, fake.replays) == (0 if waited else 1, 0)
-
-
-class Changing(nn.Module):
-    """A network of a user's own whose code does not do the same at each step."""
-
-    def __init__(self, how: str) -> None:
-        super().__init__()
-        self.how, self.calls = how, 0
-        self.layers = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 10))
-        if how != "module":
-            del self.layers[1]
-
-    def forward(self, images: Tensor) -> Tensor:
-        if self.how == "function":
-            images = dropout(images, 0.5)
-        elif self.how == "python":
-            images = images * random.random()
-        elif self.how == "counts":
-            self.calls += 1
-        logits: Tensor = self.layers(images)
-        return logits
 
 
 @pytest.mark.parametrize("how", ["module", "function", "python", "counts"])
