@@ -368,6 +368,8 @@ def write(out: Path, found: dict[str, Any]) -> None:
         f"{there['time']}, torch {there['packages']['torch']}, CUDA {found['cuda'] or 'none'}, "
         f"{there['cores']} CPU cores{mps}, commit {there['commit']}",
     ]
+    if found["device"] == "CPU":
+        lines += ["", "No GPU was used, so the figures show only that this program runs."]
     for name in ("tests", "quickstart", "images_per_second", "networks_per_hour"):
         lines += ["", f"## {name.replace('_', ' ').capitalize()}", ""]
         lines += told(name, found.get(name, {"skipped": "not reached yet"}))

@@ -154,7 +154,8 @@ class CudaGraphs:
     def record(self, step: Step) -> Step:
         graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         try:
-            with torch.cuda.graph(graph, stream=self._stream):
+            # Other threads may pin memory meanwhile, as a DataLoader's does.
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 loss = step()
         finally:
             torch.cuda.set_stream(current)  # torch does not, if the recording fails
