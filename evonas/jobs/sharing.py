@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from evonas.jobs import machine
 from evonas.jobs.parts import build
 from evonas.loop import guarded
 from evonas.metrics import FLOPS
+from genomes import Genome
 
 COUNTS = (1, 2, 4, 8)
 RISE = 1.15  # how many times as many images per second twice as many processes must train
@@ -93,7 +95,7 @@ def chosen(read: Callable[[int], Reading], limit: int) -> tuple[int, dict[int, R
         if count > limit or count * readings[1].memory > USABLE * readings[1].total:
             break
         readings[count] = read(count)
-        if readings[count].rate < RISE * readings[best].rate:
+        if readings[count].rate <= RISE * readings[best].rate:
             break
         best = count
     return best, readings
@@ -103,9 +105,16 @@ def largest_and_middle(evaluator: TrainEvaluator) -> list[Candidate]:
     """Return the network that needs most, as far as a sample shows, and one of the middle."""
     space, rng = evaluator.space, np.random.default_rng(0)
     genomes = [space.canonical(space.sample(rng)) for _ in range(SAMPLE)]
-    genomes.sort(key=lambda genome: evaluator.cheap(genome)[FLOPS.name])
+    genomes.sort(key=partial(_flops, evaluator))
     largest = space.largest()
     return [Candidate(genomes[-1] if largest is None else largest), Candidate(genomes[SAMPLE // 2])]
+
+
+def _flops(evaluator: TrainEvaluator, genome: Genome) -> float:
+    try:
+        return evaluator.cheap(genome)[FLOPS.name]
+    except Exception:  # a user's network may raise anything; the search tells it
+        return 0.0
 
 
 def _with(experiment: Experiment, **update: Any) -> Experiment:
@@ -120,7 +129,7 @@ def _reading(
     seconds: Sequence[float],
 ) -> Reading:
     """Train the candidates in as many processes at once as the experiment says."""
-    count = int(experiment.parallel.workers)
+    count, limit = int(experiment.parallel.workers), experiment.parallel.timeout
     with (
         tempfile.TemporaryDirectory(prefix="evonas-") as folder,
         closing(machine.workers(Path(folder) / "traces", experiment.parallel)) as workers,
@@ -128,8 +137,8 @@ def _reading(
         try:
             for some, each in ((candidates, seconds[0]), (candidates[-1:], seconds[1])):
                 futures = [workers.submit(_trained, evaluator, some, each) for _ in range(count)]
-                readings = [future.result() for future in futures]
-        except BrokenProcessPool:  # so many do not fit
+                readings = [future.result(limit) for future in futures]
+        except (BrokenProcessPool, TimeoutError):  # so many do not fit, or a network is at fault
             return Reading(0.0)
     return Reading(
         sum(reading.rate for reading in readings),

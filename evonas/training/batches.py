@@ -68,6 +68,7 @@ class Batches:
         self.size = min(recipe.batch_size, len(data.train))
         self.steps = len(data.train) // self.size
         self._flip = data.flippable if recipe.flip is None else recipe.flip
+        self._ranges = ranges(recipe, self._flip, data.train.images.shape)
 
     def epoch(self) -> tuple[Tensor, ...]:
         """The rows of the batches of an epoch, each (size,)."""
@@ -86,8 +87,7 @@ class Batches:
         Returns:
             (1 + draws, n), on the CPU: the rows themselves, and the draws of `augmented`.
         """
-        highs = ranges(self.recipe, self._flip, self.data.train.images.shape)
-        draws = [torch.randint(high, rows.shape, generator=self.generator) for high in highs]
+        draws = [torch.randint(n, rows.shape, generator=self.generator) for n in self._ranges]
         return torch.stack([rows, *draws])
 
     def made(self, drawn: Tensor) -> tuple[Tensor, Tensor]:

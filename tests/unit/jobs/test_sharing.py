@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +14,7 @@ import torch
 from evonas import config
 from evonas.config import Experiment
 from evonas.core import UserError
+from evonas.evaluators.pool import Workers
 from evonas.jobs import machine, search, sharing
 from evonas.jobs.sharing import Reading, chosen, measured
 from tests.helpers import ROOT
@@ -26,6 +30,7 @@ def test_processes_are_doubled_as_long_as_they_train_more_images_per_second() ->
     assert rising({1: 100, 2: 190, 4: 350, 8: 600}) == (8, [1, 2, 4, 8])
     assert rising({1: 100, 2: 190, 4: 200, 8: 900}) == (2, [1, 2, 4])
     assert rising({1: 100, 2: 90}) == (1, [1, 2])
+    assert rising({1: 0, 2: 0}) == (1, [1, 2])  # nothing could be trained
 
 
 def test_no_more_processes_are_tried_than_the_memory_holds() -> None:
@@ -60,6 +65,22 @@ def test_networks_are_trained_to_decide_it(monkeypatch: pytest.MonkeyPatch) -> N
     assert counts == [(1, 1), (2, 2)]
     assert rates["1"] > 100  # images per second
     assert (experiment.parallel.per_device, experiment.parallel.workers) == (1, 1)
+
+
+@pytest.mark.parametrize("error", [BrokenProcessPool, TimeoutError])
+def test_processes_that_die_or_hang_train_no_images(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    class Failed(Workers):
+        def submit(self, *_: Any) -> Future[Any]:
+            future: Future[Any] = Future()
+            future.set_exception(error())
+            return future
+
+    monkeypatch.setattr(machine, "Workers", Failed)
+    monkeypatch.setattr(sharing.joblib, "cpu_count", lambda: 2)
+    experiment, rates = measured(quickstart("parallel.device=cpu"))
+    assert (experiment.parallel.per_device, rates) == (1, {"1": 0.0, "2": 0.0})
 
 
 def test_an_evaluator_that_trains_nothing_by_itself_gets_one_process() -> None:
