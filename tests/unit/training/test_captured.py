@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import copy
+import gc
+import warnings
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -13,7 +18,7 @@ from evonas.data.digits import Digits, DigitsParams
 from evonas.networks.decode import decode
 from evonas.training import captured
 from evonas.training.batches import ResidentData, resident
-from evonas.training.captured import WARM_UP, Direct, Step
+from evonas.training.captured import WARM_UP, CudaGraphs, Direct, Step
 from evonas.training.loop import Hardware, Trainer, seeded
 from evonas.training.recipe import Recipe
 from genomes.nasbench201 import NASBench201
@@ -175,3 +180,119 @@ def test_a_captured_training_goes_on_from_its_state_as_plain_data(
     resumed.load_state_dict(state)
     assert losses(resumed, STEPS) == losses(whole, STEPS)
     assert fake.recordings == 3
+
+
+def test_a_training_that_has_ended_holds_no_memory(
+    digits: ResidentData, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even until the garbage collector comes by: another process may need it on the GPU."""
+    monkeypatch.setattr(fake, "record", lambda _: lambda: torch.zeros(()))  # a graph has no Python
+    network = cell()
+    there = weakref.ref(network)
+    gc.disable()
+    try:
+        ended = trainer(digits, network=network)
+        losses(ended)
+        del ended, network
+        assert there() is None
+    finally:
+        gc.enable()
+
+
+class FakeCuda:
+    """What `CudaGraphs` asks of `torch.cuda`: streams, and a recording that may fail at its end."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.streams = ["default"]
+        self.ordered: list[tuple[str, str]] = []  # who waited for whom
+        self.mode = 0
+        self.broken = False
+        self.replays = 0
+        cuda, made = torch.cuda, self
+
+        class Stream:
+            def __init__(self, name: str = "side") -> None:
+                self.name = name
+
+            def wait_stream(self, other: Stream) -> None:
+                made.ordered.append((self.name, other.name))
+
+        class Graph:
+            def replay(self) -> None:
+                made.replays += 1
+
+        @contextmanager
+        def stream(of: Stream) -> Iterator[None]:
+            made.streams.append(of.name)
+            yield
+            made.streams.pop()
+
+        @contextmanager
+        def graph(_: Graph, stream: Stream, capture_error_mode: str) -> Iterator[None]:
+            made.streams.append(stream.name)
+            yield
+            if made.broken:  # as torch, which then leaves the stream set
+                raise RuntimeError("operation failed due to a previous error during capture")
+            made.streams.pop()
+
+        def set_mode(mode: int | str) -> None:
+            made.mode = {"default": 0, "warn": 1}.get(mode, mode)  # type: ignore[assignment,call-overload]
+
+        monkeypatch.setattr(cuda, "Stream", Stream)
+        monkeypatch.setattr(cuda, "CUDAGraph", Graph)
+        monkeypatch.setattr(cuda, "current_stream", lambda: Stream(made.streams[-1]))
+        monkeypatch.setattr(cuda, "set_stream", lambda of: made.streams.append(of.name))
+        monkeypatch.setattr(cuda, "stream", stream)
+        monkeypatch.setattr(cuda, "graph", graph)
+        monkeypatch.setattr(cuda, "get_sync_debug_mode", lambda: made.mode)
+        monkeypatch.setattr(cuda, "set_sync_debug_mode", set_mode)
+
+
+def test_a_step_runs_in_a_stream_of_its_own_in_order_with_what_is_around_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cuda = FakeCuda(monkeypatch)
+    graphs = CudaGraphs()
+    seen = graphs.run(lambda: torch.tensor(len(cuda.streams)))
+    assert int(seen) == 2  # the default one, and its own
+    assert cuda.ordered == [("side", "default"), ("default", "side")]
+    assert cuda.streams == ["default"]
+
+
+@pytest.mark.parametrize("waited", [True, False])
+def test_a_step_that_waits_is_known_by_torchs_warning(
+    monkeypatch: pytest.MonkeyPatch, waited: bool
+) -> None:
+    cuda = FakeCuda(monkeypatch)
+
+    def step() -> Tensor:
+        assert cuda.mode == 1
+        if waited:
+            warnings.warn(
+                "called a synchronizing CUDA operation (Triggered internally)", stacklevel=1
+            )
+        warnings.warn("Synchronization debug mode is a prototype feature", stacklevel=1)
+        return torch.zeros(())
+
+    assert CudaGraphs().waits(step)[1] is waited
+    assert cuda.mode == 0
+
+
+def test_a_recording_is_replayed_and_one_that_fails_leaves_the_stream_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cuda = FakeCuda(monkeypatch)
+    calls: list[str] = []
+
+    def step() -> Tensor:
+        calls.append(cuda.streams[-1])
+        return torch.ones(())
+
+    replay = CudaGraphs().record(step)
+    assert [float(replay()), float(replay())] == [1.0, 1.0]
+    assert (calls, cuda.replays) == (["side"], 2)
+    assert cuda.streams[-1] == "default"
+    cuda.broken = True
+    with pytest.raises(RuntimeError, match="during capture"):
+        CudaGraphs().record(step)
+    assert cuda.streams[-1] == "default"
