@@ -67,8 +67,14 @@ class ParallelParams(Params):
     """The hardware that a run uses, and the time limit of an evaluation."""
 
     workers: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
-    """The number of processes that train at the same time. `auto`: one per GPU, or one per CPU
-    core if there is no GPU."""
+    """The number of processes that train at the same time. `auto`: `per_device` for each GPU, or
+    one per CPU core if there is no GPU."""
+    per_device: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = "auto"
+    """The number of processes that share each GPU, and its memory in equal parts. `auto`: as many
+    as `workers` makes it; if that is `auto` too, and the evaluator is `train`, two networks are
+    trained for some seconds in 1, 2, 4 and 8 processes before the search starts, and the largest
+    number is taken that fits into the memory and trains more images per second than half as many.
+    The run keeps it. For other evaluators it is 1."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+(,\d+)*)$")] = "auto"
     """Where networks are trained: `cpu`, `cuda` (all GPUs), or some GPUs by number, such as
     `cuda:0,1`. `auto`: all GPUs if there are any, otherwise the CPU."""
@@ -85,6 +91,8 @@ class ParallelParams(Params):
     timeout: Annotated[float, Field(gt=0, le=10_000_000)] | None = None
     """The time limit for an evaluation, in seconds; one that exceeds it is stopped, with the status
     `timeout`. By default, there is no limit, even if an evaluation hangs."""
+
+    BEFORE: ClassVar = {"per_device": 1}
 
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]

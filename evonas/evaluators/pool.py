@@ -33,15 +33,23 @@ class Workers:
     Args:
         folder: holds the traces of running tasks.
         gpus: the GPUs that the workers share, such as `("0", "1")`; none on the CPU.
+        per_device: into how many equal shares the memory of each GPU is divided.
     """
 
     def __init__(
-        self, folder: Path, count: int, *, threads: int = 1, gpus: Sequence[str] = ()
+        self,
+        folder: Path,
+        count: int,
+        *,
+        threads: int = 1,
+        gpus: Sequence[str] = (),
+        per_device: int = 1,
     ) -> None:
         self.folder = folder.absolute()  # a network may change the working directory
         self.count = count
         self.threads = threads
         self.gpus = tuple(gpus)
+        self.per_device = per_device
         self._executor: Any = None
         files.make_folder(folder)
         for trace in folder.glob("trace-*"):
@@ -91,7 +99,10 @@ class Workers:
         return get_memmapping_executor(
             self.count,
             initializer=worker.start,
-            initargs=(os.getpid(), self.folder, self.count, self.gpus, plugins.all_allowed()),
+            initargs=(
+                *(os.getpid(), self.folder, self.count, self.gpus),
+                *(plugins.all_allowed(), self.per_device),
+            ),
             env={
                 "OMP_NUM_THREADS": threads,
                 "MKL_NUM_THREADS": threads,

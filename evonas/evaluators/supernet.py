@@ -36,6 +36,7 @@ from evonas.oneshot.supernet import SlicedSupernet, Supernet, supernet
 from evonas.oneshot.training import CURVE, POOL, SharedTraining, SupernetTraining, score, subnet
 from evonas.protocols import Need, Setting
 from evonas.records import checkpoint, tables
+from evonas.training import gpu
 from evonas.training.batches import resident
 from evonas.training.loop import out_of_memory, threads
 from evonas.training.recipe import Recipe
@@ -141,7 +142,7 @@ class SupernetEvaluator:
         alone, hardware = self.alone, self.alone.hardware
         torch.set_num_threads(hardware.threads)
         if hardware.device == "cuda":
-            torch.use_deterministic_algorithms(True, warn_only=True)
+            gpu.take()
         values = {}
         genome, data = candidate.genome, resident(alone.data, torch.device(hardware.device))
         try:

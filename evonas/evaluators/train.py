@@ -34,6 +34,7 @@ from evonas.metrics import FLOPS, PARAMS, TRAINED, VALIDATED
 from evonas.networks.decode import decode
 from evonas.networks.profile import profile
 from evonas.protocols import Need, Setting
+from evonas.training import gpu
 from evonas.training.batches import Resident, ResidentData, resident
 from evonas.training.loop import measure, out_of_memory, seeded, train
 from evonas.training.norms import renew
@@ -110,15 +111,17 @@ class TrainEvaluator:
         if candidate.budget is None:
             raise ValueError("a training needs a budget")
         torch.set_num_threads(self.hardware.threads)
-        if self.hardware.device == "cuda":
-            torch.use_deterministic_algorithms(True, warn_only=True)
-        batch = self.batch_size
+        on_gpu, batch = self.hardware.device == "cuda", self.batch_size
+        if on_gpu:
+            gpu.take()
         evaluation = self._attempt(candidate, candidate.budget, seed, batch)
+        if on_gpu:
+            gpu.give_back()
         if evaluation.status is Status.OUT_OF_MEMORY:
-            if self.hardware.device == "cuda":
-                torch.cuda.empty_cache()
             evaluation = self._attempt(candidate, candidate.budget, seed, (batch + 1) // 2)
             evaluation = replace(evaluation, deterministic=False)
+            if on_gpu:
+                gpu.give_back()
         return evaluation
 
     def identity(self, candidate: Candidate, seed: int) -> dict[str, Any]:

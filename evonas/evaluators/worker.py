@@ -34,6 +34,9 @@ TIMED_OUT = b"Timeout ("  # how faulthandler heads the dump of a process that it
 GRACE = 5.0  # seconds past a timeout, after which the driver ends the worker
 NEVER = 2.0**31 - 1  # seconds; a time of files that is later than any
 
+SHARE = "EVONAS_GPU_SHARE"  # see `training.gpu`, which would import torch here
+USABLE = 0.9  # of a GPU's memory; CUDA itself takes some in each process
+
 _slot: FileLock | None = None  # the lock of this process's slot, until the process ends
 _watch: tuple[float, FileIO] | None = None  # timeout and trace of the running evaluation
 
@@ -44,6 +47,7 @@ def start(
     workers: int,
     gpus: tuple[str, ...],
     files: Mapping[str, plugins.Code],
+    per_device: int = 1,
 ) -> None:
     """Prepare a worker process, before its first task.
 
@@ -56,6 +60,7 @@ def start(
     Args:
         files: the user's Python files that it may import, as the driver may
             (`plugins.all_allowed`).
+        per_device: how many workers share a GPU's memory.
     """
     plugins.allow_in_worker(files)
     interrupts.ignore(signal.SIGINT)
@@ -67,6 +72,8 @@ def start(
     threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu_of(claim_slot(slots, workers), gpus)
+        if per_device > 1:
+            os.environ[SHARE] = str(USABLE / per_device)
     keep_freed_memory()
     plugins.import_allowed()
 

@@ -30,7 +30,7 @@ from evonas.core import (
     violation,
 )
 from evonas.evaluators.pool import Workers
-from evonas.jobs import machine
+from evonas.jobs import machine, sharing
 from evonas.jobs.parts import Parts, build, make_strategy
 from evonas.loop import Desk, error_text, evolve, guarded
 from evonas.protocols import Evaluator, Prepares, Shares, Strategy, TrainsByEpoch
@@ -129,6 +129,8 @@ def estimate(experiment: Experiment) -> Estimate:
     """
     parallel = machine.resolve(experiment.parallel)
     resolved = experiment.model_copy(update={"parallel": parallel})
+    if parallel.device != "cpu" and parallel.per_device == "auto":
+        resolved, _ = sharing.measured(resolved)
     parts = build(resolved)
     if parts.setting.training is None:
         name = registry.name_of(experiment.evaluator)

@@ -161,13 +161,12 @@ class FullTraining:
                 f"the loss became NaN or infinite in epoch {number + 1}; start a new training with "
                 "another --out and a lower --set recipe.lr=X"
             )
-        lr = trainer.optimizer.param_groups[0]["lr"]
         if not settings.hold_out:
-            return Epoch(number + 1, lr, loss)
+            return Epoch(number + 1, trainer.lr, loss)
         network = copy.deepcopy(self.network)  # whose statistics may be measured anew
         self._renew(network)
         measured = self._measured(network, trainer.data.val)
-        return Epoch(number + 1, lr, loss, measured["loss"], measured["error"])
+        return Epoch(number + 1, trainer.lr, loss, measured["loss"], measured["error"])
 
     def _renew(self, network: nn.Module) -> None:
         trainer = self.trainer
@@ -288,7 +287,8 @@ def _built(path: Path, settings: TrainingRun) -> FullTraining:
         )
     hardware = hardware.suited_to(network, data.image_shape)
     hardware.place(network)
-    trainer = Trainer(network, resident(data, device), settings.recipe, seed, hardware)
+    images, on_gpu = resident(data, device), hardware.device == "cuda"
+    trainer = Trainer(network, images, settings.recipe, seed, hardware, capture=on_gpu)
     training = FullTraining(path, settings, choice, trainer, data, Resident.of(test, device))
     training.restore()
     return training

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import shutil
@@ -21,6 +22,7 @@ from evonas.core import UserError
 from evonas.evaluators.pool import Workers
 from evonas.markdown import counted
 from evonas.provenance import processor
+from evonas.training import gpu
 from evonas.training.loop import Hardware
 
 PACKAGES = ("evonas", "torch", "numpy", "pandas", "deap", "moocore", "joblib", "scikit-learn")
@@ -28,6 +30,9 @@ PACKAGES = ("evonas", "torch", "numpy", "pandas", "deap", "moocore", "joblib", "
 
 def resolve(settings: ParallelParams) -> ParallelParams:
     """Return the settings with `auto` decided: device, precision, memory format and workers.
+
+    If `workers` and `per_device` are both `auto` and there are GPUs, each gets one worker, and
+    `per_device` stays `auto`: what it is takes measuring (`jobs.sharing`).
 
     Raises:
         UserError: the machine lacks a GPU that the settings name.
@@ -52,13 +57,18 @@ def resolve(settings: ParallelParams) -> ParallelParams:
     if channels_last is None:
         channels_last = precision == "bfloat16" or (device == "cpu" and has_onednn())
     workers = settings.workers
+    per_device = settings.per_device
     if workers == "auto":
-        workers = joblib.cpu_count() if device == "cpu" else len(gpus(device))
+        each = 1 if per_device == "auto" else per_device
+        workers = joblib.cpu_count() if device == "cpu" else each * len(gpus(device))
+    elif device != "cpu" and per_device == "auto":
+        per_device = math.ceil(workers / len(gpus(device)))
     update = {
         "device": device,
         "precision": precision,
         "channels_last": channels_last,
         "workers": workers,
+        "per_device": per_device,
     }
     return settings.model_copy(update=update)
 
@@ -97,6 +107,7 @@ def workers(folder: Path, settings: ParallelParams) -> Workers:
         int(settings.workers),
         threads=settings.threads,
         gpus=visible(gpus(settings.device)),
+        per_device=1 if settings.per_device == "auto" else settings.per_device,
     )
 
 
@@ -120,9 +131,27 @@ def take_gpu(device: str) -> None:
     """Let this process train, repeatably, on the first GPU of `device`, if it names any."""
     if device == "cpu":
         return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
     torch.cuda.set_device(int(gpus(device)[0]))
+    gpu.take()
+
+
+def mps_runs() -> bool:
+    """Return whether CUDA's multi-process service runs, which lets processes compute at once.
+
+    Each process uses it by itself if it runs.
+    """
+    control = shutil.which("nvidia-cuda-mps-control")
+    if control is None:  # its folder may be that of a machine around this container
+        folder = os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps")
+        return (Path(folder) / "control").exists()
+    asked = "get_default_active_thread_percentage\n"
+    try:
+        answer = subprocess.run(
+            [control], input=asked, capture_output=True, text=True, check=False, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return answer.returncode == 0 and "Cannot find" not in answer.stdout + answer.stderr
 
 
 def environment(*, deterministic: bool) -> dict[str, Any]:
@@ -138,6 +167,7 @@ def environment(*, deterministic: bool) -> dict[str, Any]:
         "processor": processor(),
         "cores": os.cpu_count(),
         "gpus": names,
+        **({"mps": mps_runs()} if names else {}),
     }
 
 

@@ -17,7 +17,7 @@ from evonas.evaluators.cached import Cached
 from evonas.evaluators.cached import create as create_cache
 from evonas.evaluators.parallel import InWorkers
 from evonas.evaluators.pool import Workers
-from evonas.jobs import machine
+from evonas.jobs import machine, sharing
 from evonas.jobs.finalists import final_questions, run_finals
 from evonas.jobs.parts import Parts, build, make_strategy, try_out
 from evonas.loop import Desk, error_text, evolve
@@ -212,6 +212,7 @@ def start(experiment: Experiment, path: Path) -> Iterator[Run]:
     plugin_digests = plugins.allow(config.own_files(experiment))
     resolved = _resolved(experiment)
     hold = begin(path, "config.yaml")
+    resolved, rates = _shared(hold, resolved)
     space = registry.make_space(resolved.space)
     described = {
         "name": space.name,
@@ -219,7 +220,10 @@ def start(experiment: Experiment, path: Path) -> Iterator[Run]:
         "genes": [{"name": gene.name, "choices": list(gene.choices)} for gene in space.genes],
     }
     files.write_atomic(path / "space.json", json.dumps(described, indent=2) + "\n")
-    note_start(path, _environment(resolved), plugin_digests)
+    environment = _environment(resolved)
+    if rates:
+        environment["images_per_second"] = rates
+    note_start(path, environment, plugin_digests)
     # This comes last, since it makes the folder resumable.
     files.write_atomic(path / "config.yaml", config.dump(resolved), sync=True)
     # Some mistakes show only once the data are read.
@@ -326,6 +330,29 @@ def _resolved(experiment: Experiment) -> Experiment:
     if not config.has_finalists(experiment):
         update["finalists"] = config.NO_FINALISTS
     return experiment.model_copy(update=update)
+
+
+def _shared(hold: Hold, experiment: Experiment) -> tuple[Experiment, dict[str, float]]:
+    """Decide how many processes share a GPU, if that is to be measured; see `sharing.measured`."""
+    parallel = experiment.parallel
+    rates: dict[str, float] = {}
+    if parallel.device == "cpu":
+        return experiment, rates
+    if parallel.per_device == "auto":
+        try:
+            with hold.undone_on_mistake():
+                experiment, rates = sharing.measured(experiment)
+        except BaseException as error:
+            hold.release(error)
+            raise
+        parallel = experiment.parallel
+    if parallel.per_device != 1 and not machine.mps_runs():
+        log.warning(
+            "CUDA's multi-process service does not run, so the %s processes of a GPU take turns; "
+            "start it with `nvidia-cuda-mps-control -d` before the run",
+            parallel.per_device,
+        )
+    return experiment, rates
 
 
 def _environment(experiment: Experiment) -> dict[str, Any]:

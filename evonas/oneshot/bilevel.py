@@ -236,9 +236,8 @@ class Bilevel:
             trainer.begin(trainer.steps / (trainer.epoch_steps * params.epochs))
             images, labels = trainer.batches.load(rows)
             if searching:
-                lr = trainer.optimizer.param_groups[0]["lr"]
                 batch = self.batches.load(next(alpha_rows))
-                loss, gradients = self._gradient(*batch, (images, labels), lr)
+                loss, gradients = self._gradient(*batch, (images, labels), trainer.lr)
                 for alpha, slope in zip(self.alphas.values(), gradients, strict=True):
                     alpha.grad = slope
                 self.optimizer.step()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -67,6 +68,7 @@ class Batches:
         self.size = min(recipe.batch_size, len(data.train))
         self.steps = len(data.train) // self.size
         self._flip = data.flippable if recipe.flip is None else recipe.flip
+        self._ranges = ranges(recipe, self._flip, data.train.images.shape)
 
     def epoch(self) -> tuple[Tensor, ...]:
         """The rows of the batches of an epoch, each (size,)."""
@@ -77,11 +79,30 @@ class Batches:
 
     def load(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Returns a batch: images, (n, c, h, w), normalised and augmented, and labels, (n,)."""
-        part = self.data.train
-        at = rows.to(part.labels.device)
+        return self.made(sent(self.draw(rows), self.data.train.labels.device))
+
+    def draw(self, rows: Tensor) -> Tensor:
+        """Returns all that is drawn at random for a batch of these rows.
+
+        Returns:
+            (1 + draws, n), on the CPU: the rows themselves, and the draws of `augmented`.
+        """
+        draws = [torch.randint(n, rows.shape, generator=self.generator) for n in self._ranges]
+        return torch.stack([rows, *draws])
+
+    def made(self, drawn: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the batch that `load` returns; `drawn` is on the device of the images."""
+        part, (at, *draws) = self.data.train, drawn.unbind()
         images = self.data.normalised(part.images[at])
-        images = augmented(images, self.recipe, self._flip, self.generator)
+        images = augmented(images, self.recipe, self._flip, draws)
         return arranged(images, self.channels_last), part.labels[at]
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Returns a tensor of the CPU on a device; no GPU is waited for."""
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()  # torch keeps it until it is copied
+    return tensor.to(device, non_blocking=True)
 
 
 def arranged(images: Tensor, channels_last: bool) -> Tensor:
@@ -107,7 +128,14 @@ def resident(data: DataSet, device: torch.device) -> ResidentData:
     return _resident[name]
 
 
-def augmented(images: Tensor, recipe: Recipe, flip: bool, generator: torch.Generator) -> Tensor:
+def ranges(recipe: Recipe, flip: bool, shape: torch.Size) -> list[int]:
+    """Returns how many values each draw of `augmented` has, for images (n, c, h, w)."""
+    crop = [2 * recipe.pad_crop + 1] * 2 if recipe.pad_crop else []
+    cutout = list(shape[2:]) if recipe.cutout else []
+    return [*crop, *([2] if flip else []), *cutout]
+
+
+def augmented(images: Tensor, recipe: Recipe, flip: bool, draws: Sequence[Tensor]) -> Tensor:
     """Crops, mirrors and cuts out each image of a batch at random.
 
     Padding and holes are filled with the mean.
@@ -115,29 +143,27 @@ def augmented(images: Tensor, recipe: Recipe, flip: bool, generator: torch.Gener
     Args:
         images: (n, c, h, w), normalised, so that 0 is the mean.
         flip: whether to mirror half of them, drawn at random, left to right.
-        generator: on the CPU, so that the draws are the same on any device.
+        draws: (n,) each, on the images' device: whole numbers below each of `ranges`.
     """
     n, _, height, width = images.shape
-
-    def draw(high: int) -> Tensor:
-        return torch.randint(high, (n,), generator=generator).to(images.device)
+    drawn = iter(draws)
 
     if recipe.pad_crop:
         pad = recipe.pad_crop
         padded = torch.nn.functional.pad(images, (pad, pad, pad, pad))
-        rows = draw(2 * pad + 1)[:, None] + torch.arange(height, device=images.device)
-        columns = draw(2 * pad + 1)[:, None] + torch.arange(width, device=images.device)
+        rows = next(drawn)[:, None] + torch.arange(height, device=images.device)
+        columns = next(drawn)[:, None] + torch.arange(width, device=images.device)
         every = torch.arange(n, device=images.device)
         picked = padded.permute(0, 2, 3, 1)[
             every[:, None, None], rows[:, :, None], columns[:, None, :]
         ]
         images = picked.permute(0, 3, 1, 2)
     if flip:
-        images = torch.where(draw(2).view(n, 1, 1, 1) == 1, images.flip(3), images)
+        images = torch.where(next(drawn).view(n, 1, 1, 1) == 1, images.flip(3), images)
     if recipe.cutout:
         half = recipe.cutout // 2  # the square is centred on any pixel, and cut off at the border
-        rows = torch.arange(height, device=images.device) - draw(height)[:, None] + half
-        columns = torch.arange(width, device=images.device) - draw(width)[:, None] + half
+        rows = torch.arange(height, device=images.device) - next(drawn)[:, None] + half
+        columns = torch.arange(width, device=images.device) - next(drawn)[:, None] + half
         in_rows = (rows >= 0) & (rows < recipe.cutout)
         in_columns = (columns >= 0) & (columns < recipe.cutout)
         hole = in_rows[:, None, :, None] & in_columns[:, None, None, :]

@@ -16,12 +16,13 @@ from torch.nn.functional import cross_entropy
 
 from evonas.core import Budget, SearchFailed
 from evonas.eager import SGD, AdamW
-from evonas.training.batches import Batches, Resident, ResidentData, arranged
+from evonas.training.batches import Batches, Resident, ResidentData, arranged, sent
+from evonas.training.captured import Captured, make_capturable
 from evonas.training.recipe import Recipe, lr_factor
 
 Network = TypeVar("Network", bound=nn.Module)
 
-CHECK_EVERY = 20  # steps between checks of the loss, each of which waits for the device
+CHECK_EVERY = 20  # steps between checks of the loss on the CPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,7 @@ class Trainer:
         seed: determines the order of the batches and the augmentation.
         micro_batch: the images of one forward and backward pass; gradients are added up to those
             of a whole batch before each step. This saves memory and changes only batch norm.
+        capture: whether `step` is recorded and replayed, where that can be (`Captured`).
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class Trainer:
         hardware: Hardware,
         *,
         micro_batch: int | None = None,
+        capture: bool = False,
     ) -> None:
         self.network = network
         self.data = data
@@ -118,6 +121,12 @@ class Trainer:
         self.micro_batch = micro_batch or self.batch_size
         self.epoch_steps = self.batches.steps
         self.steps = 0
+        self.lr = recipe.lr
+        self.device = data.train.labels.device
+        capture &= self.micro_batch >= self.batch_size
+        self.captured = Captured(network, self.device) if capture else None
+        if capture:
+            make_capturable(self.optimizer, self.device)
         network.train()
 
     def epoch(self) -> tuple[Tensor, ...]:
@@ -131,19 +140,36 @@ class Trainer:
             progress: the position in the schedule, from 0 to 1.
 
         Returns:
-            (), the mean loss of the batch, nats.
+            (), the mean loss of the batch, nats; the next step may overwrite it.
         """
-        self.begin(progress)
-        images, labels = self.batches.load(rows)
-        loss = self.backward(images, labels)
-        self.end()
+        self._set_lr(progress)
+        drawn = self.batches.draw(rows)
+        if self.captured is None:
+            loss = self._whole(sent(drawn, self.device))
+        else:
+            loss = self.captured.run(self._whole, drawn)
+        self.steps += 1
+        return loss
+
+    def _whole(self, drawn: Tensor) -> Tensor:
+        """Runs a step on a batch that `Batches.draw` drew; changes nothing but tensors."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.backward(*self.batches.made(drawn))
+        self._update()
         return loss
 
     def begin(self, progress: float) -> None:
         """Sets the learning rate, and clears the gradients of the step before."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.lr * lr_factor(self.recipe.schedule, progress)
+        self._set_lr(progress)
         self.optimizer.zero_grad(set_to_none=True)
+
+    def _set_lr(self, progress: float) -> None:
+        self.lr = self.recipe.lr * lr_factor(self.recipe.schedule, progress)
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(self.lr)
+            else:
+                group["lr"] = self.lr
 
     def backward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Runs a batch forward and backward, and adds its gradients to those already there.
@@ -163,16 +189,22 @@ class Trainer:
 
     def end(self) -> None:
         """Clips the gradients and updates the weights."""
+        self._update()
+        self.steps += 1
+
+    def _update(self) -> None:
         if self.recipe.clip is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
         self.optimizer.step()
-        self.steps += 1
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the training at the end of an epoch: plain data and tensors."""
+        optimizer = self.optimizer.state_dict()
+        for group in optimizer["param_groups"]:
+            group["lr"] = float(group["lr"])
         return {
             "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": optimizer,
             "generator": self.generator.get_state(),
             "steps": self.steps,
         }
@@ -182,6 +214,9 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
         self.steps = state["steps"]
+        if self.captured is not None:  # a recording has the tensors of before
+            self.captured = Captured(self.network, self.device)
+            make_capturable(self.optimizer, self.device)
 
 
 def train(
@@ -193,15 +228,30 @@ def train(
     hardware: Hardware,
     *,
     micro_batch: int | None = None,
+    capture: bool | None = None,
 ) -> Training:
     """Trains a network in place, under a budget; see `Trainer`.
+
+    Args:
+        capture: as for `Trainer`; by default, on a GPU.
 
     Returns:
         The outcome. A loss that is NaN or infinite ends the training as diverged.
     """
     started = time.perf_counter()
-    trainer = Trainer(network, data, recipe, seed, hardware, micro_batch=micro_batch)
+    on_gpu = hardware.device == "cuda"
+    trainer = Trainer(
+        network,
+        data,
+        recipe,
+        seed,
+        hardware,
+        micro_batch=micro_batch,
+        capture=on_gpu if capture is None else capture,
+    )
     horizon = budget.horizon or budget.amount
+    # A GPU is waited for once an epoch, unless the clock decides, which must not run ahead of it.
+    check_every = trainer.epoch_steps if on_gpu and not budget.seconds else CHECK_EVERY
     last_loss = torch.zeros(())
 
     def progress() -> float:
@@ -214,7 +264,7 @@ def train(
         if progress() >= budget.amount:
             break
         last_loss = trainer.step(rows, progress() / horizon)
-        if trainer.steps % CHECK_EVERY == 0 and not math.isfinite(last_loss.item()):
+        if trainer.steps % check_every == 0 and not math.isfinite(last_loss.item()):
             break
     diverged = not math.isfinite(last_loss.item())
     seconds = time.perf_counter() - started
@@ -231,8 +281,8 @@ def measure(
 ) -> dict[str, float]:
     """Measures error, top-5 error (shares) and mean cross-entropy (nats) on a part of the data."""
     network.eval()
-    wrong = wrong_5 = 0
-    loss = 0.0
+    # Sums of floats, as Python would add them; the device is waited for once, at the end.
+    sums = torch.zeros(3, dtype=torch.float64, device=part.labels.device)
     for start in range(0, len(part), batch_size):
         labels = part.labels[start : start + batch_size]
         images = data.normalised(part.images[start : start + batch_size])
@@ -241,10 +291,12 @@ def measure(
             logits: Tensor = network(images)
         logits = logits.float()
         best = logits.topk(min(5, logits.shape[1]), dim=1).indices
-        wrong += int((best[:, 0] != labels).sum())
-        wrong_5 += int((best != labels[:, None]).all(dim=1).sum())
-        loss += float(cross_entropy(logits, labels, reduction="sum"))
+        wrong_here = (best[:, 0] != labels).sum()
+        wrong_5_here = (best != labels[:, None]).all(dim=1).sum()
+        loss_here = cross_entropy(logits, labels, reduction="sum")
+        sums += torch.stack([each.double() for each in (wrong_here, wrong_5_here, loss_here)])
     n = len(part)
+    wrong, wrong_5, loss = sums.tolist()
     return {"error": wrong / n, "top5_error": wrong_5 / n, "loss": loss / n}
 
 

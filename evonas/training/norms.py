@@ -69,7 +69,7 @@ def _batches(data: ResidentData, size: int, batches: int, channels_last: bool) -
     """Yield batches of training images, (n, c, h, w), always the same."""
     n = len(data.train)
     order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
-    for rows in cast("tuple[Tensor, ...]", order[: min(batches * size, n)].split(size)):
+    order = order[: min(batches * size, n)].to(data.train.labels.device)
+    for rows in cast("tuple[Tensor, ...]", order.split(size)):
         if len(rows) > 1:  # one image has no variance
-            images = data.train.images[rows.to(data.train.labels.device)]
-            yield arranged(data.normalised(images), channels_last)
+            yield arranged(data.normalised(data.train.images[rows]), channels_last)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 from typer.testing import CliRunner
 
 from evonas import config
@@ -17,11 +19,16 @@ from evonas.data.digits import Digits, DigitsParams
 from evonas.evaluators.cached import Cached, create
 from evonas.evaluators.train import TrainEvaluator, TrainParams
 from evonas.jobs.full_training import resume, settings_for, start
+from evonas.networks.decode import decode
 from evonas.protocols import Setting, TrainingSetting
-from evonas.training.loop import Hardware
+from evonas.records.folder import environment
+from evonas.training import gpu
+from evonas.training.batches import resident
+from evonas.training.loop import Hardware, Trainer, seeded
 from evonas.training.recipe import Recipe
 from genomes import NASBench201
 from tests.helpers import ROOT
+from tests.helpers.changing import Changing
 
 pytestmark = [
     pytest.mark.gpu,
@@ -96,6 +103,97 @@ def test_a_cache_gives_what_the_gpu_has_trained(tmp_path: Path) -> None:
     first, second = (cached.evaluate(candidate, 5) for _ in range(2))
     assert (first.cost.from_cache, second.cost.from_cache) == (False, True)
     assert first.values == second.values
+
+
+def trained(
+    recipe: Recipe, precision: str = "float32", *, capture: bool, network: nn.Module | None = None
+) -> tuple[list[float], Trainer]:
+    """The losses of 40 steps on the digits, and what trained."""
+    params = DigitsParams()
+    data = resident(split(Digits(params), params)[0], torch.device("cuda"))
+    hardware = Hardware("cuda", precision, precision == "bfloat16")
+    gpu.take()
+    with seeded(0, "cuda"):
+        network = network or decode(
+            SPACE, SPACE.parse("3-3-3-1-3-2"), in_channels=1, channels=8, cells=1
+        )
+        hardware.place(network)
+    trainer = Trainer(network, data, recipe, 1, hardware, capture=capture)
+    rows = [each for _ in range(4) for each in trainer.epoch()][:40]
+    losses = [trainer.step(each, i / 40).clone() for i, each in enumerate(rows)]
+    return torch.stack(losses).tolist(), trainer
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(pad_crop=1, flip=True, cutout=2, clip=1.0),
+        Recipe(optimizer="adamw", lr=2e-3),
+    ],
+)
+def test_a_replayed_training_is_the_same_twice_and_close_to_one_step_by_step(
+    recipe: Recipe, precision: str
+) -> None:
+    (first, trainer), (second, _) = (trained(recipe, precision, capture=True) for _ in range(2))
+    assert trainer.captured is not None
+    assert trainer.captured.refusal == ""
+    assert trainer.captured._replay is not None
+    assert first == second
+    plain, _ = trained(recipe, precision, capture=False)
+    assert first[0] == plain[0]
+    # The optimizers round differently (fused or not), so they part slowly.
+    assert first[:10] == pytest.approx(plain[:10], rel=0.05)
+    assert sum(first[-5:]) < 0.7 * sum(first[:5])
+
+
+@pytest.mark.parametrize("how", ["module", "function", "python", "counts", "waits"])
+def test_a_network_whose_steps_differ_is_trained_step_by_step(how: str) -> None:
+    losses, trainer = trained(Recipe(lr=0.01), capture=True, network=Changing(how))
+    assert trainer.captured is not None
+    assert trainer.captured.refusal
+    assert all(map(math.isfinite, losses))
+    # The process can still record, and draw random numbers.
+    losses, trainer = trained(Recipe(), capture=True)
+    assert trainer.captured is not None
+    assert trainer.captured.refusal == ""
+    assert torch.rand(1, device="cuda").isfinite()
+
+
+def test_an_epoch_waits_for_nothing() -> None:
+    _, trainer = trained(Recipe(pad_crop=1, cutout=2), capture=True)
+    _, plain = trained(Recipe(pad_crop=1, cutout=2), capture=False)
+    rows = [each.epoch() for each in (trainer, plain)]
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for each, batches in zip((trainer, plain), rows, strict=True):
+            for batch in batches:
+                each.step(batch, 0.5)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_memory_is_given_back_between_networks(tmp_path: Path) -> None:
+    candidate = Candidate(SPACE.parse("3-3-3-1-3-2"), budget=Budget(steps=20))
+    small = evaluator("bfloat16")
+    small.evaluate(candidate, 0)
+    before = torch.cuda.memory_reserved()
+    assert evaluator("bfloat16", batch_size=512, channels=64).evaluate(candidate, 0).status == "ok"
+    small.evaluate(candidate, 0)
+    assert torch.cuda.memory_reserved() <= before + 2**26  # what libraries keep, once
+
+
+def test_how_many_processes_share_the_gpu_is_measured_and_recorded(tmp_path: Path) -> None:
+    command = ["run", str(ROOT / "experiments" / "quickstart.yaml"), "--out", str(tmp_path / "run")]
+    for setting in ("parallel.workers=auto", "stop.generations=1", "finalists.top=0"):
+        command += ["--set", setting]
+    result = CliRunner().invoke(app, [*command, "--device", "cuda:0"])
+    assert result.exit_code == 0, result.output
+    parallel = config.load_run(tmp_path / "run").parallel
+    assert parallel.workers == parallel.per_device
+    assert parallel.per_device in (1, 2, 4, 8)
+    rates = environment(tmp_path / "run")["images_per_second"]
+    assert all(rate > 0 for rate in rates.values())
 
 
 def test_too_large_a_batch_is_halved_and_then_given_up() -> None:

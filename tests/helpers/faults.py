@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from evonas.core import Candidate, Evaluation, Metric, SearchFailed
-from evonas.evaluators.worker import claim_slot, start
+from evonas.evaluators.worker import SHARE, claim_slot, start
 from genomes import Genome
 
 
@@ -136,6 +136,6 @@ def claim(folder: Path, workers: int, told: Connection) -> None:
 
 
 def see(folder: Path, told: Connection) -> None:
-    start(os.getppid(), folder, 2, ("1", "3"), {})
-    told.send(os.environ["CUDA_VISIBLE_DEVICES"])
+    start(os.getppid(), folder, 2, ("1", "3"), {}, 2)
+    told.send((os.environ["CUDA_VISIBLE_DEVICES"], os.environ[SHARE]))
     told.recv()

@@ -10,9 +10,12 @@ import pytest
 import torch
 
 from evonas import config
+from evonas.contained import contained
 from evonas.core import UserError
+from evonas.evaluators import worker
 from evonas.evaluators.worker import gpu_of
 from evonas.jobs.machine import gpus, resolve, take_gpu, visible
+from evonas.training import gpu
 from tests.helpers import ROOT
 from tests.helpers.faults import claim, see
 
@@ -123,7 +126,7 @@ def test_each_worker_has_a_slot_and_a_dead_ones_is_free_again(tmp_path: Path) ->
         each.join()
 
 
-def test_a_worker_sees_one_gpu_alone(tmp_path: Path) -> None:
+def test_a_worker_sees_one_gpu_alone_and_its_share_of_the_memory(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     seen, held = [], []
     for _ in range(2):
@@ -132,7 +135,7 @@ def test_a_worker_sees_one_gpu_alone(tmp_path: Path) -> None:
         process.start()
         seen.append(ours.recv())
         held.append((process, ours))
-    assert seen == ["1", "3"]
+    assert seen == [("1", "0.45"), ("3", "0.45")]
     for process, pipe in held:
         pipe.send(None)
         process.join()
@@ -143,6 +146,18 @@ def test_gpus_are_those_that_the_user_lets_be_seen(monkeypatch: pytest.MonkeyPat
     assert visible(["0", "2"]) == ("4", "GPU-1a2b")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert visible(["0", "2"]) == ("0", "2")
+
+
+def test_a_process_allocates_no_more_than_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares: list[float] = []
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", shares.append)
+    with contained(0):
+        for share in ("", "0.45"):
+            monkeypatch.setenv(worker.SHARE, share)
+            gpu.take()
+        assert torch.are_deterministic_algorithms_enabled()
+    assert shares == [0.45]
+    assert worker.SHARE == gpu.SHARE
 
 
 @pytest.mark.parametrize(("device", "first"), [("cuda", 0), ("cuda:2,1", 2), ("cpu", None)])

@@ -27,7 +27,8 @@ from evonas.evaluators.train import TrainEvaluator, TrainParams
 from evonas.loop import guarded
 from evonas.networks.decode import decode
 from evonas.protocols import Setting, TrainingSetting
-from evonas.training.batches import Resident, ResidentData, augmented, resident
+from evonas.training.batches import Resident, ResidentData, ranges, resident
+from evonas.training.batches import augmented as augmented_by
 from evonas.training.loop import (
     CHECK_EVERY,
     Hardware,
@@ -664,6 +665,12 @@ def images(n: int, side: int = 8) -> Tensor:
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def augmented(images: Tensor, recipe: Recipe, flip: bool, generator: torch.Generator) -> Tensor:
+    highs = ranges(recipe, flip, images.shape)
+    draws = [torch.randint(high, (len(images),), generator=generator) for high in highs]
+    return augmented_by(images, recipe, flip, draws)
 
 
 def test_nothing_asked_changes_nothing() -> None:
