@@ -176,9 +176,9 @@ def make_capturable(optimizer: torch.optim.Optimizer, device: torch.device) -> N
     dtype = torch.float32 if on_gpu else torch.float64  # the CPU's steps use it as a Python float
     lr = torch.tensor(float(optimizer.param_groups[0]["lr"]), dtype=dtype, device=device)
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group |= {"lr": lr, "foreach": False}  # which takes no tensor for a learning rate
         if on_gpu:
-            group |= {"fused": True, "foreach": False}
+            group["fused"] = True
             if "capturable" in group:
                 group["capturable"] = True
     if on_gpu:

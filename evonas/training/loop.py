@@ -369,6 +369,8 @@ def optimizer_of(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         {"params": weights, "weight_decay": recipe.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
+    # On a CPU too, all tensors of a group in one call are faster, and the same to the bit.
     if recipe.optimizer == "adamw":
-        return AdamW(groups, lr=recipe.lr)
-    return SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+        return AdamW(groups, lr=recipe.lr, foreach=True)
+    nesterov = recipe.momentum > 0
+    return SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov, foreach=True)
