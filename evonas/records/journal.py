@@ -27,8 +27,8 @@ class Journal:
     Each line is written with one system call, so a kill leaves at most one torn line, at the end,
     which is cut off when the journal is opened again. It ends with a digest of itself; a line that
     does not match its own is left out, and what it answered is evaluated again. The lines of older
-    versions have none. It also says when the answer arrived, on the search's own clock, which stands
-    still between a kill and a resume, and during the finals.
+    versions have none. It also says when the answer arrived, on the search's own clock, which
+    stands still between a kill and a resume, and during the finals.
     """
 
     def __init__(self, path: Path) -> None:

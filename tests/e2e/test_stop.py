@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -96,7 +97,7 @@ def test_a_search_ends_after_generations_without_a_gain_also_if_it_is_resumed(
     command("run", path, "--out", run)
     volumes = pd.read_csv(run / "generations.csv", dtype=str)["hypervolume"].tolist()
     assert 4 <= len(volumes) < 60
-    gains = [a != b for a, b in zip(volumes, volumes[1:], strict=False)]
+    gains = [a != b for a, b in pairwise(volumes)]
     assert gains[-2:] == [False, False]
     assert all(any(gains[i : i + 2]) for i in range(len(gains) - 2))
 
