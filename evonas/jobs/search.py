@@ -22,7 +22,7 @@ from evonas.jobs.finalists import run_finals
 from evonas.jobs.parts import Parts, build, make_strategy, try_out
 from evonas.loop import Desk, error_text, evolve
 from evonas.metrics import refused
-from evonas.protocols import Identified, Need, Prepares, Strategy, Traced, Trains
+from evonas.protocols import Identified, Need, Prepares, SteadyState, Strategy, Traced, Trains
 from evonas.records import tables
 from evonas.records.archive import known_references
 from evonas.records.folder import (
@@ -141,6 +141,7 @@ class Run:
             evaluator = Cached(evaluator, Path(experiment.cache), self.path)
         needs = config.evaluator_of(experiment)[0].needs
         timeout = experiment.parallel.timeout
+        in_order = isinstance(self.strategy, SteadyState)
         return Desk(
             evaluator,
             self.parts.setting.space,
@@ -148,7 +149,7 @@ class Run:
             budget=experiment.budget,
             constraints=constraints,
             answers=self.folder.journal,
-            dispatcher=InWorkers(evaluator, self._workers, timeout=timeout)
+            dispatcher=InWorkers(evaluator, self._workers, timeout=timeout, in_order=in_order)
             if Need.WORKERS in needs
             else None,
         )
