@@ -16,10 +16,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -27,16 +29,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import psutil
+import torch
 
 from evonas import config
 from evonas.config import Experiment
 from evonas.core import Budget, Candidate
 from evonas.evaluators.parallel import InWorkers
 from evonas.evaluators.pool import Workers
+from evonas.evaluators.train import TrainEvaluator
 from evonas.jobs import machine
 from evonas.jobs.parts import build
 from evonas.jobs.search import start
 from evonas.loop import Desk
+from evonas.training.batches import resident
 from evonas.training.loop import warm_up
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -96,12 +101,12 @@ def _shares(timings: pd.DataFrame, workers: int) -> dict[str, float]:
 def memory(given: argparse.Namespace) -> dict[str, Any]:
     """Bytes of one worker and of two, beyond a worker that has imported what it needs."""
     experiment = "experiments/fashion_mnist.yaml"
-    overrides = ["data.subset=100000000", "evaluator.recipe.recalibrate=0"]
+    overrides = ["data.subset=60000", "data.val=0.02", "evaluator.recipe.recalibrate=0"]
     found: dict[int, int] = {}
     for count in (1, 2):
         one = _experiment(given, experiment, count, overrides)
         sizes: list[int] = []
-        for _ in _trainings(one, 8 * count, Budget(steps=4), sizes):
+        for _ in _trainings(one, 4 * count, Budget(steps=4), sizes):
             pass
         found[count] = sizes[-1] - sizes[0]
     images = 60_000 * 28 * 28
@@ -134,7 +139,7 @@ def _trainings(
     with tempfile.TemporaryDirectory() as folder:
         workers = machine.workers(Path(folder) / "traces", experiment.parallel)
         with closing(workers):
-            everyone = _pids(workers)
+            everyone = _in_each(workers, warm_up)
             if sizes is not None:
                 sizes.append(sum(map(_proportional, everyone)))
             desk = Desk(parts.evaluator, space, dispatcher=InWorkers(parts.evaluator, workers))
@@ -148,26 +153,28 @@ def _trainings(
                 desk.wait(asked)
                 yield done, everyone
             if sizes is not None:
+                _in_each(workers, _read_all, parts.evaluator)
                 sizes.append(sum(map(_proportional, everyone)))
 
 
-def _pids(workers: Workers) -> list[int]:
-    """The workers, once all of them have imported what they need."""
-    workers.warm(warm_up)
-    while True:
-        futures = [workers.submit(_slow_pid) for _ in range(workers.count)]
+def _in_each(workers: Workers, function: Callable[..., Any], *arguments: Any) -> list[int]:
+    """Call a function in each worker; return the workers."""
+    pids: set[int] = set()
+    while len(pids) < workers.count:
+        futures = [workers.submit(_slowly, function, *arguments) for _ in range(workers.count)]
         pids = {future.result() for future in futures}
-        if len(pids) == workers.count:
-            return sorted(pids)
+    return sorted(pids)
 
 
-def _slow_pid() -> int:
-    import os
-    import time
-
-    warm_up()
+def _slowly(function: Callable[..., Any], *arguments: Any) -> int:
+    function(*arguments)
     time.sleep(1)  # so that no worker answers twice
     return os.getpid()
+
+
+def _read_all(evaluator: TrainEvaluator) -> None:
+    """Look at all images, as a long training does."""
+    resident(evaluator.data, torch.device("cpu")).train.images.max()
 
 
 def _proportional(pid: int) -> int:
