@@ -120,8 +120,10 @@ class Training:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="evonas-")))
                 workers = stack.enter_context(closing(machine.workers(folder, self.parallel)))
             try_out(Parts(setting, evaluator, None), workers, None)
-            dispatcher = workers and InWorkers(evaluator, workers, in_order=in_order)
-            yield evaluator, dispatcher
+            if workers is None:
+                yield evaluator, None
+            else:
+                yield evaluator, InWorkers(evaluator, workers, in_order=in_order)
 
 
 class _ArrayParams(DataParams):
