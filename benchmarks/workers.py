@@ -7,7 +7,7 @@ byte for byte. Of the workers' time from the first training of the search to the
 share of training and evaluating, of waiting for the last training of a generation, and of all else
 (the run's own cost). `memory`: what one worker and two hold beyond a worker that has only imported
 what it needs, with all of Fashion-MNIST (proportional set sizes, in which shared pages are divided
-among those that have them; Linux only). `growth`: a worker's resident size in a row of trainings.
+among those that have them, without the pages of program files; Linux only). `growth`: a worker's resident size in a row of trainings.
 
 The machine must be idle. Results are printed, and written to a JSON file with `--out`.
 """
@@ -41,8 +41,10 @@ from evonas.jobs import machine
 from evonas.jobs.parts import build
 from evonas.jobs.search import start
 from evonas.loop import Desk
+from evonas.networks.decode import decode
 from evonas.training.batches import resident
 from evonas.training.loop import warm_up
+from genomes import SearchSpace
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLES = ("evaluations", "generations", "fronts", "front")
@@ -139,7 +141,7 @@ def _trainings(
     with tempfile.TemporaryDirectory() as folder:
         workers = machine.workers(Path(folder) / "traces", experiment.parallel)
         with closing(workers):
-            everyone = _in_each(workers, warm_up)
+            everyone = _in_each(workers, _import, type(parts.evaluator), space)
             if sizes is not None:
                 sizes.append(sum(map(_proportional, everyone)))
             desk = Desk(parts.evaluator, space, dispatcher=InWorkers(parts.evaluator, workers))
@@ -172,13 +174,22 @@ def _slowly(function: Callable[..., Any], *arguments: Any) -> int:
     return os.getpid()
 
 
+def _import(evaluator: type[TrainEvaluator], space: SearchSpace) -> None:
+    """Import what a training needs, and build a network."""
+    warm_up()
+    decode(space, space.sample(np.random.default_rng(0)))
+
+
 def _read_all(evaluator: TrainEvaluator) -> None:
     """Look at all images, as a long training does."""
     resident(evaluator.data, torch.device("cpu")).train.images.max()
 
 
 def _proportional(pid: int) -> int:
-    return int(psutil.Process(pid).memory_full_info().pss)
+    """Bytes of a process, without the pages of program files."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    counted = [line for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:"))]
+    return sum(1024 * int(line.split()[1]) for line in counted)
 
 
 def _experiment(
