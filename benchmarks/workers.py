@@ -7,7 +7,8 @@ byte for byte. Of the workers' time from the first training of the search to the
 share of training and evaluating, of waiting for the last training of a generation, and of all else
 (the run's own cost). `memory`: what one worker and two hold beyond a worker that has only imported
 what it needs, with all of Fashion-MNIST (proportional set sizes, in which shared pages are divided
-among those that have them, without the pages of program files; Linux only). `growth`: a worker's resident size in a row of trainings.
+among those that have them, without the pages of program files; Linux only). `growth`: a worker's
+resident size in a row of trainings.
 
 The machine must be idle. Results are printed, and written to a JSON file with `--out`.
 """
