@@ -28,7 +28,14 @@ from evonas.core import (
 from evonas.loop import Desk, checked, evolve, numbers
 from evonas.metrics import RESERVED, named, refused
 from evonas.own import Build, OwnSpace
-from evonas.protocols import Dispatcher, Evaluator, Setting, Strategy, StrategyClass
+from evonas.protocols import (
+    Dispatcher,
+    Evaluator,
+    Setting,
+    SteadyState,
+    Strategy,
+    StrategyClass,
+)
 from evonas.records import tables
 from evonas.records.archive import Archive, known_references
 from evonas.results import SearchResult
@@ -92,7 +99,8 @@ def search(
     bounds = _each("constraints", listed, Constraint)
     setting = Setting(search_space, goals, bounds, seed)
     chooser = _strategy(strategy, setting)
-    with _opened(evaluate, cheap, setting, network) as (evaluator, dispatcher, budget):
+    in_order = isinstance(chooser, SteadyState)
+    with _opened(evaluate, cheap, setting, network, in_order) as (evaluator, dispatcher, budget):
         watched = _Watched(evaluator, search_space)
         desk = Desk(
             watched,
@@ -107,14 +115,14 @@ def search(
 
 @contextmanager
 def _opened(
-    evaluate: Any, cheap: Any, setting: Setting, network: Mapping[str, Any]
+    evaluate: Any, cheap: Any, setting: Setting, network: Mapping[str, Any], in_order: bool
 ) -> Iterator[tuple[Evaluator, Dispatcher | None, Budget | None]]:
     """Return an evaluator, what dispatches to it if not this process, and its budget."""
     if isinstance(evaluate, Training):
         if cheap is not None:
             hint = "leave it out; a metric of the training may be cheap: @evonas.metric(cheap=True)"
             raise UserError("does not apply to a training", hint=hint, key="cheap")
-        with evaluate.opened(setting, network) as (evaluator, dispatcher):
+        with evaluate.opened(setting, network, in_order=in_order) as (evaluator, dispatcher):
             yield evaluator, dispatcher, evaluate.budget
         return
     what = "a function that takes a genome and returns its metrics by name"

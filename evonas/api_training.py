@@ -94,12 +94,13 @@ class Training:
 
     @contextmanager
     def opened(
-        self, setting: Setting, network: Mapping[str, Any]
+        self, setting: Setting, network: Mapping[str, Any], *, in_order: bool
     ) -> Iterator[tuple[TrainEvaluator, Dispatcher | None]]:
         """Make the evaluator of a space, and its dispatcher if it trains in processes.
 
         Args:
             network: the settings of the space's networks.
+            in_order: as for `InWorkers`.
 
         Raises:
             UserError: the space has no networks, or they cannot be trained; or nothing measures a
@@ -121,7 +122,10 @@ class Training:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="evonas-")))
                 workers = stack.enter_context(closing(machine.workers(folder, self.parallel)))
             try_out(Parts(setting, evaluator, None), workers, None)
-            yield evaluator, None if workers is None else InWorkers(evaluator, workers)
+            if workers is None:
+                yield evaluator, None
+            else:
+                yield evaluator, InWorkers(evaluator, workers, in_order=in_order)
 
 
 class _ArrayParams(DataParams):

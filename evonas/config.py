@@ -536,6 +536,6 @@ def _example(key: str) -> str:
     examples = {
         "name": f"the run's name, {NAME_RULE}",
         "objectives": "a list such as [{name: val_error, goal: min}]",
-        "stop": "generations, evaluations or simulated_seconds, such as {generations: 8}",
+        "stop": f"one or several of {', '.join(Stop.model_fields)}, such as {{generations: 8}}",
     }
     return examples.get(key, "a path" if key.endswith(".path") else "a value")

@@ -292,6 +292,13 @@ class Stop(Params):
     simulated_seconds: Annotated[float, Field(gt=0)] | None = None
     """The simulated training time that may be spent, in seconds, as the evaluator `tabular` counts
     it. The search ends before the evaluation that would exceed it."""
+    seconds: Annotated[float, Field(gt=0, le=1_000_000_000)] | None = None
+    """How long the search may take, in seconds of the clock, over all its resumes; finals come on
+    top. After that no new generation begins. Where the search ends depends on the machine then, but
+    no row does. A search that repeats itself more than 5,000 times in a row ends before."""
+    stagnation: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    """How many generations in a row may leave the front's hypervolume as it is before the search
+    ends."""
 
     def model_post_init(self, context: object) -> None:
         if not any(dict(self).values()):

@@ -303,6 +303,8 @@ def _show_run(path: Path) -> None:
     say(f"faults: {_faults(trained)}")
     if not evaluations["deterministic"].all() or not _planned_deterministic(path):
         say("not reproducible: some rows depend on time or memory limits")
+    if settings["stop"].get("seconds"):
+        say("where the search ended depends on the clock (stop.seconds); no row does")
 
 
 def _faults(trained: pd.DataFrame) -> str:

@@ -80,7 +80,12 @@ START = Position()
 
 
 def evolve(
-    strategy: Strategy, desk: Desk, *, stop: Stop | None = None, since: Position = START
+    strategy: Strategy,
+    desk: Desk,
+    *,
+    stop: Stop | None = None,
+    since: Position = START,
+    enough: Callable[[], bool] | None = None,
 ) -> Iterator[Generation]:
     """Ask, evaluate and tell until a limit is reached or the strategy has nothing more to ask.
 
@@ -90,16 +95,18 @@ def evolve(
 
     Args:
         stop: the limits; None to leave the end to the strategy. With `simulated_seconds`, the
-            search ends before the evaluation that would exceed them. With these or `networks`,
-            it also ends after more than 5,000 repeated candidates in a row.
+            search ends before the evaluation that would exceed them. With these, `networks` or
+            `seconds`, it also ends after more than 5,000 repeated candidates in a row.
         since: where an earlier part of the search stopped; the strategy must be in its state of
             that moment.
+        enough: tells before each new generation whether the search ends there, by those that were
+            yielded; it answers for the limits `seconds` and `stagnation`.
 
     Yields:
         Each generation, after its results were told to the strategy. Only the results of an
         incomplete last generation are not told.
     """
-    asking = _Asking(strategy, desk, stop, since)
+    asking = _Asking(strategy, desk, stop, since, enough)
     index = since.generations
     answered: list[tuple[Asked, Evaluation]] = []  # the current generation so far
     while batch := asking.next_batch():
@@ -139,7 +146,14 @@ class _Asking:
         exhausted: whether the simulated time is spent.
     """
 
-    def __init__(self, strategy: Strategy, desk: Desk, stop: Stop | None, since: Position) -> None:
+    def __init__(
+        self,
+        strategy: Strategy,
+        desk: Desk,
+        stop: Stop | None,
+        since: Position,
+        enough: Callable[[], bool] | None,
+    ) -> None:
         self.strategy = strategy
         self.desk = desk
         self.size = strategy.generation_size if isinstance(strategy, SteadyState) else None
@@ -148,6 +162,9 @@ class _Asking:
         self._max_evaluations = stop.evaluations if stop else None
         self._max_networks = stop.networks if stop else None
         self._max_seconds = stop.simulated_seconds if stop else None
+        self._enough = enough
+        new_alone = stop and (stop.simulated_seconds or stop.networks or stop.seconds)
+        self._max_repeated = MAX_REPEATED if new_alone else math.inf
         self._generations = since.generations
         self._count = since.evaluations
         self._seconds = since.simulated_seconds
@@ -184,6 +201,8 @@ class _Asking:
             return False
         if self._max_networks is not None and len(self._seen) >= self._max_networks:
             return False
+        if self._enough is not None and (self._outstanding or self._enough()):
+            return False  # a steady-state strategy is told a whole generation before this is known
         return self._max_evaluations is None or self._count < self._max_evaluations
 
     def _asked(self, candidates: Sequence[Candidate]) -> list[Asked]:
@@ -197,8 +216,7 @@ class _Asking:
             self._repeated = self._repeated + 1 if repeated else 0
             if self._max_seconds is not None and not repeated:
                 self.exhausted = self._seconds + cost > self._max_seconds
-            if self._max_seconds is not None or self._max_networks is not None:
-                self.exhausted |= self._repeated > MAX_REPEATED
+            self.exhausted |= self._repeated > self._max_repeated
             if self.exhausted:
                 break
             self._seconds += cost

@@ -282,6 +282,17 @@ class Bounded(Protocol):
 
 
 @runtime_checkable
+class Foresees(Protocol):
+    """An evaluator that knows beforehand which candidates take long."""
+
+    def effort(self, candidate: Candidate) -> float:
+        """Return how long an evaluation takes, in any unit; 0 if that cannot be known.
+
+        It is asked in the driver's process, so it must run no code of the user's.
+        """
+
+
+@runtime_checkable
 class Shares(Protocol):
     """An evaluator that trains shared weights once, and scores candidates with them."""
 

@@ -27,7 +27,7 @@ from evonas.core import (
 from evonas.evaluators import worker
 from evonas.files import write_atomic
 from evonas.loop import checked, error_text
-from evonas.protocols import Evaluator, Identified
+from evonas.protocols import Evaluator, Foresees, Identified
 from evonas.records.files import weights_left
 from genomes import Genome
 
@@ -68,6 +68,9 @@ class Cached:
 
     def cheap(self, genome: Genome) -> Mapping[str, float]:
         return self.evaluator.cheap(genome)
+
+    def effort(self, candidate: Candidate) -> float:
+        return self.evaluator.effort(candidate) if isinstance(self.evaluator, Foresees) else 0.0
 
     def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
         timed = candidate.budget is not None and not candidate.budget.deterministic

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from evonas.core import Candidate, Cost, Evaluation, SearchFailed, Status
 from evonas.evaluators import worker
 from evonas.evaluators.pool import exit_codes
 from evonas.loop import error_text
-from evonas.protocols import Evaluator, Executor
+from evonas.protocols import Evaluator, Executor, Foresees
 
 TRIES_ALONE = 2  # how often a candidate that crashed is tried again before it counts as a fault
 TICK = 1.0  # seconds between looks at evaluations that may be past their timeout
@@ -32,6 +33,7 @@ class _Task:
     tries_alone: int = 0
     seconds: float = 0.0  # over all attempts
     begun: float = 0.0  # when the last attempt began, seconds since 1970
+    effort: float | None = None  # how long it is foreseen to take; None before that was asked
 
 
 class InWorkers:
@@ -42,14 +44,30 @@ class InWorkers:
     segmentation fault, a SIGKILL) is tried again alone, at most twice. When a worker dies, loky
     ends all others: the evaluations that were running then go first, each alone, so that only the
     one at fault counts as crashed.
+
+    Of the candidates that wait, the one that takes longest goes first, as far as the evaluator can
+    foresee that: so no worker begins a long evaluation when the others have nothing left to do. It
+    is found out while all workers are busy.
+
+    Args:
+        in_order: whether candidates are evaluated as submitted instead, for a strategy that is told
+            one answer at a time.
     """
 
     def __init__(
-        self, evaluator: Evaluator, executor: Executor, *, timeout: float | None = None
+        self,
+        evaluator: Evaluator,
+        executor: Executor,
+        *,
+        timeout: float | None = None,
+        in_order: bool = False,
     ) -> None:
         self.evaluator = evaluator
         self.executor = executor
         self.timeout = timeout
+        self._effort: Callable[[Candidate], float] | None = None
+        if isinstance(evaluator, Foresees) and executor.count > 1 and not in_order:
+            self._effort = evaluator.effort
         self._numbers = count()
         self._waiting: deque[_Task] = deque()
         self._suspects: deque[_Task] = deque()
@@ -85,6 +103,7 @@ class InWorkers:
         try:
             while queue and len(self._flying) < (1 if self._alone else self.executor.count):
                 self._launch(queue)
+            self._foresee()
             tick = None if self.timeout is None else TICK
             done, _ = wait(self._flying, tick, return_when=FIRST_COMPLETED)
             if not done:
@@ -100,13 +119,28 @@ class InWorkers:
             self._after_death(queue, error)
 
     def _launch(self, queue: deque[_Task]) -> None:
-        task = queue[0]
+        task = max(queue, key=lambda task: task.effort or 0.0)  # the first of equals
         trace = self.executor.trace(task.number)
         future = self.executor.submit(
             worker.work, self.evaluator, task.candidate, task.seed, trace, self.timeout
         )
         task.begun = time.time()
-        self._flying[future] = queue.popleft()
+        self._flying[future] = task
+        queue.remove(task)
+
+    def _foresee(self) -> None:
+        """Ask how long the waiting tasks will take, until a worker is free again."""
+        if self._effort is None:
+            return
+        for task in self._waiting:
+            if task.effort is not None:
+                continue
+            if any(future.done() for future in self._flying):
+                return
+            try:
+                task.effort = self._effort(task.candidate)
+            except Exception:  # a network that cannot be built is told by its evaluation
+                task.effort = 0.0
 
     def _end_overdue(self) -> None:
         """Kill the workers if one is past its timeout and has not ended itself."""

@@ -28,7 +28,8 @@ AHEAD = 2  # how many calls a worker has in hand and in its queue
 class Workers:
     """Worker processes, each with `threads` torch threads.
 
-    Large NumPy arrays in the arguments of a call are memory-mapped, not copied.
+    Large NumPy arrays in the arguments of a call are memory-mapped, so that all workers share them;
+    what one writes into them, only its own call sees.
 
     Args:
         folder: holds the traces of running tasks.
@@ -98,6 +99,7 @@ class Workers:
         threads = str(self.threads)
         return get_memmapping_executor(
             self.count,
+            mmap_mode="c",  # copied on writing
             initializer=worker.start,
             initargs=(
                 *(os.getpid(), self.folder, self.count, self.gpus),

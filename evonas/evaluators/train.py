@@ -97,6 +97,14 @@ class TrainEvaluator:
         largest = self.space.largest()
         return {} if largest is None else self.cheap(largest)
 
+    def effort(self, candidate: Candidate) -> float:
+        """Return FLOPs times budget; 0 if a network of the user's would have to be built for it."""
+        own = any(own.metric.cheap for own in self.training.metrics)
+        ours = type(self.space).__module__.partition(".")[0] == "genomes" and not own
+        if candidate.budget is None or not (ours or candidate.genome in self._profiles):
+            return 0.0
+        return self.cheap(candidate.genome)[FLOPS.name] * candidate.budget.amount
+
     def prepare(self, run_dir: Path) -> Iterator[tuple[int, int]]:
         # A network may change the working directory.
         self.scratch = run_dir.absolute() / "scratch"

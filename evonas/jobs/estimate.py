@@ -150,7 +150,7 @@ class _Rehearsal:
     """The findings about a search from its beginning.
 
     Attributes:
-        generations, candidates: the largest number of each in the whole search.
+        generations, candidates: the largest number of each in the whole search; None without one.
         population: the size of the largest generation.
         feasible: the candidates that meet the constraints, by what is known without training.
         share: the share of such candidates.
@@ -161,7 +161,7 @@ class _Rehearsal:
 
     generations: int | None
     population: int
-    candidates: int
+    candidates: int | None
     feasible: list[Candidate]
     share: float
     networks: int
@@ -171,14 +171,22 @@ class _Rehearsal:
 
 def _rehearse(experiment: Experiment, parts: Parts) -> _Rehearsal:
     """Ask for the first candidates of the search, with random results."""
+    if not any(value for limit, value in experiment.stop if limit != "stagnation"):
+        raise UserError(
+            "cannot be foreseen", hint="give another limit as well", key="stop.stagnation"
+        )
     strategy = make_strategy(experiment, parts.setting)
     by_epoch = isinstance(strategy, TrainsByEpoch)
     first = _sampled(parts) if by_epoch else first_generations(experiment, parts, strategy)
     generations, candidates = totals(experiment.stop, first)
     shared_seconds, scoring = 0.0, None
     if isinstance(strategy, TrainsByEpoch):
-        generations = candidates = min(candidates, strategy.max_generations)
-        shared_seconds += generations * strategy.seconds_per_epoch()
+        per_epoch = strategy.seconds_per_epoch()
+        most = [strategy.max_generations, *([] if candidates is None else [candidates])]
+        if experiment.stop.seconds:
+            most.append(math.ceil(experiment.stop.seconds / per_epoch))
+        generations = candidates = min(most)
+        shared_seconds += generations * per_epoch
     if isinstance(parts.evaluator, Shares):
         supernet_seconds, scoring = parts.evaluator.seconds()
         shared_seconds += supernet_seconds
@@ -258,16 +266,25 @@ def _time_steps(
 
 
 def _estimated(experiment: Experiment, rehearsal: _Rehearsal, times: _StepTimes) -> Estimate:
-    trainings = min(round(rehearsal.candidates * rehearsal.share), rehearsal.networks)
     scoring = rehearsal.scoring_seconds
     seconds = times.seconds(experiment.budget) if scoring is None else [scoring]
-    finalists = experiment.finalists
+    finalists, limit = experiment.finalists, experiment.stop.seconds
+    workers = int(experiment.parallel.workers)
+    trainings = rehearsal.networks
+    if rehearsal.candidates is not None:
+        trainings = min(round(rehearsal.candidates * rehearsal.share), trainings)
+    generations = rehearsal.generations
+    if limit is not None:
+        left = max(limit - rehearsal.shared_seconds, 0.0)
+        in_time = rehearsal.population + math.ceil(left / statistics.fmean(seconds) * workers)
+        if in_time < trainings:
+            generations, trainings = None, in_time
     return Estimate(
-        generations=rehearsal.generations,
+        generations=generations,
         population=rehearsal.population,
         trainings=trainings,
         final_trainings=min(finalists.top, trainings) * finalists.seeds,
-        workers=int(experiment.parallel.workers),
+        workers=workers,
         seconds=(statistics.fmean(seconds), min(seconds), max(seconds)),
         final_seconds=statistics.fmean(times.seconds(finalists.budget or experiment.budget)),
         shared_seconds=rehearsal.shared_seconds,
@@ -320,8 +337,10 @@ def first_generations(
     return generations
 
 
-def totals(stop: Stop, first: Sequence[Sequence[Candidate]]) -> tuple[int | None, int]:
+def totals(stop: Stop, first: Sequence[Sequence[Candidate]]) -> tuple[int | None, int | None]:
     """Return the largest numbers of generations and candidates; the last generation is finished.
+
+    A limit in seconds, or on stagnation, says nothing about them.
 
     Args:
         first: the first generations, which show how large generations are.
@@ -332,10 +351,10 @@ def totals(stop: Stop, first: Sequence[Sequence[Candidate]]) -> tuple[int | None
     if len(sizes) == 1:
         limits = [stop.generations] if stop.generations else []
         limits += [math.ceil(count / population) for count in candidates]
-        return min(limits), min(limits) * population
+        return (min(limits), min(limits) * population) if limits else (None, None)
     limits = [stop.generations * population] if stop.generations else []
     limits += [count + population - 1 for count in candidates]
-    return None, min(limits)
+    return None, min(limits, default=None)
 
 
 def _evenly(candidates: Sequence[Candidate], evaluator: Evaluator, count: int) -> list[Candidate]:

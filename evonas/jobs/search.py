@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from evonas.jobs.finalists import final_questions, run_finals
 from evonas.jobs.parts import Parts, build, make_strategy, try_out
 from evonas.loop import Desk, error_text, evolve
 from evonas.metrics import refused
-from evonas.protocols import Identified, Need, Prepares, Strategy, Traced, Trains
+from evonas.protocols import Identified, Need, Prepares, SteadyState, Strategy, Traced, Trains
 from evonas.records import tables
 from evonas.records.archive import known_references
 from evonas.records.folder import (
@@ -69,6 +69,7 @@ class Run:
         self.strategy = strategy
         self._workers = workers
         self._messages: set[str] = set()  # those already logged
+        self._seconds = 0.0  # on the search's clock, at the last answer of its generations
 
     def prepare(self) -> Iterator[tuple[int, int]]:
         """Prepare the evaluator, which may train what all candidates share.
@@ -76,6 +77,7 @@ class Run:
         Yields:
             The number of epochs done, and the number of all epochs.
         """
+        self.folder.journal.start_clock()
         if isinstance(self.parts.evaluator, Prepares):
             yield from self.parts.evaluator.prepare(self.path)
 
@@ -92,7 +94,9 @@ class Run:
         self._note_references()
         desk = self._desk(self.experiment.constraints)
         stop, since = self.experiment.stop, archive.position
-        for generation in evolve(self.strategy, desk, stop=stop, since=since):
+        self._note_seconds(archive.asked)
+        enough = self._has_enough if stop.seconds or stop.stagnation else None
+        for generation in evolve(self.strategy, desk, stop=stop, since=since, enough=enough):
             self._outdate_finals()
             strategy, whole = self.strategy, generation.complete
             folder.record(
@@ -101,6 +105,7 @@ class Run:
                 strategy.trace() if isinstance(strategy, Traced) and whole else None,
             )
             self._note_references()
+            self._note_seconds(generation.questions)
             self._log(generation)
             yield generation
             archive.check_alive()
@@ -113,10 +118,26 @@ class Run:
 
     def finish(self) -> None:
         """Train the finalists and test the winner, unless that is done."""
+        self.folder.journal.stop_clock()
         log.info("finalists")
         run_finals(self.folder, self.experiment, self._desk(()), self._test)
         log.info("done")
         self.folder.clean_scratch()
+
+    def _note_seconds(self, questions: Iterable[Question]) -> None:
+        # The journal alone decides where a limit in seconds ends the search, so that a resume, and
+        # a run that is made anew from its journal, ends there too.
+        arrivals = map(self.folder.journal.arrived, questions)
+        self._seconds = max(self._seconds, max(arrivals, default=0.0))
+
+    def _has_enough(self) -> bool:
+        """Return whether the generations so far reach `stop.seconds` or `stop.stagnation`."""
+        stop = self.experiment.stop
+        if stop.seconds is not None and self._seconds >= stop.seconds:
+            return True
+        if stop.stagnation is None or not self.folder.archive.generations:
+            return False
+        return tables.stagnation(self.folder.generations.path) >= stop.stagnation
 
     def _desk(self, constraints: Sequence[Constraint]) -> Desk:
         """Return a desk that evaluates in workers if the evaluator needs them."""
@@ -125,6 +146,7 @@ class Run:
             evaluator = Cached(evaluator, Path(experiment.cache), self.path)
         needs = config.evaluator_of(experiment)[0].needs
         timeout = experiment.parallel.timeout
+        in_order = isinstance(self.strategy, SteadyState)
         return Desk(
             evaluator,
             self.parts.setting.space,
@@ -132,7 +154,7 @@ class Run:
             budget=experiment.budget,
             constraints=constraints,
             answers=self.folder.journal,
-            dispatcher=InWorkers(evaluator, self._workers, timeout=timeout)
+            dispatcher=InWorkers(evaluator, self._workers, timeout=timeout, in_order=in_order)
             if Need.WORKERS in needs
             else None,
         )
@@ -360,4 +382,6 @@ def _environment(experiment: Experiment) -> dict[str, Any]:
     timed = any(budget is not None and not budget.deterministic for budget in budgets)
     evaluator, params = config.evaluator_of(experiment)
     timed |= any(metric.timed for metric in evaluator.metrics_of(params))
-    return machine.environment(deterministic=not timed)
+    # A limit in seconds says where the tables end, and changes no row of them.
+    end = {} if experiment.stop.seconds is None else {"end": {"deterministic": False}}
+    return {**machine.environment(deterministic=not timed), **end}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +27,18 @@ class Journal:
     Each line is written with one system call, so a kill leaves at most one torn line, at the end,
     which is cut off when the journal is opened again. It ends with a digest of itself; a line that
     does not match its own is left out, and what it answered is evaluated again. The lines of older
-    versions have none.
+    versions have none. It also says when the answer arrived, on the search's own clock, which
+    stands still between a kill and a resume, and during the finals.
     """
 
     def __init__(self, path: Path) -> None:
         self._answers: dict[Question, Evaluation] = {}
+        self._arrived: dict[Question, float] = {}
+        self._clock, self._started = 0.0, math.inf
         self.added = 0  # in this process
         if path.exists():
             self._read(path)
+        self._clock = max(self._arrived.values(), default=0.0)
         self._file = files.opened(path, "ab")
 
     def __len__(self) -> int:
@@ -41,16 +47,34 @@ class Journal:
     def get(self, question: Question) -> Evaluation | None:
         return self._answers.get(question)
 
+    def arrived(self, question: Question) -> float:
+        """Return when an answer arrived, in seconds of the search; 0 in an older journal."""
+        return self._arrived.get(question, 0.0)
+
+    def start_clock(self) -> None:
+        """Let the search's clock run, from where it stood at the last answer before a resume."""
+        self._started = min(self._started, time.monotonic())
+
+    def stop_clock(self) -> None:
+        """Stop the search's clock."""
+        self._clock, self._started = self._seconds(), math.inf
+
+    def _seconds(self) -> float:
+        return self._clock + max(time.monotonic() - self._started, 0.0)
+
     def add(self, question: Question, evaluation: Evaluation) -> None:
+        arrived = round(self._seconds(), 3)
         record = {
             "key": question.key,
             "seed": question.seed,
             "budget": question.budget,
+            "arrived": arrived,
             **evaluation.to_plain(),
         }
         body = json.dumps(record).encode()
         files.write(self._file, body[:-1] + DIGEST + _digest(body) + b'"}\n')
         self._answers[question] = evaluation
+        self._arrived[question] = arrived
         self.added += 1
 
     def sync(self) -> None:
@@ -69,8 +93,8 @@ class Journal:
         for number, line in enumerate(content[:end].splitlines(), 1):
             try:
                 signed = _check_digest(line, signed=signed)
-                question, answer = _answer(json.loads(line))
-                self._answers[question] = answer
+                question, answer, arrived = _answer(json.loads(line))
+                self._answers[question], self._arrived[question] = answer, arrived
             except (ValueError, KeyError, TypeError, RecursionError) as error:
                 reason = str(error).partition("\n")[0]
                 log.warning("%s, line %d is damaged; skipped: %s", path, number, reason)
@@ -90,15 +114,16 @@ class _Line(BaseModel):
     message: str
     deterministic: bool
     weights: str = ""
+    arrived: float = 0.0
 
 
-def _answer(record: dict[str, Any]) -> tuple[Question, Evaluation]:
+def _answer(record: dict[str, Any]) -> tuple[Question, Evaluation, float]:
     _Line.model_validate(record)
     question = Question(record["key"], record["seed"], record["budget"])
     if "weights" not in record:  # as version 0.1.0 wrote it
         named = weights_name(question.seed, question.budget)
         record["weights"] = named if question.budget else ""
-    return question, Evaluation.from_plain(record)
+    return question, Evaluation.from_plain(record), record.get("arrived", 0.0)
 
 
 def _check_digest(line: bytes, *, signed: bool) -> bool:

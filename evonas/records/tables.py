@@ -157,6 +157,15 @@ def as_text(rows: Iterable[Row], columns: Sequence[str]) -> pd.DataFrame:
     return pd.read_csv(content, dtype=str, keep_default_na=False)
 
 
+def stagnation(path: Path) -> int:
+    """Return how many of the last generations in `generations.csv` left the hypervolume as it was.
+
+    Numbers are written exactly, so it is the same where its text is.
+    """
+    volumes = read_text(path)["hypervolume"]
+    return len(volumes) - 1 - int(np.flatnonzero(volumes != volumes.shift())[-1])
+
+
 def evaluation_columns(metrics: Sequence[str]) -> tuple[str, ...]:
     return (
         *("generation", "index", "key", "genome", "genes", "parents", "origin", "budget", "seed"),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from evonas.data.dataset import DataSet, Images
@@ -21,11 +24,19 @@ class Resident:
 
     @classmethod
     def of(cls, part: Images, device: torch.device) -> Resident:
-        images, labels = torch.tensor(part.images), torch.tensor(part.labels)
-        return cls(images.to(device), labels.to(device))
+        return cls(_tensor(part.images).to(device), _tensor(part.labels).to(device))
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+def _tensor(array: NDArray[Any]) -> Tensor:
+    """Return a copy of an array or, where workers share its memory, a tensor of the same memory."""
+    if not isinstance(array, np.memmap) or array.mode != "c" or not array.flags.writeable:
+        return torch.tensor(array)
+    shared: Tensor = torch.from_numpy(array)
+    array.flags.writeable = False  # an evaluator of the user's that wrote there would change it
+    return shared
 
 
 @dataclass(frozen=True, slots=True)
