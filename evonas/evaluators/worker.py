@@ -129,14 +129,7 @@ def work(
             faulthandler.disable()
             give_back_memory()
     files.remove(trace)
-    _give_back()
     return evaluation
-
-
-def _give_back() -> None:
-    """Return free memory to the system, where the C library (glibc) would keep most of it."""
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
-        trim(0)
 
 
 def apart(function: Callable[..., T], *arguments: Any) -> T:
