@@ -27,7 +27,7 @@ from evonas.core import (
 from evonas.evaluators import worker
 from evonas.files import write_atomic
 from evonas.loop import checked, error_text
-from evonas.protocols import Evaluator, Identified
+from evonas.protocols import Evaluator, Identified, Prepares
 from evonas.records.files import weights_left
 from genomes import Genome
 
@@ -68,6 +68,11 @@ class Cached:
 
     def cheap(self, genome: Genome) -> Mapping[str, float]:
         return self.evaluator.cheap(genome)
+
+    def prepare(self, run_dir: Path) -> Iterator[tuple[int, int]]:
+        self.run_dir = run_dir.absolute()
+        if isinstance(self.evaluator, Prepares):
+            yield from self.evaluator.prepare(run_dir)
 
     def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
         timed = candidate.budget is not None and not candidate.budget.deterministic

@@ -8,6 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from itertools import count
+from typing import Any
 
 from evonas import files
 from evonas.core import Candidate, Cost, Evaluation, SearchFailed, Status
@@ -54,13 +55,17 @@ class InWorkers:
         self._waiting: deque[_Task] = deque()
         self._suspects: deque[_Task] = deque()
         self._flying: dict[Future[Evaluation], _Task] = {}
+        self._called: Future[Any] = Future()  # done if something was submitted in the meantime
         self._alone = False  # whether a suspect is being evaluated, with nothing beside it
         self._done: deque[Future[Evaluation]] = deque()
         self._barren = 0
 
     def submit(self, candidate: Candidate, seed: int) -> Future[Evaluation]:
+        """Have a candidate evaluated; one thread may call it while another is in `next_done`."""
         task = _Task(next(self._numbers), candidate, seed)
         self._waiting.append(task)
+        if not self._called.done():
+            self._called.set_result(None)
         return task.answer
 
     def next_done(self) -> Future[Evaluation]:
@@ -79,6 +84,8 @@ class InWorkers:
 
     def _advance(self) -> None:
         """Keep all workers busy, and settle the tasks that finish next."""
+        if self._called.done():
+            self._called = Future()  # before the queue is read, so that no call is missed
         if not self._flying:
             self._alone = bool(self._suspects)
         queue = self._suspects if self._alone else self._waiting
@@ -86,10 +93,10 @@ class InWorkers:
             while queue and len(self._flying) < (1 if self._alone else self.executor.count):
                 self._launch(queue)
             tick = None if self.timeout is None else TICK
-            done, _ = wait(self._flying, tick, return_when=FIRST_COMPLETED)
+            done, _ = wait({*self._flying, self._called}, tick, return_when=FIRST_COMPLETED)
             if not done:
                 self._end_overdue()
-            for future in done:
+            for future in done - {self._called}:
                 evaluation = _result(future, self._flying[future].candidate)
                 self._settle(self._flying.pop(future), evaluation)
         except SearchFailed:

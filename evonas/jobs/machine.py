@@ -52,7 +52,7 @@ def resolve(settings: ParallelParams) -> ParallelParams:
     if channels_last is None:
         channels_last = precision == "bfloat16"
     workers = settings.workers
-    if workers == "auto":
+    if workers == "auto" and settings.backend == "loky":
         workers = joblib.cpu_count() if device == "cpu" else len(gpus(device))
     update = {
         "device": device,
@@ -74,10 +74,13 @@ def hardware(settings: ParallelParams) -> Hardware:
 
 
 def workers(folder: Path, settings: ParallelParams) -> Workers:
-    """Return worker processes with traces in `folder`; the settings must be resolved."""
+    """Return worker processes on this machine, with traces in `folder`, for resolved settings.
+
+    With a cluster, there is one, for what is not evaluated there.
+    """
     return Workers(
         folder,
-        int(settings.workers),
+        1 if settings.workers == "auto" else settings.workers,
         threads=settings.threads,
         gpus=visible(gpus(settings.device)),
     )
