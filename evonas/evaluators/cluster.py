@@ -7,7 +7,7 @@ import pickle
 import time
 import uuid
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -52,7 +52,7 @@ class Cluster:
         except ImportError:
             hint = "pip install 'evonas[dask]'"
             raise UserError("Dask is not installed", hint=hint, key="parallel.backend") from None
-        self._new_client = distributed.Client
+        self._new_client: Callable[..., Any] = distributed.Client
         _quiet()
         self.address = address
         self.client: Any = None
@@ -74,13 +74,12 @@ class Cluster:
                     self.address, timeout=CONNECT, set_as_default=False, name="evonas"
                 )
             threads: dict[str, int] = self.client.nthreads(callback_timeout=PATIENCE)
-            self._fit &= threads.keys()
-            self.unfit = {name: why for name, why in self.unfit.items() if name in threads}
-            self._check(threads.keys() - self._fit - self.unfit.keys())
-        except Exception as error:  # of sockets, asyncio and Dask: of many kinds
-            log.debug("%s", error_text(error))
+        except (OSError, RuntimeError, AttributeError):  # the last two are a closed client's
             self.close()
             return None
+        self._fit &= threads.keys()
+        self.unfit = {name: why for name, why in self.unfit.items() if name in threads}
+        self._check(threads.keys() - self._fit - self.unfit.keys())
         return {name: threads[name] for name in threads if name in self._fit}
 
     def refuse(self, worker: str, why: str) -> None:
@@ -99,18 +98,21 @@ class Cluster:
         """Find out which workers have the versions of this process."""
         if not workers:
             return
-        found = self.client.run(
-            host.processor_and_versions,
-            workers=list(workers),
-            on_error="return",
-            callback_timeout=PATIENCE,
-        )
+        try:
+            found = self.client.run(
+                host.processor_and_versions,
+                workers=list(workers),
+                on_error="return",
+                callback_timeout=PATIENCE,
+            )
+        except (OSError, RuntimeError):  # which the next look finds out about
+            return
         here = host.versions()
         for worker, answer in found.items():
             if isinstance(answer, OSError):  # it has just gone
                 continue
             if isinstance(answer, Exception):
-                self.refuse(worker, f"{worker} has no evonas like this: {error_text(answer)}")
+                self.refuse(worker, f"{worker} has no evonas like this: {answer}")
                 continue
             processor, there = answer
             differing = [name for name in here if here[name] != there.get(name)]
@@ -326,8 +328,10 @@ class OnCluster:
         except SearchFailed as error:
             raise SearchFailed(f"{machine.address}: {error}") from None
         except Exception as error:  # Dask's, or of a host that has ended
-            log.info("%s is given up: %s", machine.address, error_text(error))
-            self._lose(machine, blame=future.status == "error")
+            failed = future.status == "error"  # not cancelled, for want of a scheduler
+            if failed:
+                log.info("%s is given up: %s", machine.address, error_text(error))
+            self._lose(machine, blame=failed)
             return
         task, _ = machine.flying.pop(future.key)
         for line in answer.logged:

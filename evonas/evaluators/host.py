@@ -90,7 +90,7 @@ def processor_and_versions() -> tuple[str, dict[str, str]]:
 
 
 class Lease:
-    """Keeps a host running until Dask deletes this object, for want of the driver that asked for it.
+    """Keeps a host running until Dask deletes this object, when its driver is gone.
 
     It is no argument of `evaluate`, since a running call would keep it alive.
     """

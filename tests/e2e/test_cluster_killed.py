@@ -1,4 +1,4 @@
-"""A search on a Dask cluster of real processes, whatever is killed, has the tables of a local one."""
+"""A search on a Dask cluster, whatever is killed there, ends with the tables of a local one."""
 
 from __future__ import annotations
 
