@@ -69,7 +69,7 @@ class ParallelParams(Params):
 
     workers: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
     """The number of processes that train at the same time. `auto`: one per GPU, or one per CPU
-    core if there is no GPU."""
+    core if there is no GPU; with `backend: dask`, as the cluster has it."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+(,\d+)*)$")] = "auto"
     """Where networks are trained: `cpu`, `cuda` (all GPUs), or some GPUs by number, such as
     `cuda:0,1`. `auto`: all GPUs if there are any, otherwise the CPU."""
@@ -85,8 +85,8 @@ class ParallelParams(Params):
     """The time limit for an evaluation, in seconds; one that exceeds it is stopped, with the status
     `timeout`. By default, there is no limit, even if an evaluation hangs."""
     backend: Literal["loky", "dask"] = "loky"
-    """Where the worker processes are: `loky` has them on this machine; `dask`, on all machines of a
-    Dask cluster, with as many evaluations at a time as its workers have threads."""
+    """Where the worker processes are: with `loky`, on this machine; with `dask`, on the machines of a
+    [Dask cluster](../cluster.md), with as many evaluations at a time as its workers have threads."""
     address: Annotated[str, Field(pattern=r"^[a-z]+://\S+$")] | None = None
     """The address of the Dask scheduler, such as `tcp://10.0.0.1:8786`; required with `dask`."""
 

@@ -211,6 +211,7 @@ def serve(descriptor: str, folder: str, processes: str) -> None:
         return
     workers = Workers(path / "scratch", int(processes), threads=setup.threads, gpus=gpus)
     host = _Host(pipe, path, InWorkers(evaluator, workers, timeout=setup.timeout))
+    del setup  # it holds the data once more
     pipe.send("")
     threading.Thread(target=host.listen, args=(workers,), daemon=True).start()
     with closing(workers):

@@ -32,7 +32,7 @@ TASKS = [(Candidate(SPACE.parse(text)), 100 + i) for i, text in enumerate(GENOME
 
 @pytest.fixture
 def dask() -> Iterator[LocalCluster]:
-    options: dict[str, Any] = {"processes": False, "protocol": "tcp", "dashboard_address": None}
+    options: dict[str, Any] = {"processes": False, "protocol": "tcp", "dashboard_address": ":0"}
     with LocalCluster(n_workers=1, threads_per_worker=2, silence_logs=50, **options) as made:
         yield made
 

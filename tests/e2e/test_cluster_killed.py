@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from tests.helpers import ROOT
@@ -31,10 +32,18 @@ finalists: {top: 2, seeds: 2}
 """
 
 
+SCORED = (
+    EXPERIMENT.replace("{name: train, recipe: {lr: 0.1, batch_size: 64}}", "{name: supernet}")
+    .replace("budget: {epochs: 4}\n", "")
+    .replace("{top: 2, seeds: 2}", "{top: 1, seeds: 1, budget: {epochs: 1}}")
+)
+
+
 def start(folder: Path, *options: str) -> subprocess.Popen[bytes]:
     """Run the command, or resume what it has begun."""
     file, run_dir = folder / "killed.yaml", folder / "run"
-    file.write_text(EXPERIMENT)
+    if not file.exists():
+        file.write_text(EXPERIMENT)
     begun = (run_dir / "config.yaml").exists()
     what = ["resume", str(run_dir)] if begun else ["run", str(file), "--out", str(run_dir)]
     return subprocess.Popen(
@@ -120,6 +129,33 @@ def test_a_driver_that_is_killed_leaves_no_host_and_goes_on_at_the_same_cluster_
             wait_until(lambda: not hosts(worker.pid), 10)
         assert start(tmp_path).wait(timeout=60) == 2, "a folder alone leads to no cluster"
         assert finish(start(tmp_path, "--workers", "1"), tmp_path) == local
+
+
+def test_what_the_driver_has_prepared_is_brought_to_the_workers(tmp_path: Path) -> None:
+    """Scores with shared weights, which the driver has trained, and `evonas rank` after them."""
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "killed.yaml").write_text(SCORED)
+    here = finish(start(tmp_path / "here", "--workers", "2"), tmp_path / "here")
+    with DaskCluster(tmp_path) as cluster:
+        cluster.start_worker()
+        driver = start(tmp_path / "there", "--address", cluster.address)
+        assert finish(driver, tmp_path / "there") == here
+    rank = ["rank", str(tmp_path / "there" / "run"), "--sample", "3", "--epochs", "1"]
+    subprocess.run([sys.executable, "-m", "evonas", *rank], cwd=ROOT, check=True)
+
+
+def test_workers_with_the_folder_of_a_cache_share_it(tmp_path: Path) -> None:
+    experiment = f"{EXPERIMENT}cache: {tmp_path / 'cache'}\n"
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "killed.yaml").write_text(experiment)
+    with DaskCluster(tmp_path) as cluster:
+        cluster.start_worker()
+        there = finish(start(tmp_path / "there", "--address", cluster.address), tmp_path / "there")
+    assert finish(start(tmp_path / "here", "--workers", "1"), tmp_path / "here") == there
+    timings = pd.read_csv(tmp_path / "here" / "run" / "timings.csv")
+    assert timings["from_cache"].all()
 
 
 def test_the_quickstart_has_the_tables_of_a_local_run(tmp_path: Path) -> None:
