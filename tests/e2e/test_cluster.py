@@ -14,14 +14,16 @@ import psutil
 import pytest
 from distributed import LocalCluster
 
-from evonas import plugins
+from evonas import config, plugins
 from evonas.core import Candidate, Evaluation, SearchFailed, Status, UserError
 from evonas.evaluators import cluster, host
 from evonas.evaluators.cluster import Cluster, OnCluster
 from evonas.evaluators.parallel import InWorkers
 from evonas.evaluators.pool import Workers
+from evonas.jobs.search import resume
 from evonas.protocols import Evaluator
 from genomes import NASBench201
+from tests.helpers import ROOT
 from tests.helpers.dask_cluster import DaskCluster, hosts, wait_until
 from tests.helpers.faults import Counting, KillsItsDaskWorker, LeavesWeights
 
@@ -134,6 +136,14 @@ def test_no_scheduler_is_the_user_s_mistake(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(cluster, "CONNECT", 0.2)
     with pytest.raises(UserError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         Cluster("tcp://127.0.0.1:9")
+
+
+def test_a_run_folder_alone_leads_to_no_cluster(tmp_path: Path) -> None:
+    there = "parallel={backend: dask, address: 'tcp://127.0.0.1:9'}"
+    experiment = config.load(ROOT / "experiments" / "quickstart.yaml", [there])
+    (tmp_path / "config.yaml").write_text(config.dump(experiment))
+    with pytest.raises(UserError, match=r"add --address tcp://127\.0\.0\.1:9"), resume(tmp_path):
+        pytest.fail("it has gone on")
 
 
 OWN = """
