@@ -85,8 +85,8 @@ class ParallelParams(Params):
     """The time limit for an evaluation, in seconds; one that exceeds it is stopped, with the status
     `timeout`. By default, there is no limit, even if an evaluation hangs."""
     backend: Literal["loky", "dask"] = "loky"
-    """Where the worker processes are: with `loky`, on this machine; with `dask`, on the machines of a
-    [Dask cluster](../cluster.md), with as many evaluations at a time as its workers have threads."""
+    """Where the worker processes are: with `loky`, on this machine; with `dask`, on the machines of
+    a [Dask cluster](../cluster.md), as many at a time as its workers have threads."""
     address: Annotated[str, Field(pattern=r"^[a-z]+://\S+$")] | None = None
     """The address of the Dask scheduler, such as `tcp://10.0.0.1:8786`; required with `dask`."""
 
