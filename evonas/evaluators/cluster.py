@@ -7,7 +7,7 @@ import pickle
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -52,7 +52,8 @@ class Cluster:
         except ImportError:
             hint = "pip install 'evonas[dask]'"
             raise UserError("Dask is not installed", hint=hint, key="parallel.backend") from None
-        self._new_client: Callable[..., Any] = distributed.Client
+        # One that a signal finds in mid-connection would wait for its scheduler when it is deleted.
+        self._new_client = type("_Client", (distributed.Client,), {"__del__": lambda _: None})
         _quiet()
         self.address = address
         self.client: Any = None

@@ -131,6 +131,18 @@ def test_a_driver_that_is_killed_leaves_no_host_and_goes_on_at_the_same_cluster_
         assert finish(start(tmp_path, "--workers", "1"), tmp_path) == local
 
 
+def test_ctrl_c_ends_a_driver_whose_scheduler_does_not_answer(tmp_path: Path) -> None:
+    with DaskCluster(tmp_path) as cluster:
+        cluster.start_worker()
+        driver = start(tmp_path, "--address", cluster.address)
+        wait_until(lambda: journaled(tmp_path) >= 1)
+        cluster.scheduler.send_signal(signal.SIGSTOP)
+        wait_until(lambda: "no Dask scheduler answers" in (tmp_path / "stderr").read_text(), 90)
+        driver.send_signal(signal.SIGINT)
+        assert driver.wait(timeout=8) == 130
+    assert "Traceback" not in (tmp_path / "stderr").read_text()
+
+
 def test_what_the_driver_has_prepared_is_brought_to_the_workers(tmp_path: Path) -> None:
     """Scores with shared weights, which the driver has trained, and `evonas rank` after them."""
     for name in ("here", "there"):

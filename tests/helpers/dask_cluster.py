@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -34,8 +35,10 @@ class DaskCluster:
 
     def __exit__(self, _: type | None, __: BaseException | None, ___: TracebackType | None) -> None:
         for process in (*self.workers, self.scheduler):
-            kill_family(process.pid)
-            process.wait()
+            process.send_signal(signal.SIGCONT)
+            process.terminate()  # a host, which ends with its worker, cleans up behind it
+        for process in (*self.workers, self.scheduler):
+            process.wait(timeout=30)
 
     def start_scheduler(self) -> None:
         options = ["--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard"]
@@ -77,17 +80,6 @@ def hosts(pid: int) -> list[psutil.Process]:
         return [each for each in family if "host import serve" in " ".join(each.cmdline())]
     except psutil.NoSuchProcess:
         return []
-
-
-def kill_family(pid: int) -> None:
-    try:
-        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return
-    for each in family:
-        with suppress(psutil.NoSuchProcess):
-            each.kill()
-    psutil.wait_procs(family, timeout=5)
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
