@@ -38,7 +38,11 @@ class DaskCluster:
             process.send_signal(signal.SIGCONT)
             process.terminate()  # a host, which ends with its worker, cleans up behind it
         for process in (*self.workers, self.scheduler):
-            process.wait(timeout=30)
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
     def start_scheduler(self) -> None:
         options = ["--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard"]
