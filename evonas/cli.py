@@ -54,6 +54,13 @@ RunWorkers = Annotated[
     int | None,
     typer.Option(min=1, help="Number of worker processes (default: as in the run)."),
 ]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Evaluate on the Dask cluster of this scheduler, e.g. tcp://10.0.0.1:8786.",
+    ),
+]
 
 # Threads of torch keep a core busy while they wait for each other. On a busy machine that more than
 # doubled the time of a step; on an idle one, a shorter wait costs little. Read when torch loads.
@@ -82,6 +89,7 @@ def run(
         typer.Option(min=0, help="The seed of the run (default: from the experiment file)."),
     ] = None,
     workers: Workers = None,
+    address: Address = None,
     device: Annotated[
         str | None,
         typer.Option(
@@ -92,8 +100,9 @@ def run(
     set_: Set = None,
 ) -> None:
     """Runs an experiment in a new run folder."""
-    overrides = [*(set_ or []), *_overrides(seed=seed, workers=workers, device=device)]
+    overrides = [*(set_ or []), *_overrides(seed=seed, device=device)]
     with _reported():
+        overrides += _where(workers, address)
         settings = _loaded(experiment, overrides)
         path = out or Path("results") / f"{settings.name}-seed{settings.seed}"
         if not (path / "config.yaml").exists():
@@ -108,6 +117,7 @@ def run(
 def resume(
     run_dir: RunDir,
     workers: RunWorkers = None,
+    address: Address = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -123,11 +133,11 @@ def resume(
 
     Also resumes a full training begun with `evonas train`.
     """
-    overrides = [*(set_ or []), *_overrides(workers=workers)]
     with _reported():
+        overrides = [*(set_ or []), *_where(workers, address)]
         if (run_dir / "training.yaml").exists():
             if overrides:
-                problem = "--set and --workers do not apply when resuming a full training"
+                problem = "--set, --workers and --address do not apply to a full training"
                 raise UserError(problem, hint="leave them out", key=str(run_dir))
             from evonas.jobs.full_training import resume as resume_training
 
@@ -212,7 +222,7 @@ def estimate(
     set_: Set = None,
 ) -> None:
     """Estimates run time and memory from a few timed steps."""
-    overrides = [*(set_ or []), *_overrides(workers=workers)]
+    overrides = [*(set_ or []), *_where(workers)]
     with _reported():
         settings = _loaded(experiment, overrides)
         from evonas import display
@@ -518,17 +528,32 @@ def _overrides(
     *,
     seed: int | None = None,
     epochs: int | None = None,
-    workers: int | None = None,
     device: str | None = None,
 ) -> list[str]:
     """Return the options as `--set` would have them."""
     values = {
         "seed": seed,
         "epochs": epochs,
-        "parallel.workers": workers,
         "parallel.device": None if device is None else f"'{device}'",
     }
     return [f"{key}={value}" for key, value in values.items() if value is not None]
+
+
+def _where(workers: int | None, address: str | None = None) -> list[str]:
+    """Return where to evaluate, as `--set` would have it.
+
+    Raises:
+        UserError: here and elsewhere.
+    """
+    if workers is not None and address is not None:
+        problem = "cannot be given with --workers, since the cluster says how many there are"
+        raise UserError(problem, hint="give one of them", key="--address")
+    if workers is not None:
+        return [*config.HERE, f"parallel.workers={workers}"]
+    if address is not None:
+        there = ("backend=dask", f"address='{address}'", "workers=auto")
+        return [f"parallel.{setting}" for setting in there]
+    return []
 
 
 def _search(search: Run) -> None:

@@ -18,6 +18,7 @@ from evonas.core import (
     Mistake,
     Objective,
     Params,
+    Requirement,
     Stop,
     UserError,
 )
@@ -68,7 +69,7 @@ class ParallelParams(Params):
 
     workers: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
     """The number of processes that train at the same time. `auto`: `per_device` for each GPU, or
-    one per CPU core if there is no GPU."""
+    one per CPU core if there is no GPU; with `backend: dask`, as the cluster has it."""
     per_device: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = "auto"
     """The number of processes that share each GPU, and its memory in equal parts. `auto`: as many
     as `workers` makes it; if that is `auto` too, and the evaluator is `train`, two networks are
@@ -91,6 +92,26 @@ class ParallelParams(Params):
     timeout: Annotated[float, Field(gt=0, le=10_000_000)] | None = None
     """The time limit for an evaluation, in seconds; one that exceeds it is stopped, with the status
     `timeout`. By default, there is no limit, even if an evaluation hangs."""
+    backend: Literal["loky", "dask"] = "loky"
+    """Where the worker processes are: with `loky`, on this machine; with `dask`, on the machines of
+    a [Dask cluster](../cluster.md), as many at a time as its workers have threads."""
+    address: Annotated[str, Field(pattern=r"^[a-z]+://\S+$")] | None = None
+    """The address of the Dask scheduler, such as `tcp://10.0.0.1:8786`; required with `dask`."""
+
+    def model_post_init(self, context: object) -> None:
+        if self.backend == "dask" and self.address is None:
+            hint = "give the scheduler's address, such as tcp://10.0.0.1:8786"
+            raise Requirement(hint, "address", "is missing")
+        if self.backend == "dask" and self.workers != "auto":
+            problem = f"is {self.workers}, but the cluster says how many workers there are"
+            raise Requirement("remove the key", "workers", problem)
+        if self.backend != "dask" and self.address is not None:
+            raise Requirement("add backend: dask, or remove the key", "address", "is not used")
+
+    @property
+    def local(self) -> ParallelParams:
+        """The same settings, for this machine alone."""
+        return self.model_copy(update={"backend": "loky", "address": None})
 
     BEFORE: ClassVar = {"per_device": 1}
 
@@ -165,6 +186,7 @@ class TrainingRun(Params):
     BEFORE: ClassVar = {"hold_out": False}  # its curve was of the test part
 
 
+HERE = ("parallel.backend=loky", "parallel.address=null")  # overrides: evaluate on this machine
 T = TypeVar("T", Experiment, TrainingRun)
 P = TypeVar("P", bound=Params)
 NO_FINALISTS = Finalists(top=0)

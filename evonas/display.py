@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -152,7 +153,12 @@ def progress(
         look: reads the progress; None while there is nothing to show.
     """
     with _Line(name, unit, look) as line:
-        yield line.print_plain
+        told, clusters = _Told(line.console), logging.getLogger("evonas.cluster")
+        clusters.addHandler(told)
+        try:
+            yield line.print_plain
+        finally:
+            clusters.removeHandler(told)
 
 
 @contextmanager
@@ -164,6 +170,18 @@ def counter(name: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     readings: list[Reading] = []
     with _Line(name, unit, lambda: readings[-1] if readings else None):
         yield lambda done, total: readings.append(Reading(done, total))
+
+
+class _Told(logging.Handler):
+    """Prints what is logged of a cluster, above the live line."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = escaped(record.getMessage())
+        self._console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 def search_shown(search: Run) -> None:

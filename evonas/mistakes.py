@@ -145,7 +145,8 @@ def _explained(
     if kind == "string_pattern_mismatch":
         if context.get("pattern") == plugins.PATTERN:
             return _Branch(problem, "FILE.py:NAME")
-        return _Branch(problem, DEVICES if key == "parallel.device" else NAME_RULE)
+        rules = {"parallel.device": DEVICES, "parallel.address": "like tcp://10.0.0.1:8786"}
+        return _Branch(problem, rules.get(key, NAME_RULE))
     if kind == "invalid_key":
         return _Branch(
             f"is a key that YAML reads as {shown(where[-1])}",

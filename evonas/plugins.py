@@ -181,6 +181,29 @@ def allow_in_worker(files: Mapping[str, Code]) -> None:
     _install()
 
 
+def contents() -> dict[str, tuple[Code, dict[str, bytes]]]:
+    """Return all files that may be imported, and the content of each and of its helpers.
+
+    Raises:
+        UserError: one has changed since it was permitted.
+    """
+    return {
+        file: (code, {name: _same(code.path.parent / name, sha256) for name, sha256 in code.files})
+        for file, code in _allowed.items()
+    }
+
+
+def allow_copies(files_: Mapping[str, tuple[Code, Mapping[str, bytes]]], folder: Path) -> None:
+    """Write what `contents` returned on another machine below a folder, and permit it here."""
+    for file, (code, contents) in files_.items():
+        place = folder / code.package  # two files of a package may have a helper in common
+        for name, content in contents.items():
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            files.write_atomic(place / name, content)
+        _allowed[file] = replace(code, path=place / code.path.name)
+    _install()
+
+
 def import_allowed() -> None:
     """Import all permitted files; a mistake in one shows where it is used."""
     for file in _allowed:
@@ -283,9 +306,7 @@ class _Finder(MetaPathFinder, Loader):
         file, digest = _modules(package).get(name, (None, ""))
         if file is None:
             return  # a package without code
-        content = _read(file)
-        if _sha256(content) != digest:
-            raise UserError(f"{file} changed while evonas was running", hint="start again")
+        content = _same(file, digest)
         if len(_modules(package)) > 1:
             vars(module)["__builtins__"] = {**vars(builtins), "__import__": _importer(package)}
         exec(compile(content, str(file), "exec"), vars(module))
@@ -420,6 +441,14 @@ def _is_installed(name: str) -> bool:
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def _same(path: Path, digest: str) -> bytes:
+    """Return the content of a file that must not have changed."""
+    content = _read(path)
+    if _sha256(content) != digest:
+        raise UserError(f"{path} changed while evonas was running", hint="start again")
+    return content
 
 
 def _read(path: Path) -> bytes:

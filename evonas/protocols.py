@@ -308,7 +308,7 @@ class Shares(Protocol):
 
 
 class Executor(Protocol):
-    """Calls functions in processes, on this machine or on others.
+    """Calls functions in processes of this machine.
 
     Attributes:
         count: the number of processes.
@@ -337,7 +337,7 @@ class Executor(Protocol):
 
 
 class Dispatcher(Protocol):
-    """Has candidates evaluated, in this process or in others."""
+    """Has candidates evaluated: in this process, in others, or on other machines."""
 
     def submit(self, candidate: Candidate, seed: int) -> Future[Evaluation]:
         """Have a candidate evaluated, and return the future of its answer."""

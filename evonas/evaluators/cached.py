@@ -27,7 +27,7 @@ from evonas.core import (
 from evonas.evaluators import worker
 from evonas.files import write_atomic
 from evonas.loop import checked, error_text
-from evonas.protocols import Evaluator, Foresees, Identified
+from evonas.protocols import Evaluator, Foresees, Identified, Prepares
 from evonas.records.files import weights_left
 from genomes import Genome
 
@@ -71,6 +71,11 @@ class Cached:
 
     def effort(self, candidate: Candidate) -> float:
         return self.evaluator.effort(candidate) if isinstance(self.evaluator, Foresees) else 0.0
+
+    def prepare(self, run_dir: Path) -> Iterator[tuple[int, int]]:
+        self.run_dir = run_dir.absolute()
+        if isinstance(self.evaluator, Prepares):
+            yield from self.evaluator.prepare(run_dir)
 
     def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
         timed = candidate.budget is not None and not candidate.budget.deterministic

@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from itertools import count
+from typing import Any
 
 from evonas import files
 from evonas.core import Candidate, Cost, Evaluation, SearchFailed, Status
@@ -72,13 +73,17 @@ class InWorkers:
         self._waiting: deque[_Task] = deque()
         self._suspects: deque[_Task] = deque()
         self._flying: dict[Future[Evaluation], _Task] = {}
+        self._called: Future[Any] = Future()  # done if something was submitted in the meantime
         self._alone = False  # whether a suspect is being evaluated, with nothing beside it
         self._done: deque[Future[Evaluation]] = deque()
         self._barren = 0
 
     def submit(self, candidate: Candidate, seed: int) -> Future[Evaluation]:
+        """Have a candidate evaluated; one thread may call it while another is in `next_done`."""
         task = _Task(next(self._numbers), candidate, seed)
         self._waiting.append(task)
+        if not self._called.done():
+            self._called.set_result(None)
         return task.answer
 
     def next_done(self) -> Future[Evaluation]:
@@ -97,6 +102,8 @@ class InWorkers:
 
     def _advance(self) -> None:
         """Keep all workers busy, and settle the tasks that finish next."""
+        if self._called.done():
+            self._called = Future()  # before the queue is read, so that no call is missed
         if not self._flying:
             self._alone = bool(self._suspects)
         queue = self._suspects if self._alone else self._waiting
@@ -105,10 +112,10 @@ class InWorkers:
                 self._launch(queue)
             self._foresee()
             tick = None if self.timeout is None else TICK
-            done, _ = wait(self._flying, tick, return_when=FIRST_COMPLETED)
+            done, _ = wait({*self._flying, self._called}, tick, return_when=FIRST_COMPLETED)
             if not done:
                 self._end_overdue()
-            for future in done:
+            for future in done - {self._called}:
                 evaluation = _result(future, self._flying[future].candidate)
                 self._settle(self._flying.pop(future), evaluation)
         except SearchFailed:
@@ -119,7 +126,8 @@ class InWorkers:
             self._after_death(queue, error)
 
     def _launch(self, queue: deque[_Task]) -> None:
-        task = max(queue, key=lambda task: task.effort or 0.0)  # the first of equals
+        # A copy, since another thread may submit. Of equals, the first.
+        task = max(list(queue), key=lambda task: task.effort or 0.0)
         trace = self.executor.trace(task.number)
         future = self.executor.submit(
             worker.work, self.evaluator, task.candidate, task.seed, trace, self.timeout
@@ -132,7 +140,7 @@ class InWorkers:
         """Ask how long the waiting tasks will take, until a worker is free again."""
         if self._effort is None:
             return
-        for task in self._waiting:
+        for task in list(self._waiting):
             if task.effort is not None:
                 continue
             if any(future.done() for future in self._flying):

@@ -121,13 +121,13 @@ class Measured:
 def estimate(experiment: Experiment) -> Estimate:
     """Estimate a run by training some of its first networks for a few steps.
 
-    As many networks are trained at the same time as in the run.
+    As many networks are trained at the same time as in a run on this machine.
 
     Raises:
         UserError: the run trains nothing.
         SearchFailed: no network could be trained.
     """
-    parallel = machine.resolve(experiment.parallel)
+    parallel = machine.resolve(experiment.parallel.local)
     resolved = experiment.model_copy(update={"parallel": parallel})
     if parallel.device != "cpu" and parallel.per_device == "auto":
         resolved, _ = sharing.measured(resolved)

@@ -332,7 +332,9 @@ def settings_for(
         "recipe": {} if recipe is None else recipe.model_dump(mode="json", exclude_none=True),
         "seed": training.seed,
         "parallel": {
-            **experiment.parallel.model_dump(mode="json", exclude_none=True, exclude={"timeout"}),
+            **experiment.parallel.local.model_dump(
+                mode="json", exclude_none=True, exclude={"timeout"}
+            ),
             "workers": 1,
             "threads": joblib.cpu_count(),
         },

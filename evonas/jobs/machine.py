@@ -58,10 +58,10 @@ def resolve(settings: ParallelParams) -> ParallelParams:
         channels_last = precision == "bfloat16" or (device == "cpu" and has_onednn())
     workers = settings.workers
     per_device = settings.per_device
-    if workers == "auto":
+    if workers == "auto" and settings.backend == "loky":
         each = 1 if per_device == "auto" else per_device
         workers = joblib.cpu_count() if device == "cpu" else each * len(gpus(device))
-    elif device != "cpu" and per_device == "auto":
+    elif workers != "auto" and device != "cpu" and per_device == "auto":
         per_device = math.ceil(workers / len(gpus(device)))
     update = {
         "device": device,
@@ -101,10 +101,13 @@ def hardware(settings: ParallelParams) -> Hardware:
 
 
 def workers(folder: Path, settings: ParallelParams) -> Workers:
-    """Return worker processes with traces in `folder`; the settings must be resolved."""
+    """Return worker processes on this machine, with traces in `folder`, for resolved settings.
+
+    With a cluster, there is one, for what is not evaluated there.
+    """
     return Workers(
         folder,
-        int(settings.workers),
+        1 if settings.workers == "auto" else settings.workers,
         threads=settings.threads,
         gpus=visible(gpus(settings.device)),
         per_device=1 if settings.per_device == "auto" else settings.per_device,

@@ -375,7 +375,7 @@ def _experiment(run_dir: Path, workers: int | None) -> Experiment:
     """Return the resolved experiment of a run whose supernet is trained."""
     check_run_folder(run_dir)
     overrides = [] if workers is None else [f"parallel.workers={workers}"]
-    experiment = config.load_run(run_dir, overrides)
+    experiment = config.load_run(run_dir, [*config.HERE, *overrides])
     evaluator, params = config.evaluator_of(experiment)
     if Need.SUPERNET not in evaluator.needs:
         name = registry.name_of(experiment.evaluator)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from evonas.core import Constraint, Generation, Question, UserError
 from evonas.evaluators import pool, worker
 from evonas.evaluators.cached import Cached
 from evonas.evaluators.cached import create as create_cache
+from evonas.evaluators.cluster import Cluster, OnCluster
 from evonas.evaluators.parallel import InWorkers
 from evonas.evaluators.pool import Workers
 from evonas.jobs import machine, sharing
@@ -22,7 +24,17 @@ from evonas.jobs.finalists import final_questions, run_finals
 from evonas.jobs.parts import Parts, build, make_strategy, try_out
 from evonas.loop import Desk, error_text, evolve
 from evonas.metrics import refused
-from evonas.protocols import Identified, Need, Prepares, SteadyState, Strategy, Traced, Trains
+from evonas.protocols import (
+    Dispatcher,
+    Evaluator,
+    Identified,
+    Need,
+    Prepares,
+    SteadyState,
+    Strategy,
+    Traced,
+    Trains,
+)
 from evonas.records import tables
 from evonas.records.archive import known_references
 from evonas.records.folder import (
@@ -41,7 +53,7 @@ from genomes import Genome
 TABLES = ("evaluations", "generations", "fronts", "front", "finalists", "timings", "split")
 RESUMABLE = (
     *("stop", "finalists", "training"),
-    *("parallel.workers", "parallel.timeout", "cache"),
+    *("parallel.workers", "parallel.timeout", "parallel.backend", "parallel.address", "cache"),
 )
 
 log = logging.getLogger("evonas")
@@ -61,6 +73,7 @@ class Run:
         parts: Parts,
         strategy: Strategy,
         workers: Workers,
+        cluster: Cluster | None,
     ) -> None:
         self.path = folder.path
         self.experiment = experiment
@@ -68,6 +81,7 @@ class Run:
         self.parts = parts
         self.strategy = strategy
         self._workers = workers
+        self._cluster = cluster
         self._messages: set[str] = set()  # those already logged
         self._seconds = 0.0  # on the search's clock, at the last answer of its generations
 
@@ -141,22 +155,42 @@ class Run:
 
     def _desk(self, constraints: Sequence[Constraint]) -> Desk:
         """Return a desk that evaluates in workers if the evaluator needs them."""
-        experiment, evaluator = self.experiment, self.parts.evaluator
-        if experiment.cache is not None and isinstance(evaluator, Identified):
-            evaluator = Cached(evaluator, Path(experiment.cache), self.path)
-        needs = config.evaluator_of(experiment)[0].needs
-        timeout = experiment.parallel.timeout
-        in_order = isinstance(self.strategy, SteadyState)
+        experiment = self.experiment
         return Desk(
-            evaluator,
+            self._evaluator,
             self.parts.setting.space,
             seed=experiment.seed,
             budget=experiment.budget,
             constraints=constraints,
             answers=self.folder.journal,
-            dispatcher=InWorkers(evaluator, self._workers, timeout=timeout, in_order=in_order)
-            if Need.WORKERS in needs
-            else None,
+            dispatcher=self._dispatcher if _in_workers(experiment) else None,
+        )
+
+    @property
+    def _evaluator(self) -> Evaluator:
+        experiment, evaluator = self.experiment, self.parts.evaluator
+        if experiment.cache is not None and isinstance(evaluator, Identified):
+            return Cached(evaluator, Path(experiment.cache), self.path)
+        return evaluator
+
+    @cached_property
+    def _dispatcher(self) -> Dispatcher:
+        """What has candidates and finalists evaluated; the evaluator must be prepared."""
+        parallel = self.experiment.parallel
+        if self._cluster is None:
+            return InWorkers(
+                self._evaluator,
+                self._workers,
+                timeout=parallel.timeout,
+                in_order=isinstance(self.strategy, SteadyState),
+            )
+        return OnCluster(
+            self._evaluator,
+            self._cluster,
+            self.path,
+            timeout=parallel.timeout,
+            threads=parallel.threads,
+            gpus=parallel.device != "cpu",
         )
 
     def _log(self, generation: Generation) -> None:
@@ -276,6 +310,14 @@ def resume(path: Path, overrides: Sequence[str] = (), own: Sequence[Path] = ()) 
     plugins.allow_recorded(path, own)
     before = config.load_run(path)
     experiment = _resolved(config.load_run(path, overrides))
+    # Whoever answers there may have this process run anything; so may not the folder's author.
+    named = any(override.startswith("parallel.address=") for override in overrides)
+    if _on_cluster(experiment) and not named:
+        address = experiment.parallel.address
+        raise UserError(
+            f"{path} was evaluated at {address}",
+            hint=f"add --address {address} if that is a cluster of yours, or --workers N",
+        )
     with _opened(Hold(path), experiment) as run:
         run.note_resume(before)
         yield run
@@ -288,15 +330,31 @@ def _opened(hold: Hold, experiment: Experiment, *, undo: bool = False) -> Iterat
     Args:
         undo: whether to delete the written files if a user error prevents the run.
     """
-    with hold, closing(machine.workers(hold.path / "scratch", experiment.parallel)) as workers:
+    with hold, ExitStack() as stack:
+        workers = machine.workers(hold.path / "scratch", experiment.parallel)
+        stack.enter_context(closing(workers))
         with hold.undone_on_mistake() if undo else nullcontext():
-            run = _made(hold.path, experiment, workers, new=undo)
+            cluster = None
+            if _on_cluster(experiment):
+                assert experiment.parallel.address is not None
+                cluster = stack.enter_context(closing(Cluster(experiment.parallel.address)))
+            run = _made(hold.path, experiment, workers, cluster, new=undo)
         with closing(run.folder):
             yield run
 
 
-def _made(path: Path, experiment: Experiment, workers: Workers, *, new: bool) -> Run:
-    if Need.DATA in config.evaluator_of(experiment)[0].needs:
+def _in_workers(experiment: Experiment) -> bool:
+    return Need.WORKERS in config.evaluator_of(experiment)[0].needs
+
+
+def _on_cluster(experiment: Experiment) -> bool:
+    return experiment.parallel.backend == "dask" and _in_workers(experiment)
+
+
+def _made(
+    path: Path, experiment: Experiment, workers: Workers, cluster: Cluster | None, *, new: bool
+) -> Run:
+    if Need.DATA in config.evaluator_of(experiment)[0].needs and cluster is None:
         workers.warm(warm_up)
     parts = build(experiment)
     if new:
@@ -326,7 +384,7 @@ def _made(path: Path, experiment: Experiment, workers: Workers, *, new: bool) ->
                 hint="delete them, and a resume goes by the journal",
                 key=str(path / "checkpoints"),
             ) from error
-    return Run(experiment, folder, parts, strategy, workers)
+    return Run(experiment, folder, parts, strategy, workers, cluster)
 
 
 def _traces(strategy: Strategy) -> Mapping[str, Sequence[str]]:

@@ -25,7 +25,8 @@ from evonas.training.recipe import Recipe
 # Settings that cannot change a network's values. Data and tables are identified by fingerprint.
 IRRELEVANT = (
     *("seed", "name", "stop", "finalists", "training", "cache", "data.path"),
-    *("parallel.workers", "parallel.per_device", "parallel.timeout", "evaluator.path"),
+    *("parallel.workers", "parallel.per_device", "parallel.timeout"),
+    *("parallel.backend", "parallel.address", "evaluator.path"),
 )
 SECTIONS = ("name", "seed", "space", "strategy", "evaluator", "objectives")
 MOST_DIFFERENCES = 3  # in the name of an arm

@@ -10,9 +10,12 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+
+import psutil
 
 from evonas.core import Candidate, Evaluation, Metric, SearchFailed
 from evonas.evaluators.worker import SHARE, claim_slot, start
@@ -67,6 +70,34 @@ class DiesInItsFirstTest(Counting):
 
     def test(self, genome: Genome, weights: Path, test: Sequence[int]) -> dict[str, float]:
         return {"error": struck_once(self.note, signal.SIGKILL, len(test)) / 400}
+
+
+class LeavesWeights(Counting):
+    """Leaves a file with each answer, in the run folder that it is prepared in."""
+
+    def prepare(self, run_dir: Path) -> Iterator[tuple[int, int]]:
+        self.scratch = run_dir / "scratch"
+        self.scratch.mkdir(exist_ok=True)
+        yield from ()
+
+    def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
+        (self.scratch / f"{seed}.safetensors").write_text(candidate.genome.text)
+        return replace(super().evaluate(candidate, seed), weights=f"{seed}.safetensors")
+
+
+class KillsItsDaskWorker(Counting):
+    """Ends the process that asked for it from another machine, for one genome."""
+
+    def __init__(self, guilty: str) -> None:
+        super().__init__(seconds=0.1)
+        self.guilty = guilty
+
+    def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
+        if candidate.genome.text == self.guilty:
+            host = psutil.Process(os.getppid())
+            os.kill(host.ppid(), signal.SIGKILL)
+            time.sleep(600)
+        return super().evaluate(candidate, seed)
 
 
 def unreadable(*_: object) -> None:

@@ -62,6 +62,7 @@ def mistakes(folder: Path, text: str = DESIGN, *overrides: str) -> list[str]:
         pytest.param(["finalists={top: 0, budget: {seconds: 0.1}}"], id="finalists"),
         pytest.param(["budget={steps: 10, horizon: 20}"], id="horizon"),
         pytest.param(["parallel={workers: auto, device: 'cuda:0,1', timeout: 3}"], id="parallel"),
+        pytest.param(["parallel={backend: dask, address: 'tls://a:1'}"], id="cluster"),
         pytest.param(["objectives.0.reference=0.5"], id="reference"),
         pytest.param(["cache=../shared/mine"], id="cache"),
         pytest.param(["seed=9223372036854775807"], id="largest seed"),
@@ -339,6 +340,21 @@ def test_a_component_with_a_mistake_is_not_told_to_be_missing_too(tmp_path: Path
     ("override", "told"),
     [
         ("parallel.workers=0", "parallel.workers: is 0; must be at least 1, or 'auto'"),
+        (
+            "parallel={backend: dask}",
+            "parallel.address: is missing; give the scheduler's address, such as "
+            "tcp://10.0.0.1:8786",
+        ),
+        (
+            "parallel.address=tcp://a:1",
+            "parallel.address: is not used; add backend: dask, or remove the key",
+        ),
+        ("parallel.address=a", "parallel.address: is 'a'; must be like tcp://10.0.0.1:8786"),
+        (
+            "parallel={workers: 2, backend: dask, address: 'tcp://a:1'}",
+            "parallel.workers: is 2, but the cluster says how many workers there are; "
+            "remove the key",
+        ),
         ("parallel.workers=2000", "parallel.workers: is 2000; must be at most 1024, or 'auto'"),
         ("parallel.workers=all", "parallel.workers: is 'all'; must be a whole number, or 'auto'"),
         ("budget=3", "budget: is 3; must be a mapping of keys to values"),
