@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -91,6 +92,7 @@ class Soak:
     interrupted: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # phase, who, what
     faults: list[str] = field(default_factory=list)
     runs: int = 0
+    early: int = 0  # signals before Python ran any line of evonas
     pids: set[str] = field(default_factory=set)  # of all drivers
 
 
@@ -249,15 +251,22 @@ def settle(soak: Soak, job: Job, driver: subprocess.Popen[str], ends: str, place
         soak.faults.append(f"{place}: still there after a while")
         os.killpg(driver.pid, signal.SIGKILL)
         status = driver.wait()
-    if status not in (0, expected):  # a signal may come when it is about to end
+    if interrupted_python(job.stderr()):
+        soak.early += 1
+    elif status not in (0, expected):  # a signal may come when it is about to end
         soak.faults.append(f"{place}: status {status}\n{job.stderr()[-2000:]}")
     _, alive = psutil.wait_procs(members(driver), timeout=10)
     if alive := [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]:
         soak.faults.append(f"{place}: left behind {alive}")
-    if "Traceback" in job.stderr() or "Warning" in job.stderr():
+    if not interrupted_python(job.stderr()) and re.search("Traceback|Warning", job.stderr()):
         soak.faults.append(f"{place}:\n{job.stderr()[-2000:]}")
     soak.pids.add(str(driver.pid))
     return status == 0
+
+
+def interrupted_python(stderr: str) -> bool:
+    """Return whether a signal came while Python itself was starting, before it ran evonas."""
+    return "KeyboardInterrupt" in stderr and "evonas" not in stderr
 
 
 def members(driver: subprocess.Popen[str]) -> list[psutil.Process]:
@@ -325,7 +334,8 @@ def report(soak: Soak) -> str:
     text = table(["signal", *phases, "all"], rows)
     faults = "\n".join(soak.faults) or "none"
     total = soak.interrupted.total()
-    return f"{text}\n\n{total} interruptions of {soak.runs} runs; faults: {faults}"
+    counts = f"{total} interruptions of {soak.runs} runs, {soak.early} of them before evonas ran"
+    return f"{text}\n\n{counts}; faults: {faults}"
 
 
 def main() -> None:
