@@ -18,7 +18,7 @@ test: check
 	$(BIN)/pytest -m "not slow" -n auto --dist loadfile --no-loadscope-reorder  # long files first
 
 test-all: check
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 soak: $(VENV)/.dev
 	$(BIN)/python benchmarks/soak.py --seconds $(SECONDS)

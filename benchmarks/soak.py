@@ -251,22 +251,23 @@ def settle(soak: Soak, job: Job, driver: subprocess.Popen[str], ends: str, place
         soak.faults.append(f"{place}: still there after a while")
         os.killpg(driver.pid, signal.SIGKILL)
         status = driver.wait()
-    if interrupted_python(job.stderr()):
-        soak.early += 1
-    elif status not in (0, expected):  # a signal may come when it is about to end
+    early = before_evonas(status, job.stderr())
+    soak.early += early
+    if not early and status not in (0, expected):  # a signal may come when it is about to end
         soak.faults.append(f"{place}: status {status}\n{job.stderr()[-2000:]}")
     _, alive = psutil.wait_procs(members(driver), timeout=10)
     if alive := [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]:
         soak.faults.append(f"{place}: left behind {alive}")
-    if not interrupted_python(job.stderr()) and re.search("Traceback|Warning", job.stderr()):
+    if not early and re.search("Traceback|Warning", job.stderr()):
         soak.faults.append(f"{place}:\n{job.stderr()[-2000:]}")
     soak.pids.add(str(driver.pid))
     return status == 0
 
 
-def interrupted_python(stderr: str) -> bool:
+def before_evonas(status: int, stderr: str) -> bool:
     """Return whether a signal came while Python itself was starting, before it ran evonas."""
-    return "KeyboardInterrupt" in stderr and "evonas" not in stderr
+    by_default = status == -signal.SIGTERM and not stderr
+    return by_default or ("KeyboardInterrupt" in stderr and "evonas" not in stderr)
 
 
 def members(driver: subprocess.Popen[str]) -> list[psutil.Process]:
