@@ -63,8 +63,7 @@ def search(
 
     Equal networks are evaluated once, in their canonical spelling. If `evaluate` raises an
     exception, or returns something other than numbers, the candidate has the status `crashed`, and
-    the message names the place in your code; if a number is NaN or infinite, `diverged`. Ctrl-C
-    ends the search.
+    the message names the place in your code; if a number is NaN or infinite, `diverged`.
 
     Args:
         space: a space, a function that defines one (`evonas.space`), a name, which may be
@@ -80,16 +79,13 @@ def search(
         constraints: mappings as in the YAML, such as `{"name": "params", "max": 1e6}`.
         cheap: returns the metrics that are known without an evaluation. A genome that violates a
             constraint on them is not evaluated. A training knows them by itself.
-        generations, evaluations: the limits of the search; give one or both. The first one reached
-            ends the search.
+        generations, evaluations: the limits of the search, one or both; the first reached ends it.
         seed: the seed of the search.
 
     Raises:
-        UserError: an argument is invalid, or the first answer of `evaluate` shows that
-            it names a metric like a column that the tables have already, or that it measures
-            nothing of a name that a constraint bounds.
-        SearchFailed: the last evaluations all failed, or all of a short search; the message says
-            why, and the exception is caused by the last one of `evaluate`.
+        UserError: an argument is invalid, or the first answer of `evaluate` names a metric like a
+            column that the tables have already, or lacks one that a constraint bounds.
+        SearchFailed: the last evaluations all failed, or all of a short search; it says why.
     """
     stop = _stop(generations, evaluations)
     seed = arguments.whole("seed", seed)

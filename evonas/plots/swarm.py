@@ -58,13 +58,8 @@ def swarm(tables: Tables) -> Drawing:
         alpha=0.7,
         rasterized=True,
     )
-    path.plot(
-        middle["pc1"],
-        middle["pc2"],
-        color=VERMILION,
-        lw=0.9,
-        label="middle of the swarm, to the star",
-    )
+    path_words = "middle of the swarm, to the star"
+    path.plot(middle["pc1"], middle["pc2"], color=VERMILION, lw=0.9, label=path_words)
     path.plot(middle["pc1"].iloc[-1:], middle["pc2"].iloc[-1:], "*", color=VERMILION, ms=6)
     path.set_xlabel(f"first principal component ({shares[0]:.0%} of the variance)")
     path.set_ylabel(f"second component ({shares[1]:.0%})")
