@@ -166,7 +166,7 @@ class TrainEvaluator:
         device = torch.device(self.hardware.device)
         part = Resident.of(test, device)
         data = resident(self.data, device)
-        hardware = self.hardware.suited_to(network, self.data.image_shape)
+        hardware = self.hardware.exact().suited_to(network, self.data.image_shape)
         return measure(hardware.place(network), part, data, hardware, 4 * self.batch_size)
 
     def _attempt(

@@ -176,7 +176,7 @@ class FullTraining:
     def _measured(self, network: nn.Module, part: Resident) -> dict[str, float]:
         trainer = self.trainer
         batch_size = 4 * trainer.batch_size
-        return measure(network, part, trainer.data, trainer.hardware, batch_size)
+        return measure(network, part, trainer.data, trainer.hardware.exact(), batch_size)
 
     def _save(self) -> None:
         """Write the checkpoint, then the tables, which a resume restores from it."""

@@ -46,6 +46,10 @@ class Hardware:
             return torch.autocast(self.device, dtype=torch.bfloat16)
         return nullcontext()
 
+    def exact(self) -> Hardware:
+        """Return this hardware with float32, in which what a user takes away will run."""
+        return replace(self, precision="float32")
+
     def suited_to(self, network: nn.Module, image_shape: tuple[int, int, int]) -> Hardware:
         """Return this hardware, without `channels_last` if the network cannot take such images.
 

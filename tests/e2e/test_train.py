@@ -335,7 +335,7 @@ def test_a_training_folder_is_gone_on_with_not_begun_again(whole_training: Path)
         (("train", whole_training), "is a full training; continue it: evonas resume"),
         (
             ("resume", whole_training, "--set", "stop.generations=3"),
-            "do not apply when resuming",
+            "do not apply to a full training",
         ),
     ):
         status, told = command(*arguments)

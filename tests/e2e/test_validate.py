@@ -219,8 +219,8 @@ WRONG = {
     "no stop": (
         changed("generations: 8", ""),
         [
-            "stop: is {}; must have at least one of "
-            "generations, evaluations, networks and simulated_seconds"
+            "stop: is {}; must have at least one of generations, evaluations, networks, "
+            "simulated_seconds, seconds and stagnation"
         ],
     ),
     "stop left out": (

@@ -348,6 +348,16 @@ def test_in_bfloat16_weights_statistics_and_loss_stay_in_float32(on_cpu: Residen
         assert training_loss(logits, label, Recipe()) == exact
 
 
+def test_the_winner_is_tested_in_float32_as_it_will_run_whatever_it_was_trained_in(
+    evaluator: TrainEvaluator, monkeypatch: pytest.MonkeyPatch, digits: DataSet
+) -> None:
+    evaluated(evaluator, genome=GOOD, steps=30)
+    weights = weights_file(evaluator, steps=30)
+    exact = evaluator.test(GOOD, weights, digits.val)
+    monkeypatch.setattr(evaluator, "hardware", Hardware(precision="bfloat16"))
+    assert evaluator.test(GOOD, weights, digits.val) == exact
+
+
 def test_measure_counts_as_one_would_by_hand() -> None:
     n = 456  # more than go at once
     rng = np.random.default_rng(0)
