@@ -198,7 +198,7 @@ def allow_copies(files_: Mapping[str, tuple[Code, Mapping[str, bytes]]], folder:
     for file, (code, contents) in files_.items():
         place = folder / code.package  # two files of a package may have a helper in common
         for name, content in contents.items():
-            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            files.make_folder((place / name).parent, named=True)
             files.write_atomic(place / name, content)
         _allowed[file] = replace(code, path=place / code.path.name)
     _install()

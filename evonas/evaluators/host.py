@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import pickle
 import platform
-import shutil
 import signal
 import subprocess
 import sys
@@ -189,7 +188,8 @@ class _Relay:
             self._ended = True
         for asked in self._answers.values():
             asked.set_exception(HostLost(f"it ended with status {code}"))
-        shutil.rmtree(folder, ignore_errors=True)  # if it was killed
+        with suppress(OSError):  # it is there if the host was killed
+            files.clear(folder)
 
 
 _relays: dict[str, _Relay] = {}
@@ -239,7 +239,8 @@ class _Host:
                     self._asked[self.dispatcher.submit(candidate, seed)] = number
         with suppress(Exception):
             workers.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):  # a worker may still write into it; the Dask worker clears it too
+            files.clear(self.folder)
         os._exit(0)
 
     def answer(self) -> None:
@@ -275,7 +276,7 @@ def _unpacked(setup: Setup, folder: Path) -> Evaluator:
     plugins.import_allowed()
     files.append(folder / "log.txt", b"")  # workers log into it
     for name, content in setup.prepared.items():
-        (folder / name).parent.mkdir(exist_ok=True)
+        files.make_folder((folder / name).parent)
         files.write_atomic(folder / name, content)
     evaluator: Evaluator = pickle.loads(setup.evaluator)
     if isinstance(evaluator, Prepares):
