@@ -11,6 +11,7 @@ from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from queue import Empty
 from typing import Any, TypeVar
 
 from joblib.executor import get_memmapping_executor
@@ -92,6 +93,11 @@ class Workers:
         """End the workers at once, if any were started."""
         if self._executor is not None:
             with interrupts.delayed():
+                # Of calls that it gives up, loky would look for those that it has not sent yet,
+                # and print a traceback.
+                with suppress(Empty):
+                    while True:
+                        self._executor._work_ids.get(block=False)
                 self._executor.terminate(kill_workers=True)
             self._executor = None
 

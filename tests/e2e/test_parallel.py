@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -280,3 +281,17 @@ def test_the_test_of_a_winner_outlives_its_worker(workers: list[Workers], tmp_pa
     evaluator, test = DiesInItsFirstTest(tmp_path / "note"), range(100)
     run: Any = SimpleNamespace(parts=SimpleNamespace(evaluator=evaluator, test=test), _workers=two)
     assert Run._test(run, TASKS[0][0].genome, tmp_path / "weights") == (0.25, 100)
+
+
+def test_workers_with_calls_that_were_not_sent_yet_end_without_a_traceback(
+    workers: list[Workers], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raised: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+    one = Workers(tmp_path / "scratch", 1)
+    workers.append(one)
+    one.submit(int).result()
+    for _ in range(3):
+        one.submit(time.sleep, 10)
+    one.close()
+    assert raised == []
