@@ -24,6 +24,7 @@ import argparse
 import itertools
 import multiprocessing
 import statistics
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ from evonas.data.dataset import DataSet, split
 from evonas.jobs import machine
 from evonas.networks.decode import decode
 from evonas.networks.profile import profile
-from evonas.plots.style import Drawing, panels, save, styled
+from evonas.plots.style import CATEGORIES, Drawing, panels, save, styled
 from evonas.provenance import processor
 from evonas.training.allocation import keep_freed_memory
 from evonas.training.batches import resident
@@ -89,6 +90,12 @@ class Case:
     batch_size: int
     data: DataSet
     threads: int
+
+    @property
+    def title(self) -> str:
+        """What the network is, in words."""
+        channels = self.space.get("channels")
+        return self.space["name"] + (f", {channels} channels" if channels else "")
 
     def network(self, seed: int = 0) -> nn.Module:
         """The network that this seed draws from the space, with fresh weights."""
@@ -198,7 +205,7 @@ def speeds(data: DataSet, rounds: int, threads: int) -> pd.DataFrame:
             limit = products[hardware.precision] / work
             rows.append(
                 {
-                    "network": " ".join(map(str, space.values())),
+                    "network": case.title,
                     "batch_size": batch_size,
                     "loop": name,
                     "default": name in HARDWARE and hardware == resolved,
@@ -236,7 +243,7 @@ def profiles(data: DataSet) -> pd.DataFrame:
             if kind := kind_of(event.key):
                 spent[kind] += event.self_cpu_time_total / 1e6
         rest = seconds - sum(spent.values())
-        row = {"network": " ".join(map(str, space.values())), "batch_size": batch_size}
+        row = {"network": case.title, "batch_size": batch_size}
         row["ms_per_step"] = round(1000 * seconds / PROFILED, 1)
         shares = {**spent, "everything else": rest}
         rows.append(row | {kind: f"{value / seconds:.0%}" for kind, value in shares.items()})
@@ -273,18 +280,18 @@ def errors(data: DataSet, epochs: int) -> pd.DataFrame:
 
 def figure(frame: pd.DataFrame, title: str) -> Drawing:
     """Bars of images a second, as multiples of the plain loop's."""
-    wide = frame.assign(case=frame["network"] + ", " + frame["batch_size"].astype(str))
+    wide = frame.assign(case=frame["network"] + "\nbatches of " + frame["batch_size"].astype(str))
     pivoted = wide.pivot_table("of_plain_loop", "case", "loop", sort=False)
     drawn, (axes,) = panels(1, 3.2)
-    pivoted.plot.barh(ax=axes, width=0.8)
+    pivoted.plot.barh(ax=axes, width=0.8, color=CATEGORIES)
     axes.invert_yaxis()
     axes.axvline(1.0, color="black", linewidth=0.6)
-    axes.set_xlabel("images a second, as a multiple of the plain loop's")
-    axes.set_ylabel("network, batch size")
-    axes.set_title(title)
+    axes.set_xlabel("images a second, plain loop = 1")
+    axes.set_ylabel("")
+    drawn.suptitle(textwrap.fill(title, 50))
     drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     axes.get_legend().remove()
-    return Drawing(drawn, pivoted.reset_index())
+    return Drawing(drawn, frame)
 
 
 def main() -> None:
