@@ -8,7 +8,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -564,7 +564,7 @@ def _search(search: Run) -> None:
     display.show_run(search.path)
     _draw_if_possible(search.path)
     if search.folder.weights("winner").exists():
-        path, own = search.path, _plugin_options()
+        path, own = search.path, _plugin_options(search.path)
         echo(f"To train the winner in full: evonas train {path}{own}")
         echo(f"To use it without evonas: evonas export {path}{own}")
 
@@ -620,7 +620,7 @@ def _train(training: FullTraining) -> None:
         training.finish()
     display.show_training(training.path)
     _draw_if_possible(training.path)
-    path, own = training.path, _plugin_options()
+    path, own = training.path, _plugin_options(training.path)
     echo(f"To use it without evonas: evonas export {path}{own}")
 
 
@@ -650,20 +650,29 @@ def _interruptible(path: Path, command: str = "") -> Iterator[None]:
         except BrokenPipeError:
             raise
         except OSError as error:
-            moved = "" if path.exists() else f"evonas resume {path}{_plugin_options()}"
+            moved = "" if path.exists() else f"evonas resume {path}{_plugin_options(path)}"
             raise files.failure(error, f"continue: {_onward(path, command or moved)}") from None
 
 
 def _onward(path: Path, command: str) -> str:
     """Return the command that continues."""
     begun = any((path / name).exists() for name in ("training.yaml", "config.yaml"))
-    resume = f"evonas resume {path}{_plugin_options()}"
+    resume = f"evonas resume {path}{_plugin_options(path)}"
     return command or (resume if begun else "the same command")
 
 
-def _plugin_options() -> str:
-    """Return the options that permit again the user's own files that this command may import."""
-    paths = [code.path for code in plugins.all_allowed().values()]
+def _plugin_options(path: Path) -> str:
+    """Return the options that permit again the user's own files that a folder has on record.
+
+    Of a folder that is gone, they are all that this command may import.
+    """
+    from evonas.records.folder import environment
+
+    allowed = plugins.all_allowed()
+    recorded: Collection[str] = ()
+    with suppress(UserError, OSError):  # what is damaged, a resume will tell
+        recorded = environment(path).get("plugins", {}) if path.exists() else allowed
+    paths = [code.path for file, code in allowed.items() if file in recorded]
     return "".join(f" --plugin {shlex.quote(str(path))}" for path in paths)
 
 

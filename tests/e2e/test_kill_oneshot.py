@@ -121,5 +121,5 @@ def test_interrupted_in_the_supernet_s_training_it_tells_the_epochs_that_are_kep
     out = tmp_path / "run"
     done = CliRunner().invoke(app, ["run", str(tmp_path / "killed.yaml"), "--out", str(out)])
     assert done.exit_code == 130
-    told = f"interrupted; 2 epochs of the supernet saved. To continue: evonas resume {out}"
+    told = f"interrupted; 2 epochs of the supernet saved. To continue: evonas resume {out}\n"
     assert told in done.output

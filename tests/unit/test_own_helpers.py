@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from evonas import plugins, provenance
+from evonas import cli, plugins, provenance
 from evonas.core import UserError
 from evonas.export.source import Source
+from evonas.records.folder import note_start
 
 Write = Callable[..., str]
 
@@ -314,3 +315,17 @@ def test_all_missing_files_are_told_at_once(write: Write, tmp_path: Path) -> Non
         str(tmp_path / "x.py"),
         str(tmp_path / "y.py"),
     ]
+
+
+def test_what_continues_a_run_names_the_files_of_that_run_alone(tmp_path: Path) -> None:
+    mine, other = tmp_path / "mine.py", tmp_path / "other.py"
+    for file in (mine, other):
+        file.write_text("X = 1\n")
+    recorded = plugins.allow([str(mine)])
+    plugins.allow([str(other)])
+    with_mine, without = tmp_path / "run", tmp_path / "plain"
+    for folder, record in ((with_mine, recorded), (without, {})):
+        folder.mkdir()
+        note_start(folder, {}, record)
+    assert cli._plugin_options(with_mine) == f" --plugin {mine}"
+    assert cli._plugin_options(without) == ""
