@@ -97,10 +97,8 @@ def evolve(
         stop: the limits; None to leave the end to the strategy. With `simulated_seconds`, the
             search ends before the evaluation that would exceed them. With these, `networks` or
             `seconds`, it also ends after more than 5,000 repeated candidates in a row.
-        since: where an earlier part of the search stopped; the strategy must be in its state of
-            that moment.
-        enough: tells before each new generation whether the search ends there, by those that were
-            yielded; it answers for the limits `seconds` and `stagnation`.
+        since: where an earlier part of the search stopped; the strategy is in its state of then.
+        enough: whether the limits `seconds` or `stagnation` end the search before a new generation.
 
     Yields:
         Each generation, after its results were told to the strategy. Only the results of an
