@@ -12,25 +12,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.e2e.test_kill import EXPERIMENT as KILLED
+from tests.e2e.test_kill import TABLES
 from tests.helpers import ROOT
 from tests.helpers.dask_cluster import DaskCluster, hosts, running, wait_until
 
 pytestmark = pytest.mark.slow
 
-TABLES = ("evaluations.csv", "generations.csv", "fronts.csv", "front.csv", "finalists.csv")
-EXPERIMENT = """
-name: killed
-seed: 3
-space: {name: nasbench201, channels: 4, cells: 1}
-data: {name: digits, subset: 300}
-strategy: {name: genetic, population: 6, elites: 2}
-evaluator: {name: train, recipe: {lr: 0.1, batch_size: 64}}
-budget: {epochs: 4}
-objectives: [{name: val_error}, {name: params}]
-stop: {generations: 4}
-finalists: {top: 2, seeds: 2}
-"""
-
+EXPERIMENT = KILLED.replace("{epochs: 1}", "{epochs: 4}").replace(
+    "generations: 6", "generations: 4"
+)
 
 SCORED = (
     EXPERIMENT.replace("{name: train, recipe: {lr: 0.1, batch_size: 64}}", "{name: supernet}")
