@@ -32,7 +32,7 @@ class Hardware:
     Attributes:
         device: "cpu" or "cuda".
         precision: "float32", or "bfloat16" for autocast; the weights are float32, and so are the
-            statistics of batch norms, the loss and what is measured.
+            statistics of batch norms, and losses and metrics, which logits in bfloat16 are cast for.
         channels_last: the memory format of images and weights.
     """
 
