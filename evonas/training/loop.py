@@ -31,8 +31,8 @@ class Hardware:
 
     Attributes:
         device: "cpu" or "cuda".
-        precision: "float32", or "bfloat16" for autocast; the weights are float32, and so are the
-            statistics of batch norms, and losses and metrics, which logits in bfloat16 are cast for.
+        precision: "float32", or "bfloat16" for autocast; weights, the statistics of batch norms and
+            losses are float32 in any case.
         channels_last: the memory format of images and weights.
     """
 
