@@ -18,6 +18,7 @@ from evonas.core import Budget, SearchFailed
 from evonas.eager import SGD, AdamW
 from evonas.training.batches import Batches, Resident, ResidentData, arranged, sent
 from evonas.training.captured import Captured, make_capturable
+from evonas.training.precision import spare_slow_layers
 from evonas.training.recipe import Recipe, lr_factor
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -77,6 +78,8 @@ class Hardware:
     def place(self, network: Network) -> Network:
         """Moves a network to the device, its weights in the memory format; returns it."""
         network.to(self.device)
+        if self.precision == "bfloat16" and self.device == "cpu":
+            spare_slow_layers(network)
         if self.channels_last:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
         return network
