@@ -93,7 +93,8 @@ def search(
     goals = goals_of(objectives)
     listed = arguments.several("constraints", constraints, '[{"name": "params", "max": 1e6}]')
     bounds = _each("constraints", listed, Constraint)
-    setting = Setting(search_space, goals, bounds, seed)
+    budget = evaluate.budget if isinstance(evaluate, Training) else None
+    setting = Setting(search_space, goals, bounds, seed, budget=budget)
     chooser = _strategy(strategy, setting)
     in_order = isinstance(chooser, SteadyState)
     with _opened(evaluate, cheap, setting, network, in_order) as (evaluator, dispatcher, budget):

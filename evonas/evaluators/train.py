@@ -23,8 +23,10 @@ from evonas.core import (
     Evaluation,
     Metric,
     Params,
+    State,
     Status,
     UserError,
+    state_name,
     weights_name,
 )
 from evonas.data.dataset import Images
@@ -39,6 +41,7 @@ from evonas.training.batches import Resident, ResidentData, resident
 from evonas.training.loop import measure, out_of_memory, seeded, train
 from evonas.training.norms import renew
 from evonas.training.recipe import Recipe
+from evonas.training.states import read_state, write_state
 from evonas.training.weights import read_weights, save_weights
 from genomes import Genome
 
@@ -57,7 +60,10 @@ class TrainEvaluator:
     """Decodes a genome, trains the network under the candidate's budget, measures it on val.
 
     With a run folder, the weights of each trained network are written to its `scratch/`, under the
-    name that the evaluation gives, for the driver to keep or delete.
+    name that the evaluation gives, for the driver to keep or delete. Beside them is the state of
+    each training that is shorter than the run's budget but has its horizon, so that a candidate
+    which comes back with a larger budget (`Candidate.after`) goes on from there. Without the file
+    it is trained from the beginning, with the same result.
     """
 
     Params = TrainParams
@@ -72,6 +78,7 @@ class TrainEvaluator:
         self.data = data = training.data
         self.hardware = training.hardware
         self.metrics = (*TRAINED, *(own.metric for own in training.metrics))
+        self.budget = setting.budget
         self.scratch: Path | None = None
         self.batch_size = min(self.recipe.batch_size, len(data.train))
         self._profiles: dict[Genome, dict[str, float]] = {}
@@ -103,7 +110,8 @@ class TrainEvaluator:
         ours = type(self.space).__module__.partition(".")[0] == "genomes" and not own
         if candidate.budget is None or not (ours or candidate.genome in self._profiles):
             return 0.0
-        return self.cheap(candidate.genome)[FLOPS.name] * candidate.budget.amount
+        done = candidate.after.amount if candidate.after else 0
+        return self.cheap(candidate.genome)[FLOPS.name] * (candidate.budget.amount - done)
 
     def prepare(self, run_dir: Path) -> Iterator[tuple[int, int]]:
         # A network may change the working directory.
@@ -189,8 +197,12 @@ class TrainEvaluator:
                     seed,
                     hardware,
                     micro_batch=micro_batch,
+                    since=self._earlier(candidate, budget, seed),
+                    goes_on=self._goes_on(budget) and micro_batch == self.batch_size,
                 )
-            cost = Cost(training_seconds=done.seconds, epochs=done.epochs, steps=done.steps)
+            if done.state is not None and self.scratch is not None:
+                write_state(done.state, self.scratch / state_name(seed, budget.text))
+            cost = Cost(training_seconds=done.seconds, epochs=done.new_epochs, steps=done.new_steps)
             renew(network, data, self.recipe, done.steps, micro_batch, hardware)
             measured = measure(network, data.val, data, hardware, 4 * micro_batch)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -213,6 +225,21 @@ class TrainEvaluator:
             save_weights(network, candidate.genome, self.training.network, self.data, file)
         return Evaluation(
             candidate, values, cost=cost, deterministic=deterministic, weights=weights
+        )
+
+    def _earlier(self, candidate: Candidate, budget: Budget, seed: int) -> State | None:
+        """Return the state of the training to go on with, if there is one."""
+        after = candidate.after
+        if after is None or self.scratch is None or not budget.goes_on_from(after):
+            return None
+        return read_state(self.scratch / state_name(seed, after.text))
+
+    def _goes_on(self, budget: Budget) -> bool:
+        """Return whether the network may come back with a larger budget."""
+        return (
+            self.scratch is not None
+            and self.budget is not None
+            and self.budget.goes_on_from(budget)
         )
 
     def profiled(self, genome: Genome, network: nn.Module) -> dict[str, float]:

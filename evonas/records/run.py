@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from evonas import files
-from evonas.core import Candidate, Generation, Objective, Question, State
+from evonas.core import STATE, Candidate, Generation, Objective, Question, State
 from evonas.records import checkpoint as checkpoints
 from evonas.records import tables
 from evonas.records.archive import Archive
@@ -112,8 +112,14 @@ class RunFolder:
     def weights(self, name: str) -> Path:
         return self.path / "weights" / f"{files.short(name)}.safetensors"
 
+    def keep_states(self, names: Collection[str]) -> None:
+        """Delete the states of trainings in `scratch/`, except those with these names."""
+        for file in (self.path / "scratch").glob(f"*{STATE}"):
+            if file.name not in names:
+                files.remove(file)
+
     def clean_scratch(self) -> None:
-        for pattern in ("*.safetensors", ".*.part"):
+        for pattern in ("*.safetensors", f"*{STATE}", ".*.part"):
             for file in (self.path / "scratch").glob(pattern):
                 files.remove(file)
 

@@ -1,0 +1,246 @@
+"""Asynchronous successive halving, around a strategy that asks for one candidate at a time."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from evonas import pareto
+from evonas.core import Budget, Candidate, Constraint, Evaluation, Objective, State
+from evonas.protocols import Setting, SteadyState
+from genomes import Genome
+
+PROMOTED = "promoted"  # the origin of a candidate that comes back with a larger budget
+SPARE = 5  # of each rung, how many of the best that have not gone on may yet do so from their state
+
+
+@dataclass(slots=True)
+class Climb:
+    """A candidate of the strategy inside, until that is told of it.
+
+    Attributes:
+        rung: where it is being trained.
+        end: its longest training, if it goes no further.
+    """
+
+    candidate: Candidate
+    rung: int = 0
+    end: Evaluation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A training on a rung.
+
+    Attributes:
+        late: whether the strategy inside has been told of the candidate already.
+    """
+
+    candidate: Candidate
+    rung: int
+    late: bool = False
+
+
+class AsynchronousHalving:
+    """ASHA (Li et al., 2020, algorithm 2), without a clock.
+
+    Of the n networks on a rung so far, the best n / `factor` (rounded down) go on to the next rung;
+    only if there is none does the strategy inside propose another. A candidate that is among them
+    when its answer comes goes on at once, and the strategy inside is told of it when it has come as
+    far as it goes. One that comes to be among them later goes on too, for the front's sake, but the
+    strategy inside, which is told of each candidate once, has been told of it before.
+
+    What is asked depends on the answers in ask order alone: an answer is used only when nothing can
+    be asked without it. So the number of workers changes nothing, nor does a search that ends and
+    is extended. How many candidates are out is up to the strategy inside, such as `aging.lag`.
+    """
+
+    def __init__(
+        self, factor: float, setting: Setting, inner: SteadyState, rungs: Sequence[Budget]
+    ) -> None:
+        self.factor = factor
+        self.space = setting.space
+        self.objectives = setting.objectives
+        self.constraints = setting.constraints
+        self.inner = inner
+        self.rungs = tuple(rungs)
+        below = range(len(self.rungs) - 1)
+        self.climbs: deque[Climb] = deque()
+        self.results: list[dict[str, Evaluation]] = [{} for _ in below]  # by key, in order
+        self.promoted: list[dict[str, None]] = [{} for _ in below]
+        self.jobs: deque[Job] = deque()  # to ask for
+        self.out: deque[Job] = deque()  # asked for, and not told
+        self.waiting: deque[tuple[Job, Evaluation]] = deque()  # told, and not used yet
+        self.replay: deque[Job] = deque()  # those of `out` to ask for again after a resume
+
+    @property
+    def generation_size(self) -> int:
+        return self.inner.generation_size
+
+    def ask(self) -> list[Candidate]:
+        if self.replay:
+            return [self._asked(self.replay.popleft())]
+        while not (job := self._next_job()):
+            if not self.waiting:
+                return []
+            self._use(*self.waiting.popleft())
+        self.out.append(job)
+        return [self._asked(job)]
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        if len(evaluations) != 1 or len(self.out) == len(self.replay):
+            out = len(self.out) - len(self.replay)
+            raise ValueError(f"asked for {out}, one at a time; told {len(evaluations)}")
+        self.waiting.append((self.out.popleft(), evaluations[0]))
+
+    def pending(self) -> list[Candidate]:
+        """Return the trainings that may go on (`protocols.Continues`)."""
+        return [
+            replace(candidate, budget=self.rungs[rung])
+            for candidate, rung in self._pending()
+            if 0 <= rung < len(self.results)
+        ]
+
+    def state_dict(self) -> State:
+        return {
+            "inner": self.inner.state_dict(),
+            "climbs": [
+                {"rung": climb.rung, "end": climb.end and climb.end.to_plain()}
+                for climb in self.climbs
+            ],
+            "results": [
+                [{"candidate": _plain(e.candidate), **e.to_plain()} for e in rung.values()]
+                for rung in self.results
+            ],
+            "promoted": [" ".join(rung) for rung in self.promoted],
+            "jobs": [_plain_job(job) for job in self.jobs],
+            "out": [_plain_job(job) for job in self.out],
+            "waiting": [
+                {"job": _plain_job(job), "answer": evaluation.to_plain()}
+                for job, evaluation in self.waiting
+            ],
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        self.inner.load_state_dict(state["inner"])
+        self.climbs = deque()
+        for climb in state["climbs"]:
+            (candidate,) = self.inner.ask()  # once more
+            end = climb["end"] and self._restored(climb["end"], candidate, climb["rung"])
+            self.climbs.append(Climb(candidate, climb["rung"], end))
+        self.results = []
+        for number, rung in enumerate(state["results"]):
+            each = [self._restored(e, _candidate(e["candidate"]), number) for e in rung]
+            self.results.append({self.space.key(e.candidate.genome): e for e in each})
+        self.promoted = [dict.fromkeys(rung.split()) for rung in state["promoted"]]
+        self.jobs, self.out = deque(map(_job, state["jobs"])), deque(map(_job, state["out"]))
+        waiting = ((_job(each["job"]), each["answer"]) for each in state["waiting"])
+        self.waiting = deque((job, Evaluation.from_plain(answer)) for job, answer in waiting)
+        self.replay = deque(self.out)
+
+    def _next_job(self) -> Job | None:
+        if self.jobs:
+            return self.jobs.popleft()
+        for candidate in self.inner.ask():
+            self.climbs.append(Climb(candidate))
+            self.jobs.append(Job(candidate, 0))
+        return self.jobs.popleft() if self.jobs else None
+
+    def _asked(self, job: Job) -> Candidate:
+        budget, origin = self.rungs[job.rung], job.candidate.origin
+        after = self.rungs[job.rung - 1] if job.rung else None
+        origin = PROMOTED if job.rung else origin
+        return replace(job.candidate, origin=origin, budget=budget, after=after)
+
+    def _use(self, job: Job, evaluation: Evaluation) -> None:
+        """Take an answer in: promote whom it allows, and tell the strategy inside what it may."""
+        key, rung = self.space.key(job.candidate.genome), job.rung
+        goes_on = False
+        if rung < len(self.results):
+            evaluation = replace(evaluation, candidate=job.candidate)
+            self.results[rung].setdefault(key, evaluation)
+            for other in self._best(rung)[: math.floor(len(self.results[rung]) / self.factor)]:
+                if other not in self.promoted[rung]:
+                    self.promoted[rung][other] = None
+                    if other != key or job.late:
+                        candidate = self.results[rung][other].candidate
+                        self.jobs.append(Job(candidate, rung + 1, late=True))
+            goes_on = key in self.promoted[rung]
+        if not job.late:
+            self._climb(key, rung, evaluation, goes_on=goes_on)
+
+    def _climb(self, key: str, rung: int, evaluation: Evaluation, *, goes_on: bool) -> None:
+        climb = next(
+            climb
+            for climb in self.climbs
+            if climb.rung == rung
+            and climb.end is None
+            and self.space.key(climb.candidate.genome) == key
+        )
+        if goes_on:
+            climb.rung += 1
+            self.jobs.append(Job(climb.candidate, climb.rung))
+            return
+        budgeted = replace(climb.candidate, budget=self.rungs[rung])
+        climb.end = replace(evaluation, candidate=budgeted)
+        while self.climbs and self.climbs[0].end is not None:
+            self.inner.tell([self.climbs[0].end])
+            self.climbs.popleft()
+
+    def _best(self, rung: int) -> list[str]:
+        return best(self.results[rung], self.objectives, self.constraints)
+
+    def _pending(self) -> Iterator[tuple[Candidate, int]]:
+        for job in (*self.jobs, *self.out, *(job for job, _ in self.waiting)):
+            yield from ((job.candidate, rung) for rung in (job.rung, job.rung - 1))
+        for rung, results in enumerate(self.results):
+            left = [key for key in self._best(rung) if key not in self.promoted[rung]]
+            yield from ((results[key].candidate, rung) for key in left[:SPARE])
+
+    def _restored(self, state: State, candidate: Candidate, rung: int) -> Evaluation:
+        budgeted = replace(candidate, budget=self.rungs[rung])
+        return replace(Evaluation.from_plain(state), candidate=budgeted)
+
+
+def best(
+    results: Mapping[str, Evaluation],
+    objectives: Sequence[Objective],
+    constraints: Sequence[Constraint],
+) -> list[str]:
+    """Return the keys of a rung's networks, the best first; none that failed or is infeasible.
+
+    Args:
+        results: by key; of equals, the first is the better.
+    """
+    keys, evaluations = list(results), list(results.values())
+    ranks = pareto.preference(evaluations, objectives, constraints)
+    return [
+        keys[i]
+        for i in np.argsort(ranks, kind="stable").tolist()
+        if pareto.tier(evaluations[i], objectives) == pareto.FEASIBLE
+    ]
+
+
+def _plain(candidate: Candidate) -> State:
+    return {
+        "genome": candidate.genome.to_json(),
+        "parents": list(candidate.parents),
+        "origin": candidate.origin,
+    }
+
+
+def _candidate(state: State) -> Candidate:
+    genome = Genome.from_json(state["genome"])
+    return Candidate(genome, tuple(state["parents"]), state["origin"])
+
+
+def _plain_job(job: Job) -> State:
+    return {"candidate": _plain(job.candidate), "rung": job.rung, "late": job.late}
+
+
+def _job(state: State) -> Job:
+    return Job(_candidate(state["candidate"]), state["rung"], state["late"])
