@@ -439,7 +439,7 @@ def _check_uses(experiment: Experiment, evaluator: EvaluatorClass) -> None:
     used = {
         "data": Need.DATA in evaluator.needs,
         "budget": bool({Need.BUDGET, Need.FINAL_BUDGET} & evaluator.needs)
-        or isinstance(experiment.evaluator, HasFidelities),
+        or _has_budgets(experiment),
         "finalists": is_trainer(evaluator),
         "training": Need.DATA in evaluator.needs,
         "cache": is_identified(evaluator),
@@ -454,6 +454,14 @@ def _check_uses(experiment: Experiment, evaluator: EvaluatorClass) -> None:
                 hint="remove the key",
                 key=key,
             )
+
+
+def _has_budgets(experiment: Experiment) -> bool:
+    """Return whether a table has values for several budgets, or should have them."""
+    table = experiment.evaluator
+    if not isinstance(table, HasFidelities):
+        return False
+    return bool(table.fidelities) or isinstance(experiment.strategy, HasRungs)
 
 
 def has_finalists(experiment: Experiment) -> bool:

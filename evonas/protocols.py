@@ -196,6 +196,10 @@ class HasRungs(Protocol):
 class HasFidelities(Protocol):
     """Settings of an evaluator that has values for some budgets alone."""
 
+    @property
+    def fidelities(self) -> Mapping[str, Any]:
+        """What there is of each budget that is shorter than the run's."""
+
     def check_fidelities(self, rungs: Sequence[Budget], section: str) -> None:
         """Check that there are values for all budgets of a strategy.
 
