@@ -25,6 +25,7 @@ from evonas.core import (
     Stop,
     UserError,
 )
+from evonas.evaluators.train import TrainEvaluator
 from evonas.loop import Desk, checked, evolve, numbers
 from evonas.metrics import RESERVED, named, refused
 from evonas.own import Build, OwnSpace
@@ -40,6 +41,7 @@ from evonas.records import tables
 from evonas.records.archive import Archive, known_references
 from evonas.results import SearchResult
 from evonas.traceback import place_of
+from evonas.training.states import keep_pending
 from genomes import Genome, SearchSpace
 
 Evaluate = Callable[[Genome], Mapping[str, float]]
@@ -144,6 +146,8 @@ def _searched(
             history.append((archive.evaluations, generation))
             archive.add(generation)
             rows.append(tables.generation_row(generation, archive, desk.space))
+            if isinstance(watched.evaluator, TrainEvaluator) and watched.evaluator.states:
+                keep_pending(watched.evaluator.states, strategy, desk)
             archive.check_alive(resumable=False)
         archive.check_alive(ended=True)
     except _Refused as error:

@@ -64,6 +64,9 @@ class TrainEvaluator:
     each training that is shorter than the run's budget but has its horizon, so that a candidate
     which comes back with a larger budget (`Candidate.after`) goes on from there. Without the file
     it is trained from the beginning, with the same result.
+
+    Attributes:
+        states: the folder of the states; None if none are kept.
     """
 
     Params = TrainParams
@@ -80,6 +83,7 @@ class TrainEvaluator:
         self.metrics = (*TRAINED, *(own.metric for own in training.metrics))
         self.budget = setting.budget
         self.scratch: Path | None = None
+        self.states: Path | None = None
         self.batch_size = min(self.recipe.batch_size, len(data.train))
         self._profiles: dict[Genome, dict[str, float]] = {}
 
@@ -115,7 +119,7 @@ class TrainEvaluator:
 
     def prepare(self, run_dir: Path) -> Iterator[tuple[int, int]]:
         # A network may change the working directory.
-        self.scratch = run_dir.absolute() / "scratch"
+        self.scratch = self.states = run_dir.absolute() / "scratch"
         files.make_folder(self.scratch)
         yield from ()
 
@@ -200,8 +204,8 @@ class TrainEvaluator:
                     since=self._earlier(candidate, budget, seed),
                     goes_on=self._goes_on(budget) and micro_batch == self.batch_size,
                 )
-            if done.state is not None and self.scratch is not None:
-                write_state(done.state, self.scratch / state_name(seed, budget.text))
+            if done.state is not None and self.states is not None:
+                write_state(done.state, self.states / state_name(seed, budget.text))
             cost = Cost(training_seconds=done.seconds, epochs=done.new_epochs, steps=done.new_steps)
             renew(network, data, self.recipe, done.steps, micro_batch, hardware)
             measured = measure(network, data.val, data, hardware, 4 * micro_batch)
@@ -230,17 +234,14 @@ class TrainEvaluator:
     def _earlier(self, candidate: Candidate, budget: Budget, seed: int) -> State | None:
         """Return the state of the training to go on with, if there is one."""
         after = candidate.after
-        if after is None or self.scratch is None or not budget.goes_on_from(after):
+        if after is None or self.states is None or not budget.goes_on_from(after):
             return None
-        return read_state(self.scratch / state_name(seed, after.text))
+        return read_state(self.states / state_name(seed, after.text))
 
     def _goes_on(self, budget: Budget) -> bool:
         """Return whether the network may come back with a larger budget."""
-        return (
-            self.scratch is not None
-            and self.budget is not None
-            and self.budget.goes_on_from(budget)
-        )
+        whole = self.budget
+        return self.states is not None and whole is not None and whole.goes_on_from(budget)
 
     def profiled(self, genome: Genome, network: nn.Module) -> dict[str, float]:
         """Return the params and FLOPs of a genome's network, counted once."""

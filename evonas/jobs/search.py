@@ -12,7 +12,7 @@ from typing import Any
 
 from evonas import config, files, plugins, registry
 from evonas.config import Experiment
-from evonas.core import Constraint, Generation, Question, UserError, state_name
+from evonas.core import Constraint, Generation, Question, UserError
 from evonas.evaluators import pool, worker
 from evonas.evaluators.cached import Cached
 from evonas.evaluators.cached import create as create_cache
@@ -25,7 +25,6 @@ from evonas.jobs.parts import Parts, build, make_strategy, try_out
 from evonas.loop import Desk, error_text, evolve
 from evonas.metrics import refused
 from evonas.protocols import (
-    Continues,
     Dispatcher,
     Evaluator,
     Identified,
@@ -49,6 +48,7 @@ from evonas.records.folder import (
 from evonas.records.guessing import parts_of
 from evonas.records.run import RunFolder
 from evonas.training.loop import warm_up
+from evonas.training.states import keep_pending
 from genomes import Genome
 
 TABLES = ("evaluations", "generations", "fronts", "front", "finalists", "timings", "split")
@@ -119,19 +119,13 @@ class Run:
                 strategy.state_dict() if whole else None,
                 strategy.trace() if isinstance(strategy, Traced) and whole else None,
             )
-            folder.keep_states(self._states(desk))
+            keep_pending(self.path / "scratch", strategy, desk)
             self._note_references()
             self._note_seconds(generation.questions)
             self._log(generation)
             yield generation
             archive.check_alive()
         archive.check_alive(ended=True)
-
-    def _states(self, desk: Desk) -> set[str]:
-        """Return the names of the files from which the strategy may have trainings go on."""
-        pending = self.strategy.pending() if isinstance(self.strategy, Continues) else ()
-        questions = [desk.question(candidate).question for candidate in pending]
-        return {state_name(question.seed, question.budget) for question in questions}
 
     def finals(self) -> list[Question]:
         """Return what the finals ask, once the search has ended: one question per training."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,12 +111,6 @@ class RunFolder:
 
     def weights(self, name: str) -> Path:
         return self.path / "weights" / f"{files.short(name)}.safetensors"
-
-    def keep_states(self, names: Collection[str]) -> None:
-        """Delete the states of trainings in `scratch/`, except those with these names."""
-        for file in (self.path / "scratch").glob(f"*{STATE}"):
-            if file.name not in names:
-                files.remove(file)
 
     def clean_scratch(self) -> None:
         for pattern in ("*.safetensors", f"*{STATE}", ".*.part"):

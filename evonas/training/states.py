@@ -11,7 +11,9 @@ from pathlib import Path
 import torch
 
 from evonas import files
-from evonas.core import State
+from evonas.core import STATE, State, state_name
+from evonas.loop import Desk
+from evonas.protocols import Continues, Strategy
 
 SIZE = 16  # bytes of the digest that a file begins with
 
@@ -39,6 +41,16 @@ def read_state(path: Path) -> State | None:
         return None
     state: State = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     return state
+
+
+def keep_pending(folder: Path, strategy: Strategy, desk: Desk) -> None:
+    """Delete the states in a folder from which a strategy will have no training go on."""
+    pending = strategy.pending() if isinstance(strategy, Continues) else ()
+    questions = [desk.question(candidate).question for candidate in pending]
+    kept = {state_name(question.seed, question.budget) for question in questions}
+    for file in folder.glob(f"*{STATE}"):
+        if file.name not in kept:
+            files.remove(file)
 
 
 def _digest(content: bytes) -> bytes:
