@@ -14,6 +14,8 @@ from evonas.core import Budget, Candidate, Constraint, Evaluation, Objective, St
 from evonas.protocols import Setting, SteadyState
 from genomes import Genome
 
+Standing = tuple[tuple[float, ...], bool]  # see `standing`
+
 PROMOTED = "promoted"  # the origin of a candidate that comes back with a larger budget
 SPARE = 5  # of each rung, how many of the best that have not gone on may yet do so from their state
 
@@ -71,6 +73,7 @@ class AsynchronousHalving:
         below = range(len(self.rungs) - 1)
         self.climbs: deque[Climb] = deque()
         self.results: list[dict[str, Evaluation]] = [{} for _ in below]  # by key, in order
+        self.standings: list[dict[str, Standing]] = [{} for _ in below]  # of these
         self.promoted: list[dict[str, None]] = [{} for _ in below]
         self.jobs: deque[Job] = deque()  # to ask for
         self.out: deque[Job] = deque()  # asked for, and not told
@@ -132,10 +135,11 @@ class AsynchronousHalving:
             (candidate,) = self.inner.ask()  # once more
             end = climb["end"] and self._restored(climb["end"], candidate, climb["rung"])
             self.climbs.append(Climb(candidate, climb["rung"], end))
-        self.results = []
+        self.results, self.standings = [], []
         for number, rung in enumerate(state["results"]):
             each = [self._restored(e, _candidate(e["candidate"]), number) for e in rung]
             self.results.append({self.space.key(e.candidate.genome): e for e in each})
+            self.standings.append({k: self._standing(e) for k, e in self.results[-1].items()})
         self.promoted = [dict.fromkeys(rung.split()) for rung in state["promoted"]]
         self.jobs, self.out = deque(map(_job, state["jobs"])), deque(map(_job, state["out"]))
         waiting = ((_job(each["job"]), each["answer"]) for each in state["waiting"])
@@ -162,7 +166,9 @@ class AsynchronousHalving:
         goes_on = False
         if rung < len(self.results):
             evaluation = replace(evaluation, candidate=job.candidate)
-            self.results[rung].setdefault(key, evaluation)
+            if key not in self.results[rung]:
+                self.results[rung][key] = evaluation
+                self.standings[rung][key] = self._standing(evaluation)
             for other in self._best(rung)[: math.floor(len(self.results[rung]) / self.factor)]:
                 if other not in self.promoted[rung]:
                     self.promoted[rung][other] = None
@@ -192,7 +198,10 @@ class AsynchronousHalving:
             self.climbs.popleft()
 
     def _best(self, rung: int) -> list[str]:
-        return best(self.results[rung], self.objectives, self.constraints)
+        return best(self.standings[rung])
+
+    def _standing(self, evaluation: Evaluation) -> Standing:
+        return standing(evaluation, self.objectives, self.constraints)
 
     def _pending(self) -> Iterator[tuple[Candidate, int]]:
         for job in (*self.jobs, *self.out, *(job for job, _ in self.waiting)):
@@ -206,23 +215,26 @@ class AsynchronousHalving:
         return replace(Evaluation.from_plain(state), candidate=budgeted)
 
 
-def best(
-    results: Mapping[str, Evaluation],
-    objectives: Sequence[Objective],
-    constraints: Sequence[Constraint],
-) -> list[str]:
-    """Return the keys of a rung's networks, the best first; none that failed or is infeasible.
+def standing(
+    evaluation: Evaluation, objectives: Sequence[Objective], constraints: Sequence[Constraint]
+) -> Standing:
+    """Return how an evaluation stands on its rung (`pareto.standing`), and if it may go on.
 
-    Args:
-        results: by key; of equals, the first is the better.
+    What failed may not, nor what is infeasible whatever its training. What is so after a short one
+    may be feasible after a long one, as by an error, so it goes on after those that are feasible.
     """
-    keys, evaluations = list(results), list(results.values())
-    ranks = pareto.preference(evaluations, objectives, constraints)
-    return [
-        keys[i]
-        for i in np.argsort(ranks, kind="stable").tolist()
-        if pareto.tier(evaluations[i], objectives) == pareto.FEASIBLE
-    ]
+    compared = pareto.standing(evaluation, objectives, constraints)
+    return compared, compared[0] != pareto.FAILED and evaluation.cost.attempts > 0
+
+
+def best(standings: Mapping[str, Standing]) -> list[str]:
+    """Return the keys of a rung's networks that may go on, the best first; of equals, the first."""
+    if not standings:
+        return []
+    ranks = pareto.order(np.array([compared for compared, _ in standings.values()]))
+    keys = list(standings)
+    in_order = [keys[i] for i in np.argsort(ranks, kind="stable").tolist()]
+    return [key for key in in_order if standings[key][1]]
 
 
 def _plain(candidate: Candidate) -> State:

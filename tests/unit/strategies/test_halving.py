@@ -13,6 +13,7 @@ from evonas import config
 from evonas.core import (
     Budget,
     Candidate,
+    Constraint,
     Evaluation,
     Generation,
     Metric,
@@ -26,8 +27,9 @@ from evonas.core import (
 from evonas.loop import Desk, evolve
 from evonas.protocols import Setting, SteadyState, Strategy
 from evonas.strategies.aging import AgingParams
+from evonas.strategies.asha import AsynchronousHalving
 from evonas.strategies.genetic import GeneticParams
-from evonas.strategies.halving import Halving, HalvingParams
+from evonas.strategies.halving import Halving, HalvingParams, SuccessiveHalving
 from evonas.strategies.random import RandomParams
 from evonas.testing.strategies import Late
 from genomes import Gene, Genome, SearchSpace
@@ -97,9 +99,6 @@ def _text(budget: Budget | None) -> str:
 
 def around(inner: Strategy, factor: float = 3.0, budget: Budget = NINE) -> Strategy:
     """Halving around a strategy that is no registered one."""
-    from evonas.strategies.asha import AsynchronousHalving
-    from evonas.strategies.halving import SuccessiveHalving
-
     setting = Setting(LINE, LOSS, budget=budget)
     rungs = HalvingParams(factor=factor).rungs(budget)
     if isinstance(inner, SteadyState):
@@ -236,6 +235,40 @@ def test_at_least_one_goes_on_and_none_that_failed() -> None:
         ["1", "9"],
         ["1", "1"],
     ]
+
+
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_what_only_a_short_training_makes_infeasible_goes_on_after_the_others(
+    one_by_one: bool,
+) -> None:
+    """An error that is too large after one epoch may not be so after nine."""
+    bound = (Constraint(name="a", max=4.0),)
+    setting = Setting(LINE, LOSS, bound, budget=NINE)
+    rungs = HalvingParams().rungs(NINE)
+    order = [5, 9, 2, 7, 1, 8, 3, 6, 4]
+    inner = OneByOne(order, 1) if one_by_one else Listed(order, 9)
+    kind: Any = AsynchronousHalving if one_by_one else SuccessiveHalving
+    desk = Desk(Places(by_place), LINE, constraints=bound)
+    strategy = kind(3.0, setting, inner, rungs)
+    found = list(evolve(strategy, desk, stop=Stop(generations=40)))
+    counts = Counter(text for _, text in asked(found))
+    assert counts["1"] == 9
+    assert counts["3"] >= 3
+    assert (1, "9") in asked(found)
+    statuses = [e.status for generation in found for e in generation.evaluations]
+    assert statuses.count(Status.OK) == 1
+
+
+def test_what_a_constraint_forbids_untrained_does_not_go_on() -> None:
+    class Known(Places):
+        def cheap(self, genome: Genome) -> dict[str, float]:
+            return {"place": float(genome.genes[0])}
+
+    bound = (Constraint(name="place", min=4.0),)
+    desk = Desk(Known(by_place), LINE, constraints=bound)
+    strategy = around(Listed([1, 2, 3, 4, 0, 5], 6))
+    found = asked(list(evolve(strategy, desk, stop=Stop(generations=40))))
+    assert found[6:] == [(4, "3"), (5, "3"), (4, "9")]
 
 
 def test_a_network_proposed_twice_takes_one_place_on_a_rung() -> None:
