@@ -6,11 +6,12 @@ limit, on the CPU.
     python benchmarks/throughput.py --profile [--data ...]
 
 Each loop trains the same network, with the same initial weights, in a process of its own. They
-take turns, a few steps each, and the table has the medians over the rounds. The plain loop is what
-one would write: float32, a shuffling DataLoader over normalised images, SGD; it augments nothing,
-nor does evonas here. `default` marks the precision and layout that evonas takes by itself. The
-limit is the rate of a product of two large matrices in that precision, divided by the FLOPs of a
-training image: forward and twice as many backward.
+take turns, a few steps each, and the table has the medians over the rounds. A network is one drawn
+from its space, or has the genome that the table names. The plain loop is what one would write:
+float32, a shuffling DataLoader over normalised images, SGD; it augments nothing, nor does evonas
+here. `default` marks the precision and layout that evonas takes by itself. The limit is the rate of
+a product of two large matrices in that precision, divided by the FLOPs of a training image: forward
+and twice as many backward.
 
 With `--errors`, five networks are trained with five seeds in each precision and layout; the table
 has the differences of their validation errors from float32 with the channels first, in pairs.
@@ -53,13 +54,18 @@ from evonas.training.batches import resident
 from evonas.training.loop import Hardware, Trainer, measure, seeded, train
 from evonas.training.recipe import Recipe
 
-CASES = (
-    ({"name": "nasbench201", "channels": 16, "cells": 1}, 128),
-    ({"name": "nasbench201", "channels": 8, "cells": 1}, 64),
-    ({"name": "chain"}, 128),
-    ({"name": "chain"}, 64),
-    ({"name": "darts", "channels": 8, "cells": 3}, 128),
-    ({"name": "darts", "channels": 8, "cells": 3}, 64),
+WIDE = {"name": "nasbench201", "channels": 16, "cells": 1}
+NARROW = {"name": "nasbench201", "channels": 8, "cells": 1}
+CONVOLUTIONS = "3-3-3-1-3-2"  # five convolutions of six ops
+CASES: tuple[tuple[dict[str, Any], str | None, int], ...] = (
+    (WIDE, None, 128),
+    (NARROW, None, 64),
+    (WIDE, CONVOLUTIONS, 128),
+    (NARROW, CONVOLUTIONS, 64),
+    ({"name": "chain"}, None, 128),
+    ({"name": "chain"}, None, 64),
+    ({"name": "darts", "channels": 8, "cells": 3}, None, 128),
+    ({"name": "darts", "channels": 8, "cells": 3}, None, 64),
 )
 HARDWARE = {
     "float32, channels first": Hardware(),
@@ -84,9 +90,14 @@ STEPS = 1000  # of a schedule; the rate does not depend on it
 
 @dataclass(frozen=True)
 class Case:
-    """A network to train, and how."""
+    """A network to train, and how.
+
+    Attributes:
+        genome: the network's genome; by default, each seed draws one.
+    """
 
     space: dict[str, Any]
+    genome: str | None
     batch_size: int
     data: DataSet
     threads: int
@@ -95,13 +106,15 @@ class Case:
     def title(self) -> str:
         """What the network is, in words."""
         channels = self.space.get("channels")
-        return self.space["name"] + (f", {channels} channels" if channels else "")
+        name = self.space["name"] + (f", {channels} channels" if channels else "")
+        return name + (f", {self.genome}" if self.genome else "")
 
     def network(self, seed: int = 0) -> nn.Module:
-        """The network that this seed draws from the space, with fresh weights."""
+        """The network, or the one that this seed draws from the space, with fresh weights."""
         params = config.component("space", "spaces", dict(self.space))
         space = registry.make_space(params)
-        genome = space.canonical(space.sample(np.random.default_rng(1 + seed)))
+        drawn = space.sample(np.random.default_rng(1 + seed))
+        genome = space.canonical(space.parse(self.genome) if self.genome else drawn)
         torch.manual_seed(seed)
         settings = params.model_dump(exclude={"name"})
         channels, classes = self.data.image_shape[0], self.data.classes
@@ -197,8 +210,8 @@ def speeds(data: DataSet, rounds: int, threads: int) -> pd.DataFrame:
     resolved = machine.hardware(machine.resolve(config.ParallelParams()))
     products = {name: product_rate(name, threads) for name in ("float32", "bfloat16")}
     rows = []
-    for space, batch_size in CASES:
-        case = Case(space, batch_size, data, threads)
+    for space, genome, batch_size in CASES:
+        case = Case(space, genome, batch_size, data, threads)
         work = 3 * profile(case.network(), data.image_shape).flops
         for name, rate in (found := rates(case, rounds)).items():
             hardware = HARDWARE.get(name, Hardware())
@@ -228,8 +241,8 @@ def profiles(data: DataSet) -> pd.DataFrame:
     torch.set_num_threads(1)
     resolved = machine.hardware(machine.resolve(config.ParallelParams()))
     rows = []
-    for space, batch_size in CASES:
-        case = Case(space, batch_size, data, 1)
+    for space, genome, batch_size in CASES:
+        case = Case(space, genome, batch_size, data, 1)
         steps = evonas_loop(case, resolved)
         for _ in range(3):
             next(steps)
@@ -255,7 +268,7 @@ def errors(data: DataSet, epochs: int) -> pd.DataFrame:
     torch.set_num_threads(1)
     on_cpu = resident(data, torch.device("cpu"))
     recipe, found = Recipe(flip=False), {name: [] for name in HARDWARE}
-    case = Case({"name": "nasbench201", "channels": 8, "cells": 1}, 64, data, 1)
+    case = Case(NARROW, None, 64, data, 1)
     for (name, hardware), network, seed in itertools.product(HARDWARE.items(), range(5), range(5)):
         with seeded(seed, "cpu"):
             trained = hardware.place(case.network(network))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -59,6 +60,8 @@ def search(
     cheap: Evaluate | None = None,
     generations: int | None = None,
     evaluations: int | None = None,
+    seconds: float | None = None,
+    stagnation: int | None = None,
     seed: int = 0,
 ) -> SearchResult:
     """Search a space for the genomes that are best by what a function measures.
@@ -81,7 +84,8 @@ def search(
         constraints: mappings as in the YAML, such as `{"name": "params", "max": 1e6}`.
         cheap: returns the metrics that are known without an evaluation. A genome that violates a
             constraint on them is not evaluated. A training knows them by itself.
-        generations, evaluations: the limits of the search, one or both; the first reached ends it.
+        generations, evaluations, seconds, stagnation: the limits of the search, as in the YAML's
+            `stop`, at least one of them; the first reached ends it.
         seed: the seed of the search.
 
     Raises:
@@ -89,7 +93,7 @@ def search(
             column that the tables have already, or lacks one that a constraint bounds.
         SearchFailed: the last evaluations all failed, or all of a short search; it says why.
     """
-    stop = _stop(generations, evaluations)
+    stop = _stop(generations, evaluations, seconds, stagnation)
     seed = arguments.whole("seed", seed)
     search_space, network = _space(space)
     goals = goals_of(objectives)
@@ -141,8 +145,18 @@ def _searched(
     archive = Archive(goals, known_references(goals, watched.evaluator))
     history: list[tuple[int, Generation]] = []
     rows: list[tables.Row] = []
+    started = time.perf_counter()
+
+    def has_enough() -> bool:
+        """Return whether the limits `seconds` or `stagnation` are reached."""
+        if stop.seconds is not None and time.perf_counter() - started >= stop.seconds:
+            return True
+        volumes = [row["hypervolume"] for row in rows]
+        return stop.stagnation is not None and tables.stagnant(volumes) >= stop.stagnation
+
+    enough = has_enough if stop.seconds or stop.stagnation else None
     try:
-        for generation in evolve(strategy, desk, stop=stop):
+        for generation in evolve(strategy, desk, stop=stop, enough=enough):
             history.append((archive.evaluations, generation))
             archive.add(generation)
             rows.append(tables.generation_row(generation, archive, desk.space))
@@ -313,11 +327,21 @@ def _space(
     )
 
 
-def _stop(generations: int | None, evaluations: int | None) -> Stop:
-    limits = {"generations": generations, "evaluations": evaluations}
-    limits = {k: arguments.whole(k, v, least=1) for k, v in limits.items() if v is not None}
+def _stop(
+    generations: int | None,
+    evaluations: int | None,
+    seconds: float | None,
+    stagnation: int | None,
+) -> Stop:
+    counts = {"generations": generations, "evaluations": evaluations, "stagnation": stagnation}
+    limits: dict[str, float] = {
+        k: arguments.whole(k, v, least=1) for k, v in counts.items() if v is not None
+    }
+    if seconds is not None:
+        limits["seconds"] = seconds
     if not limits:
-        raise UserError("a search needs a limit", hint="give generations, evaluations, or both")
+        hint = f"give at least one of {', '.join([*counts, 'seconds'])}"
+        raise UserError("a search needs a limit", hint=hint)
     return config.validated(limits, Stop)
 
 

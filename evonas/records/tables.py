@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -162,8 +163,17 @@ def stagnation(path: Path) -> int:
 
     Numbers are written exactly, so it is the same where its text is.
     """
-    volumes = read_text(path)["hypervolume"]
-    return len(volumes) - 1 - int(np.flatnonzero(volumes != volumes.shift())[-1])
+    return stagnant(read_text(path)["hypervolume"].tolist())
+
+
+def stagnant(volumes: Sequence[object]) -> int:
+    """Return how many of the last values are equal to the one before them."""
+    equal = 0
+    for later, earlier in itertools.pairwise(reversed(volumes)):
+        if later != earlier:
+            break
+        equal += 1
+    return equal
 
 
 def evaluation_columns(metrics: Sequence[str]) -> tuple[str, ...]:

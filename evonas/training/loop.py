@@ -194,15 +194,19 @@ class Trainer:
         Returns:
             (), the mean loss of the batch, nats.
         """
+        if len(labels) <= self.micro_batch:
+            return self._part(images, labels, 1.0)
         parts = zip(images.split(self.micro_batch), labels.split(self.micro_batch), strict=True)
-        mean = torch.zeros((), device=labels.device)
-        for part, of_part in parts:
-            with self.hardware.autocast():
-                loss = training_loss(self.network(part), of_part, self.recipe)
-            loss = loss * (len(part) / len(labels))
-            loss.backward()
-            mean += loss.detach()
-        return mean
+        losses = [self._part(part, of_part, len(of_part) / len(labels)) for part, of_part in parts]
+        return torch.stack(losses).sum()
+
+    def _part(self, images: Tensor, labels: Tensor, share: float) -> Tensor:
+        """Runs a part of a batch forward and backward; returns its share of the mean loss."""
+        with self.hardware.autocast():
+            loss = training_loss(self.network(images), labels, self.recipe)
+        loss = loss if share == 1.0 else loss * share
+        loss.backward()
+        return loss.detach()
 
     def end(self) -> None:
         """Clips the gradients and updates the weights."""

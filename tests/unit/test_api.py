@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -193,7 +194,7 @@ def test_a_space_of_ones_own_in_a_line() -> None:
         ({"evaluate": lambda genome: {"skips": 1, "": 2}}, "^'' cannot be the name of a column"),
         ({"cheap": lambda genome: {"cached": 2}}, "^cached is a column that the tables have"),
         ({"constraints": [{"name": "skips", "most": 3}]}, "^constraints.0.most: unknown key"),
-        ({"generations": None}, "^a search needs a limit; give generations, evaluations"),
+        ({"generations": None}, "^a search needs a limit; give at least one of generations, ev"),
     ],
 )
 def test_mistakes_are_told(change: dict[str, object], told: str) -> None:
@@ -383,3 +384,21 @@ def test_hypervolumes_are_compared_from_one_point() -> None:
 def test_nothing_heavy_is_imported_before_it_is_used() -> None:
     code = "import sys, evonas; dir(evonas); sys.exit(bool({'torch', 'pandas'} & {*sys.modules}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_search_ends_by_the_clock_or_when_nothing_gets_better() -> None:
+    def first_best(genome: Genome) -> dict[str, float]:
+        return {"loss": 1.0}
+
+    arguments = {"objectives": ["loss"], "strategy": {"name": "random", "population": 3}}
+    stagnant = evonas.search("nasbench201", evaluate=first_best, stagnation=4, **arguments)
+    assert len(stagnant.generations) == 5
+
+    def slow(genome: Genome) -> dict[str, float]:
+        time.sleep(0.05)
+        return {"loss": 1.0}
+
+    timed = evonas.search("nasbench201", evaluate=slow, seconds=0.2, **arguments)
+    assert len(timed.generations) == 2  # of 3 evaluations, 0.05 s each
+    with pytest.raises(UserError, match="seconds"):
+        evonas.search("nasbench201", evaluate=slow, seconds=-1, **arguments)
