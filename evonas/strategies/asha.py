@@ -14,8 +14,6 @@ from evonas.core import Budget, Candidate, Constraint, Evaluation, Objective, St
 from evonas.protocols import Setting, SteadyState
 from genomes import Genome
 
-Standing = tuple[tuple[float, ...], bool]  # see `standing`
-
 PROMOTED = "promoted"  # the origin of a candidate that comes back with a larger budget
 SPARE = 5  # of each rung, how many of the best that have not gone on may yet do so from their state
 
@@ -47,6 +45,40 @@ class Job:
     late: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Result:
+    """An answer on a rung, as far as it decides who goes on.
+
+    What failed may not go on, nor what is infeasible whatever its training. What is so after a
+    short one may be feasible after a long one, as by an error, so it goes on after the feasible.
+
+    Attributes:
+        standing: what is compared (`pareto.standing`).
+    """
+
+    candidate: Candidate
+    standing: tuple[float, ...]
+    may_go_on: bool
+
+    @classmethod
+    def of(
+        cls, answer: Evaluation, objectives: Sequence[Objective], constraints: Sequence[Constraint]
+    ) -> Result:
+        standing = pareto.standing(answer, objectives, constraints)
+        may_go_on = standing[0] != pareto.FAILED and answer.cost.attempts > 0
+        return cls(answer.candidate, standing, may_go_on)
+
+
+def best(results: Mapping[str, Result]) -> list[str]:
+    """Return the keys of a rung's networks that may go on, the best first; of equals, the first."""
+    if not results:
+        return []
+    ranks = pareto.order(np.array([result.standing for result in results.values()]))
+    keys = list(results)
+    in_order = [keys[i] for i in np.argsort(ranks, kind="stable").tolist()]
+    return [key for key in in_order if results[key].may_go_on]
+
+
 class AsynchronousHalving:
     """ASHA (Li et al., 2020, algorithm 2), without a clock.
 
@@ -72,8 +104,7 @@ class AsynchronousHalving:
         self.rungs = tuple(rungs)
         below = range(len(self.rungs) - 1)
         self.climbs: deque[Climb] = deque()
-        self.results: list[dict[str, Evaluation]] = [{} for _ in below]  # by key, in order
-        self.standings: list[dict[str, Standing]] = [{} for _ in below]  # of these
+        self.results: list[dict[str, Result]] = [{} for _ in below]  # by key, in order
         self.promoted: list[dict[str, None]] = [{} for _ in below]
         self.jobs: deque[Job] = deque()  # to ask for
         self.out: deque[Job] = deque()  # asked for, and not told
@@ -115,10 +146,7 @@ class AsynchronousHalving:
                 {"rung": climb.rung, "end": climb.end and climb.end.to_plain()}
                 for climb in self.climbs
             ],
-            "results": [
-                [{"candidate": _plain(e.candidate), **e.to_plain()} for e in rung.values()]
-                for rung in self.results
-            ],
+            "results": [[_plain_result(each) for each in rung.values()] for rung in self.results],
             "promoted": [" ".join(rung) for rung in self.promoted],
             "jobs": [_plain_job(job) for job in self.jobs],
             "out": [_plain_job(job) for job in self.out],
@@ -133,13 +161,12 @@ class AsynchronousHalving:
         self.climbs = deque()
         for climb in state["climbs"]:
             (candidate,) = self.inner.ask()  # once more
-            end = climb["end"] and self._restored(climb["end"], candidate, climb["rung"])
+            budgeted = replace(candidate, budget=self.rungs[climb["rung"]])
+            plain = climb["end"]
+            end = plain and replace(Evaluation.from_plain(plain), candidate=budgeted)
             self.climbs.append(Climb(candidate, climb["rung"], end))
-        self.results, self.standings = [], []
-        for number, rung in enumerate(state["results"]):
-            each = [self._restored(e, _candidate(e["candidate"]), number) for e in rung]
-            self.results.append({self.space.key(e.candidate.genome): e for e in each})
-            self.standings.append({k: self._standing(e) for k, e in self.results[-1].items()})
+        rungs = [map(_result, rung) for rung in state["results"]]
+        self.results = [{self.space.key(r.candidate.genome): r for r in rung} for rung in rungs]
         self.promoted = [dict.fromkeys(rung.split()) for rung in state["promoted"]]
         self.jobs, self.out = deque(map(_job, state["jobs"])), deque(map(_job, state["out"]))
         waiting = ((_job(each["job"]), each["answer"]) for each in state["waiting"])
@@ -165,16 +192,14 @@ class AsynchronousHalving:
         key, rung = self.space.key(job.candidate.genome), job.rung
         goes_on = False
         if rung < len(self.results):
-            evaluation = replace(evaluation, candidate=job.candidate)
-            if key not in self.results[rung]:
-                self.results[rung][key] = evaluation
-                self.standings[rung][key] = self._standing(evaluation)
-            for other in self._best(rung)[: math.floor(len(self.results[rung]) / self.factor)]:
+            results = self.results[rung]
+            answer = replace(evaluation, candidate=job.candidate)
+            results.setdefault(key, Result.of(answer, self.objectives, self.constraints))
+            for other in best(results)[: math.floor(len(results) / self.factor)]:
                 if other not in self.promoted[rung]:
                     self.promoted[rung][other] = None
                     if other != key or job.late:
-                        candidate = self.results[rung][other].candidate
-                        self.jobs.append(Job(candidate, rung + 1, late=True))
+                        self.jobs.append(Job(results[other].candidate, rung + 1, late=True))
             goes_on = key in self.promoted[rung]
         if not job.late:
             self._climb(key, rung, evaluation, goes_on=goes_on)
@@ -197,44 +222,12 @@ class AsynchronousHalving:
             self.inner.tell([self.climbs[0].end])
             self.climbs.popleft()
 
-    def _best(self, rung: int) -> list[str]:
-        return best(self.standings[rung])
-
-    def _standing(self, evaluation: Evaluation) -> Standing:
-        return standing(evaluation, self.objectives, self.constraints)
-
     def _pending(self) -> Iterator[tuple[Candidate, int]]:
         for job in (*self.jobs, *self.out, *(job for job, _ in self.waiting)):
             yield from ((job.candidate, rung) for rung in (job.rung, job.rung - 1))
         for rung, results in enumerate(self.results):
-            left = [key for key in self._best(rung) if key not in self.promoted[rung]]
+            left = [key for key in best(results) if key not in self.promoted[rung]]
             yield from ((results[key].candidate, rung) for key in left[:SPARE])
-
-    def _restored(self, state: State, candidate: Candidate, rung: int) -> Evaluation:
-        budgeted = replace(candidate, budget=self.rungs[rung])
-        return replace(Evaluation.from_plain(state), candidate=budgeted)
-
-
-def standing(
-    evaluation: Evaluation, objectives: Sequence[Objective], constraints: Sequence[Constraint]
-) -> Standing:
-    """Return how an evaluation stands on its rung (`pareto.standing`), and if it may go on.
-
-    What failed may not, nor what is infeasible whatever its training. What is so after a short one
-    may be feasible after a long one, as by an error, so it goes on after those that are feasible.
-    """
-    compared = pareto.standing(evaluation, objectives, constraints)
-    return compared, compared[0] != pareto.FAILED and evaluation.cost.attempts > 0
-
-
-def best(standings: Mapping[str, Standing]) -> list[str]:
-    """Return the keys of a rung's networks that may go on, the best first; of equals, the first."""
-    if not standings:
-        return []
-    ranks = pareto.order(np.array([compared for compared, _ in standings.values()]))
-    keys = list(standings)
-    in_order = [keys[i] for i in np.argsort(ranks, kind="stable").tolist()]
-    return [key for key in in_order if standings[key][1]]
 
 
 def _plain(candidate: Candidate) -> State:
@@ -256,3 +249,15 @@ def _plain_job(job: Job) -> State:
 
 def _job(state: State) -> Job:
     return Job(_candidate(state["candidate"]), state["rung"], state["late"])
+
+
+def _plain_result(result: Result) -> State:
+    return {
+        "candidate": _plain(result.candidate),
+        "standing": list(result.standing),
+        "may_go_on": result.may_go_on,
+    }
+
+
+def _result(state: State) -> Result:
+    return Result(_candidate(state["candidate"]), tuple(state["standing"]), state["may_go_on"])

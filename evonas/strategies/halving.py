@@ -14,7 +14,7 @@ from pydantic import Field, SerializeAsAny
 from evonas import own_classes, registry
 from evonas.core import Budget, Candidate, Evaluation, Params, Requirement, State, UserError
 from evonas.protocols import HasRungs, Need, Setting, SteadyState, Strategy, Traced
-from evonas.strategies.asha import PROMOTED, AsynchronousHalving, best, standing
+from evonas.strategies.asha import PROMOTED, AsynchronousHalving, Result, best
 from evonas.strategies.generational import plain, restored
 from evonas.strategies.genetic import GeneticParams
 
@@ -181,15 +181,15 @@ class SuccessiveHalving:
     ) -> list[Candidate]:
         """Return the best networks of a rung, with the budget of the next one."""
         firsts = {self.space.key(candidate.genome): candidate for candidate in reversed(asked)}
-        standings = {
-            key: standing(evaluation, self.objectives, self.constraints)
-            for key, evaluation in here.items()
+        results = {
+            key: Result.of(answer, self.objectives, self.constraints)
+            for key, answer in here.items()
         }
         count = max(math.floor(len(here) / self.factor), 1)
         budget, after = self.rungs[rung], self.rungs[rung - 1]
         return [
             replace(firsts[key], origin=PROMOTED, budget=budget, after=after)
-            for key in best(standings)[:count]
+            for key in best(results)[:count]
         ]
 
     def _end_generation(self) -> None:
