@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+from distributed import LocalCluster
 from typer.testing import CliRunner
 
 from evonas.cli import app
@@ -108,3 +110,21 @@ def test_a_killed_search_of_two_workers_ends_with_the_tables_of_one(
     assert search.start().wait(timeout=300) == 0, (tmp_path / "stderr").read_text()
     assert held(search.run_dir) == held(whole)
     assert not list(search.run_dir.rglob("*.state"))
+
+
+@pytest.mark.slow
+def test_a_search_on_a_cluster_has_the_same_tables_and_leaves_no_states(
+    whole: Path, tmp_path: Path
+) -> None:
+    """There, what goes on begins anew."""
+    options: dict[str, Any] = {"processes": False, "protocol": "tcp", "dashboard_address": ":0"}
+    path = tmp_path / "halved.yaml"
+    path.write_text(experiment(strategy_of(whole)))
+    with LocalCluster(n_workers=2, threads_per_worker=1, silence_logs=50, **options) as dask:
+        command = ["run", str(path), "--out", str(tmp_path / "run")]
+        done([*command, "--address", dask.scheduler_address])
+    assert held(tmp_path / "run") == held(whole)
+    timings = searched(tmp_path / "run")
+    assert (
+        timings["epochs"] == timings["budget"].map(dict(zip(RUNGS, (1, 2, 4), strict=True)))
+    ).all()

@@ -15,6 +15,7 @@ from evonas import registry
 from evonas.core import Budget, Candidate, Evaluation, Status, state_name
 from evonas.data.dataset import DataSet, split
 from evonas.data.digits import Digits, DigitsParams
+from evonas.evaluators.cached import Cached, create
 from evonas.evaluators.train import TrainEvaluator, TrainParams
 from evonas.loop import guarded
 from evonas.own import OwnSpace
@@ -210,6 +211,32 @@ def test_only_what_is_shorter_than_the_runs_budget_leaves_a_state(
     assert not list(tmp_path.rglob("*.state"))
     guarded(evaluator, Candidate(genome_of(space), budget=Budget(epochs=1, horizon=4)), 7)
     assert len(list(tmp_path.rglob("*.state"))) == 1
+
+
+def test_one_whose_shorter_training_came_from_a_cache_begins_anew(
+    digits: DataSet, tmp_path: Path
+) -> None:
+    """And what went on is the same to a cache as what did not."""
+    space, network = space_of("nasbench201", channels=4, cells=1)
+    create(tmp_path / "cache")
+    found = []
+    for name in ("first", "second", "third"):
+        inner = evaluator_for(space, digits, tmp_path / name, network=network)
+        cached = Cached(inner, tmp_path / "cache", tmp_path / name)
+        rungs = RUNGS if name == "third" else RUNGS[:2]
+        answers = []
+        for rung, budget in enumerate(rungs):
+            after = rungs[rung - 1] if rung else None
+            candidate = Candidate(genome_of(space), budget=budget, after=after)
+            answers.append(guarded(cached, candidate, 7))
+        found.append(answers)
+    first, second, third = found
+    assert [e.cost.from_cache for e in first + second] == [False, False, True, True]
+    assert [e.values for e in first] == [e.values for e in second]
+    assert (third[-1].cost.from_cache, third[-1].cost.epochs) == (False, 4)
+    whole = evaluator_for(space, digits, tmp_path / "whole", network=network)
+    in_one_go = guarded(whole, Candidate(genome_of(space), budget=RUNGS[-1]), 7)
+    assert third[-1].values == in_one_go.values
 
 
 def test_a_training_on_channels_last_goes_on_too(digits: DataSet, tmp_path: Path) -> None:
