@@ -190,19 +190,27 @@ class AsynchronousHalving:
     def _use(self, job: Job, evaluation: Evaluation) -> None:
         """Take an answer in: promote whom it allows, and tell the strategy inside what it may."""
         key, rung = self.space.key(job.candidate.genome), job.rung
-        goes_on = False
-        if rung < len(self.results):
-            results = self.results[rung]
+        below = rung < len(self.results)
+        if below and key not in self.results[rung]:
             answer = replace(evaluation, candidate=job.candidate)
-            results.setdefault(key, Result.of(answer, self.objectives, self.constraints))
-            for other in best(results)[: math.floor(len(results) / self.factor)]:
-                if other not in self.promoted[rung]:
-                    self.promoted[rung][other] = None
-                    if other != key or job.late:
-                        self.jobs.append(Job(results[other].candidate, rung + 1, late=True))
-            goes_on = key in self.promoted[rung]
+            self.results[rung][key] = Result.of(answer, self.objectives, self.constraints)
+            self._promote(rung, None if job.late else key)
         if not job.late:
+            goes_on = below and key in self.promoted[rung]
             self._climb(key, rung, evaluation, goes_on=goes_on)
+
+    def _promote(self, rung: int, climbing: str | None) -> None:
+        """Promote whom a new answer on a rung allows.
+
+        Args:
+            climbing: the key of the network that the answer is of, if it goes on by itself.
+        """
+        results, promoted = self.results[rung], self.promoted[rung]
+        for key in best(results)[: math.floor(len(results) / self.factor)]:
+            if key not in promoted:
+                promoted[key] = None
+                if key != climbing:
+                    self.jobs.append(Job(results[key].candidate, rung + 1, late=True))
 
     def _climb(self, key: str, rung: int, evaluation: Evaluation, *, goes_on: bool) -> None:
         climb = next(
