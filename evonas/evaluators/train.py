@@ -206,7 +206,9 @@ class TrainEvaluator:
                 )
             if done.state is not None and self.states is not None:
                 write_state(done.state, self.states / state_name(seed, budget.text))
-            cost = Cost(training_seconds=done.seconds, epochs=done.new_epochs, steps=done.new_steps)
+            new = done.steps - done.earlier
+            epochs = new / (len(data.train) // self.batch_size)
+            cost = Cost(training_seconds=done.seconds, epochs=epochs, steps=new)
             renew(network, data, self.recipe, done.steps, micro_batch, hardware)
             measured = measure(network, data.val, data, hardware, 4 * micro_batch)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
