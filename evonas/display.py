@@ -190,6 +190,9 @@ def search_shown(search: Run) -> None:
     with counter(f"{name}: shared weights", "epochs") as update:
         for done, total in search.prepare():
             update(done, total)
+    with counter(f"{name}: pool", "networks") as update:
+        for done, total in search.warm_start():
+            update(done, total)
     with progress(name, "evaluations", of_search(search)) as show_now:
         for _ in search:
             show_now()
