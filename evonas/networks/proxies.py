@@ -123,9 +123,10 @@ def zen(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     """How much the features change with the input (Zen-score; Lin et al., 2021, algorithm 1).
 
     log of the mean of |f(x) - f(x + 0.01 e)|, plus, for each batch norm, log of the root of the
-    mean variance of the channels that it divides by. f is the last feature map, x and e are as many
-    images of normal noise as there are of the data, and weights are normal too. Skip connections
-    stay, which the paper leaves out. Minus infinity if the features are constant.
+    mean variance of the channels that it divides by. f is the last feature map, or the logits where
+    there is none; x and e are as many images of normal noise as there are of the data, and weights
+    are normal too. Skip connections stay, which the paper leaves out. Minus infinity if the
+    features or the logits are constant.
     """
     with torch.no_grad():
         for name, parameter in network.named_parameters():
@@ -136,7 +137,9 @@ def zen(network: nn.Module, images: Tensor, labels: Tensor) -> float:
         x, noise = torch.randn_like(images), torch.randn_like(images)
         before, scales = _features(network, x)
         after, _ = _features(network, x + STEP * noise)
-        change = (after - before).flatten(1).double().norm(dim=1).mean().item()
+        if torch.equal(before[-1], after[-1]):  # the logits: the map does not reach them
+            return -math.inf
+        change = (after[0] - before[0]).flatten(1).double().norm(dim=1).mean().item()
     return _log(change) + sum(map(_log, scales))
 
 
@@ -236,11 +239,11 @@ def _derived(value: Tensor, network: nn.Module) -> Iterator[tuple[Tensor, Tensor
             yield weight.detach(), gradient
 
 
-def _features(network: nn.Module, images: Tensor) -> tuple[Tensor, list[float]]:
-    """Return the last feature map, and by how much each batch norm divides.
+def _features(network: nn.Module, images: Tensor) -> tuple[list[Tensor], list[float]]:
+    """Return the last feature map, if any, then the logits; and by how much batch norms divide.
 
     The map is the last output of a module that is one, (n, c, h, w), before it is pooled over all
-    places; or else the logits.
+    places.
     """
     maps: list[Tensor] = []
     scales: list[float] = []
@@ -256,7 +259,7 @@ def _features(network: nn.Module, images: Tensor) -> tuple[Tensor, list[float]]:
     logits = _logits(network(images))
     for hook in hooks:
         hook.remove()
-    return (maps or [logits])[0], scales
+    return [*maps, logits], scales
 
 
 POOLS = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
