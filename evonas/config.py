@@ -40,7 +40,7 @@ class WarmStart(Params):
     """A pool of random networks, the best of which the search begins with."""
 
     by: Annotated[
-        tuple[Annotated[str, Field(pattern=r"^-?[^\s-]")], ...],
+        tuple[Annotated[str, Field(min_length=1)], ...],
         Field(min_length=1, max_length=20, strict=False),
     ]
     """What the networks of the pool are ranked by; the mean of the ranks counts. More is better, or

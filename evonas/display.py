@@ -412,6 +412,8 @@ def show_estimate(name: str, estimate: Estimate) -> None:
     if estimate.shared_seconds:
         shared = timedelta(seconds=round(estimate.shared_seconds))
         say(f"shared weights: {shared} of the search, single process")
+    if estimate.pool_seconds:
+        say(f"pool of the warm start: {timedelta(seconds=round(estimate.pool_seconds))}")
     search, last = estimate.search_time, estimate.final_time
     times = [str(timedelta(seconds=round(s))) for s in (search + last, search, last)]
     say(f"time: about {times[0]} (search {times[1]}, finalists {times[2]})")

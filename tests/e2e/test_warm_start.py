@@ -266,7 +266,7 @@ def test_a_pool_of_which_nothing_is_known_is_told(table: Path, tmp_path: Path) -
         ("warm_start.by=[good, good]", "; name each once"),
         ("warm_start.by=[good, -good]", "; name each once"),
         ("warm_start.by=[]", "warm_start.by: is empty; give at least 1"),
-        ("warm_start.by=[--good]", "warm_start.by.0: is '--good'"),
+        ("warm_start.by=[--good]", "warm_start.by.0: unknown metric to rank by '-good'"),
         ("warm_start.share=0", "warm_start.share: is 0; must be more than 0"),
         ("warm_start.pool=0", "warm_start.pool: is 0; must be at least 1"),
         ("evaluator.cheap=[]", "good is not known without training; list metrics of the table"),
