@@ -55,6 +55,8 @@ SIMULATED_SECONDS = Metric(
     cheap=True,
     source="the training time that a table records",
 )
+SCORED = {"supernet": "with shared weights", "proxy": "before any training"}
+"""How evaluators that train no candidate score it, by the evaluator's name."""
 TEST_ERROR = Metric("test_error", goal="min", reference=1.0, source="the test images")
 
 VALIDATED = {"error": VAL_ERROR, "top5_error": VAL_TOP5_ERROR, "loss": VAL_LOSS}
