@@ -122,6 +122,19 @@ def test_a_search_killed_at_random_ends_as_one_that_was_not(
     assert left(search.run_dir) == left(undisturbed.run_dir)
 
 
+@pytest.mark.slow
+def test_on_a_cluster_the_pool_is_ranked_as_here(undisturbed: Search, tmp_path: Path) -> None:
+    from distributed import LocalCluster
+
+    (tmp_path / "there.yaml").write_text(TRAINED)
+    options = {"processes": False, "protocol": "tcp", "dashboard_address": ":0"}
+    with LocalCluster(n_workers=1, threads_per_worker=2, silence_logs=50, **options) as dask:  # type: ignore[no-untyped-call]  # Dask has no types
+        words = ("--out", tmp_path / "run", "--address", dask.scheduler_address)
+        done = evonas("run", tmp_path / "there.yaml", *words)
+    assert done.exit_code == 0, done.output
+    assert left(tmp_path / "run") == left(undisturbed.run_dir)
+
+
 def test_resumed_with_more_generations_it_goes_on_as_if_it_had_had_them(
     undisturbed: Search, tmp_path: Path
 ) -> None:
