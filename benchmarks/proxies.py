@@ -5,7 +5,8 @@ The cells are of NAS-Bench-201, drawn from those that the table of published pro
 stage, as there. Ours look at 64 CIFAR-10 images, drawn once; weights have the same seed everywhere.
 Two tables come out: Spearman's correlation of ours with the published, and that of each proxy,
 params and FLOPs with the validation accuracy after 200 epochs, each with its 95 % interval over
-resamples of the cells. Call it again to continue after a kill, or with more cells.
+resamples of the cells. Call it again to continue after a kill, or with more cells. It also writes
+`cells.csv.gz`, both tables in one, for `benchmarks/nasbench201_warm_start.yaml`.
 
     python benchmarks/proxies.py --published nb201_zero_cost.csv.gz --accuracy nasbench201.csv.gz
         --images cifar10.npz [--cells 200] [--of 1000] [--out DIR]
@@ -150,6 +151,8 @@ def main() -> None:
         pd.read_csv(path, dtype={"genome": str}).set_index("genome")
         for path in (given.published, given.accuracy)
     )
+    both = accuracy.join(zero_cost[[f"{name}_cifar10" for name in PROXIES]], how="inner")
+    both.to_csv(given.out / "cells.csv.gz")
     order = np.random.default_rng(SEED).permutation(len(zero_cost))[: given.of]
     drawn = zero_cost.iloc[order]
     published = pd.DataFrame({name: drawn[f"{name}_cifar10"] for name in PROXIES})
