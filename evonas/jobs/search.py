@@ -124,6 +124,7 @@ class Run:
             yield done, len(pool.asked)
         self.folder.journal.sync()
         tables.write_table(self.path / "warm_start.csv", pool.rows(), pool.columns)
+        log.info("ranked %d networks, to begin with %d of them", len(pool.asked), len(pool.best()))
         self.strategy = make_strategy(self.experiment, self.parts.setting, pool.seeded())
         if self.folder.strategy is not None:
             self.strategy.load_state_dict(self.folder.strategy)
