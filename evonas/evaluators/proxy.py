@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 
-from evonas.core import Candidate, Evaluation, Metric, Params, Status
+from evonas.core import Budget, Candidate, Evaluation, Metric, Params, Status
 from evonas.evaluators.train import TrainEvaluator, TrainParams, proxies_asked
 from evonas.metrics import COUNTED, ZERO_COST
 from evonas.networks.proxies import BATCH, undefined
@@ -62,7 +63,7 @@ class ProxyEvaluator:
         return self.networks.most()
 
     def effort(self, candidate: Candidate) -> float:
-        return self.networks.foreseen(candidate.genome)
+        return self.networks.effort(replace(candidate, budget=Budget(steps=1)))
 
     def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
         """Score a network; the seed changes nothing, so that all have weights of the same one."""

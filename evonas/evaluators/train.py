@@ -106,14 +106,11 @@ class TrainEvaluator:
 
     def effort(self, candidate: Candidate) -> float:
         """Return FLOPs times budget; 0 if a network of the user's would have to be built for it."""
-        length = candidate.budget.amount if candidate.budget else 0.0
-        return self.foreseen(candidate.genome) * length
-
-    def foreseen(self, genome: Genome) -> float:
-        """Return the FLOPs of a network; 0 if one of the user's would have to be built for it."""
         own = any(own.metric.cheap for own in self.training.metrics)
         ours = type(self.space).__module__.partition(".")[0] == "genomes" and not own
-        return self.cheap(genome)[FLOPS.name] if ours or genome in self._profiles else 0.0
+        if candidate.budget is None or not (ours or candidate.genome in self._profiles):
+            return 0.0
+        return self.cheap(candidate.genome)[FLOPS.name] * candidate.budget.amount
 
     def prepare(self, run_dir: Path) -> Iterator[tuple[int, int]]:
         # A network may change the working directory.
@@ -191,9 +188,8 @@ class TrainEvaluator:
                 network = self.build(candidate.genome)
                 values |= self.profiled(candidate.genome, network)
                 values |= self.proxied(candidate.genome)
-                if refusal := self._refused(values):
-                    status, message = refusal
-                    return Evaluation(candidate, values, status, message=message)
+                if refused := self._refused(candidate, values):
+                    return refused
                 hardware = self.hardware.suited_to(network, self.data.image_shape)
                 hardware.place(network)
                 done = train(
@@ -260,13 +256,15 @@ class TrainEvaluator:
         images, labels = data.normalised(data.train.images[rows]), data.train.labels[rows]
         return proxies.measured(lambda: self.build(genome), names, images, labels, seed)
 
-    def _refused(self, values: Mapping[str, float]) -> tuple[Status, str] | None:
-        """Return why a network is not trained, by its proxies; None if it is."""
-        names = [metric.name for metric in self.proxies]
+    def _refused(self, candidate: Candidate, values: Mapping[str, float]) -> Evaluation | None:
+        """Return the answer to a candidate that is not trained, by its proxies; None if it is."""
         if message := proxies.undefined(values):
-            return Status.DIVERGED, message
+            return Evaluation(candidate, values, Status.DIVERGED, message=message)
+        names = [metric.name for metric in self.proxies]
         bounds = [bound for bound in self.constraints if bound.name in names]
-        return (Status.INFEASIBLE, "") if violation(values, bounds) > 0 else None
+        if violation(values, bounds) > 0:
+            return Evaluation(candidate, values, Status.INFEASIBLE, Cost(attempts=0))
+        return None
 
     def _own_cheap_values(self, genome: Genome) -> dict[str, float]:
         """Measure the user's own metrics that are known without training.

@@ -192,6 +192,8 @@ def test_a_bound_on_a_proxy_spares_the_training(tmp_path: Path) -> None:
     assert 0 < below.sum() < len(rows)
     assert (rows["status"] == np.where(below, "infeasible", "ok")).all()
     assert rows["val_error"].isna().equals(below)
+    generations = pd.read_csv(tmp_path / "run" / "generations.csv")
+    assert generations["trained"].sum() == (~below).sum()
     assert len(pd.read_csv(tmp_path / "run" / "finalists.csv")) == 1
 
 
@@ -284,7 +286,7 @@ def test_a_pool_of_which_nothing_is_known_is_told(table: Path, tmp_path: Path) -
         ("warm_start.pool=0", "warm_start.pool: is 0; must be at least 1"),
         ("evaluator.cheap=[]", "good is not known without training; list metrics of the table"),
         ("strategy={name: random}", "warm_start: the strategy does not take the networks that it"),
-        ("strategy={name: random}", "with seeds: aging, genetic, local_search, nsga2, nsga3, pso"),
+        ("strategy={name: random}", "with seeds: aging, genetic, local_search, nsga2, nsga3, p"),
     ],
 )
 def test_mistakes_are_told_with_their_key(change: str, told: str, table: Path) -> None:
