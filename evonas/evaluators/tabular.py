@@ -94,6 +94,10 @@ class Tabular:
     def fingerprint(self) -> str:
         return self.rows.fingerprint
 
+    def has(self, genome: Genome) -> bool:
+        """Return whether the table has a row for a genome."""
+        return genome.genes in self.rows.places
+
     def cheap(self, genome: Genome) -> dict[str, float]:
         place = self.rows.places.get(genome.genes)
         if place is None:
