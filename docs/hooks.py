@@ -227,7 +227,8 @@ def _default(field: FieldInfo) -> str:
         return "required"
     value = field.get_default(call_default_factory=True)
     if isinstance(value, Params):
-        return "the defaults below"
+        chosen = field.annotation is Params  # by its name
+        return f"`{{name: {registry.name_of(value)}}}`" if chosen else "the defaults below"
     text = yaml.safe_dump(_plain(value), default_flow_style=True, width=1000)
     return f"`{text.removesuffix(chr(10)).removesuffix('...').strip()}`"
 

@@ -113,13 +113,14 @@ class Training:
         evaluator = TrainEvaluator(TrainParams(recipe=self.recipe), setting)
         _check_names(evaluator, setting)
         with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="evonas-")))
+            evaluator.states = folder
             workers = None
             if self.in_process:
                 machine.take_gpu(self.parallel.device)
                 keep_freed_memory()
                 stack.enter_context(threads(hardware.threads))
             else:
-                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="evonas-")))
                 workers = stack.enter_context(closing(machine.workers(folder, self.parallel)))
             try_out(Parts(setting, evaluator, None), workers, None)
             if workers is None:

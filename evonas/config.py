@@ -25,7 +25,15 @@ from evonas.core import (
 from evonas.data.dataset import DataParams
 from evonas.metrics import COUNTED, SIMULATED_SECONDS, ZERO_COST, named, refused
 from evonas.mistakes import NAME_RULE, explained, kind_of, shown
-from evonas.protocols import EvaluatorClass, Identified, Need, StrategyClass, Trains
+from evonas.protocols import (
+    EvaluatorClass,
+    HasFidelities,
+    HasRungs,
+    Identified,
+    Need,
+    StrategyClass,
+    Trains,
+)
 from evonas.training.recipe import Recipe
 
 COMPONENTS = {
@@ -351,7 +359,12 @@ def component(section: str, kind: str, value: Any, *, written: bool = False) -> 
     if not isinstance(name, str) or (name not in names and not registry.is_own(name)):
         raise UserError(registry.unknown(registry.SINGULAR[kind], name, names), key=key)
     model: type[Params] = registry.load(kind, name).Params
-    return validated(value, model, section, written=written)
+    parts = {
+        key: component(f"{section}.{key}", part, value[key], written=written)
+        for key, part in model.PARTS.items()
+        if key in value
+    }
+    return validated({**value, **parts}, model, section, written=written)
 
 
 def components(settings: Experiment | TrainingRun) -> dict[str, Params]:
@@ -388,7 +401,7 @@ def check_together(experiment: Experiment) -> None:
         UserError: the sections do not fit together; only the first mistake is reported.
     """
     evaluator, evaluator_params = evaluator_of(experiment)
-    strategy, _ = strategy_of(experiment.strategy)
+    strategy, strategy_params = strategy_of(experiment.strategy)
     if own_classes.is_loaded(evaluator):
         metrics = (
             *evaluator.metrics_of(evaluator_params),
@@ -413,6 +426,11 @@ def check_together(experiment: Experiment) -> None:
         for need in Need:  # in a fixed order, since only the first mistake is reported
             if need in needs and need in CHECKS:
                 CHECKS[need](experiment, section)
+    if own_classes.is_loaded(evaluator) and isinstance(strategy_params, HasRungs):
+        assert experiment.budget is not None, "the strategy needs one"
+        rungs = strategy_params.rungs(experiment.budget)
+        if isinstance(evaluator_params, HasFidelities):
+            evaluator_params.check_fidelities(rungs, "evaluator")
 
 
 def rankable(evaluator: EvaluatorClass, params: Params) -> list[str]:
@@ -495,7 +513,8 @@ def _check_uses(experiment: Experiment, evaluator: EvaluatorClass) -> None:
     name = registry.name_of(experiment.evaluator)
     used = {
         "data": Need.DATA in evaluator.needs,
-        "budget": bool({Need.BUDGET, Need.FINAL_BUDGET} & evaluator.needs),
+        "budget": bool({Need.BUDGET, Need.FINAL_BUDGET} & evaluator.needs)
+        or _has_budgets(experiment),
         "finalists": is_trainer(evaluator),
         "training": Need.DATA in evaluator.needs,
         "cache": is_identified(evaluator),
@@ -510,6 +529,14 @@ def _check_uses(experiment: Experiment, evaluator: EvaluatorClass) -> None:
                 hint="remove the key",
                 key=key,
             )
+
+
+def _has_budgets(experiment: Experiment) -> bool:
+    """Return whether a table has values for several budgets, or should have them."""
+    table = experiment.evaluator
+    if not isinstance(table, HasFidelities):
+        return False
+    return bool(table.fidelities) or isinstance(experiment.strategy, HasRungs)
 
 
 def has_finalists(experiment: Experiment) -> bool:
@@ -552,6 +579,16 @@ def _needs_data(experiment: Experiment, section: str) -> None:
 def _needs_budget(experiment: Experiment, section: str) -> None:
     if experiment.budget is None:
         raise UserError("is missing", hint=A_BUDGET, key="budget")
+    evaluator, params = evaluator_of(experiment)
+    if not own_classes.is_loaded(evaluator) or isinstance(params, HasFidelities):
+        return
+    if Need.BUDGET not in evaluator.needs:
+        raise UserError(
+            f"the strategy {registry.name_of(experiment.strategy)} gives candidates budgets, which "
+            f"the evaluator {registry.name_of(params)} cannot use",
+            hint="use the evaluator train, or another strategy",
+            key="strategy.name",
+        )
 
 
 def _needs_final_budget(experiment: Experiment, section: str) -> None:
@@ -627,8 +664,9 @@ def _readable_path(key: str) -> Iterator[None]:
 
 def _example(key: str) -> str:
     """Return a phrase that describes the value of a key."""
-    if key in COMPONENTS:
-        names = ", ".join(registry.names(COMPONENTS[key]))
+    last = key.rpartition(".")[2]
+    if last in COMPONENTS:
+        names = ", ".join(registry.names(COMPONENTS[last]))
         return f"{{name: ..., ...}}, where the name is one of {names}"
     examples = {
         "name": f"the run's name, {NAME_RULE}",

@@ -18,6 +18,7 @@ from evonas import words
 from genomes import Genome, SearchSpace
 
 State = dict[str, Any]  # plain data: numbers, strings, lists, dicts, tensors
+STATE = ".state"  # the ending of files with states of trainings
 WRITTEN = "written"  # the context in which settings of a file that evonas wrote are validated
 
 log = logging.getLogger("evonas")
@@ -110,10 +111,12 @@ class Params(BaseModel):
         BEFORE: the value of each key for run folders from before it existed, which must go on as
             they began. A file that evonas wrote has all keys of its version, so it is older than a
             key that is missing.
+        PARTS: the kind, as in `registry.TABLES`, of each key that has a component's settings.
     """
 
     BEFORE: ClassVar[Mapping[str, Any]] = {}
     RENAMED: ClassVar[Mapping[str, str]] = {}
+    PARTS: ClassVar[Mapping[str, str]] = {}
 
     model_config = ConfigDict(
         frozen=True,
@@ -272,6 +275,16 @@ class Budget(Params):
         return cls.model_validate_strings(stated, strict=False)
 
     @property
+    def whole(self) -> float:
+        """The length of the learning rate's schedule, in `unit`."""
+        return self.horizon or self.amount
+
+    def goes_on_from(self, earlier: Budget) -> bool:
+        """Return whether a training under this budget begins with an earlier one's steps."""
+        same = self.unit == earlier.unit and self.whole == earlier.whole
+        return same and self.deterministic and earlier.amount < self.amount
+
+    @property
     def deterministic(self) -> bool:
         """Whether a repetition trains for the same number of steps."""
         return self.seconds is None
@@ -362,12 +375,16 @@ class Candidate:
         parents: the keys of the networks it was bred from.
         origin: how it was created: "sampled", "crossover", "mutation", ...
         budget: how long to train it, if the strategy decides that; None for the run's budget.
+        after: the smaller budget, of the same unit and horizon, that the run has trained it under
+            before: the training goes on from there. None for one from the beginning. The values
+            are the same, to the bit.
     """
 
     genome: Genome
     parents: tuple[str, ...] = ()
     origin: str = "sampled"
     budget: Budget | None = None
+    after: Budget | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -522,6 +539,11 @@ def weights_name(seed: int, budget: str) -> str:
     """Return the file name of a training's weights, unique in a run: a seed belongs to one key."""
     digest = hashlib.blake2b(f"{seed}/{budget}".encode(), digest_size=8)
     return f"{digest.hexdigest()}.safetensors"
+
+
+def state_name(seed: int, budget: str) -> str:
+    """Return the file name of a training's state, from which a longer one may go on."""
+    return Path(weights_name(seed, budget)).with_suffix(STATE).name
 
 
 def _exact(number: float) -> str:

@@ -27,7 +27,7 @@ from evonas.core import (
     violation,
 )
 from evonas.metrics import SIMULATED_SECONDS
-from evonas.protocols import Dispatcher, Evaluator, SteadyState, Strategy
+from evonas.protocols import CheapByBudget, Dispatcher, Evaluator, SteadyState, Strategy
 from genomes import SearchSpace
 
 # Repeated candidates cost no time and are no new networks, so a limit on these alone would never
@@ -167,6 +167,7 @@ class _Asking:
         self._count = since.evaluations
         self._seconds = since.simulated_seconds
         self._seen = set(since.asked)
+        self._networks = {question.key for question in since.asked}
         self._repeated = 0  # candidates in a row that the run has asked about before
         self._outstanding: deque[list[Asked]] = deque()  # one list for each `ask`
 
@@ -197,7 +198,7 @@ class _Asking:
         at = self._generations if self.size is None else self._count // self.size
         if self._max_generations is not None and at >= self._max_generations:
             return False
-        if self._max_networks is not None and len(self._seen) >= self._max_networks:
+        if self._max_networks is not None and len(self._networks) >= self._max_networks:
             return False
         if self._enough is not None and (self._outstanding or self._enough()):
             return False  # a steady-state strategy is told a whole generation before this is known
@@ -219,6 +220,7 @@ class _Asking:
                 break
             self._seconds += cost
             self._seen.add(asked.question)
+            self._networks.add(asked.question.key)
             asked = replace(asked, repeated=repeated, simulated_seconds=self._seconds)
             self.desk.put(asked)
             batch.append(asked)
@@ -334,7 +336,11 @@ class Desk:
         """Return what is known without an evaluation; `crashed` if that cannot be told."""
 
         def measure() -> Evaluation:
-            values = self.evaluator.cheap(canonical.genome)
+            evaluator = self.evaluator
+            if isinstance(evaluator, CheapByBudget):
+                values = evaluator.cheap_at(canonical)
+            else:
+                values = evaluator.cheap(canonical.genome)
             return Evaluation(canonical, numbers(values), cost=Cost(attempts=0))
 
         known = _attempted(canonical, measure)

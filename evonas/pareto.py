@@ -132,22 +132,36 @@ def preference(
     Returns:
         (n,) ranks from 0, the best; evaluations equal in all of this share one.
     """
-    n = len(evaluations)
-    values = losses(evaluations, objectives)
-    tiers = np.array([tier(evaluation, objectives) for evaluation in evaluations], dtype=np.int64)
-    first = np.zeros(n)
-    second = np.zeros(n)
-    for i, evaluation in enumerate(evaluations):
-        if tiers[i] == INFEASIBLE:
-            first[i] = violation(evaluation.values, constraints)
+    rows = [standing(evaluation, objectives, constraints) for evaluation in evaluations]
+    return order(np.array(rows, dtype=np.float64).reshape(len(rows), 2 + len(objectives)))
+
+
+def standing(
+    evaluation: Evaluation, objectives: Sequence[Objective], constraints: Sequence[Constraint] = ()
+) -> tuple[float, ...]:
+    """Return what `order` compares: tier, violation (0 unless it is infeasible), and m losses."""
+    rank = tier(evaluation, objectives)
+    outside = violation(evaluation.values, constraints) if rank == INFEASIBLE else 0.0
+    values = (o.sign * evaluation.values.get(o.name, np.nan) for o in objectives)
+    return (rank, outside, *values)
+
+
+def order(standings: Array) -> NDArray[np.int64]:
+    """Return the order of preference of evaluations; see `preference`.
+
+    Args:
+        standings: (n, 2 + m), the `standing` of each.
+    """
+    tiers, values = standings[:, 0], standings[:, 2:]
+    first, second = standings[:, 1].copy(), np.zeros(len(standings))
     feasible = np.flatnonzero(tiers == FEASIBLE)
-    if len(objectives) == 1:
+    if values.shape[1] == 1:
         first[feasible] = values[feasible, 0]
     else:
         ranks, crowding = ranks_and_crowding(values[feasible])
         first[feasible], second[feasible] = ranks, -crowding
     _, ranks_of = np.unique(np.column_stack([tiers, first, second]), axis=0, return_inverse=True)
-    return np.asarray(ranks_of, dtype=np.int64).reshape(n)
+    return np.asarray(ranks_of, dtype=np.int64).reshape(len(standings))
 
 
 def tier(evaluation: Evaluation, objectives: Sequence[Objective]) -> int:

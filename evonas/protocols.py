@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from evonas.core import (
+    Budget,
     Candidate,
     Constraint,
     Evaluation,
@@ -87,6 +88,7 @@ class Setting:
 
     Attributes:
         training: how networks are trained; None if nothing is trained, as on a table.
+        budget: the budget of candidates that have none of their own; None if there is none.
     """
 
     space: SearchSpace
@@ -94,6 +96,7 @@ class Setting:
     constraints: tuple[Constraint, ...] = ()
     seed: int = 0
     training: TrainingSetting | None = None
+    budget: Budget | None = None
 
     @property
     def named(self) -> frozenset[str]:
@@ -170,6 +173,48 @@ class SteadyState(Strategy, Protocol):
     @property
     def generation_size(self) -> int:
         """The number of consecutive candidates that make a generation in the tables."""
+
+
+@runtime_checkable
+class Continues(Protocol):
+    """A strategy that may ask to go on with a training, under a larger budget."""
+
+    def pending(self) -> Sequence[Candidate]:
+        """Return the trainings that may go on, each with the budget that it had or is having.
+
+        Their states are kept; one that is asked to go on and is not among them begins anew.
+        """
+
+
+@runtime_checkable
+class HasRungs(Protocol):
+    """Settings of a strategy that gives its candidates different budgets."""
+
+    def rungs(self, budget: Budget) -> tuple[Budget, ...]:
+        """Return the budgets of candidates, the smallest first; the last one is the run's.
+
+        Raises:
+            UserError: that budget cannot be divided.
+        """
+
+
+@runtime_checkable
+class HasFidelities(Protocol):
+    """Settings of an evaluator that has values for some budgets alone."""
+
+    @property
+    def fidelities(self) -> Mapping[str, Any]:
+        """What there is of each budget that is shorter than the run's."""
+
+    def check_fidelities(self, rungs: Sequence[Budget], section: str) -> None:
+        """Check that there are values for all budgets of a strategy.
+
+        Args:
+            section: where the settings are.
+
+        Raises:
+            UserError: there are none for one of them.
+        """
 
 
 @runtime_checkable
@@ -285,6 +330,15 @@ class Bounded(Protocol):
 
     def most(self) -> Mapping[str, float]:
         """Return the largest possible value of each metric for which it is known."""
+
+
+@runtime_checkable
+class CheapByBudget(Protocol):
+    """An evaluator of which some metric is known without training, but depends on the budget."""
+
+    def cheap_at(self, candidate: Candidate) -> Mapping[str, float]:
+        """Return what `cheap` does, for a candidate's budget, less what was done before it
+        (`Candidate.after`)."""
 
 
 @runtime_checkable

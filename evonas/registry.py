@@ -28,6 +28,7 @@ TABLES: dict[str, dict[str, str]] = {
         "exhaustive": "evonas.strategies.exhaustive:Exhaustive",
         "gdas": "evonas.oneshot.gdas:Gdas",
         "genetic": "evonas.strategies.genetic:Genetic",
+        "halving": "evonas.strategies.halving:Halving",
         "local_search": "evonas.strategies.local_search:LocalSearch",
         "nsga2": "evonas.strategies.nsga2:NSGA2",
         "nsga3": "evonas.strategies.nsga3:NSGA3",

@@ -120,7 +120,7 @@ def read_table(bench: Bench) -> Table:
         UserError: it cannot be read.
     """
     space = registry.make_space(bench.space)
-    evaluator = Tabular(bench.table, Setting(space))
+    evaluator = Tabular(bench.table, Setting(space, budget=bench.budget))
     signs = tuple(objective.sign for objective in bench.objectives)
     columns = [evaluator.rows.values[objective.name] for objective in bench.objectives]
     losses = np.column_stack(columns) * signs
@@ -157,9 +157,10 @@ def run(bench: Bench, table: Table, label: str, seed: int) -> Run:
         for _ in pool:
             pass
         params = pool.seeded()
-    strategy = kind(params, Setting(table.space, bench.objectives, seed=seed))
+    setting = Setting(table.space, bench.objectives, seed=seed, budget=bench.budget)
+    strategy = kind(params, setting)
     watch = Watch(bench, table)
-    desk = Desk(table.evaluator, table.space, seed=seed)
+    desk = Desk(table.evaluator, table.space, seed=seed, budget=bench.budget)
     seconds = protocol.simulated_seconds
     stop = None if seconds is None else Stop(simulated_seconds=seconds)
     for generation in evolve(strategy, desk, stop=stop):
@@ -204,6 +205,8 @@ class Watch:
         self.seconds += values.get("simulated_seconds", 0.0)
         if evaluation.status is not Status.OK or not finite(values, self.names):
             return
+        if evaluation.candidate.budget != self.bench.budget:
+            return  # a shorter training, which no other arm's is to be compared with
         point = np.array([values[name] for name in self.names]) * self.table.signs
         if point[0] < self.best:
             self.best = float(point[0])

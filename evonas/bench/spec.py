@@ -10,9 +10,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, SerializeAsAny
 
 from evonas import config, registry, yamlfile
-from evonas.core import Objective, Params, Requirement, UserError
+from evonas.core import Budget, Objective, Params, Requirement, UserError
 from evonas.evaluators.tabular import TabularParams
 from evonas.metrics import SIMULATED_SECONDS
+from evonas.protocols import HasRungs
 
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 RANDOM = "random"
@@ -64,6 +65,9 @@ class Bench(Params):
     """Metrics of the network that is best by the first objective, reported next to it."""
     protocol: Protocol
     """When a run ends."""
+    budget: Budget | None = None
+    """How long a network of the table was trained. Required for a strategy such as `halving`, with
+    `table.fidelities`; a run's best so far is that of the networks that were trained so long."""
     seeds: Count
     """Runs of each strategy, from seed 0."""
     strategies: Annotated[dict[str, SerializeAsAny[Params]], Field(min_length=1, max_length=50)]
@@ -116,7 +120,19 @@ def _checked(document: Any, folder: Path, written: bool) -> Bench:
     return bench.model_copy(update={"table": bench.table.anchored(folder), "strategies": arms})
 
 
+def _check_budgets(bench: Bench) -> None:
+    """Check that the table has values for all budgets of the strategies."""
+    for label, arm in bench.strategies.items():
+        if not isinstance(arm, HasRungs):
+            continue
+        if bench.budget is None:
+            hint = f"give it, such as {{epochs: 200}}; strategies.{label} divides it"
+            raise UserError("is missing", hint=hint, key="budget")
+        bench.table.check_fidelities(arm.rungs(bench.budget), "table")
+
+
 def _check_together(bench: Bench) -> None:
+    _check_budgets(bench)
     known = list(bench.table.metrics)
     named: Mapping[str, tuple[str, ...]] = {
         "objectives": tuple(objective.name for objective in bench.objectives),

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from evonas import files, plugins, provenance
-from evonas.core import Candidate, Evaluation, SearchFailed
+from evonas.core import STATE, Candidate, Evaluation, SearchFailed
 from evonas.evaluators.parallel import InWorkers
 from evonas.evaluators.pool import Workers
 from evonas.loop import error_text
@@ -264,6 +264,9 @@ class _Host:
         if file is not None and file.exists():
             weights = files.read(file)
             files.remove(file)
+        # The next training of the network may be another machine's; each begins anew.
+        for state in (self.folder / "scratch").glob(f"*{STATE}"):
+            files.remove(state)
         log = files.read(self.folder / "log.txt")
         lines = log[self._logged :].decode(errors="replace").splitlines()
         self._logged = len(log)

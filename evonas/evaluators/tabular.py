@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
@@ -11,7 +11,16 @@ from typing import Annotated, ClassVar, Literal, Self
 import numpy as np
 from pydantic import Field
 
-from evonas.core import Candidate, Evaluation, Metric, Params, Requirement, Status, UserError
+from evonas.core import (
+    Budget,
+    Candidate,
+    Evaluation,
+    Metric,
+    Params,
+    Requirement,
+    Status,
+    UserError,
+)
 from evonas.evaluators import csvfile, formula
 from evonas.evaluators.csvfile import CsvFile
 from evonas.metrics import SIMULATED_SECONDS, named, refused
@@ -21,6 +30,16 @@ from genomes import Genome, SearchSpace
 
 SIMULATED = SIMULATED_SECONDS.name
 Text = Annotated[str, Field(min_length=1)]
+
+
+class Fidelity(Params):
+    """What the table has of trainings that are shorter than the run's budget."""
+
+    metrics: Annotated[dict[str, Text], Field(min_length=1, max_length=100)]
+    """The metrics that are others than after the whole budget, each a column or a formula."""
+    simulated_seconds: Text | None = None
+    """How long such an evaluation takes, as a column or a formula; required if
+    `simulated_seconds` is given for the whole budget. One that goes on costs the difference."""
 
 
 class TabularParams(Params):
@@ -39,6 +58,9 @@ class TabularParams(Params):
     simulated_seconds: Text | None = None
     """How long an evaluation takes, as a column or a formula. `stop.simulated_seconds` limits the
     sum."""
+    fidelities: Annotated[dict[str, Fidelity], Field(max_length=100)] = Field(default_factory=dict)
+    """What the table has of shorter trainings, by budget, for a strategy such as `halving`:
+    `{epochs=12: {metrics: {val_error: 100 - val12}}}`. All else is what `budget` gives."""
 
     def model_post_init(self, context: object) -> None:
         for name in self.cheap:
@@ -50,6 +72,40 @@ class TabularParams(Params):
                 raise Requirement(mistake.hint, "metrics", mistake.problem)
         if SIMULATED in self.metrics:
             raise Requirement("choose another name", "metrics", f"{SIMULATED} has a key of its own")
+        for text, fidelity in self.fidelities.items():
+            self._check_fidelity(text, fidelity)
+
+    def _check_fidelity(self, text: str, fidelity: Fidelity) -> None:
+        def refused(problem: str, hint: str) -> Requirement:
+            return Requirement(hint, "fidelities", f"{text}: {problem}")
+
+        try:
+            budget = Budget.from_text(text)
+        except ValueError:
+            raise refused("is no budget", "write it like epochs=12 or steps=100") from None
+        if budget.text != text or budget.horizon or not budget.deterministic:
+            raise refused("is not the length of a training", "write it like epochs=12 or steps=100")
+        changing = [name for name in self.metrics if name not in self.cheap]
+        for name in fidelity.metrics:
+            if name not in changing:
+                allowed = f"allowed: {', '.join(changing)}"
+                raise refused(f"{name!r} does not depend on the budget", allowed)
+        if (fidelity.simulated_seconds is None) != (self.simulated_seconds is None):
+            raise refused(f"{SIMULATED} must be given for all budgets or none", "give it for both")
+
+    def check_fidelities(self, rungs: Sequence[Budget], section: str) -> None:
+        """Check that there are values for all budgets of a strategy (`protocols.HasFidelities`).
+
+        Raises:
+            UserError: there are none for one of them.
+        """
+        for rung in rungs[:-1]:
+            if _length(rung) not in self.fidelities:
+                raise UserError(
+                    f"has no values for {_length(rung)}, a rung of the strategy",
+                    hint="add them, or choose the strategy's factor and min_budget accordingly",
+                    key=f"{section}.fidelities",
+                )
 
     def anchored(self, folder: Path) -> Self:
         path = (folder / Path(self.path).expanduser()).resolve()
@@ -58,11 +114,16 @@ class TabularParams(Params):
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows of a table by genes, and its metrics, an array each."""
+    """The rows of a table by genes, and its metrics, an array each.
+
+    Attributes:
+        shorter: the metrics after shorter trainings, by the length of these.
+    """
 
     places: Mapping[tuple[int, ...], int]
     values: Mapping[str, np.ndarray]
     fingerprint: str
+    shorter: Mapping[str, Mapping[str, np.ndarray]]
 
 
 class Tabular:
@@ -87,8 +148,8 @@ class Tabular:
         self.params = params
         self.metrics = self.metrics_of(params)
         self.rows = load(params, setting.space)
-        cheap = [metric.name for metric in self.metrics if metric.cheap]
-        self._cheap = {name: self.rows.values[name] for name in cheap}
+        self.whole = _length(setting.budget) if setting.budget else ""
+        self._cheap = [metric.name for metric in self.metrics if metric.cheap]
 
     @property
     def fingerprint(self) -> str:
@@ -99,10 +160,19 @@ class Tabular:
         return genome.genes in self.rows.places
 
     def cheap(self, genome: Genome) -> dict[str, float]:
-        place = self.rows.places.get(genome.genes)
+        return self.cheap_at(Candidate(genome))
+
+    def cheap_at(self, candidate: Candidate) -> dict[str, float]:
+        """Return the cheap metrics; a training that goes on counts only what it adds."""
+        place = self.rows.places.get(candidate.genome.genes)
         if place is None:
             return dict.fromkeys(self._cheap, 0.0)
-        return {name: column.item(place) for name, column in self._cheap.items()}
+        columns = self._columns(candidate.budget)
+        values = {name: columns[name].item(place) for name in self._cheap}
+        if candidate.after is not None and SIMULATED in values:
+            before = self._columns(candidate.after)[SIMULATED].item(place)
+            values[SIMULATED] = max(values[SIMULATED] - before, 0.0)
+        return values
 
     def most(self) -> dict[str, float]:
         """Return the largest value of each metric in the table."""
@@ -113,12 +183,31 @@ class Tabular:
         place = self.rows.places.get(candidate.genome.genes)
         if place is None:
             raise KeyError(f"the table has no row for {candidate.genome.text}")
-        values = {name: column.item(place) for name, column in self.rows.values.items()}
+        columns = self._columns(candidate.budget)
+        values = {name: column.item(place) for name, column in columns.items()}
+        values |= self.cheap_at(candidate)
         missing = [name for name, value in values.items() if not math.isfinite(value)]
         if missing:
             message = f"the table has no {', '.join(missing)} for {candidate.genome.text}"
             return Evaluation(candidate, values, Status.DIVERGED, message=message)
         return Evaluation(candidate, values)
+
+    def _columns(self, budget: Budget | None) -> Mapping[str, np.ndarray]:
+        """Return the metrics after a training under a budget.
+
+        Raises:
+            KeyError: the table has none.
+        """
+        if budget is None or not self.rows.shorter or _length(budget) == self.whole:
+            return self.rows.values
+        if _length(budget) not in self.rows.shorter:
+            raise KeyError(f"the table has no values for {budget.text}")
+        return self.rows.shorter[_length(budget)]
+
+
+def _length(budget: Budget) -> str:
+    """Return `epochs=12` for 12 epochs of any schedule."""
+    return budget.text.partition("/")[0]
 
 
 def load(params: TabularParams, space: SearchSpace) -> Rows:
@@ -133,12 +222,24 @@ def load(params: TabularParams, space: SearchSpace) -> Rows:
         raise csvfile.unreadable(params.path, error) from None
     table = csvfile.read(params.path, changed, params.genome)
     columns = csvfile.Columns(table)
+    values = _computed(params, table, columns, "evaluator")
+    shorter = {
+        text: {**values, **_computed(fidelity, table, columns, f"evaluator.fidelities.{text}")}
+        for text, fidelity in params.fidelities.items()
+    }
+    return Rows(_places(table, space), values, table.fingerprint, shorter)
+
+
+def _computed(
+    params: TabularParams | Fidelity, table: CsvFile, columns: csvfile.Columns, section: str
+) -> dict[str, np.ndarray]:
+    """Return the metrics that some settings state, (rows,) each."""
     formulas = dict(params.metrics)
     if params.simulated_seconds:
         formulas[SIMULATED] = params.simulated_seconds
     values = {}
     for name, text in formulas.items():
-        key = f"evaluator.{name}" if name == SIMULATED else f"evaluator.metrics.{name}"
+        key = f"{section}.{name}" if name == SIMULATED else f"{section}.metrics.{name}"
         try:
             column = np.asarray(formula.compute(text, columns), dtype=np.float64)
         except UserError as error:
@@ -148,8 +249,8 @@ def load(params: TabularParams, space: SearchSpace) -> Rows:
     wrong = np.flatnonzero(~(np.isfinite(seconds) & (seconds >= 0)))
     if len(wrong):
         problem = f"is {seconds[wrong[0]]:g} in {table.line(wrong[0])}"
-        raise UserError(problem, hint="must be 0 or more", key=f"evaluator.{SIMULATED}")
-    return Rows(_places(table, space), values, table.fingerprint)
+        raise UserError(problem, hint="must be 0 or more", key=f"{section}.{SIMULATED}")
+    return values
 
 
 def _places(table: CsvFile, space: SearchSpace) -> dict[tuple[int, ...], int]:

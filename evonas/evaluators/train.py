@@ -23,10 +23,12 @@ from evonas.core import (
     Evaluation,
     Metric,
     Params,
+    State,
     Status,
     UserError,
     derive_seed,
     violation,
+    state_name,
     weights_name,
 )
 from evonas.data.dataset import Images
@@ -42,6 +44,7 @@ from evonas.training.batches import Resident, ResidentData, resident
 from evonas.training.loop import measure, out_of_memory, seeded, train
 from evonas.training.norms import renew
 from evonas.training.recipe import Recipe
+from evonas.training.states import read_state, write_state
 from evonas.training.weights import read_weights, save_weights
 from genomes import Genome
 
@@ -60,7 +63,13 @@ class TrainEvaluator:
     """Decodes a genome, trains the network under the candidate's budget, measures it on val.
 
     With a run folder, the weights of each trained network are written to its `scratch/`, under the
-    name that the evaluation gives, for the driver to keep or delete.
+    name that the evaluation gives, for the driver to keep or delete. Beside them is the state of
+    each training that is shorter than the run's budget but has its horizon, so that a candidate
+    which comes back with a larger budget (`Candidate.after`) goes on from there. Without the file
+    it is trained from the beginning, with the same result.
+
+    Attributes:
+        states: the folder of the states; None if none are kept.
     """
 
     Params = TrainParams
@@ -79,7 +88,9 @@ class TrainEvaluator:
         self.proxies = proxies_asked(setting)
         owns = (own.metric for own in training.metrics)
         self.metrics = (*TRAINED, *self.proxies, *owns)
+        self.budget = setting.budget
         self.scratch: Path | None = None
+        self.states: Path | None = None
         self.batch_size = min(self.recipe.batch_size, len(data.train))
         self._profiles: dict[Genome, dict[str, float]] = {}
 
@@ -110,11 +121,12 @@ class TrainEvaluator:
         ours = type(self.space).__module__.partition(".")[0] == "genomes" and not own
         if candidate.budget is None or not (ours or candidate.genome in self._profiles):
             return 0.0
-        return self.cheap(candidate.genome)[FLOPS.name] * candidate.budget.amount
+        done = candidate.after.amount if candidate.after else 0
+        return self.cheap(candidate.genome)[FLOPS.name] * (candidate.budget.amount - done)
 
     def prepare(self, run_dir: Path) -> Iterator[tuple[int, int]]:
         # A network may change the working directory.
-        self.scratch = run_dir.absolute() / "scratch"
+        self.scratch = self.states = run_dir.absolute() / "scratch"
         files.make_folder(self.scratch)
         yield from ()
 
@@ -200,8 +212,14 @@ class TrainEvaluator:
                     seed,
                     hardware,
                     micro_batch=micro_batch,
+                    since=self._earlier(candidate, budget, seed),
+                    goes_on=self._goes_on(budget) and micro_batch == self.batch_size,
                 )
-            cost = Cost(training_seconds=done.seconds, epochs=done.epochs, steps=done.steps)
+            if done.state is not None and self.states is not None:
+                write_state(done.state, self.states / state_name(seed, budget.text))
+            new = done.steps - done.earlier
+            epochs = new / (len(data.train) // self.batch_size)
+            cost = Cost(training_seconds=done.seconds, epochs=epochs, steps=new)
             renew(network, data, self.recipe, done.steps, micro_batch, hardware)
             measured = measure(network, data.val, data, hardware, 4 * micro_batch)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -225,6 +243,18 @@ class TrainEvaluator:
         return Evaluation(
             candidate, values, cost=cost, deterministic=deterministic, weights=weights
         )
+
+    def _earlier(self, candidate: Candidate, budget: Budget, seed: int) -> State | None:
+        """Return the state of the training to go on with, if there is one."""
+        after = candidate.after
+        if after is None or self.states is None or not budget.goes_on_from(after):
+            return None
+        return read_state(self.states / state_name(seed, after.text))
+
+    def _goes_on(self, budget: Budget) -> bool:
+        """Return whether the network may come back with a larger budget."""
+        whole = self.budget
+        return self.states is not None and whole is not None and whole.goes_on_from(budget)
 
     def profiled(self, genome: Genome, network: nn.Module) -> dict[str, float]:
         """Return the params and FLOPs of a genome's network, counted once."""

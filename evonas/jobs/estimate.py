@@ -167,6 +167,8 @@ class _Rehearsal:
         networks: the number of genomes in the space.
         shared_seconds: the time of what the main process trains.
         scoring_seconds: the time to score a candidate; None if candidates are trained.
+        trainings: what each of the candidates that meet the constraints trains, as a budget of its
+            own; from a strategy such as `halving` these differ.
     """
 
     generations: int | None
@@ -177,6 +179,7 @@ class _Rehearsal:
     networks: int
     shared_seconds: float
     scoring_seconds: float | None
+    trainings: list[Budget | None]
 
 
 def _rehearse(experiment: Experiment, parts: Parts) -> _Rehearsal:
@@ -219,7 +222,16 @@ def _rehearse(experiment: Experiment, parts: Parts) -> _Rehearsal:
         parts.setting.space.size,
         shared_seconds,
         scoring,
+        [_added(candidate, experiment.budget) for candidate in feasible],
     )
+
+
+def _added(candidate: Candidate, default: Budget | None) -> Budget | None:
+    """Return what a candidate trains beyond what it goes on from, as a budget."""
+    budget = candidate.budget or default
+    if budget is None or candidate.after is None:
+        return budget
+    return Budget.model_validate({budget.unit: budget.amount - candidate.after.amount})
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +251,10 @@ class _StepTimes:
     def seconds(self, budget: Budget | None) -> list[float]:
         """Return the time of each network's training under a budget."""
         return [_seconds(short, long, budget, self.epoch_steps) for short, long in self.pairs]
+
+    def of_all(self, trainings: Sequence[Budget | None]) -> list[float]:
+        """Return the time of each network's training under each of some budgets."""
+        return [seconds for budget in trainings for seconds in self.seconds(budget)]
 
 
 def _time_steps(
@@ -279,12 +295,13 @@ def _estimated(
     experiment: Experiment, rehearsal: _Rehearsal, times: _StepTimes, pool_seconds: float
 ) -> Estimate:
     scoring = rehearsal.scoring_seconds
-    seconds = times.seconds(experiment.budget) if scoring is None else [scoring]
+    seconds = times.of_all(rehearsal.trainings) if scoring is None else [scoring]
     finalists, limit = experiment.finalists, experiment.stop.seconds
     if not config.has_finalists(experiment):
         finalists = config.NO_FINALISTS
     workers = int(experiment.parallel.workers)
-    trainings = rehearsal.networks
+    # A network is trained once under each budget.
+    trainings = rehearsal.networks * len({budget and budget.text for budget in rehearsal.trainings})
     if rehearsal.candidates is not None:
         trainings = min(round(rehearsal.candidates * rehearsal.share), trainings)
     generations = rehearsal.generations

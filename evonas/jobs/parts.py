@@ -68,6 +68,7 @@ def build(experiment: Experiment) -> Parts:
         experiment.constraints,
         experiment.seed,
         training,
+        experiment.budget,
     )
     if trains_here(experiment):
         machine.take_gpu(experiment.parallel.device)

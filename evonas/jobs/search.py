@@ -51,6 +51,7 @@ from evonas.records.folder import (
 from evonas.records.guessing import parts_of
 from evonas.records.run import RunFolder
 from evonas.training.loop import warm_up
+from evonas.training.states import keep_pending
 from genomes import Genome
 
 TABLES = (
@@ -153,6 +154,7 @@ class Run:
                 strategy.state_dict() if whole else None,
                 strategy.trace() if isinstance(strategy, Traced) and whole else None,
             )
+            keep_pending(self.path / "scratch", strategy, desk)
             self._note_references()
             self._note_seconds(generation.questions)
             self._log(generation)

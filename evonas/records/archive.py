@@ -193,7 +193,7 @@ def budget_ranks(budgets: Sequence[str]) -> NDArray[np.int64]:
     units = sorted({budget.unit for budget in known.values()})
     if len(units) > 1:
         raise ValueError(f"budgets in {' and in '.join(units)} cannot be compared")
-    lengths = {text: (each.amount, each.horizon or each.amount) for text, each in known.items()}
+    lengths = {text: (each.amount, each.whole) for text, each in known.items()}
     order = {length: rank for rank, length in enumerate(sorted({(0.0, 0.0), *lengths.values()}))}
     return np.array([order[lengths.get(text, (0.0, 0.0))] for text in budgets], dtype=np.int64)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from evonas import files
-from evonas.core import Candidate, Generation, Objective, Question, State
+from evonas.core import STATE, Candidate, Generation, Objective, Question, State
 from evonas.records import checkpoint as checkpoints
 from evonas.records import tables
 from evonas.records.archive import Archive
@@ -113,7 +113,7 @@ class RunFolder:
         return self.path / "weights" / f"{files.short(name)}.safetensors"
 
     def clean_scratch(self) -> None:
-        for pattern in ("*.safetensors", ".*.part"):
+        for pattern in ("*.safetensors", f"*{STATE}", ".*.part"):
             for file in (self.path / "scratch").glob(pattern):
                 files.remove(file)
 

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from evonas.core import (
+    Budget,
     Candidate,
     Constraint,
     Evaluation,
@@ -37,6 +38,7 @@ from genomes import Gene, Genome, SearchSpace
 
 GENERATIONS = 6
 SEEDS = range(3)
+BUDGET = Budget(epochs=9)  # of the run, for a strategy that divides it
 ONE = (Objective(name="a"),)
 THREE = (Objective(name="a"), Objective(name="b", goal="max"), Objective(name="c"))
 SPACE = SearchSpace("contract/v1", [Gene(f"g{i}", tuple("wxyz"[: 2 + i % 3])) for i in range(5)])
@@ -68,7 +70,8 @@ def maker(strategy: Callable[..., Strategy], params: Params) -> Make:
         constraints: Sequence[Constraint] = (),
         seed: int = 0,
     ) -> Strategy:
-        return strategy(params, Setting(space, tuple(objectives), tuple(constraints), seed))
+        goals, bounds = tuple(objectives), tuple(constraints)
+        return strategy(params, Setting(space, goals, bounds, seed, budget=BUDGET))
 
     return make
 

@@ -202,19 +202,24 @@ def _waits_told() -> Iterator[list[warnings.WarningMessage]]:
         torch.cuda.set_sync_debug_mode(before)
 
 
-def _leavings(network: nn.Module, device: torch.device) -> list[Any]:
-    """Return what a step must leave as it was: random generators, and a network's attributes."""
+def hidden(network: nn.Module) -> list[Any]:
+    """Return what no state of torch's holds: Python's and NumPy's generators, and attributes."""
     name, keys, *rest = np.random.get_state()  # noqa: NPY002  # a network may use it
     generators = [random.getstate(), (name, np.asarray(keys).tobytes(), *rest)]
-    states = [torch.get_rng_state()]
-    if device.type == "cuda":
-        states.append(torch.cuda.get_rng_state())
     plain = (bool, int, float, str, type(None))
     attributes = [
         {name: value for name, value in vars(module).items() if isinstance(value, plain)}
         for module in network.modules()
     ]
-    return [*generators, *(state.numpy().tobytes() for state in states), attributes]
+    return [*generators, attributes]
+
+
+def _leavings(network: nn.Module, device: torch.device) -> list[Any]:
+    """Return what a step must leave as it was: random generators, and a network's attributes."""
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state())
+    return [*hidden(network), *(state.numpy().tobytes() for state in states)]
 
 
 @cache  # each reason once in a process

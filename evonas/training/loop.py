@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from itertools import chain, count
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from evonas.core import Budget, SearchFailed
+from evonas.core import Budget, SearchFailed, State
 from evonas.eager import SGD, AdamW
 from evonas.training.batches import Batches, Resident, ResidentData, arranged, sent
-from evonas.training.captured import Captured, make_capturable
+from evonas.training.captured import Captured, hidden, make_capturable
 from evonas.training.precision import spare_slow_layers
 from evonas.training.recipe import Recipe, lr_factor
 
@@ -87,12 +87,23 @@ class Hardware:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """The outcome of a training."""
+    """The outcome of a training.
+
+    Attributes:
+        steps, epochs: all of the network's, those of an earlier training that it went on from
+            included.
+        seconds: the time of this training.
+        earlier: the steps of the earlier training.
+        state: what a longer training can go on from, in the network's own tensors; None if that
+            was not asked for, or if there is more to the training than a state holds.
+    """
 
     diverged: bool
     steps: int
     epochs: float
     seconds: float
+    earlier: int = 0
+    state: State | None = None
 
 
 class Trainer:
@@ -209,7 +220,8 @@ class Trainer:
         self.optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of the training at the end of an epoch: plain data and tensors."""
+        """The state of the training between two steps, but for the rows of the epoch that it is in:
+        plain data and tensors."""
         optimizer = self.optimizer.state_dict()
         for group in optimizer["param_groups"]:
             group["lr"] = float(group["lr"])
@@ -240,11 +252,16 @@ def train(
     *,
     micro_batch: int | None = None,
     capture: bool | None = None,
+    since: State | None = None,
+    goes_on: bool = False,
 ) -> Training:
     """Trains a network in place, under a budget; see `Trainer`.
 
     Args:
         capture: as for `Trainer`; by default, on a GPU.
+        since: the state of an earlier training, of the same network, seed and horizon, to go on
+            from. The weights become those of one training in one go, bit for bit.
+        goes_on: whether a longer training may go on from here, so that the state is returned.
 
     Returns:
         The outcome. A loss that is NaN or infinite ends the training as diverged.
@@ -260,7 +277,9 @@ def train(
         micro_batch=micro_batch,
         capture=on_gpu if capture is None else capture,
     )
-    horizon = budget.horizon or budget.amount
+    before = hidden(network)
+    left = deque[Tensor]() if since is None else _gone_back(trainer, since)
+    earlier = trainer.steps
     # A GPU is waited for once an epoch, unless the clock decides, which must not run ahead of it.
     check_every = trainer.epoch_steps if on_gpu and not budget.seconds else CHECK_EVERY
     last_loss = torch.zeros(())
@@ -271,15 +290,42 @@ def train(
             return time.perf_counter() - started
         return trainer.steps / trainer.epoch_steps if budget.epochs else trainer.steps
 
-    for rows in chain.from_iterable(trainer.epoch() for _ in count()):
-        if progress() >= budget.amount:
-            break
-        last_loss = trainer.step(rows, progress() / horizon)
+    while progress() < budget.amount:
+        left = left or deque(trainer.epoch())
+        last_loss = trainer.step(left.popleft(), progress() / budget.whole)
         if trainer.steps % check_every == 0 and not math.isfinite(last_loss.item()):
             break
     diverged = not math.isfinite(last_loss.item())
     seconds = time.perf_counter() - started
-    return Training(diverged, trainer.steps, trainer.steps / trainer.epoch_steps, seconds)
+    # What a network keeps elsewhere is not in its state, and without it the rest would be another.
+    whole = goes_on and not diverged and hidden(network) == before
+    state = _state(trainer, left) if whole else None
+    epochs = trainer.steps / trainer.epoch_steps
+    return Training(diverged, trainer.steps, epochs, seconds, earlier, state)
+
+
+def _state(trainer: Trainer, left: deque[Tensor]) -> State:
+    """Return the state of a training after any step.
+
+    Args:
+        left: the rows of the batches that are left of the epoch.
+    """
+    on_gpu = trainer.device.type == "cuda"
+    return {
+        **trainer.state_dict(),
+        "left": list(left),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if on_gpu else None,
+    }
+
+
+def _gone_back(trainer: Trainer, state: State) -> deque[Tensor]:
+    """Bring a training, and torch's generators, to a state; return the rows left of its epoch."""
+    trainer.load_state_dict(state)
+    torch.set_rng_state(state["torch"])
+    if trainer.device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"])
+    return deque(state["left"])
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from evonas.protocols import Need, Setting
 from evonas.strategies.aging import Aging, AgingParams
 from evonas.strategies.controller import Controller, ControllerParams
 from evonas.strategies.genetic import Genetic, GeneticParams
+from evonas.strategies.halving import HalvingParams
 from evonas.strategies.local_search import LocalSearch, LocalSearchParams
 from evonas.strategies.nsga2 import NSGA2, NSGA2Params
 from evonas.strategies.nsga3 import NSGA3, NSGA3Params
@@ -36,6 +37,11 @@ OF_GENOMES = [
 ]
 # A strategy that trains a model of its own has a small one.
 SMALL: dict[str, dict[str, Any]] = {"controller": {"units": 8}}
+# What a strategy's smallest batch is, where no setting of its own says it.
+LEAST: dict[str, dict[str, Any]] = {
+    "halving": {"strategy": GeneticParams(population=2, elites=1)},
+}
+halving = registry.strategy("halving")
 VARIANTS: dict[str, Make] = {
     "controller, within a tanh": maker(
         Controller, ControllerParams(population=4, units=8, tanh_constant=2.5, temperature=2.0)
@@ -79,6 +85,17 @@ VARIANTS: dict[str, Make] = {
             particles=4, on_convergence="end", boundary="periodic", inertia_end=0.4, patience=1
         ),
     ),
+    "halving of aging": maker(
+        halving, HalvingParams(strategy=AgingParams(population=5, lag=3), factor=2.0)
+    ),
+    "halving of aging, one after the other": maker(
+        halving, HalvingParams(strategy=AgingParams(population=4, lag=1))
+    ),
+    "halving of a swarm": maker(halving, HalvingParams(strategy=PSOParams(particles=5))),
+    "halving of a local search": maker(
+        halving, HalvingParams(strategy=LocalSearchParams(), factor=4.5)
+    ),
+    "halving of random": maker(halving, HalvingParams(strategy=RandomParams(population=6))),
     "local search, first": maker(LocalSearch, LocalSearchParams(improvement="first")),
     "local search, first of 4": maker(LocalSearch, LocalSearchParams(improvement="first", batch=4)),
 }
@@ -113,7 +130,7 @@ def test_every_strategy_of_the_smallest_batch_keeps_every_contract(
 ) -> None:
     """Of one candidate, or as few as it allows: the least of what its settings call a batch."""
     strategy = registry.load("strategies", name)
-    least = {}
+    least = {**LEAST.get(name, {})}
     for key in {"population", "particles", "batch"} & strategy.Params.model_fields.keys():
         bounds = strategy.Params.model_fields[key].metadata
         least[key] = next(bound.ge for bound in bounds if hasattr(bound, "ge"))

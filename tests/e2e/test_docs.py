@@ -235,11 +235,13 @@ def test_the_examples_of_tables_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     page = DOCS / "tables.md"
     [(_, table)] = blocks(page, "csv")
     Path("cells.csv").write_text(table)
-    for (_, text), name in zip(blocks(page, "yaml"), ("cells", "bench"), strict=True):
+    for (_, text), name in zip(blocks(page, "yaml"), ("cells", "halved", "bench"), strict=True):
         Path(f"{name}.yaml").write_text(text)
-    first, second = (line for line in commands(page) if "benchmarks/" not in line)
-    assert typed(shlex.split(first)[1:])
-    assert typed([*shlex.split(second)[1:], "--workers", "1"])
+    *runs, bench = (line for line in commands(page) if "benchmarks/" not in line)
+    assert all(typed(shlex.split(line)[1:]) for line in runs)
+    assert typed([*shlex.split(bench)[1:], "--workers", "1"])
+    budgets = set(pd.read_csv("results/halved-seed0/evaluations.csv")["budget"])
+    assert budgets == {"epochs=10/100", "epochs=100"}
     spent = pd.read_csv("results/cells-seed0/generations.csv")["simulated_seconds"]
     assert 0 < spent.iloc[-1] <= 3600
     told = {path.name for path in Path("results/bench-cells").iterdir()}

@@ -20,7 +20,11 @@ TABLES = (
     *("swarm.csv", "probabilities.csv", "controller.csv"),
 )
 ON_TABLES = sorted({*registry.names("strategies")} - {"darts", "gdas"})  # these need images
-SIZES = {"pso": {"particles": 6}, "local_search": {}}
+SIZES: dict[str, dict[str, Any]] = {
+    "pso": {"particles": 6},
+    "local_search": {},
+    "halving": {"strategy": {"name": "genetic", "population": 6}},
+}
 
 
 def evonas(*arguments: str | Path) -> Result:
@@ -53,7 +57,15 @@ def experiment(table: Path, name: str, folder: Path) -> Path:
             "path": str(table),
             "metrics": {"loss": "loss", "size": "size"},
             "simulated_seconds": "seconds",
+            "fidelities": {
+                f"epochs={epochs}": {
+                    "metrics": {"loss": f"loss + size / {epochs}"},
+                    "simulated_seconds": f"seconds * (90 + {epochs}) / 99",
+                }
+                for epochs in (1, 3)
+            },
         },
+        "budget": {"epochs": 9},
         "objectives": [{"name": "loss"}, {"name": "size"}],
         "stop": {"evaluations": 60},
     }

@@ -47,6 +47,13 @@ RUNS: dict[str, dict[str, object]] = {
         "selection": "rank",
         "crossover": "one_point",
     },
+    "halving": {"name": "halving", "strategy": {"name": "genetic", "population": 8}},
+    "halving-aging": {
+        "name": "halving",
+        "factor": 2,
+        "min_budget": 2,
+        "strategy": {"name": "aging", "population": 6, "tournament_size": 3},
+    },
     "local_search": {"name": "local_search"},
     "local_search-first": {"name": "local_search", "improvement": "first", "batch": 2},
     "nsga2": {"name": "nsga2", "population": 8},
@@ -93,7 +100,12 @@ def test_a_seeded_run_is_what_it_always_was(
             "name": "tabular",
             "path": str(table),
             "metrics": {"loss": "loss", "size": "size"},
+            "fidelities": {
+                f"epochs={epochs}": {"metrics": {"loss": f"loss + size / {epochs}"}}
+                for epochs in (1, 2, 3, 4)
+            },
         },
+        "budget": {"epochs": 9},
         "objectives": [{"name": "loss"}, {"name": "size"}][:objectives],
         "stop": {"evaluations": 60},
     }

@@ -94,6 +94,27 @@ def test_a_full_training_resumed_on_the_gpu_has_the_same_curve(
     assert curves[0] == curves[1]
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("recipe", [Recipe(pad_crop=1), Recipe(optimizer="adamw", lr=2e-3)])
+def test_a_training_that_goes_on_is_that_in_one_go(
+    recipe: Recipe, precision: str, tmp_path: Path
+) -> None:
+    rungs = (Budget(steps=5, horizon=60), Budget(steps=20, horizon=60), Budget(steps=60))
+    answers = {}
+    for name, climbed in (("whole", rungs[-1:]), ("parts", rungs)):
+        made = evaluator(precision)
+        setting = Setting(SPACE, training=made.training, budget=rungs[-1])
+        made = TrainEvaluator(TrainParams(recipe=recipe), setting)
+        (tmp_path / name).mkdir()
+        list(made.prepare(tmp_path / name))
+        after = None
+        for budget in climbed:
+            candidate = Candidate(SPACE.parse("3-3-3-1-3-2"), budget=budget, after=after)
+            answers[name], after = made.evaluate(candidate, 5), budget
+    assert answers["parts"].values == answers["whole"].values
+    assert answers["parts"].cost.steps == 40
+
+
 def test_a_cache_gives_what_the_gpu_has_trained(tmp_path: Path) -> None:
     inner = evaluator("bfloat16")
     create(tmp_path / "cache")

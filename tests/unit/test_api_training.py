@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ import evonas
 from evonas.core import UserError
 from evonas.data.dataset import split
 from evonas.data.digits import Digits, DigitsParams
+from evonas.evaluators import train
+from evonas.training.states import read_state
 from genomes import Gene, Genome, SearchSpace
 
 DATA = {"name": "digits", "subset": 120}
@@ -70,6 +73,29 @@ def test_a_search_trains_networks_of_a_function_and_tells_where_one_raised() -> 
     assert torch.equal(torch.random.get_rng_state(), before[1])
     network = found.space.build(found.best, in_channels=1, classes=10)
     assert network(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
+
+
+@pytest.mark.parametrize("inner", ["random", "aging"])
+def test_halving_goes_on_from_states_and_needs_a_budget(
+    inner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[bool] = []
+
+    def noted(path: Path) -> Any:
+        state = read_state(path)
+        found.append(state is not None)
+        return state
+
+    monkeypatch.setattr(train, "read_state", noted)
+    halving = {"name": "halving", "factor": 2, "strategy": {"name": inner, "population": 3}}
+    limits = {"strategy": halving, "generations": None, "evaluations": 7}
+    result = search(trained(budget={"steps": 4}), **limits)
+    assert {"steps=1/4", "steps=2/4", "steps=4"} >= set(result.evaluations["budget"])
+    rows = result.evaluations[~result.evaluations["cached"]]
+    assert (rows["origin"] == "promoted").sum() == len(found) > 0
+    assert all(found)
+    with pytest.raises(UserError, match="budget: is missing"):
+        search(lambda genome: {"val_error": 0.5}, **limits)
 
 
 def test_arrays_are_data_as_the_data_set_with_the_same_images_is() -> None:

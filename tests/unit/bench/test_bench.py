@@ -101,6 +101,30 @@ def test_simulated_seconds_limit_a_run(file: Path) -> None:
         assert done.queries < 30
 
 
+def test_an_arm_that_is_halved_counts_what_its_trainings_add_and_is_judged_by_whole_ones(
+    file: Path,
+) -> None:
+    halving = "{name: halving, factor: 4, strategy: {name: genetic, population: 8}}"
+    short = "{metrics: {loss: loss + 50}, simulated_seconds: (size + 10) / 4}"
+    settings = [
+        *("budget={epochs: 8}", f"strategies={{halving: {halving}}}"),
+        "protocol={simulated_seconds: 300}",
+        f"table.fidelities={{epochs=2: {short}}}",
+    ]
+    bench = spec.load(file, settings)
+    table = runs.read_table(bench)
+    for label in bench.strategies:
+        done = runs.run(bench, table, label, 1)
+        assert done.seconds <= 300
+        assert done.best < 50  # not what is known of a short training
+    halved, plain = (runs.run(bench, table, label, 1) for label in ("halving", "random"))
+    assert halved.queries > plain.queries
+    for without in ("budget", "table.fidelities"):
+        rest = [each for each in settings if not each.startswith(without)]
+        with pytest.raises(UserError, match=without):
+            spec.load(file, rest)
+
+
 def test_two_objectives_are_told_as_a_share_of_the_exact_front(file: Path, tmp_path: Path) -> None:
     goals = "objectives=[{name: loss}, {name: size, reference: 65}]"
     everything = ("--set", "protocol.queries=81", "--set", "strategies={all: {name: exhaustive}}")

@@ -17,9 +17,10 @@ from typer.testing import CliRunner, Result
 
 from evonas import config
 from evonas.cli import app
-from evonas.core import Candidate, Status, UserError
+from evonas.core import Budget, Candidate, Status, UserError
 from evonas.evaluators import formula
 from evonas.evaluators.tabular import Tabular, TabularParams
+from evonas.loop import guarded
 from evonas.metrics import SIMULATED_SECONDS
 from evonas.protocols import Setting
 from genomes import NASBench201, TableSpace, Verbatim
@@ -221,7 +222,7 @@ def test_values_belong_to_genomes_not_to_networks() -> None:
     assert verbatim.live(same[0]) == space.live(same[0])
 
 
-EXPERIMENT = {
+EXPERIMENT: dict[str, Any] = {
     "name": "tabular",
     "space": {"name": "table", "genes": {"a": ["x", "y"], "b": ["x", "y", "z"]}},
     "strategy": {"name": "exhaustive", "population": 2},
@@ -306,6 +307,98 @@ def test_more_seconds_make_of_it_what_it_would_have_been(experiment: Path, tmp_p
     assert evonas("resume", grown, "--set", "stop.simulated_seconds=100").exit_code == 0
     for name in names:
         assert (grown / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+FIDELITIES: dict[str, Any] = {
+    "epochs=3": {"metrics": {"error": "1.2 - acc"}, "simulated_seconds": "seconds / 4"}
+}
+HALVING = {
+    "name": "halving",
+    "min_budget": 2,
+    "strategy": {"name": "exhaustive", "population": 6},
+}
+
+
+def test_a_shorter_training_has_values_of_its_own_and_one_that_goes_on_costs_the_rest(
+    table: Path,
+) -> None:
+    of_nine = Setting(SPACE, budget=Budget(epochs=9))
+    params = {"fidelities": FIDELITIES, "cheap": ("size",), "simulated_seconds": "seconds"}
+    metrics = {"error": "1 - acc", "size": "size"}
+    evaluator = Tabular(TabularParams(path=str(table), metrics=metrics, **params), of_nine)
+    three, nine = Budget(epochs=3, horizon=9), Budget(epochs=9)
+    genome = SPACE.parse("1-0")
+    asked = {
+        "short": Candidate(genome, budget=three),
+        "long": Candidate(genome, budget=nine, after=three),
+        "at once": Candidate(genome, budget=nine),
+        "without": Candidate(genome),
+    }
+    found = {name: evaluator.evaluate(each, 0).values for name, each in asked.items()}
+    errors = {name: values["error"] for name, values in found.items()}
+    assert errors == pytest.approx({"short": 0.4, "long": 0.2, "at once": 0.2, "without": 0.2})
+    seconds = {name: values[SIMULATED] for name, values in found.items()}
+    assert seconds == {"short": 10, "long": 30, "at once": 40, "without": 40}
+    assert {values["size"] for values in found.values()} == {4}
+    assert all(evaluator.cheap_at(asked[name])[SIMULATED] == seconds[name] for name in asked)
+    other = Candidate(genome, budget=Budget(epochs=4, horizon=9))
+    assert guarded(evaluator, other, 0).status is Status.CRASHED
+
+
+def test_a_halved_search_spends_what_its_trainings_add(experiment: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    document = {**EXPERIMENT, "strategy": HALVING, "budget": {"epochs": 9}}
+    document["objectives"] = [{"name": "error"}]
+    document["stop"] = {"simulated_seconds": 110}
+    document["evaluator"] = {**EXPERIMENT["evaluator"], "fidelities": FIDELITIES}
+    experiment.write_text(yaml.safe_dump(document))
+    for command in (["run", experiment, "--out", out], ["resume", out]):
+        result = evonas(*command)
+        assert result.exit_code == 0, result.output
+        rows = pd.read_csv(out / "evaluations.csv")
+        # All six briefly, for a quarter of 150 s in all, and two for the rest of 40 s and 50 s.
+        assert rows["budget"].tolist() == ["epochs=3/9"] * 6 + ["epochs=9"] * 2
+        assert set(rows["genes"].iloc[-2:]) == {"1-0", "1-1"}
+        assert pd.read_csv(out / "generations.csv")[SIMULATED].tolist() == [37.5, 105]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("evaluator fidelities", {}, "has no values for epochs=3, a rung of the strategy"),
+        ("budget", {"epochs": 12}, "has no values for epochs=4"),
+        ("budget", {"epochs": 2}, "budget: is epochs=2, which leaves no shorter rung"),
+        ("budget", {"seconds": 9}, "budget: is in seconds"),
+        ("budget", None, "budget: is missing"),
+        ("evaluator fidelities three", {"metrics": {"error": "acc"}}, "three: is no budget"),
+        ("evaluator fidelities epochs=3/9", {"metrics": {"error": "acc"}}, "is not the length"),
+        ("evaluator fidelities seconds=3", {"metrics": {"error": "acc"}}, "is not the length"),
+        ("evaluator fidelities epochs=3 metrics", {"size": "size"}, "'size' does not depend on"),
+        ("evaluator fidelities epochs=3 metrics", {"error": "away"}, "epochs=3.metrics.error: "),
+        ("evaluator fidelities epochs=3 simulated_seconds", None, "must be given for all budgets"),
+        ("strategy strategy", {"name": "halving"}, "strategy.strategy: is halving"),
+        ("strategy strategy", {"name": "genetics"}, "strategy.strategy.name: unknown strategy"),
+        ("strategy strategy", "genetic", "strategy.strategy: is 'genetic'; must be {name: "),
+        ("strategy factor", 1, "strategy.factor: is 1"),
+        ("strategy name", "exhaustive", "strategy.strategy: unknown key"),
+    ],
+)
+def test_mistakes_with_budgets_are_told(
+    key: str, value: Any, told: str, experiment: Path, tmp_path: Path
+) -> None:
+    evaluator = {**EXPERIMENT["evaluator"], "fidelities": FIDELITIES}
+    document = {**EXPERIMENT, "strategy": HALVING, "budget": {"epochs": 9}, "evaluator": evaluator}
+    place: Any = document
+    *path, last = key.split()
+    for part in path:
+        place[part] = dict(place[part])
+        place = place[part]
+    place[last] = value
+    experiment.write_text(yaml.safe_dump(document))
+    result = evonas("run", experiment, "--out", tmp_path / "run")
+    assert result.exit_code == 2, result.output
+    assert told in result.stderr
+    assert len(result.stderr.strip().splitlines()) <= 2
 
 
 def test_what_is_asked_again_costs_nothing(experiment: Path, tmp_path: Path) -> None:
