@@ -34,8 +34,8 @@ LED = ("genetic", "aging, lag 3", "pso, logits, ring")  # with other settings th
 OF_GENOMES = [
     name for name in registry.names("strategies") if Need.DATA not in registry.strategy(name).needs
 ]
-# A strategy that trains a model of its own has a small one.
-SMALL: dict[str, dict[str, Any]] = {"controller": {"units": 8}}
+# A strategy with a model of its own has a small one, or asks it little.
+SMALL: dict[str, dict[str, Any]] = {"controller": {"units": 8}, "predictor": {"offspring": 50}}
 VARIANTS: dict[str, Make] = {
     "controller, within a tanh": maker(
         Controller, ControllerParams(population=4, units=8, tanh_constant=2.5, temperature=2.0)
