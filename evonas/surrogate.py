@@ -119,12 +119,17 @@ class GaussianProcess:
     checks and copies, and it gives no posterior that can be conditioned on further candidates. All
     runs on one thread, for the last bits of a sum may depend on the number of threads.
 
+    Args:
+        hyperparameters: those to begin with.
+        linear: the number of features, the last ones, that count in the linear part alone.
+
     Attributes:
         hyperparameters: the four logarithms; empty before the first choice.
     """
 
-    def __init__(self, hyperparameters: tuple[float, ...] = ()) -> None:
+    def __init__(self, hyperparameters: tuple[float, ...] = (), *, linear: int = 0) -> None:
         self.hyperparameters = hyperparameters
+        self.linear = linear
         self.scale = Scale()
         self.noise = 0.0
 
@@ -169,13 +174,20 @@ class GaussianProcess:
 
     def _kernel(self, first: Array, second: Array) -> Array:
         amplitude, length, slope, _ = np.exp(self.hyperparameters)
-        r = np.sqrt(5.0 * _squared_distances(first, second)) / length
+        r = np.sqrt(5.0 * self._squared(first, second)) / length
         matern = amplitude**2 * (1 + r + r * r / 3) * np.exp(-r)
         return np.asarray(matern + slope**2 * (first @ second.T))
 
+    def _squared(self, first: Array, second: Array) -> Array:
+        """Return the squared distances of features, (n, k)."""
+        count = first.shape[1] - self.linear
+        first, second = first[:, :count], second[:, :count]
+        lengths = (first * first).sum(axis=1)[:, None] + (second * second).sum(axis=1)
+        return np.asarray(np.maximum(lengths - 2 * first @ second.T, 0.0))
+
     def _tuned(self, features: Array, targets: Array) -> tuple[float, ...]:
         """Return the hyperparameters that explain targets best, (n,) of mean 0 and variance 1."""
-        squared = _squared_distances(features, features)
+        squared = self._squared(features, features)
         expected = _expected(features, squared)
         likelihood = _Likelihood(squared, features @ features.T, targets, expected)
         start = self.hyperparameters or expected
@@ -297,11 +309,6 @@ def one_thread() -> Any:
 @cache
 def _controller() -> ThreadpoolController:
     return ThreadpoolController()
-
-
-def _squared_distances(first: Array, second: Array) -> Array:
-    lengths = (first * first).sum(axis=1)[:, None] + (second * second).sum(axis=1)
-    return np.asarray(np.maximum(lengths - 2 * first @ second.T, 0.0))
 
 
 def _expected(features: Array, squared: Array) -> tuple[float, float, float, float]:

@@ -113,7 +113,7 @@ class Darts(SearchSpace):
         """
         canonical = self.canonical(genome)
         return np.concatenate(
-            [self._one_hot(canonical), *map(_described, _split_cells(canonical.genes))]
+            [SearchSpace.features(self, canonical), *map(_described, _split_cells(canonical.genes))]
         )
 
     def largest(self) -> Genome:

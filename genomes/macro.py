@@ -83,7 +83,7 @@ class Macro(SearchSpace):
         """
         canonical = self.canonical(genome)
         phases = map(self._described, self._phases(canonical))
-        return np.concatenate([self._one_hot(canonical), *phases])
+        return np.concatenate([SearchSpace.features(self, canonical), *phases])
 
     def _described(self, bits: Bits) -> Features:
         on = [pair for pair, bit in zip(self.pairs, bits, strict=False) if bit]

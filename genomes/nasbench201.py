@@ -93,7 +93,7 @@ class NASBench201(SearchSpace):
                 edges[target].append((source, None if op == SKIP else op - CONV_1X1))
                 counts[op - SKIP] += 1
         described = path_features(paths(edges, 3), len(OPS) - CONV_1X1, 3)
-        return np.concatenate([self._one_hot(canonical), described, counts])
+        return np.concatenate([SearchSpace.features(self, canonical), described, counts])
 
     def largest(self) -> Genome:
         return self.genome([CONV_3X3] * len(EDGES))

@@ -217,14 +217,27 @@ class SearchSpace:
         Returns:
             (d,), with the same d for all genomes of the space.
         """
-        return self._one_hot(self.canonical(genome))
+        canonical = self.canonical(genome)
+        return self._one_hot(canonical, self.live(canonical))
 
-    def _one_hot(self, genome: Genome) -> Features:
-        """Return half the one-hot code of a genome's live genes."""
+    def spelling(self, genome: Genome) -> Features:
+        """Return what a genome has beside its network, as numbers that may add to a value.
+
+        By default there is nothing, for a network is trained as its canonical genome. On a table,
+        it is the dead genes that are not at their first choice, one-hot: a table may count them,
+        such as in the FLOPs of an op whose result nothing reads.
+
+        Returns:
+            (s,), with the same s for all genomes of the space.
+        """
+        return np.zeros(0)
+
+    def _one_hot(self, genome: Genome, shown: Sequence[bool]) -> Features:
+        """Return half the one-hot code of those genes that are shown."""
         code = np.zeros(sum(self.choices))
         start = 0
-        for gene, count, live in zip(genome.genes, self.choices, self.live(genome), strict=True):
-            code[start + gene] = 0.5 * live
+        for gene, count, show in zip(genome.genes, self.choices, shown, strict=True):
+            code[start + gene] = 0.5 * show
             start += count
         return code
 
@@ -276,6 +289,13 @@ class Verbatim(SearchSpace):
     def features(self, genome: Genome) -> Features:
         """Return those of the network, so that genomes of one network have the same."""
         return self._space.features(genome)
+
+    def spelling(self, genome: Genome) -> Features:
+        dead = [
+            gene > 0 and not live
+            for gene, live in zip(genome.genes, self.live(genome), strict=True)
+        ]
+        return self._one_hot(genome, dead)
 
     def largest(self) -> Genome | None:
         return self._space.largest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -20,13 +21,18 @@ from evonas.surrogate import GaussianProcess, Posterior, Surrogate, Trees
 from genomes import Genome
 from genomes.operators import change_one, reset
 
-PARENTS = 10  # the best so far, which have offspring
+PARENTS = 20  # the best so far, which have offspring
 CROSSED = 0.5  # the share of offspring with two parents
 SAMPLED = 0.2  # the share of the candidates that are drawn at random
+ENDS = (
+    0.2  # with several objectives, how often one alone is improved, so as to find the front's ends
+)
+WORTH = 0.002  # unless that promises no more than this share of its range
 TUNED = 60  # evaluations up to which hyperparameters are chosen in every generation,
 GROWTH = 1.2  # and the factor by which evaluations grow between two later choices
 DIGITS = 9  # of the logarithm of a merit: what differs by less is equal
-BEYOND = 3.0  # how far the worst that counts is beyond the median, as a multiple of the best's
+EARLY = 10  # evaluations that say what is usual, since a search leads away from it
+BEYOND = 3.0  # how far the worst that counts is beyond their median, as a multiple of the best's
 
 
 class PredictorParams(Params):
@@ -78,6 +84,7 @@ class Predictor(Generational):
         self.history = History(self.objectives, self.constraints)
         self.features: list[Array] = []  # of the history's genomes
         self.hyperparameters: list[tuple[float, ...]] = [() for _ in self.objectives]
+        self.spelled = len(self.space.spelling(self.space.sample(np.random.default_rng(0))))
         self.tuned = 0  # the evaluations there were when these were chosen
         self.predicted: list[Prediction] = []  # of the batch that is out, for each objective
         self._trace: dict[str, list[dict[str, Any]]] = {}
@@ -159,7 +166,7 @@ class Predictor(Generational):
 
     def _chosen(self, candidates: Sequence[Candidate], drawn: int) -> list[int]:
         """The places of a batch: the first `drawn` of the candidates, then the most promising."""
-        features = np.array([self.space.features(each.genome) for each in candidates])
+        features = np.array([self._features(each.genome) for each in candidates])
         models = self._fitted()
         posteriors = [model.posterior(features) for model in models]
         expected = [
@@ -169,6 +176,7 @@ class Predictor(Generational):
         columns = zip(models, self.history.targets().T, strict=True)
         losses = np.column_stack([model.scale.apply(column) for model, column in columns])
         merits = Merits(models, posteriors, losses, self.rng)
+        networks = features[:, : features.shape[1] - self.spelled]
         free = np.ones(len(candidates), dtype=np.bool_)
         places: list[int] = []
         while len(places) < self.params.batch and (free.any() or len(places) < drawn):
@@ -178,7 +186,7 @@ class Predictor(Generational):
             places.append(place)
             merits.assume(place)
             free[place] = False
-            twins = (features == features[place]).all(axis=1)
+            twins = (networks == networks[place]).all(axis=1)
             if (free & ~twins)[drawn:].any():
                 free &= ~twins
             free[:drawn] = False
@@ -188,11 +196,14 @@ class Predictor(Generational):
         ]
         return places
 
+    def _features(self, genome: Genome) -> Array:
+        return np.concatenate([self.space.features(genome), self.space.spelling(genome)])
+
     def _fitted(self) -> list[Surrogate]:
         """A model of each objective."""
         history = self.history
         for genome in history.genomes[len(self.features) :]:
-            self.features.append(self.space.features(genome))
+            self.features.append(self._features(genome))
         features, count = np.array(self.features), len(self.features)
         models: list[Surrogate] = []
         tune = count <= TUNED or count >= GROWTH * self.tuned
@@ -204,7 +215,7 @@ class Predictor(Generational):
                 forest.fit(features, target, middle=middle)
                 models.append(forest)
                 continue
-            process = GaussianProcess(self.hyperparameters[number])
+            process = GaussianProcess(self.hyperparameters[number], linear=self.spelled)
             process.fit(features, target, middle=middle, tune=tune)
             self.hyperparameters[number] = process.hyperparameters
             models.append(process)
@@ -282,22 +293,28 @@ class Merits:
     def of_all(self) -> Array:
         """Return the merit of each candidate, (k,)."""
         variances = np.column_stack([posterior.variance for posterior in self.posteriors])
-        count = len(self.posteriors)
-        if count <= 2:
-            stds = np.sqrt(variances + self.noise**2)
+        count, stds = len(self.posteriors), np.sqrt(variances + self.noise**2)
+        merit = None
         if count == 1:
-            best = float(self.losses.min())
-            merit = acquisition.log_expected_improvement(self.means[:, 0], stds[:, 0], best)
-        elif count == 2:
+            merit = self._improvement(0, stds)
+        elif self.rng.random() < ENDS:
+            merit = self._improvement(int(self.rng.integers(count)), stds)
+            merit = merit if merit.max() > math.log(WORTH) else None
+        if merit is None and count == 2:
             gain = acquisition.expected_hypervolume_gain(self.means, stds, self.losses, np.zeros(2))
             merit = np.log(np.maximum(gain, 1e-300))
-        else:
+        elif merit is None:
             front = self.losses[pareto.is_on_front(self.losses)]
             low, span = front.min(axis=0), np.ptp(front, axis=0)
-            bound = self.means - np.sqrt(variances)
-            weights = self.rng.dirichlet(np.ones(count))
-            merit = -acquisition.chebyshev((bound - low) / np.where(span > 0, span, 1.0), weights)
+            scaled = (self.means - np.sqrt(variances) - low) / np.where(span > 0, span, 1.0)
+            merit = -acquisition.chebyshev(scaled, self.rng.dirichlet(np.ones(count)))
         return np.round(merit, DIGITS)
+
+    def _improvement(self, objective: int, stds: Losses) -> Array:
+        best = float(self.losses[:, objective].min())
+        return acquisition.log_expected_improvement(
+            self.means[:, objective], stds[:, objective], best
+        )
 
     def assume(self, place: int) -> None:
         """Assume that a candidate was measured, with what is expected."""
@@ -366,12 +383,11 @@ class History:
         losses = np.array(self.losses)[np.array(self.tiers) == pareto.FEASIBLE]
         if not len(losses):
             return [None] * len(self.objectives)
-        medians, best = np.median(losses, axis=0), losses.min(axis=0)
         if len(self.objectives) == 1:
-            return [float(medians[0])]
-        front = losses[pareto.is_on_front(losses)]
-        ends = front.max(axis=0) + 0.1 * np.ptp(front, axis=0)
-        ends = np.minimum(ends, medians + BEYOND * (medians - best))
+            return [float(np.median(losses))]
+        early, best = np.median(losses[:EARLY], axis=0), losses.min(axis=0)
+        usual = early + BEYOND * (early - losses[:EARLY].min(axis=0))
+        ends = np.minimum(losses.max(axis=0), usual)
         for number, objective in enumerate(self.objectives):
             if objective.reference is not None:
                 reference = objective.sign * objective.reference
