@@ -20,6 +20,7 @@ MOST_TUNED = 300  # of these, those on which hyperparameters are chosen
 ITERATIONS = 25  # of their choice
 RANGE = 3.0  # how far each may be from what is expected, as a logarithm
 JITTER = 1e-8
+MOST_WORSE = 0.75  # on a compressed scale: three spreads beyond the middle
 TREES = 100
 
 
@@ -71,17 +72,19 @@ class Surrogate(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Losses as a model sees them: the better ones in proportion, the worse ones compressed.
+    """Losses as a model sees them: the better half in proportion, the worse half compressed.
 
     With z = (loss - middle) / spread it is z up to the middle, and z / (1 + z), below 1, beyond it.
     So a network that learnt nothing is bad and no more, and says nothing of how good ones differ.
+    Where losses are not compressed, it is z throughout.
     """
 
     middle: float = 0.0
     spread: float = 1.0
+    compressed: bool = True
 
     @classmethod
-    def of(cls, losses: Array, middle: float | None = None) -> Scale:
+    def of(cls, losses: Array, middle: float | None = None, *, compressed: bool = True) -> Scale:
         """Return the scale on which the best of some losses is -1.
 
         Args:
@@ -89,22 +92,33 @@ class Scale:
         """
         middle = float(np.median(losses)) if middle is None else middle
         spread = middle - float(losses.min())
-        return cls(middle, spread if spread > 0 else float(np.ptp(losses)) or 1.0)
+        return cls(middle, spread if spread > 0 else float(np.ptp(losses)) or 1.0, compressed)
 
     def apply(self, losses: Array) -> Array:
         z: Array = (losses - self.middle) / self.spread
+        if not self.compressed:
+            return z
         worse = np.maximum(z, 0.0)
         return np.where(z > 0, worse / (1 + worse), z)
 
     def undo(self, mean: Array, std: Array) -> tuple[Array, Array]:
-        """Return means and standard deviations in the losses' unit.
+        """Return means and standard deviations in the losses' unit, the latter to first order.
 
-        The standard deviation is right up to the middle. Beyond it both are bounded, for a model
-        knows of bad networks only that they are.
+        Of what is far beyond the middle both are bounded: a model knows only that it is bad.
         """
-        worse = np.clip(mean, 0.0, 0.9)
+        if not self.compressed:
+            return self.middle + self.spread * mean, self.spread * std
+        worse = np.clip(mean, 0.0, MOST_WORSE)
         z = np.where(mean > 0, worse / (1 - worse), mean)
-        return self.middle + self.spread * z, self.spread * std / (1 - np.minimum(worse, 0.5)) ** 2
+        return self.middle + self.spread * z, self.spread * std / (1 - worse) ** 2
+
+    def surprise(self, losses: Array) -> float:
+        """Return what the scale adds to the negative log density of losses, but for a constant."""
+        return (
+            2
+            * float(np.log1p(np.maximum(losses - self.middle, 0.0) / self.spread).sum())
+            * (self.compressed)
+        )
 
 
 class GaussianProcess:
@@ -127,8 +141,15 @@ class GaussianProcess:
         hyperparameters: the four logarithms; empty before the first choice.
     """
 
-    def __init__(self, hyperparameters: tuple[float, ...] = (), *, linear: int = 0) -> None:
+    def __init__(
+        self,
+        hyperparameters: tuple[float, ...] = (),
+        *,
+        compressed: bool = True,
+        linear: int = 0,
+    ) -> None:
         self.hyperparameters = hyperparameters
+        self.compressed = compressed
         self.linear = linear
         self.scale = Scale()
         self.noise = 0.0
@@ -141,23 +162,36 @@ class GaussianProcess:
         Args:
             tune: whether hyperparameters are chosen anew, from those of before.
         """
-        self.scale = Scale.of(losses, middle)
-        z = self.scale.apply(losses)
         kept = subset(losses, MOST)
-        self._features, z = features[kept], z[kept]
-        self._mean, self._std = float(z.mean()), float(z.std()) or 1.0
-        targets = (z - self._mean) / self._std
+        features = features[kept]
         with one_thread():
             if tune or not self.hyperparameters:
-                some = subset(losses[kept], MOST_TUNED)
-                self.hyperparameters = self._tuned(self._features[some], targets[some])
+                self._tune(features, losses, kept, middle)
+            self.scale = Scale.of(losses, middle, compressed=self.compressed)
+            targets, self._mean, self._std = _standard(self.scale.apply(losses[kept]))
+            self._features = features
             noise = math.exp(self.hyperparameters[3])
-            covariance = self._kernel(self._features, self._features)
+            covariance = self._kernel(features, features)
             covariance[np.diag_indices_from(covariance)] += noise**2 + JITTER
             self._factor = cholesky(covariance, lower=True, check_finite=False)
             self._weights = cho_solve((self._factor, True), targets, check_finite=False)
         self._noise = noise * self._std
         self.noise = self._noise * self.scale.spread
+
+    def _tune(
+        self, features: Array, losses: Array, kept: NDArray[np.int64], middle: float | None
+    ) -> None:
+        """Choose the hyperparameters, and whether losses are compressed, by what is likeliest."""
+        some = subset(losses[kept], MOST_TUNED)
+        features, told = features[some], losses[kept][some]
+        found = []
+        for compressed in (True, False):
+            scale = Scale.of(losses, middle, compressed=compressed)
+            targets, _, std = _standard(scale.apply(told))
+            surprise, hyperparameters = self._tuned(features, targets)
+            surprise += len(told) * math.log(std) + scale.surprise(told)
+            found.append((surprise, compressed, hyperparameters))
+        _, self.compressed, self.hyperparameters = min(found)
 
     def posterior(self, features: Array) -> GaussianPosterior:
         with one_thread():
@@ -185,8 +219,8 @@ class GaussianProcess:
         lengths = (first * first).sum(axis=1)[:, None] + (second * second).sum(axis=1)
         return np.asarray(np.maximum(lengths - 2 * first @ second.T, 0.0))
 
-    def _tuned(self, features: Array, targets: Array) -> tuple[float, ...]:
-        """Return the hyperparameters that explain targets best, (n,) of mean 0 and variance 1."""
+    def _tuned(self, features: Array, targets: Array) -> tuple[float, tuple[float, ...]]:
+        """Return how badly targets, (n,), are explained at best, and by which hyperparameters."""
         squared = self._squared(features, features)
         expected = _expected(features, squared)
         likelihood = _Likelihood(squared, features @ features.T, targets, expected)
@@ -200,7 +234,7 @@ class GaussianProcess:
             bounds=bounds,
             options={"maxiter": ITERATIONS},
         )
-        return tuple(best.x.tolist())
+        return float(best.fun), tuple(best.x.tolist())
 
 
 class GaussianPosterior:
@@ -282,6 +316,12 @@ class TreesPosterior:
         total = float(covariance[place]) + self._noise**2
         self._apart = self._apart - np.outer(self._apart[:, place], covariance / total)
         self.variance = np.maximum(self.variance - covariance**2 / total, JITTER)
+
+
+def _standard(z: Array) -> tuple[Array, float, float]:
+    """Return numbers with mean 0 and variance 1, and what these were."""
+    mean, std = float(z.mean()), float(z.std()) or 1.0
+    return (z - mean) / std, mean, std
 
 
 def subset(losses: Array, most: int) -> NDArray[np.int64]:

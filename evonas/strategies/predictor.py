@@ -84,6 +84,7 @@ class Predictor(Generational):
         self.history = History(self.objectives, self.constraints)
         self.features: list[Array] = []  # of the history's genomes
         self.hyperparameters: list[tuple[float, ...]] = [() for _ in self.objectives]
+        self.compressed = [True for _ in self.objectives]
         self.spelled = len(self.space.spelling(self.space.sample(np.random.default_rng(0))))
         self.tuned = 0  # the evaluations there were when these were chosen
         self.predicted: list[Prediction] = []  # of the batch that is out, for each objective
@@ -173,9 +174,8 @@ class Predictor(Generational):
             model.scale.undo(posterior.mean, np.sqrt(posterior.variance))
             for model, posterior in zip(models, posteriors, strict=True)
         ]
-        columns = zip(models, self.history.targets().T, strict=True)
-        losses = np.column_stack([model.scale.apply(column) for model, column in columns])
-        merits = Merits(models, posteriors, losses, self.rng)
+        history = self.history
+        merits = Merits(models, posteriors, history.targets(), history.reference(), self.rng)
         networks = features[:, : features.shape[1] - self.spelled]
         free = np.ones(len(candidates), dtype=np.bool_)
         places: list[int] = []
@@ -215,9 +215,14 @@ class Predictor(Generational):
                 forest.fit(features, target, middle=middle)
                 models.append(forest)
                 continue
-            process = GaussianProcess(self.hyperparameters[number], linear=self.spelled)
+            process = GaussianProcess(
+                self.hyperparameters[number],
+                compressed=self.compressed[number],
+                linear=self.spelled,
+            )
             process.fit(features, target, middle=middle, tune=tune)
             self.hyperparameters[number] = process.hyperparameters
+            self.compressed[number] = process.compressed
             models.append(process)
         return models
 
@@ -225,13 +230,14 @@ class Predictor(Generational):
         return {
             "history": self.history.plain(),
             "hyperparameters": [list(each) for each in self.hyperparameters],
+            "compressed": list(self.compressed),
             "tuned": self.tuned,
         }
 
     def _restore(self, state: State) -> None:
         self.history.restore(state["history"], self.space.name)
         self.hyperparameters = [tuple(each) for each in state["hyperparameters"]]
-        self.tuned = state["tuned"]
+        self.compressed, self.tuned = list(state["compressed"]), state["tuned"]
         self.features, self.predicted = [], []
 
 
@@ -271,12 +277,12 @@ class Prediction:
 
 
 class Merits:
-    """What candidates promise, on the scales of the models, given those chosen before.
+    """What candidates promise, given those chosen before.
 
     Args:
-        losses: (n, m), of all evaluations, on these scales; -1 is the best of an objective, and 0
-            the worst that counts.
-        rng: draws the weights of scalarisations.
+        losses: (n, m), of all evaluations.
+        reference: (m,), the losses beyond which nothing counts as a gain.
+        rng: draws objectives, and the weights of scalarisations.
     """
 
     def __init__(
@@ -284,16 +290,18 @@ class Merits:
         models: Sequence[Surrogate],
         posteriors: Sequence[Posterior],
         losses: Losses,
+        reference: Array,
         rng: np.random.Generator,
     ) -> None:
-        self.posteriors, self.losses, self.rng = posteriors, losses, rng
-        self.noise = np.array([model.noise / model.scale.spread for model in models])
-        self.means = np.column_stack([posterior.mean for posterior in posteriors])
+        self.models, self.posteriors, self.rng = models, posteriors, rng
+        self.reference, self.range = reference, reference - losses.min(axis=0)
+        self.losses = self._scaled(losses)
+        self.means, _ = self._expected()
 
     def of_all(self) -> Array:
         """Return the merit of each candidate, (k,)."""
-        variances = np.column_stack([posterior.variance for posterior in self.posteriors])
-        count, stds = len(self.posteriors), np.sqrt(variances + self.noise**2)
+        count = len(self.models)
+        _, stds = self._expected()
         merit = None
         if count == 1:
             merit = self._improvement(0, stds)
@@ -306,9 +314,16 @@ class Merits:
         elif merit is None:
             front = self.losses[pareto.is_on_front(self.losses)]
             low, span = front.min(axis=0), np.ptp(front, axis=0)
-            scaled = (self.means - np.sqrt(variances) - low) / np.where(span > 0, span, 1.0)
+            scaled = (self.means - stds - low) / np.where(span > 0, span, 1.0)
             merit = -acquisition.chebyshev(scaled, self.rng.dirichlet(np.ones(count)))
         return np.round(merit, DIGITS)
+
+    def assume(self, place: int) -> None:
+        """Assume that a candidate was measured, with what is expected."""
+        for posterior in self.posteriors:
+            posterior.condition(place)
+        if len(self.models) > 1:
+            self.losses = np.vstack([self.losses, self.means[place]])
 
     def _improvement(self, objective: int, stds: Losses) -> Array:
         best = float(self.losses[:, objective].min())
@@ -316,12 +331,19 @@ class Merits:
             self.means[:, objective], stds[:, objective], best
         )
 
-    def assume(self, place: int) -> None:
-        """Assume that a candidate was measured, with what is expected."""
-        for posterior in self.posteriors:
-            posterior.condition(place)
-        if len(self.posteriors) > 1:
-            self.losses = np.vstack([self.losses, self.means[place]])
+    def _expected(self) -> tuple[Losses, Losses]:
+        """Return means and standard deviations of measurements, (k, m), as scaled losses."""
+        means, stds = [], []
+        for model, posterior in zip(self.models, self.posteriors, strict=True):
+            noise = model.noise / model.scale.spread
+            mean, std = model.scale.undo(posterior.mean, np.sqrt(posterior.variance + noise**2))
+            means.append(mean)
+            stds.append(std)
+        return self._scaled(np.column_stack(means)), np.column_stack(stds) / self.range
+
+    def _scaled(self, losses: Losses) -> Losses:
+        """Return losses on the scale of merits: the best at -1, and the reference at 0."""
+        return np.asarray((losses - self.reference) / self.range)
 
 
 class History:
@@ -379,20 +401,32 @@ class History:
         return np.where((tiers == pareto.FEASIBLE)[:, None], losses, beyond)
 
     def middles(self) -> list[float | None]:
-        """The loss of each objective from which on a model need not be exact (`Scale.of`)."""
-        losses = np.array(self.losses)[np.array(self.tiers) == pareto.FEASIBLE]
+        """Return the median of each objective, of feasible ones; None if there are none."""
+        losses = self.feasible()
         if not len(losses):
             return [None] * len(self.objectives)
-        if len(self.objectives) == 1:
-            return [float(np.median(losses))]
+        return list(np.median(losses, axis=0).tolist())
+
+    def reference(self) -> Array:
+        """Return the losses beyond which nothing counts as a gain, (m,).
+
+        It is the objective's `reference`, or else the worst so far, unless that is far beyond what
+        is usual at random.
+        """
+        losses = self.targets() if not len(self.feasible()) else self.feasible()
         early, best = np.median(losses[:EARLY], axis=0), losses.min(axis=0)
         usual = early + BEYOND * (early - losses[:EARLY].min(axis=0))
         ends = np.minimum(losses.max(axis=0), usual)
         for number, objective in enumerate(self.objectives):
             if objective.reference is not None:
-                reference = objective.sign * objective.reference
-                ends[number] = reference if reference > best[number] else ends[number]
-        return list(ends.tolist())
+                stated = objective.sign * objective.reference
+                ends[number] = stated if stated > best[number] else ends[number]
+        return np.where(ends > best, ends, best + 1.0)
+
+    def feasible(self) -> Losses:
+        """Return the losses of feasible ones, (f, m), in the order asked."""
+        losses = np.array(self.losses).reshape(len(self.losses), len(self.objectives))
+        return losses[np.array(self.tiers, dtype=np.int64) == pareto.FEASIBLE]
 
     def plain(self) -> State:
         return {
