@@ -294,14 +294,19 @@ class Merits:
         rng: np.random.Generator,
     ) -> None:
         self.models, self.posteriors, self.rng = models, posteriors, rng
-        self.reference, self.range = reference, reference - losses.min(axis=0)
-        self.losses = self._scaled(losses)
-        self.means, _ = self._expected()
+        best = self._seen(losses.min(axis=0)[None])
+        self.reference = self._seen(reference[None])
+        self.range = self.reference - best
+        self.losses = (self._seen(losses) - self.reference) / self.range
+        means = np.column_stack([posterior.mean for posterior in posteriors])
+        self.means = (means - self.reference) / self.range
+        self.noise = np.array([model.noise / model.scale.spread for model in models])
 
     def of_all(self) -> Array:
         """Return the merit of each candidate, (k,)."""
         count = len(self.models)
-        _, stds = self._expected()
+        variances = np.column_stack([posterior.variance for posterior in self.posteriors])
+        stds = np.sqrt(variances + self.noise**2) / self.range
         merit = None
         if count == 1:
             merit = self._improvement(0, stds)
@@ -331,19 +336,10 @@ class Merits:
             self.means[:, objective], stds[:, objective], best
         )
 
-    def _expected(self) -> tuple[Losses, Losses]:
-        """Return means and standard deviations of measurements, (k, m), as scaled losses."""
-        means, stds = [], []
-        for model, posterior in zip(self.models, self.posteriors, strict=True):
-            noise = model.noise / model.scale.spread
-            mean, std = model.scale.undo(posterior.mean, np.sqrt(posterior.variance + noise**2))
-            means.append(mean)
-            stds.append(std)
-        return self._scaled(np.column_stack(means)), np.column_stack(stds) / self.range
-
-    def _scaled(self, losses: Losses) -> Losses:
-        """Return losses on the scale of merits: the best at -1, and the reference at 0."""
-        return np.asarray((losses - self.reference) / self.range)
+    def _seen(self, losses: Losses) -> Losses:
+        """Return losses as the models see them."""
+        columns = zip(self.models, losses.T, strict=True)
+        return np.column_stack([model.scale.apply(column) for model, column in columns])
 
 
 class History:
