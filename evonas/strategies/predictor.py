@@ -171,7 +171,10 @@ class Predictor(Generational):
         models = self._fitted()
         posteriors = [model.posterior(features) for model in models]
         expected = [
-            model.scale.undo(posterior.mean, np.sqrt(posterior.variance))
+            model.scale.undo(
+                posterior.mean,
+                np.sqrt(posterior.variance + (model.noise / model.scale.spread) ** 2),
+            )
             for model, posterior in zip(models, posteriors, strict=True)
         ]
         history = self.history
@@ -417,12 +420,12 @@ class History:
             if objective.reference is not None:
                 stated = objective.sign * objective.reference
                 ends[number] = stated if stated > best[number] else ends[number]
-        return np.where(ends > best, ends, best + 1.0)
+        return np.asarray(np.where(ends > best, ends, best + 1.0))
 
     def feasible(self) -> Losses:
         """Return the losses of feasible ones, (f, m), in the order asked."""
         losses = np.array(self.losses).reshape(len(self.losses), len(self.objectives))
-        return losses[np.array(self.tiers, dtype=np.int64) == pareto.FEASIBLE]
+        return np.asarray(losses[np.array(self.tiers, dtype=np.int64) == pareto.FEASIBLE])
 
     def plain(self) -> State:
         return {
