@@ -409,17 +409,13 @@ class History:
     def reference(self) -> Array:
         """Return the losses beyond which nothing counts as a gain, (m,).
 
-        It is the objective's `reference`, or else the worst so far, unless that is far beyond what
-        is usual at random.
+        They are the worst so far, unless that is far beyond what is usual at random. An objective's
+        `reference` is not used, since a resumed run may have one that it began without.
         """
         losses = self.targets() if not len(self.feasible()) else self.feasible()
         early, best = np.median(losses[:EARLY], axis=0), losses.min(axis=0)
         usual = early + BEYOND * (early - losses[:EARLY].min(axis=0))
         ends = np.minimum(losses.max(axis=0), usual)
-        for number, objective in enumerate(self.objectives):
-            if objective.reference is not None:
-                stated = objective.sign * objective.reference
-                ends[number] = stated if stated > best[number] else ends[number]
         return np.asarray(np.where(ends > best, ends, best + 1.0))
 
     def feasible(self) -> Losses:
