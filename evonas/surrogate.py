@@ -88,9 +88,10 @@ class Scale:
         """Return the scale on which the best of some losses is -1.
 
         Args:
-            middle: the loss from which on losses are compressed; by default, the median.
+            middle: the loss from which on losses are compressed; by default, the median of the
+                distinct losses, for the best may be there many times.
         """
-        middle = float(np.median(losses)) if middle is None else middle
+        middle = float(np.median(np.unique(losses))) if middle is None else middle
         spread = middle - float(losses.min())
         return cls(middle, spread if spread > 0 else float(np.ptp(losses)) or 1.0, compressed)
 

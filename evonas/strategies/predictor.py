@@ -400,11 +400,11 @@ class History:
         return np.where((tiers == pareto.FEASIBLE)[:, None], losses, beyond)
 
     def middles(self) -> list[float | None]:
-        """Return the median of each objective, of feasible ones; None if there are none."""
+        """Return the middle of each objective, of feasible ones (`Scale.of`); None if none are."""
         losses = self.feasible()
         if not len(losses):
             return [None] * len(self.objectives)
-        return list(np.median(losses, axis=0).tolist())
+        return [float(np.median(np.unique(column))) for column in losses.T]
 
     def reference(self) -> Array:
         """Return the losses beyond which nothing counts as a gain, (m,).
