@@ -375,14 +375,19 @@ class History:
             )
 
     def best(self, most: int) -> list[int]:
-        """The places of the best, each network's features aside, best first."""
-        tiers, targets = np.array(self.tiers), self.targets()
-        ranks, crowding = targets[:, 0], np.zeros(len(targets))
-        if targets.shape[1] > 1:
-            numbers, crowding = pareto.ranks_and_crowding(targets)
+        """Return the places of the best, best first; of those with equal losses, the latest.
+
+        Networks that are exactly as good are mostly the same one, in a space that does not know.
+        """
+        targets = self.targets()
+        distinct, latest = np.unique(targets[::-1], axis=0, return_index=True)
+        places = len(targets) - 1 - latest
+        ranks, crowding = distinct[:, 0], np.zeros(len(distinct))
+        if distinct.shape[1] > 1:
+            numbers, crowding = pareto.ranks_and_crowding(distinct)
             ranks = numbers.astype(np.float64)
-        order = np.lexsort((-crowding, ranks, tiers))
-        return [int(place) for place in order[:most]]
+        order = np.lexsort((-crowding, ranks, np.array(self.tiers)[places]))
+        return [int(place) for place in places[order[:most]]]
 
     def targets(self) -> Losses:
         """Return losses of all, (n, m): infeasible and failed ones have worse than any feasible."""
