@@ -218,6 +218,19 @@ class HasFidelities(Protocol):
 
 
 @runtime_checkable
+class Seeded(Protocol):
+    """The settings of a strategy that takes the networks that it begins with."""
+
+    @property
+    def seeds(self) -> tuple[str, ...]:
+        """The genomes that it begins with, as text."""
+
+    @property
+    def founders(self) -> int:
+        """The number of candidates that it begins with, the seeds among them."""
+
+
+@runtime_checkable
 class Traced(Protocol):
     """A strategy that records more than its candidates, in tables of its own.
 

@@ -27,8 +27,8 @@ from evonas.core import (
     Status,
     UserError,
     derive_seed,
-    violation,
     state_name,
+    violation,
     weights_name,
 )
 from evonas.data.dataset import Images

@@ -58,6 +58,7 @@ RUNS: dict[str, dict[str, object]] = {
     "local_search-first": {"name": "local_search", "improvement": "first", "batch": 2},
     "nsga2": {"name": "nsga2", "population": 8},
     "nsga3": {"name": "nsga3", "population": 8},
+    "predictor": {"name": "predictor", "initial": 6, "batch": 4, "offspring": 100},
     "pso": {"name": "pso", "particles": 6},
     "pso-ring": {
         "name": "pso",
