@@ -81,6 +81,10 @@ class Finalists(Params):
     """How many times each finalist is trained, each time with another seed."""
     budget: Budget | None = None
     """How long each finalist is trained. By default, as long as a candidate of the search."""
+    by: Literal["measured", "model"] = "measured"
+    """What the best networks are best by: the values that the search `measured`, one training each,
+    or those that a `model` expects, a Gaussian process fitted to all of them. `show` has both, and
+    how much one training varies according to the model."""
 
 
 class TrainingParams(Params):
