@@ -26,6 +26,7 @@ from evonas.data.dataset import DataParams
 from evonas.metrics import COUNTED, SIMULATED_SECONDS, ZERO_COST, named, refused
 from evonas.mistakes import NAME_RULE, explained, kind_of, shown
 from evonas.protocols import (
+    Chooses,
     EvaluatorClass,
     HasFidelities,
     HasRungs,
@@ -311,6 +312,8 @@ def check(document: Any, folder: Path, model: type[T], *, written: bool = False)
         with _readable_path(f"{section}.path"):
             update[section] = params.anchored(folder)
     if isinstance(checked, Experiment):
+        if isinstance(checked.strategy, Chooses):
+            update["strategy"] = checked.strategy.chosen(len(checked.objectives), checked.stop)
         update["metrics"] = tuple(plugins.anchored(name, folder) for name in checked.metrics)
         if checked.cache is not None:
             with _readable_path("cache"):

@@ -23,6 +23,7 @@ TABLES: dict[str, dict[str, str]] = {
     },
     "strategies": {
         "aging": "evonas.strategies.aging:Aging",
+        "auto": "evonas.strategies.auto:Auto",
         "controller": "evonas.strategies.controller:Controller",
         "darts": "evonas.oneshot.darts:DartsSearch",
         "exhaustive": "evonas.strategies.exhaustive:Exhaustive",

@@ -24,6 +24,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "pso": {"particles": 6},
     "local_search": {},
     "halving": {"strategy": {"name": "genetic", "population": 6}},
+    "auto": {},
     "predictor": {"initial": 6, "batch": 4, "offspring": 60},
 }
 
