@@ -13,7 +13,7 @@ from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 from threadpoolctl import ThreadpoolController
 
-from evonas.pareto import Array
+Array = NDArray[np.float64]
 
 MOST = 1000  # evaluations that a model is fitted to; of more, the best and some of the others
 MOST_TUNED = 300  # of these, those on which hyperparameters are chosen
@@ -276,7 +276,8 @@ class Trees:
         from sklearn.ensemble import RandomForestRegressor  # slow to import
 
         self.scale = Scale.of(losses, middle)
-        z = self.scale.apply(losses)
+        kept = subset(losses, MOST)
+        features, z = features[kept], self.scale.apply(losses[kept])
         self._forest = RandomForestRegressor(
             TREES, max_features=1 / 3, bootstrap=True, random_state=0, n_jobs=1
         )
