@@ -83,12 +83,12 @@ class TrainEvaluator:
         self.training = training
         self.data = data = training.data
         self.hardware = training.hardware
+        self.budget = setting.budget
         self.seed = setting.seed
         self.constraints = setting.constraints
         self.proxies = proxies_asked(setting)
         owns = (own.metric for own in training.metrics)
         self.metrics = (*TRAINED, *self.proxies, *owns)
-        self.budget = setting.budget
         self.scratch: Path | None = None
         self.states: Path | None = None
         self.batch_size = min(self.recipe.batch_size, len(data.train))
