@@ -53,7 +53,9 @@ class Table:
 
     @property
     def filled(self) -> float:
-        """The exact front's hypervolume as a share of the box from its best values to the reference."""
+        """The share that the exact front dominates of the box between its best values and the
+        reference.
+        """
         box = np.prod(np.array(self.reference) - self.exact.min(axis=0))
         return float(self.front / box) if box > 0 else 0.0
 
