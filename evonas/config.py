@@ -26,6 +26,7 @@ from evonas.data.dataset import DataParams
 from evonas.metrics import COUNTED, SIMULATED_SECONDS, ZERO_COST, named, refused
 from evonas.mistakes import NAME_RULE, explained, kind_of, shown
 from evonas.protocols import (
+    Chooses,
     EvaluatorClass,
     HasFidelities,
     HasRungs,
@@ -81,6 +82,10 @@ class Finalists(Params):
     """How many times each finalist is trained, each time with another seed."""
     budget: Budget | None = None
     """How long each finalist is trained. By default, as long as a candidate of the search."""
+    by: Literal["measured", "model"] = "measured"
+    """What the best networks are best by: the values that the search `measured`, one training each,
+    or those that a `model` expects, a Gaussian process fitted to all of them. `show` has both, and
+    how much one training varies according to the model."""
 
 
 class TrainingParams(Params):
@@ -307,6 +312,8 @@ def check(document: Any, folder: Path, model: type[T], *, written: bool = False)
         with _readable_path(f"{section}.path"):
             update[section] = params.anchored(folder)
     if isinstance(checked, Experiment):
+        if isinstance(checked.strategy, Chooses):
+            update["strategy"] = checked.strategy.chosen(len(checked.objectives), checked.stop)
         update["metrics"] = tuple(plugins.anchored(name, folder) for name in checked.metrics)
         if checked.cache is not None:
             with _readable_path("cache"):

@@ -22,6 +22,7 @@ from evonas.core import (
     Objective,
     Params,
     State,
+    Stop,
 )
 from genomes import Genome, SearchSpace
 
@@ -215,6 +216,32 @@ class HasFidelities(Protocol):
         Raises:
             UserError: there are none for one of them.
         """
+
+
+@runtime_checkable
+class Chooses(Protocol):
+    """The settings of a strategy that stands for another one, chosen for each search."""
+
+    def chosen(self, objectives: int, stop: Stop | None = None) -> Params:
+        """Return the settings of the other one.
+
+        Args:
+            objectives: how many objectives the search has.
+            stop: its limits, if they are known.
+        """
+
+
+@runtime_checkable
+class Seeded(Protocol):
+    """The settings of a strategy that takes the networks that it begins with."""
+
+    @property
+    def seeds(self) -> tuple[str, ...]:
+        """The genomes that it begins with, as text."""
+
+    @property
+    def founders(self) -> int:
+        """The number of candidates that it begins with, the seeds among them."""
 
 
 @runtime_checkable

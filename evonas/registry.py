@@ -23,6 +23,7 @@ TABLES: dict[str, dict[str, str]] = {
     },
     "strategies": {
         "aging": "evonas.strategies.aging:Aging",
+        "auto": "evonas.strategies.auto:Auto",
         "controller": "evonas.strategies.controller:Controller",
         "darts": "evonas.oneshot.darts:DartsSearch",
         "exhaustive": "evonas.strategies.exhaustive:Exhaustive",
@@ -32,6 +33,7 @@ TABLES: dict[str, dict[str, str]] = {
         "local_search": "evonas.strategies.local_search:LocalSearch",
         "nsga2": "evonas.strategies.nsga2:NSGA2",
         "nsga3": "evonas.strategies.nsga3:NSGA3",
+        "predictor": "evonas.strategies.predictor:Predictor",
         "pso": "evonas.strategies.pso:PSO",
         "random": "evonas.strategies.random:Random",
     },

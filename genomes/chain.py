@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from genomes.genome import Genome
-from genomes.space import Edge, Gene, Graph, SearchSpace, sized
+from genomes.space import Edge, Features, Gene, Graph, SearchSpace, sized
 
 SKIP = "skip"
 Stage = tuple[int, int, int]  # channels, layers, and the stride of the first layer
@@ -37,6 +39,7 @@ class Chain(SearchSpace):
         self.stages = tuple((channels, layers, stride) for channels, layers, stride in stages)
         self.kernels, self.expansions = tuple(kernels), tuple(expansions)
         self.skip, self.stem = skip, stem
+        self.ops = len(self.kernels) * len(self.expansions) + skip
         ops = tuple(f"k{kernel}e{expansion}" for kernel in kernels for expansion in expansions)
         genes, self.skippable = [], list[bool]()
         before = stem
@@ -79,6 +82,18 @@ class Chain(SearchSpace):
                 run.append(gene)
         genes += sorted(run, key=lambda choice: choice == skip)
         return Genome(self.name, tuple(genes))
+
+    def features(self, genome: Genome) -> Features:
+        """Return the canonical genome's genes, and how often each stage has each op.
+
+        A network with the same ops in another order is nearly the same.
+        """
+        canonical = self.canonical(genome)
+        counts, start = [], 0
+        for _, layers, _ in self.stages:
+            counts.append(np.bincount(canonical.genes[start : start + layers], minlength=self.ops))
+            start += layers
+        return np.concatenate([super().features(genome), *counts])
 
     def largest(self) -> Genome:
         choice = self.kernels.index(max(self.kernels)) * len(self.expansions)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from genomes.genome import Genome
-from genomes.space import Edge, Gene, Graph, OtherSpace, SearchSpace, sized
+from genomes.space import Edge, Features, Gene, Graph, OtherSpace, SearchSpace, sized
 
 WIDTHS = (8, 16, 24, 32, 40, 48, 56, 64)
 
@@ -38,6 +40,11 @@ class Channels(SearchSpace):
             form = f"{self.stages} of {', '.join(choices)}, separated by colons"
             raise OtherSpace(f"{text!r} is not a genome of {self.name}; write {form}")
         return self.genome(choices.index(word) for word in words)
+
+    def features(self, genome: Genome) -> Features:
+        """Return the genes, and each stage's share of the largest width, times two."""
+        widths = [2 * self.widths[gene] / max(self.widths) for gene in genome.genes]
+        return np.concatenate([super().features(genome), widths])
 
     def largest(self) -> Genome:
         return self.genome([self.widths.index(max(self.widths))] * self.stages)

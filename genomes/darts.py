@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from genomes.genome import Genome
-from genomes.space import Edge, Gene, Graph, SearchSpace
+from genomes.paths import path_features, paths
+from genomes.space import Edge, Features, Gene, Graph, SearchSpace
 
 OPS = (
     *("max_pool_3x3", "avg_pool_3x3", "skip_connect"),
@@ -104,6 +105,17 @@ class Darts(SearchSpace):
         genes = (*_canonical(normal, False), *_canonical(reduction, True))
         return Genome(self.name, genes)
 
+    def features(self, genome: Genome) -> Features:
+        """Return the canonical genome's genes, and the paths and op counts of each cell.
+
+        They are as `path_features` has them. Paths lead from either input to the output, and
+        are told apart by up to two ops.
+        """
+        canonical = self.canonical(genome)
+        return np.concatenate(
+            [SearchSpace.features(self, canonical), *map(_described, _split_cells(canonical.genes))]
+        )
+
     def largest(self) -> Genome:
         ops = OPS.index("sep_conv_5x5")
         return self.genome(0 if gene.choices != OPS else ops for gene in self.genes)
@@ -135,6 +147,20 @@ class Darts(SearchSpace):
         inputs = tuple(f"{cell} {node}" for cell in CELLS for node in (0, 1))
         outputs = tuple(f"{cell} output" for cell in CELLS)
         return Graph(tuple(nodes), tuple(edges), inputs, outputs)
+
+
+def _described(half: Genes) -> Features:
+    skip = OPS.index("skip_connect")
+    numbers = {op: i for i, op in enumerate(op for op in range(len(OPS)) if op != skip)}
+    counts = np.zeros(len(OPS))
+    edges: dict[int | str, list[tuple[int | str, int | None]]] = {
+        "output": [(node, None) for node in NODES]
+    }
+    for node, pair in _edges(half).items():
+        edges[node] = [(source, numbers.get(op)) for source, op in pair]
+        for _, op in pair:
+            counts[op] += 1
+    return np.concatenate([path_features(paths(edges, "output"), len(numbers), 2), counts])
 
 
 def _split_cells(genes: Sequence[int]) -> tuple[Genes, Genes]:

@@ -6,8 +6,11 @@ import itertools
 import re
 from functools import lru_cache
 
+import numpy as np
+
 from genomes.genome import Genome
-from genomes.space import Edge, Gene, Graph, SearchSpace, sized
+from genomes.paths import path_features, paths
+from genomes.space import Edge, Features, Gene, Graph, SearchSpace, sized
 
 SWITCH = ("off", "on")
 Bits = tuple[int, ...]
@@ -72,6 +75,25 @@ class Macro(SearchSpace):
         """Return the smallest of the genomes that differ only in the numbering of their nodes."""
         phases = [_canonical(bits, self.nodes) for bits in self._phases(genome)]
         return Genome(self.name, tuple(itertools.chain(*phases)))
+
+    def features(self, genome: Genome) -> Features:
+        """Return the canonical genome's genes, and each phase's paths (`path_features`) and nodes.
+
+        A path's length is its number of nodes; the skip is a path without one.
+        """
+        canonical = self.canonical(genome)
+        phases = map(self._described, self._phases(canonical))
+        return np.concatenate([SearchSpace.features(self, canonical), *phases])
+
+    def _described(self, bits: Bits) -> Features:
+        on = [pair for pair, bit in zip(self.pairs, bits, strict=False) if bit]
+        used = {node for pair in on for node in pair}
+        edges: dict[int | str, list[tuple[int | str, int | None]]] = {
+            node: [(i, 0) for i, j in on if j == node] or [("entry", 0)] for node in used
+        }
+        edges["end"] = [(node, None) for node in used if node not in {i for i, _ in on}]
+        edges["end"] += [("entry", None)] if bits[-1] or not used else []
+        return np.append(path_features(paths(edges, "end"), 1, self.nodes), float(len(used)))
 
     def largest(self) -> Genome:
         return self.genome([1] * len(self.genes))

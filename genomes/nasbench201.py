@@ -7,8 +7,11 @@ import re
 from collections.abc import Sequence
 from functools import cache
 
+import numpy as np
+
 from genomes.genome import Genome
-from genomes.space import Edge, Gene, Graph, SearchSpace
+from genomes.paths import path_features, paths
+from genomes.space import Edge, Features, Gene, Graph, SearchSpace
 
 OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
@@ -19,6 +22,8 @@ INPUT = -1
 Terms = tuple[tuple[int, int], ...]  # a sum: (op number or INPUT, how often), sorted
 LiveOp = tuple[int, Terms]  # an op and the sum it reads
 LiveGraph = tuple[tuple[LiveOp, ...], Terms]  # the live ops, and the sum that is the output
+
+_FEATURES: dict[tuple[int, ...], Features] = {}  # those that this process has computed
 
 
 class NASBench201(SearchSpace):
@@ -69,6 +74,26 @@ class NASBench201(SearchSpace):
     def canonical(self, genome: Genome) -> Genome:
         """Return the genome with the fewest edges, then smallest, of those with its live graph."""
         return Genome(self.name, _canonical_genes()[genome.genes])
+
+    def features(self, genome: Genome) -> Features:
+        """Return the canonical genome's genes, its paths (`path_features`) and its op counts."""
+        canonical = self.canonical(genome)
+        features = _FEATURES.get(canonical.genes)
+        if features is None:
+            features = _FEATURES[canonical.genes] = self._described(canonical)
+        return features.copy()
+
+    def _described(self, canonical: Genome) -> Features:
+        edges: dict[int, list[tuple[int, int | None]]] = {1: [], 2: [], 3: []}
+        counts = np.zeros(len(OPS) - 1)  # of all ops but none
+        for (source, target), op, live in zip(
+            EDGES, canonical.genes, self.live(canonical), strict=True
+        ):
+            if live:
+                edges[target].append((source, None if op == SKIP else op - CONV_1X1))
+                counts[op - SKIP] += 1
+        described = path_features(paths(edges, 3), len(OPS) - CONV_1X1, 3)
+        return np.concatenate([SearchSpace.features(self, canonical), described, counts])
 
     def largest(self) -> Genome:
         return self.genome([CONV_3X3] * len(EDGES))

@@ -10,8 +10,11 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from genomes.genome import Genome
+
+Features = NDArray[np.float64]  # (d,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +207,40 @@ class SearchSpace:
         """Return the network's name, without white space, equal for all genomes of the network."""
         return f"g{self.canonical(genome).text}"
 
+    def features(self, genome: Genome) -> Features:
+        """Return the network as numbers for a model to learn from, equal for equal networks.
+
+        By default they are the canonical genome's genes, one-hot, halved; all zeros for a dead
+        gene. A subclass may add more. Distances between features count, so that what says more of
+        a network should vary more: halved genes say less than whole numbers, such as of ops.
+
+        Returns:
+            (d,), with the same d for all genomes of the space.
+        """
+        canonical = self.canonical(genome)
+        return self._one_hot(canonical, self.live(canonical))
+
+    def spelling(self, genome: Genome) -> Features:
+        """Return what a genome has beside its network, as numbers that may add to a value.
+
+        By default there is nothing, for a network is trained as its canonical genome. On a table,
+        it is the dead genes that are not at their first choice, one-hot: a table may count them,
+        such as in the FLOPs of an op whose result nothing reads.
+
+        Returns:
+            (s,), with the same s for all genomes of the space.
+        """
+        return np.zeros(0)
+
+    def _one_hot(self, genome: Genome, shown: Sequence[bool]) -> Features:
+        """Return half the one-hot code of those genes that are shown."""
+        code = np.zeros(sum(self.choices))
+        start = 0
+        for gene, count, show in zip(genome.genes, self.choices, shown, strict=True):
+            code[start + gene] = 0.5 * show
+            start += count
+        return code
+
     def largest(self) -> Genome | None:
         """Return a genome with the most parameters and FLOPs of the space, if known."""
         return None
@@ -248,6 +285,17 @@ class Verbatim(SearchSpace):
 
     def live(self, genome: Genome) -> tuple[bool, ...]:
         return self._space.live(genome)
+
+    def features(self, genome: Genome) -> Features:
+        """Return those of the network, so that genomes of one network have the same."""
+        return self._space.features(genome)
+
+    def spelling(self, genome: Genome) -> Features:
+        dead = [
+            gene > 0 and not live
+            for gene, live in zip(genome.genes, self.live(genome), strict=True)
+        ]
+        return self._one_hot(genome, dead)
 
     def largest(self) -> Genome | None:
         return self._space.largest()

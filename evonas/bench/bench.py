@@ -60,7 +60,7 @@ class Benching:
         results = runs.read(self.folder / "runs.csv")
         rows = summary(self.bench, self.table, results)
         write_atomic(self.folder / "summary.csv", rows.to_csv(index=False, lineterminator="\n"))
-        text = summary_text(self.bench, rows)
+        text = summary_text(self.bench, self.table, rows)
         write_atomic(self.folder / "summary.md", text)
         with styled():
             save(best_so_far(self.bench, curves(self.bench, results)), self.folder, "best")
@@ -115,7 +115,7 @@ def _check_files(folder: Path, own: plugins.Record) -> None:
             )
 
 
-def summary_text(bench: Bench, results: pd.DataFrame) -> str:
+def summary_text(bench: Bench, table: Table, results: pd.DataFrame) -> str:
     """Return the summary as Markdown: a table, and notes on its columns."""
     several = len(bench.objectives) > 1
     first = "hypervolume" if several else bench.objectives[0].name
@@ -145,7 +145,13 @@ def summary_text(bench: Bench, results: pd.DataFrame) -> str:
         "- p: two-sided Mann-Whitney test of the values to its left against random search's.",
     ]
     if several:
-        notes.append("- Hypervolume is given as a share of that of the table's exact front.")
+        instead = "".join(f", with {new} for {old}" for old, new in bench.score.items())
+        notes.append(
+            "- Hypervolume is that of a run's archive, all that it has evaluated, as a share of "
+            f"that of the table's exact front{instead}. {counted(len(table.exact), 'genome')} are "
+            f"on this front; it dominates {table.filled:.4f} of the box from its best values to "
+            "the reference."
+        )
     else:
         notes.append(
             "- A run ends when it finds the optimum of the table. The interval contains the median "

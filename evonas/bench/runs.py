@@ -14,13 +14,13 @@ import pandas as pd
 
 from evonas import config, files, pareto, registry
 from evonas.bench.spec import Bench
-from evonas.core import Evaluation, Status, Stop, finite
+from evonas.core import Evaluation, Status, Stop, UserError, finite
 from evonas.evaluators import pool
 from evonas.evaluators.pool import Workers
 from evonas.evaluators.tabular import Tabular
 from evonas.jobs.warm_start import Known, Pool
 from evonas.loop import Desk, evolve
-from evonas.pareto import Losses
+from evonas.pareto import Array, Losses
 from evonas.protocols import Setting
 from genomes import SearchSpace, Verbatim
 
@@ -35,23 +35,30 @@ class Table:
     """A table as a benchmark uses it.
 
     Attributes:
-        losses: (n, m), the rows whose losses are all finite.
+        optimum: the best of the first objective, as a loss.
+        scored: (m,), the metrics of the hypervolume.
         signs: (m,), 1 to minimise, -1 to maximise.
+        exact: (k, m), the exact front in the scored metrics, as losses.
         reference: (m,), the reference point of the hypervolume, as losses.
         front: the hypervolume of the exact front.
     """
 
     space: SearchSpace
     evaluator: Tabular
-    losses: Losses
+    optimum: float
+    scored: tuple[str, ...]
     signs: tuple[float, ...]
+    exact: Losses
     reference: tuple[float, ...]
     front: float
 
     @property
-    def optimum(self) -> float:
-        """The best of the first objective, as a loss."""
-        return float(self.losses[:, 0].min())
+    def filled(self) -> float:
+        """The share that the exact front dominates of the box between its best values and the
+        reference.
+        """
+        box = np.prod(np.array(self.reference) - self.exact.min(axis=0))
+        return float(self.front / box) if box > 0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -122,26 +129,29 @@ def read_table(bench: Bench) -> Table:
     space = registry.make_space(bench.space)
     evaluator = Tabular(bench.table, Setting(space, budget=bench.budget))
     signs = tuple(objective.sign for objective in bench.objectives)
-    columns = [evaluator.rows.values[objective.name] for objective in bench.objectives]
-    losses = np.column_stack(columns) * signs
+    values = evaluator.rows.values
+    kept = np.isfinite(np.column_stack(list(values.values()))).all(axis=1)
     if bench.distinct == "networks":  # each network is looked up by its canonical spelling
-        genomes = map(space.genome, evaluator.rows.places)
-        kept = [
-            place
-            for genome, place in zip(genomes, evaluator.rows.places.values(), strict=True)
-            if space.canonical(genome) == genome
-        ]
-        losses = losses[kept]
-    losses = losses[np.isfinite(losses).all(axis=1)]
+        for genes, place in evaluator.rows.places.items():
+            genome = space.genome(genes)
+            kept[place] &= space.canonical(genome) == genome
+    if not kept.any():
+        problem = "no row of the table has a value for each metric"
+        raise UserError(problem, hint="drop a metric, or fill its cells", key="table.metrics")
+    names = [objective.name for objective in bench.objectives]
+    scored = tuple(bench.score.get(name, name) for name in names)
+    losses = np.column_stack([values[name][kept] for name in scored]) * signs
+    exact = losses[pareto.is_on_front(losses)]
+    worst = (losses if bench.reference == "worst" else exact).max(axis=0)
     points = [objective.reference for objective in bench.objectives]
-    worst = losses.max(axis=0)
     reference = tuple(
         float(worst[i]) if point is None else signs[i] * point for i, point in enumerate(points)
     )
-    front = pareto.hypervolume(losses[pareto.is_on_front(losses)], reference)
+    front = pareto.hypervolume(exact, reference)
+    optimum = float((signs[0] * values[names[0]][kept]).min())
     if bench.distinct == "genomes":
         space = Verbatim(space)
-    return Table(space, evaluator, losses, signs, reference, front)
+    return Table(space, evaluator, optimum, scored, signs, exact, reference, front)
 
 
 def run(bench: Bench, table: Table, label: str, seed: int) -> Run:
@@ -172,18 +182,25 @@ def run(bench: Bench, table: Table, label: str, seed: int) -> Run:
 
 
 class Watch:
-    """Follows a run, and records its best so far."""
+    """Follows a run, and records its best so far.
+
+    With several objectives, that is the share of the exact front's hypervolume of its archive: all
+    that it has evaluated, of which `front` is what nothing else there dominates in the scored
+    metrics, (n, m).
+    """
 
     def __init__(self, bench: Bench, table: Table) -> None:
         self.bench = bench
         self.table = table
         self.names = [objective.name for objective in bench.objectives]
+        self.scored = list(table.scored)
         self.queries = self.asks = 0
         self.seconds = 0.0
         self.best = float("inf")
         self.reported: dict[str, float] = {}
         self.hit: int | None = None
         self.front: Losses = np.zeros((0, len(self.names)))
+        self.volume = 0.0
         self.trace: list[tuple[int, float, float]] = []
 
     @property
@@ -203,23 +220,27 @@ class Watch:
         values = evaluation.values
         self.queries += 1
         self.seconds += values.get("simulated_seconds", 0.0)
-        if evaluation.status is not Status.OK or not finite(values, self.names):
+        if evaluation.status is not Status.OK or not finite(values, self.names + self.scored):
             return
         if evaluation.candidate.budget != self.bench.budget:
             return  # a shorter training, which no other arm's is to be compared with
-        point = np.array([values[name] for name in self.names]) * self.table.signs
-        if point[0] < self.best:
-            self.best = float(point[0])
+        loss = self.table.signs[0] * values[self.names[0]]
+        if loss < self.best:
+            self.best = loss
             self.reported = {name: values[name] for name in self.bench.report}
             if self.best <= self.table.optimum:
                 self.hit = self.queries
             if len(self.names) == 1:
                 self._note(self.table.signs[0] * self.best)
-        if len(self.names) > 1 and not (self.front <= point).all(axis=1).any():
-            kept = self.front[~(point <= self.front).all(axis=1)]
-            self.front = np.vstack([kept, point])
-            volume = pareto.hypervolume(self.front, self.table.reference)
-            self._note(volume / self.table.front if self.table.front else 1.0)
+        if len(self.names) > 1:
+            self._archive(np.array([values[name] for name in self.scored]) * self.table.signs)
+
+    def _archive(self, point: Array) -> None:
+        if (self.front <= point).all(axis=1).any():
+            return
+        self.volume += pareto.hypervolume_gain(self.front, point, self.table.reference)
+        self.front = np.vstack([self.front[~(point <= self.front).all(axis=1)], point])
+        self._note(self.volume / self.table.front if self.table.front else 1.0)
 
     def _note(self, value: float) -> None:
         self.trace.append((self.queries, round(self.seconds, 3), value))

@@ -61,6 +61,13 @@ class Bench(Params):
     """What a query is: a genome, or a network, which is looked up by its canonical spelling."""
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=20, strict=False)]
     """The objectives of the search; the first decides which network is the best."""
+    score: Annotated[dict[str, str], Field(max_length=20)] = Field(default_factory=dict)
+    """With several objectives: the metric that the hypervolume is measured in instead of an
+    objective that the search sees, `{val_error: test_error}`."""
+    reference: Literal["worst", "nadir"] = "worst"
+    """With several objectives: where the hypervolume is measured from in those without a
+    `reference` of their own. `worst`: the worst value in the table; `nadir`: the worst value on the
+    exact front."""
     report: Annotated[tuple[str, ...], Field(max_length=20, strict=False)] = ()
     """Metrics of the network that is best by the first objective, reported next to it."""
     protocol: Protocol
@@ -131,8 +138,28 @@ def _check_budgets(bench: Bench) -> None:
         bench.table.check_fidelities(arm.rungs(bench.budget), "table")
 
 
+def _check_score(bench: Bench) -> None:
+    """Check how the hypervolume is measured."""
+    objectives = [objective.name for objective in bench.objectives]
+    given = {"score": bool(bench.score), "reference": bench.reference != "worst"}
+    if len(objectives) == 1 and any(given.values()):
+        raise UserError(
+            "needs several objectives",
+            hint="leave it out; report names other metrics of the best network",
+            key=next(key for key in given if given[key]),
+        )
+    for objective, metric in bench.score.items():
+        key = f"score.{objective}"
+        if objective not in objectives:
+            raise UserError(registry.unknown("objective", objective, objectives), key=key)
+        if metric not in bench.table.metrics:
+            known = list(bench.table.metrics)
+            raise UserError(registry.unknown("metric", metric, known), key=key)
+
+
 def _check_together(bench: Bench) -> None:
     _check_budgets(bench)
+    _check_score(bench)
     known = list(bench.table.metrics)
     named: Mapping[str, tuple[str, ...]] = {
         "objectives": tuple(objective.name for objective in bench.objectives),

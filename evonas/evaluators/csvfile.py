@@ -8,7 +8,7 @@ import io
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,6 +22,7 @@ from evonas.mistakes import printable
 
 SEPARATORS = (",", ";", "\t", "|")
 NUMBER = "write a plain number, such as 0.5, or leave the cell empty"
+EQUAL = 1e-9  # relative: how far apart a value may be that two programs wrote
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +65,41 @@ class CsvFile:
         return values.to_numpy()
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A file of a table that is joined from several.
+
+    Attributes:
+        places: (rows,), the place in the file of each row of the table, -1 where it has none; None
+            if the rows are those of the file.
+    """
+
+    file: CsvFile
+    places: np.ndarray | None = None
+
+    def numbers(self, name: str) -> np.ndarray:
+        """Return a column as numbers, (rows,), NaN where a cell is empty or there is no row."""
+        values = self.file.numbers(name)
+        if self.places is None:
+            return values
+        return np.where(self.places >= 0, values[self.places], np.nan)
+
+    def line(self, row: int) -> str:
+        return self.file.line(row if self.places is None else int(self.places[row]))
+
+
 class Columns(Mapping[str, np.ndarray]):
     """The columns of a table, except the genomes, as numbers.
 
     Each is found by its name, and, for formulas, by its name with `_` in place of all that is no
-    letter or digit: `val acc (%)` by `val_acc`.
+    letter or digit: `val acc (%)` by `val_acc`. One that several files have must be equal in them,
+    where it is used; each fills the cells that are empty in those before it.
     """
 
-    def __init__(self, table: CsvFile) -> None:
-        self._table = table
-        names = [str(name) for name in table.frame if name != table.genome]
+    def __init__(self, *parts: Part) -> None:
+        self._parts = parts
+        columns = (str(name) for part in parts for name in part.file.frame)
+        names = [name for name in dict.fromkeys(columns) if name != parts[0].file.genome]
         words = {name: re.sub(r"\W+", "_", name).strip("_") for name in names}
         counts = Counter(words.values())
         aliases = {word: name for name, word in words.items() if counts[word] == 1}
@@ -82,13 +108,37 @@ class Columns(Mapping[str, np.ndarray]):
         }
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return self._table.numbers(self._names[name])
+        column = self._names[name]
+        first, *others = [part for part in self._parts if column in part.file.frame]
+        values = first.numbers(column)
+        for i, other in enumerate(others):
+            found = other.numbers(column)
+            _check_equal(column, values, found, [first, *others[:i]], other)
+            values = np.where(np.isnan(values), found, values)
+        return values
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 
     def __len__(self) -> int:
         return len(self._names)
+
+
+def _check_equal(
+    column: str, values: np.ndarray, found: np.ndarray, before: Sequence[Part], part: Part
+) -> None:
+    """Raise UserError if a part has another value in a column than those before it."""
+    known = ~np.isnan(values) & ~np.isnan(found)
+    wrong = np.flatnonzero(known & ~np.isclose(values, found, rtol=EQUAL, atol=0.0))
+    if not len(wrong):
+        return
+    row = int(wrong[0])
+    origin = next(each for each in before if not np.isnan(each.numbers(column)[row]))
+    raise UserError(
+        f"column {column!r} is {values[row]:.12g} in {origin.line(row)}, "
+        f"and {found[row]:.12g} in {part.line(row)}",
+        hint="rename it in one of the files",
+    )
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -47,6 +48,9 @@ class TabularParams(Params):
     path: Text
     """The table, a CSV file, relative to the experiment file. It may be separated by commas,
     semicolons or tabs, and compressed by gzip, bzip2, xz or zip."""
+    join: Annotated[tuple[Text, ...], Field(max_length=20, strict=False)] = ()
+    """More such files, with further columns for the genomes of `path`. A genome that one of them
+    lacks has empty cells there. A column that several have must be equal in them."""
     genome: Text = "genome"
     """The column with the genomes: one digit for each gene, or as the space writes them."""
     metrics: Annotated[dict[str, Text], Field(min_length=1, max_length=100)]
@@ -108,8 +112,10 @@ class TabularParams(Params):
                 )
 
     def anchored(self, folder: Path) -> Self:
-        path = (folder / Path(self.path).expanduser()).resolve()
-        return self.model_copy(update={"path": str(path)})
+        path, *join = (
+            str((folder / Path(each).expanduser()).resolve()) for each in (self.path, *self.join)
+        )
+        return self.model_copy(update={"path": path, "join": tuple(join)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,18 +222,45 @@ def load(params: TabularParams, space: SearchSpace) -> Rows:
     Raises:
         UserError: the file, a column or a genome cannot be read.
     """
-    try:
-        changed = Path(params.path).stat().st_mtime_ns
-    except (OSError, ValueError) as error:
-        raise csvfile.unreadable(params.path, error) from None
-    table = csvfile.read(params.path, changed, params.genome)
-    columns = csvfile.Columns(table)
+    table = _file(params.path, params.genome)
+    places = _places(table, space)
+    joined = [_joined(params, i, places, space) for i in range(len(params.join))]
+    columns = csvfile.Columns(csvfile.Part(table), *joined)
     values = _computed(params, table, columns, "evaluator")
     shorter = {
         text: {**values, **_computed(fidelity, table, columns, f"evaluator.fidelities.{text}")}
         for text, fidelity in params.fidelities.items()
     }
-    return Rows(_places(table, space), values, table.fingerprint, shorter)
+    fingerprint = table.fingerprint
+    if joined:
+        digests = [fingerprint, *(part.file.fingerprint for part in joined)]
+        fingerprint = hashlib.blake2b(" ".join(digests).encode(), digest_size=8).hexdigest()
+    return Rows(places, values, fingerprint, shorter)
+
+
+def _file(path: str, genome: str) -> CsvFile:
+    try:
+        changed = Path(path).stat().st_mtime_ns
+    except (OSError, ValueError) as error:
+        raise csvfile.unreadable(path, error) from None
+    return csvfile.read(path, changed, genome)
+
+
+def _joined(
+    params: TabularParams, i: int, places: Mapping[tuple[int, ...], int], space: SearchSpace
+) -> csvfile.Part:
+    """Return a further file, whose rows are found by the genomes of the first."""
+    key = f"evaluator.join.{i}"
+    try:
+        file = _file(params.join[i], params.genome)
+        there = _places(file, space)
+    except UserError as error:
+        raise UserError(*(replace(mistake, key=key) for mistake in error.mistakes)) from None
+    rows = np.array([there.get(genes, -1) for genes in places])
+    if (rows < 0).all():
+        problem = f"no genome of {params.path} is in {file.path}"
+        raise UserError(problem, hint="name a table of the same networks", key=key)
+    return csvfile.Part(file, rows)
 
 
 def _computed(

@@ -17,6 +17,7 @@ from evonas import files
 from evonas.binomial import standard_error
 from evonas.config import Experiment
 from evonas.core import Budget, Evaluation, Question, SearchFailed, Status
+from evonas.jobs.posterior import expected
 from evonas.loop import Asked, Desk
 from evonas.metrics import VAL_ERROR, VAL_TOP5_ERROR
 from evonas.pareto import Losses, front_ranks, is_on_front, losses
@@ -62,6 +63,7 @@ def run_finals(folder: RunFolder, experiment: Experiment, desk: Desk, test: Test
     path = folder.path / "finalists.csv"
     if experiment.finalists.top == 0:
         return
+    _write_posterior(folder, experiment, desk)
     finalists = _trained(folder, experiment, desk)  # by the journal, if it has the answers
     ranked = sorted(finalists, key=lambda finalist: _rank(finalist, experiment))
     rows = [_row(finalist, folder, experiment) for finalist in ranked]
@@ -122,24 +124,26 @@ def _is_whole(folder: RunFolder, rows: Sequence[Mapping[str, Any]], columns: Seq
     return bool(present[shared].equals(expected) and tested and weights)
 
 
-def best_of(folder: RunFolder, experiment: Experiment) -> list[Entry]:
+def best_of(folder: RunFolder, experiment: Experiment, desk: Desk) -> list[Entry]:
     """Return the `finalists.top` best distinct networks of the largest budget, the best first.
 
     First come those that are on the front, or would be if their validation error were lower by one
     standard error (the rule of Breiman et al., 1984, sec. 3.4.3), in order of the objectives; which
     of them are best is for the finals to say. If there are too few, the next fronts follow.
+
+    With `by: model`, what a model expects of a network counts instead of what was measured, and its
+    standard deviation instead of the standard error.
     """
-    rows = tables.read_text(folder.evaluations.path)
-    rows = rows[rows["status"] == str(Status.OK)].drop_duplicates(["key", "budget"])
-    ranks = budget_ranks(rows["budget"].tolist())
-    rows = rows[ranks == ranks.max(initial=0)]
-    goals = experiment.objectives
-    values = np.column_stack(
-        [goal.sign * rows[goal.name].replace("", "nan").astype(np.float64) for goal in goals]
-    )
-    finite = np.isfinite(values).all(axis=1)
-    rows, values = rows[finite], values[finite]
-    behind = np.where(_near_front(values, folder, experiment), -1, front_ranks(values))
+    rows, values = _measured(folder, experiment)
+    model = None
+    if experiment.finalists.by == "model":
+        model = expected(rows, values, experiment.objectives, folder.space, _exact(desk))
+    if model is None:
+        near = _near_front(values, _lowered(values, folder, experiment))
+    else:
+        values = model.means
+        near = _near_front(values, values - model.stds)
+    behind = np.where(near, -1, front_ranks(values))
     order = np.lexsort((rows["key"].to_numpy(str), *values.T[::-1], behind))
     entries = []
     for row in rows.iloc[order[: experiment.finalists.top]].to_dict("records"):
@@ -152,13 +156,50 @@ def best_of(folder: RunFolder, experiment: Experiment) -> list[Entry]:
     return entries
 
 
-def _near_front(values: Losses, folder: RunFolder, experiment: Experiment) -> NDArray[np.bool_]:
-    """Return which networks no other dominates by more than the noise of few images, (n,)."""
+def _measured(folder: RunFolder, experiment: Experiment) -> tuple[pd.DataFrame, Losses]:
+    """Return a row for each network of the largest budget, and their losses, (n, m), finite."""
+    rows = tables.read_text(folder.evaluations.path)
+    rows = rows[rows["status"] == str(Status.OK)].drop_duplicates(["key", "budget"])
+    ranks = budget_ranks(rows["budget"].tolist())
+    rows = rows[ranks == ranks.max(initial=0)]
+    goals = experiment.objectives
+    values = np.column_stack(
+        [goal.sign * rows[goal.name].replace("", "nan").astype(np.float64) for goal in goals]
+    )
+    finite = np.isfinite(values).all(axis=1)
+    return rows[finite], values[finite]
+
+
+def _exact(desk: Desk) -> set[str]:
+    """Return the metrics of which a network has the same value each time."""
+    return {metric.name for metric in desk.evaluator.metrics if metric.cheap}
+
+
+def _write_posterior(folder: RunFolder, experiment: Experiment, desk: Desk) -> None:
+    """Write `posterior.csv`: what a model expects of each network; if there is none, remove it."""
+    path, goals = folder.path / "posterior.csv", experiment.objectives
+    rows, values = _measured(folder, experiment)
+    model = expected(rows, values, goals, folder.space, _exact(desk))
+    if model is None:
+        files.remove(path)
+        return
+    frame = rows[["key", "genome", "genes", "budget"]].assign(**model.columns(goals))
+    written: Any = frame.to_dict("records")
+    tables.write_table(path, written, list(map(str, frame)))
+
+
+def _lowered(values: Losses, folder: RunFolder, experiment: Experiment) -> Losses:
+    """Return losses with errors lower by the standard error of few images."""
     val, lowered = guess(folder.path, "val"), values.copy()
     for i, goal in enumerate(experiment.objectives):
         if val is not None and goal.name in (VAL_ERROR.name, VAL_TOP5_ERROR.name):
             noise = [standard_error(abs(error), val.images) for error in values[:, i].tolist()]
             lowered[:, i] -= noise
+    return lowered
+
+
+def _near_front(values: Losses, lowered: Losses) -> NDArray[np.bool_]:
+    """Return which networks no other dominates, were their losses `lowered`, (n,)."""
     near = np.ones(len(values), dtype=np.bool_)
     for best in np.unique(values[is_on_front(values)], axis=0):
         near &= ~((best <= lowered).all(axis=1) & (best < lowered).any(axis=1))
@@ -174,7 +215,7 @@ def final_questions(
     budget: Budget | None = experiment.finalists.budget or experiment.budget
     seeds = range(experiment.finalists.seeds)
     questions = []
-    for entry in best_of(folder, experiment):
+    for entry in best_of(folder, experiment, desk):
         candidate = replace(entry.evaluation.candidate, origin="finalist", budget=budget)
         questions.append((entry, [desk.question(candidate, "finalist", i) for i in seeds]))
     return questions

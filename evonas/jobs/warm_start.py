@@ -13,7 +13,7 @@ from evonas.config import WarmStart
 from evonas.core import Candidate, Evaluation, Params, SearchFailed, Status, derive_seed
 from evonas.evaluators.tabular import Tabular
 from evonas.loop import Desk
-from evonas.protocols import Evaluator
+from evonas.protocols import Evaluator, Seeded
 from genomes import Genome, SearchSpace, library
 
 KNOWN_IN_A_ROW = 1000  # draws of networks that the pool has already, after which it is complete
@@ -78,7 +78,8 @@ class Pool:
                 f"none of the {len(ranks)} networks of the pool can be ranked ({reason}); rank "
                 "them by something else in warm_start.by, or leave warm_start out"
             )
-        founders: int = getattr(self.params, "founders")  # noqa: B009  # checked with the file
+        assert isinstance(self.params, Seeded), "checked with the file"
+        founders = self.params.founders
         count = max(round(self.settings.share * founders), 1)
         order = finite[np.argsort(ranks[finite], kind="stable")]
         return [int(i) for i in order[: min(count, max(founders - len(_seeds(self.params)), 0))]]
@@ -154,4 +155,5 @@ def ranked(answers: Sequence[Evaluation], by: Sequence[str]) -> np.ndarray:
 
 
 def _seeds(params: Params) -> tuple[str, ...]:
-    return tuple(dict(params)["seeds"])
+    assert isinstance(params, Seeded), "checked with the file"
+    return params.seeds

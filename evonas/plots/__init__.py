@@ -17,6 +17,7 @@ from evonas.plots import (
     front,
     genes,
     policy,
+    predictor,
     supernet,
     swarm,
 )
@@ -39,6 +40,7 @@ FIGURES: dict[str, Callable[[Tables], Drawing]] = {
 # Figures that only some runs have, each with the table that it is drawn from.
 TRACES: dict[str, tuple[str, Callable[[Tables], Drawing]]] = {
     "swarm": ("swarm", swarm.swarm),
+    "predictor": ("predictor", predictor.predictor),
     "probabilities": ("probabilities", policy.probabilities),
     "relaxation": ("relaxation", policy.relaxation),
     "controller": ("controller", policy.controller),

@@ -23,7 +23,7 @@ from genomes import Gene, SearchSpace
 
 TEXT = (
     *("key", "genes", "parents", "origin", "status", "phase", "position"),
-    *("gene", "choice", "statistic", "budget"),
+    *("gene", "choice", "statistic", "budget", "objective"),
 )
 FLAGS = ("winner", "from_cache")
 # Columns of whole numbers in which no value may be missing.
@@ -155,6 +155,17 @@ class Tables:
     def swarm(self) -> pd.DataFrame:
         """One row for each particle and generation of a particle swarm."""
         return self._read("swarm", ("generation", "particle", "speed", "position"))
+
+    @cached_property
+    def predictions(self) -> pd.DataFrame:
+        """One row for each candidate and objective that a model predicted."""
+        columns = ("generation", "key", "objective", "predicted", "uncertainty", "measured")
+        return self._read("predictions", columns)
+
+    @cached_property
+    def predictor(self) -> pd.DataFrame:
+        """One row for each generation and objective that a model predicted."""
+        return self._read("predictor", ("generation", "objective", "rank_correlation", "noise"))
 
     @cached_property
     def probabilities(self) -> pd.DataFrame:

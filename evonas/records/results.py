@@ -33,6 +33,18 @@ def finals(path: Path) -> pd.DataFrame:
     return frame.assign(winner=won)
 
 
+def posterior(path: Path) -> pd.DataFrame:
+    """Return `posterior.csv` of a run by key: what a model expects; empty if there is none.
+
+    Raises:
+        UserError: the table is damaged.
+    """
+    if not (path / "posterior.csv").exists():
+        return pd.DataFrame(index=pd.Index([], name="key"))
+    frame = tables.read(path / "posterior.csv", text=TEXT).drop_duplicates("key").set_index("key")
+    return frame.drop(columns=[name for name in TEXT if name in frame])
+
+
 def full_trainings(path: Path) -> pd.DataFrame:
     """Return the finished full trainings of a run's networks by key, with the columns `FULL`.
 
@@ -60,8 +72,8 @@ def networks(path: Path) -> pd.DataFrame:
     """Return a row for each network of the front and each finalist, with all that is known of it.
 
     The front comes first, in its order. Columns: `key`; `on_front`; the metrics, as the search
-    measured them, under their names; those of the finals, with `finals_` before; those of `FULL`,
-    with `full_` before.
+    measured them, under their names; what a model expects, with `model_` before; the metrics of the
+    finals, with `finals_` before; those of `FULL`, with `full_` before.
 
     Raises:
         UserError: a table is damaged.
@@ -77,7 +89,10 @@ def networks(path: Path) -> pd.DataFrame:
         asked = asked[asked["key"].isin(behind) & (asked["status"] == "ok")]
         asked = asked.drop_duplicates("key", keep="last").set_index("key").reindex(behind)
         rows = pd.concat([rows, asked.reset_index()[["key", *metrics]].assign(on_front=False)])
-    found = rows.merge(finalists, how="left", left_on="key", right_index=True)
+    found = rows.merge(
+        posterior(path).add_prefix("model_"), how="left", left_on="key", right_index=True
+    )
+    found = found.merge(finalists, how="left", left_on="key", right_index=True)
     full = full_trainings(path).add_prefix("full_")
     return found.merge(full, how="left", left_on="key", right_index=True).reset_index(drop=True)
 

@@ -45,6 +45,8 @@ def front_table(path: Path, settings: Mapping[str, Any]) -> tuple[Table, str]:
         if name not in beside
     }
     known = rows.reindex(columns=[*rows.columns, *(c for c in OPTIONAL if c not in rows.columns)])
+    if f"model_{first}" in rows:
+        columns[f"{first}\nmodel"] = known.apply(_expected, axis=1, first=str(first))
     if f"finals_{first}" in rows and known["finals_winner"].notna().any():
         columns[f"{first}\nfinals"] = known.apply(_final, axis=1, first=str(first))
     if known["full_test_error"].notna().any():
@@ -82,6 +84,12 @@ def number(value: Any) -> str:
     return f"{int(value):,}" if float(value).is_integer() and abs(value) >= 1 else f"{value:.4f}"
 
 
+def _expected(row: pd.Series[Any], first: str) -> str:
+    """What a model expects of a network, with the standard deviation."""
+    value = row[f"model_{first}"]
+    return "-" if pd.isna(value) else f"{number(value)} ± {row[f'model_{first}_std']:.4f}"
+
+
 def _final(row: pd.Series[Any], first: str) -> str:
     """The mean over the seeds of the finals, with their standard deviation."""
     if pd.isna(row["finals_winner"]):
@@ -99,6 +107,14 @@ def _caption(rows: pd.DataFrame, settings: Mapping[str, Any]) -> str:
     budget = settings.get("budget")
     scored = SCORED.get(settings["evaluator"]["name"])
     parts = [f"search: {scored or f'one training{length(budget)}'}"]
+    for name in map(str, rows.columns):
+        noise = rows[name].dropna()
+        if name.startswith("model_") and name.endswith("_noise") and len(noise):
+            metric = name.removeprefix("model_").removesuffix("_noise")
+            parts.append(
+                f"model: expected from all trainings, ± standard deviation; {metric} of one "
+                f"training varies by ± {noise.iloc[0]:.2g}"
+            )
     seeds = rows["finals_seeds"].dropna()
     if len(seeds):
         limits = settings["finalists"].get("budget") or budget

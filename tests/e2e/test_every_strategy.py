@@ -17,13 +17,15 @@ from evonas.cli import app
 
 TABLES = (
     *("evaluations.csv", "generations.csv", "fronts.csv", "front.csv"),
-    *("swarm.csv", "probabilities.csv", "controller.csv"),
+    *("swarm.csv", "probabilities.csv", "controller.csv", "predictions.csv", "predictor.csv"),
 )
 ON_TABLES = sorted({*registry.names("strategies")} - {"darts", "gdas"})  # these need images
 SIZES: dict[str, dict[str, Any]] = {
     "pso": {"particles": 6},
     "local_search": {},
     "halving": {"strategy": {"name": "genetic", "population": 6}},
+    "auto": {},
+    "predictor": {"initial": 6, "batch": 4, "offspring": 60},
 }
 
 
@@ -81,7 +83,7 @@ def held(folder: Path) -> dict[str, bytes]:
 # One of each kind among the quick tests (whole generations, one at a time, any size), and two with
 # a trace; what these tests hold hardly depends on the strategy, so the others are slow ones.
 KINDS = ("genetic", "aging", "local_search")
-TRACED = ("pso", "controller")
+TRACED = ("pso", "controller", "predictor")
 
 
 def each(quick: Sequence[str], *values: object, label: str = "") -> list[Any]:

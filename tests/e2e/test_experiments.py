@@ -87,4 +87,4 @@ def test_every_space_has_an_experiment_on_digits() -> None:
 
 def test_every_strategy_has_an_experiment() -> None:
     searched = {yamlfile.read(path)["strategy"]["name"] for path in EXPERIMENTS.glob("*.yaml")}
-    assert searched == set(registry.names("strategies"))
+    assert searched == set(registry.names("strategies")) - {"auto"}  # which picks one of them

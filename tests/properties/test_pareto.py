@@ -18,6 +18,7 @@ from evonas.pareto import (
     crowding_distance,
     front_ranks,
     hypervolume,
+    hypervolume_gain,
     is_on_front,
     losses,
     preference,
@@ -117,6 +118,17 @@ def test_hypervolume_in_two_dimensions_is_that_of_a_sweep(points: Losses) -> Non
 def test_hypervolume_never_falls_when_a_point_is_added(points: Losses, cut: int) -> None:
     reference = [2.0] * points.shape[1]
     assert hypervolume(points[:cut], reference) <= hypervolume(points, reference) + 1e-9
+
+
+@given(point_sets(st.integers(1, 4)))
+def test_what_points_add_one_after_another_is_the_hypervolume_of_all(points: Losses) -> None:
+    reference = [2.0] * points.shape[1]
+    volume = 0.0
+    for i, point in enumerate(points):
+        gain = hypervolume_gain(points[:i], point, reference)
+        assert gain >= 0
+        volume += gain
+    assert volume == pytest.approx(hypervolume(points, reference), rel=1e-9, abs=1e-9)
 
 
 def ok(**values: float) -> Evaluation:

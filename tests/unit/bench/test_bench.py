@@ -139,6 +139,67 @@ def test_two_objectives_are_told_as_a_share_of_the_exact_front(file: Path, tmp_p
     assert runs.read_table(bench).front == pytest.approx(exact)
 
 
+SCORED = [
+    "table.metrics={loss: loss, size: size, test: loss + (size - 30) ** 2 / 400, g: 30 - loss}",
+    *("report=[]", "objectives=[{name: loss}, {name: size}]", "protocol={queries: 25, at: [10]}"),
+    *("score={loss: test}", "reference=nadir", "strategies={all: {name: exhaustive}}"),
+]
+
+
+def test_an_archive_is_scored_by_other_metrics_than_the_search_sees(
+    file: Path, tmp_path: Path
+) -> None:
+    table = pd.read_csv(file.with_name("table.csv"), dtype={"genome": str})
+    table["test"] = table["loss"] + (table["size"] - 30) ** 2 / 400
+    points = table.sort_values("genome")[["test", "size"]].to_numpy(dtype=float)
+    exact = points[pareto.is_on_front(points)]
+    nadir = exact.max(axis=0)
+    whole = pareto.hypervolume(exact, nadir)
+    out = tmp_path / "out"
+    settings = [word for change in SCORED for word in ("--set", change)]
+    for _ in range(2):  # the second time, the folder is found complete
+        result = evonas("bench", file, "--out", out, "--workers", "1", *settings)
+        assert result.exit_code == 0, result.output
+    found = pd.read_csv(out / "summary.csv").set_index("strategy")
+    for name, count in (("value_at_10", 10), ("value", 25)):  # exhaustive search, in order
+        share = pareto.hypervolume(points[:count], nadir) / whole
+        assert 0 < share < 1
+        assert found.loc["all", name] == pytest.approx(share)
+    filled = whole / np.prod(nadir - exact.min(axis=0))
+    assert f"{len(exact)} genomes are on this front; it dominates {filled:.4f}" in result.output
+    assert "exact front, with test for loss." in result.output
+
+
+def test_a_reference_of_an_objectives_own_comes_before_the_nadir(file: Path) -> None:
+    own = "objectives=[{name: loss}, {name: size, reference: 70}]"
+    table = runs.read_table(spec.load(file, [*SCORED, own]))
+    assert table.reference == (table.exact[:, 0].max(), 70.0)
+
+
+def test_a_maximised_objective_is_scored_by_a_metric_to_maximise(file: Path) -> None:
+    change = "objectives=[{name: g, goal: max}, {name: size}]"
+    table = runs.read_table(spec.load(file, [*SCORED, change, "score={g: test}"]))
+    assert table.signs == (-1.0, 1.0)
+    assert table.scored == ("test", "size")
+    largest = -table.exact[:, 0].min()
+    assert largest == pytest.approx(max(table.evaluator.rows.values["test"]))
+
+
+def test_what_no_run_can_find_is_not_the_optimum(file: Path) -> None:
+    """An evaluation that lacks a metric has failed, whichever it is."""
+    path = file.with_name("table.csv")
+    rows = pd.read_csv(path, dtype={"genome": str}).sort_values("loss")
+    rows.iloc[0, 2] = np.nan  # the size of the best
+    rows.to_csv(path, index=False)
+    cost = "table.simulated_seconds=loss"
+    assert runs.read_table(spec.load(file, [cost])).optimum == rows["loss"].iloc[1]
+    rows.assign(size="").to_csv(path, index=False)
+    with pytest.raises(
+        UserError, match=r"table\.metrics: no row of the table has a value for each"
+    ):
+        runs.read_table(spec.load(file, [cost]))
+
+
 def test_a_run_ends_after_so_many_asks_a_query(file: Path) -> None:
     """A swarm that never asks for more than it knows: 20 asks a query, not for ever."""
     few = ["space={name: table, genes: {a: [x, y]}}", "strategies={pso: {name: pso}}"]
@@ -259,6 +320,9 @@ def test_a_killed_benchmark_goes_on_and_ends_the_same(file: Path, tmp_path: Path
         ("strategies={random: {name: aging}}", "the label of random search"),
         ("protocol={queries: 10, simulated_seconds: 3}", "queries or simulated_seconds"),
         ("protocol={queries: 10, at: [20]}", "protocol.at: is [20]; must be at most queries, 10"),
+        ("score={loss: size}", "score: needs several objectives; leave it out; report names"),
+        ("reference=nadir", "reference: needs several objectives"),
+        ("reference=zenith", "reference: is 'zenith'; allowed: 'worst' or 'nadir'"),
         ("seeds=0", "at least 1"),
         ("sedes=3", "did you mean 'seeds'"),
     ],
@@ -268,6 +332,19 @@ def test_mistakes_are_told_in_a_line(change: str, told: str, file: Path, tmp_pat
     assert result.exit_code == 2, result.output
     assert told in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("score={size: los}", "score.size: unknown metric 'los' (did you mean 'loss'?)"),
+        ("score={test: size}", "score.test: unknown objective 'test'"),
+    ],
+)
+def test_mistakes_of_a_score_are_told_with_their_key(change: str, told: str, file: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        spec.load(file, ["objectives=[{name: loss}, {name: size}]", change])
+    assert told in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["best", "n", "value_std", "value_at_10", "median_low", "test_se"])

@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -211,6 +212,69 @@ def test_no_table_is_waited_for(tmp_path: Path) -> None:
             tabular(tmp_path / name)
 
 
+MORE = "size,note,genome,energy,acc\n4,x,1-0,0.4,0.8\n5,,11,,0.9\n1,,00,0.1,\n3,,02,0.3,0.7\n"
+
+
+@pytest.fixture
+def more(tmp_path: Path) -> Path:
+    path = tmp_path / "more.csv"
+    path.write_text(MORE)
+    return path
+
+
+def test_files_are_joined_by_genome_and_what_one_lacks_is_missing(table: Path, more: Path) -> None:
+    metrics = {"error": "1 - acc", "heat": "energy * 2"}
+    evaluator = tabular(table, join=(str(more),), metrics=metrics)
+    values = evaluator.rows.values
+    assert values["heat"] == pytest.approx([0.2, np.nan, 0.6, 0.8, np.nan], nan_ok=True)
+    assert values["error"] == pytest.approx([0.5, 0.4, 0.3, 0.2, 0.1])  # of 0-2, only more.csv's
+    found = evaluator.evaluate(Candidate(SPACE.parse("1-0")), 0)
+    assert found.values == {"error": pytest.approx(0.2), "heat": pytest.approx(0.8)}
+    for lacking in ("0-1", "1-1"):  # without a row, and with an empty cell
+        missing = evaluator.evaluate(Candidate(SPACE.parse(lacking)), 0)
+        assert missing.status is Status.DIVERGED
+        assert f"has no heat for {lacking}" in missing.message
+    alone = tabular(table)
+    assert tabular(table, join=(str(more),)).fingerprint != alone.fingerprint
+    assert alone.fingerprint == alone.rows.fingerprint
+
+
+def test_a_column_that_files_differ_in_may_not_be_used(table: Path, more: Path) -> None:
+    more.write_text(MORE.replace("4,x,1-0", "7,x,1-0"))
+    metrics = {"error": "1 - acc", "heat": "energy"}
+    assert "heat" in tabular(table, join=(str(more),), metrics=metrics).rows.values
+    with pytest.raises(UserError) as caught:
+        tabular(table, join=(str(more),))
+    assert str(caught.value) == (
+        f"evaluator.metrics.size: column 'size' is 4 in line 5 of {table}, and 7 in line 2 of "
+        f"{more}; rename it in one of the files"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "evaluator.join.0: MORE: No such file"),
+        ("genes,energy\n00,1\n", "evaluator.join.0: no column 'genome' in MORE; allowed: genes"),
+        ("genome,energy\n00,1\n00,2\n", "join.0: 00 is listed twice, again in line 3 of MORE"),
+        ("genome,energy\n09,1\n", "evaluator.join.0: '09' in line 2 of MORE is no genome"),
+        ("genome,energy\n12,1\n", "join.0: no genome of TABLE is in MORE; name a table of the"),
+        ("genome,energy\n00,x\n", "metrics.heat: column 'energy' has 'x' in line 2 of MORE"),
+    ],
+)
+def test_a_file_that_cannot_be_joined_is_told(
+    content: str | None, told: str, table: Path, more: Path
+) -> None:
+    if content is None:
+        more.unlink()
+    else:
+        more.write_text(content)
+    with pytest.raises(UserError) as caught:
+        tabular(table, join=(str(more),), metrics={"heat": "energy"})
+    assert told.replace("MORE", str(more)).replace("TABLE", str(table)) in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_values_belong_to_genomes_not_to_networks() -> None:
     space = NASBench201()
     same = [space.parse(text) for text in ("1-2-0-1-2-1", "1-1-0-2-2-1")]
@@ -307,6 +371,26 @@ def test_more_seconds_make_of_it_what_it_would_have_been(experiment: Path, tmp_p
     assert evonas("resume", grown, "--set", "stop.simulated_seconds=100").exit_code == 0
     for name in names:
         assert (grown / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_a_run_on_joined_tables_goes_on_only_with_the_same_ones(
+    experiment: Path, more: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    document = {**EXPERIMENT, "evaluator": {**EXPERIMENT["evaluator"], "join": ["more.csv"]}}
+    document["evaluator"]["metrics"] = {"error": "1 - acc", "size": "energy * 10"}
+    experiment.write_text(yaml.safe_dump(document))
+    assert "5 genomes" in evonas("validate", experiment, "--data").output
+    assert evonas("run", experiment, "--out", out).exit_code == 0
+    evaluations = pd.read_csv(out / "evaluations.csv").set_index("genes")
+    assert evaluations["size"].to_dict() == pytest.approx(
+        {"0-0": 1.0, "0-1": np.nan, "0-2": 3.0, "1-0": 4.0}, nan_ok=True
+    )
+    assert evonas("resume", out).exit_code == 0
+    more.write_text(MORE.replace("0.3", "0.5"))
+    changed = evonas("resume", out, "--set", "stop.simulated_seconds=200")
+    assert changed.exit_code == 2
+    assert "the data changed since this run started" in changed.stderr
 
 
 FIDELITIES: dict[str, Any] = {

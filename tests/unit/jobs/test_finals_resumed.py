@@ -23,7 +23,9 @@ from genomes import Genome, NASBench201
 SPACE = NASBench201()
 ERROR = Objective(name="val_error")
 EXPERIMENT: Any = SimpleNamespace(
-    finalists=SimpleNamespace(top=2, seeds=2, budget=None), objectives=(ERROR,), budget=None
+    finalists=SimpleNamespace(top=2, seeds=2, budget=None, by="measured"),
+    objectives=(ERROR,),
+    budget=None,
 )
 
 
