@@ -8,6 +8,9 @@ Only networks trained for 9 epochs count for the hypervolume. For each seed it i
 many epochs each arm has the hypervolume that both reach, the smaller one of the two at the end.
 Call it again to continue after a kill.
 
+Result so far, of one seed with `--seeds 1 --images 600 --epochs 216`, in which an epoch is 7 steps:
+halving needed 156 epochs for a hypervolume of 0.551, and 72 sufficed without. More is not known.
+
     python benchmarks/halving.py [--seeds 5] [--epochs 324] [--images 2000] [--out DIR]
 """
 
