@@ -14,7 +14,6 @@ import pandas as pd
 from evonas import arguments, config, own_classes, plugins, registry
 from evonas.api_training import Training
 from evonas.core import (
-    Budget,
     Candidate,
     Constraint,
     Evaluation,
@@ -103,13 +102,13 @@ def search(
     setting = Setting(search_space, goals, bounds, seed, budget=budget)
     chooser = _strategy(strategy, setting)
     in_order = isinstance(chooser, SteadyState)
-    with _opened(evaluate, cheap, setting, network, in_order) as (evaluator, dispatcher, budget):
+    with _opened(evaluate, cheap, setting, network, in_order) as (evaluator, dispatcher):
         watched = _Watched(evaluator, search_space)
         desk = Desk(
             watched,
             search_space,
             seed=seed,
-            budget=budget,
+            budget=setting.budget,
             constraints=bounds,
             dispatcher=dispatcher,
         )
@@ -119,19 +118,19 @@ def search(
 @contextmanager
 def _opened(
     evaluate: Any, cheap: Any, setting: Setting, network: Mapping[str, Any], in_order: bool
-) -> Iterator[tuple[Evaluator, Dispatcher | None, Budget | None]]:
-    """Return an evaluator, what dispatches to it if not this process, and its budget."""
+) -> Iterator[tuple[Evaluator, Dispatcher | None]]:
+    """Return an evaluator, and what dispatches to it if not this process."""
     if isinstance(evaluate, Training):
         if cheap is not None:
             hint = "leave it out; a metric of the training may be cheap: @evonas.metric(cheap=True)"
             raise UserError("does not apply to a training", hint=hint, key="cheap")
         with evaluate.opened(setting, network, in_order=in_order) as (evaluator, dispatcher):
-            yield evaluator, dispatcher, evaluate.budget
+            yield evaluator, dispatcher
         return
     what = "a function that takes a genome and returns its metrics by name"
     function = arguments.function("evaluate", evaluate, f"{what}, or evonas.training_evaluator()")
     known = None if cheap is None else arguments.function("cheap", cheap, what)
-    yield _Function(function, known, setting.objectives, setting.constraints), None, None
+    yield _Function(function, known, setting.objectives, setting.constraints), None
 
 
 def _searched(

@@ -23,7 +23,7 @@ from evonas.core import (
     UserError,
 )
 from evonas.data.dataset import DataParams
-from evonas.metrics import SIMULATED_SECONDS, named, refused
+from evonas.metrics import COUNTED, SIMULATED_SECONDS, ZERO_COST, named, refused
 from evonas.mistakes import NAME_RULE, explained, kind_of, shown
 from evonas.protocols import (
     EvaluatorClass,
@@ -42,6 +42,32 @@ COMPONENTS = {
     "strategy": "strategies",
     "evaluator": "evaluators",
 }
+
+
+class WarmStart(Params):
+    """A pool of random networks, the best of which the search begins with."""
+
+    by: Annotated[
+        tuple[Annotated[str, Field(min_length=1)], ...],
+        Field(min_length=1, max_length=20, strict=False),
+    ]
+    """What the networks of the pool are ranked by; the mean of the ranks counts. More is better, or
+    less with a minus sign: `[nwot, -flops]`. With images, zero-cost proxies, `params` and `flops`;
+    on a table, the metrics that `cheap` lists."""
+    pool: Annotated[int, Field(ge=1, le=100_000)] = 300
+    """The number of networks that are drawn at random, each once, and ranked."""
+    share: Annotated[float, Field(gt=0, le=1)] = 0.7
+    """The share of the first candidates that are the best of the pool. The others are drawn at
+    random, so that the search is not lost where what it is ranked by means nothing."""
+
+    def model_post_init(self, context: object) -> None:
+        if len(set(self.names)) < len(self.names):
+            raise Requirement("name each once", "by")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The metrics that the networks are ranked by, without their signs."""
+        return tuple(name.removeprefix("-") for name in self.by)
 
 
 class Finalists(Params):
@@ -142,6 +168,9 @@ class Experiment(Params):
     which uses no images."""
     strategy: SerializeAsAny[Params]
     """How candidates are chosen."""
+    warm_start: WarmStart | None = None
+    """A pool of random networks, of which the best, by what is known without training, are among
+    the first candidates. Without it, these are all drawn at random."""
     evaluator: SerializeAsAny[Params]
     """How candidates are measured."""
     budget: Budget | None = None
@@ -390,6 +419,9 @@ def check_together(experiment: Experiment) -> None:
                 key="stop.simulated_seconds",
             )
         _check_uses(experiment, evaluator)
+        if experiment.warm_start is not None:
+            known = rankable(evaluator, evaluator_params)
+            check_warm_start(experiment.warm_start, strategy, known, "warm_start")
     for section, needs in (("evaluator", evaluator.needs), ("strategy", strategy.needs)):
         for need in Need:  # in a fixed order, since only the first mistake is reported
             if need in needs and need in CHECKS:
@@ -399,6 +431,49 @@ def check_together(experiment: Experiment) -> None:
         rungs = strategy_params.rungs(experiment.budget)
         if isinstance(evaluator_params, HasFidelities):
             evaluator_params.check_fidelities(rungs, "evaluator")
+
+
+def rankable(evaluator: EvaluatorClass, params: Params) -> list[str]:
+    """Return the metrics that a pool can be ranked by."""
+    if Need.DATA in evaluator.needs:
+        return [metric.name for metric in (*ZERO_COST, *COUNTED)]
+    return [metric.name for metric in evaluator.metrics_of(params) if metric.cheap]
+
+
+def check_warm_start(
+    warm_start: WarmStart, strategy: StrategyClass, known: Sequence[str], section: str
+) -> None:
+    """Check what a pool is ranked by, and that a strategy can begin with the best of it.
+
+    Args:
+        known: the metrics that it can be ranked by.
+
+    Raises:
+        UserError: a metric is unknown, or the strategy has no `seeds`.
+    """
+    for i, name in enumerate(warm_start.names):
+        if name not in known:
+            key = f"{section}.by.{i}"
+            if not known:
+                hint = "list metrics of the table that are known without training in its key cheap"
+                raise UserError(f"{name} is not known without training", hint=hint, key=key)
+            raise UserError(registry.unknown("metric to rank by", name, list(known)), key=key)
+    if own_classes.is_loaded(strategy) and not can_be_warm_started(strategy):
+        allowed = [
+            name
+            for name in registry.names("strategies")
+            if can_be_warm_started(registry.strategy(name))
+        ]
+        raise UserError(
+            "the strategy does not take the networks that it begins with",
+            hint=f"remove the key, or choose one with seeds: {', '.join(allowed)}",
+            key=section,
+        )
+
+
+def can_be_warm_started(strategy: StrategyClass) -> bool:
+    """Return whether a strategy takes the networks that it begins with, and says how many."""
+    return "seeds" in strategy.Params.model_fields and hasattr(strategy.Params, "founders")
 
 
 def own_metrics(

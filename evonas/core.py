@@ -329,6 +329,7 @@ class Metric:
         unit: its unit; "" for a share or a count.
         goal: which direction is better; "" if that depends on the use.
         cheap: whether it is known without training.
+        on_demand: whether it is measured only where an objective or a constraint names it.
         timed: whether it is a measured time, so that a repetition gives another value.
         reference: where the hypervolume is measured from if the metric is minimised; None if the
             values of the search decide.
@@ -340,6 +341,7 @@ class Metric:
     unit: str = ""
     goal: Literal["min", "max", ""] = ""
     cheap: bool = False
+    on_demand: bool = False
     timed: bool = False
     reference: float | None = None
     source: str = ""

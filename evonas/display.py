@@ -24,7 +24,7 @@ from evonas.core import FAILURES, UserError
 from evonas.files import check_folder, escaped
 from evonas.loop import error_text
 from evonas.markdown import counted, length
-from evonas.metrics import VAL_ERROR
+from evonas.metrics import SCORED, VAL_ERROR
 from evonas.records import guessing
 from evonas.records import tables as recorded
 from evonas.records.files import is_locked
@@ -190,6 +190,9 @@ def search_shown(search: Run) -> None:
     with counter(f"{name}: shared weights", "epochs") as update:
         for done, total in search.prepare():
             update(done, total)
+    with counter(f"{name}: pool", "networks") as update:
+        for done, total in search.warm_start():
+            update(done, total)
     with progress(name, "evaluations", of_search(search)) as show_now:
         for _ in search:
             show_now()
@@ -290,13 +293,13 @@ def _show_run(path: Path) -> None:
     timings = read(path / "timings.csv")
     from_cache = timings.get("from_cache", pd.Series(False, timings.index)).astype(bool)
     trained = timings[~from_cache]
-    shared = (path / "supernet").exists()  # candidates are scored with its weights, not trained
-    scored = int(trained["phase"].eq("search").sum()) if shared else 0
+    how = SCORED.get(settings["evaluator"]["name"], "")  # else candidates are trained
+    scored = int(trained["phase"].eq("search").sum()) if how else 0
     seconds = timedelta(seconds=round(trained["seconds"].sum()))
     parts = [
         f"{counted(len(evaluations), 'evaluation')} in {counted(generations, 'generation')}, "
         f"{int(evaluations['cached'].sum())} of them repeats",
-        *([f"{scored} scored with shared weights"] if scored else []),
+        *([f"{scored} scored {how}"] if scored else []),
         f"{counted(len(trained) - scored, 'training')}, including finalists"
         if settings.get("data")
         else counted(len(trained), "measurement"),
@@ -409,6 +412,8 @@ def show_estimate(name: str, estimate: Estimate) -> None:
     if estimate.shared_seconds:
         shared = timedelta(seconds=round(estimate.shared_seconds))
         say(f"shared weights: {shared} of the search, single process")
+    if estimate.pool_seconds:
+        say(f"pool of the warm start: {timedelta(seconds=round(estimate.pool_seconds))}")
     search, last = estimate.search_time, estimate.final_time
     times = [str(timedelta(seconds=round(s))) for s in (search + last, search, last)]
     say(f"time: about {times[0]} (search {times[1]}, finalists {times[2]})")
@@ -464,7 +469,7 @@ def _print_winner(say: Callable[[str], None], path: Path) -> None:
         later = "none yet; the finalists are trained when the search ends"
         expected = settings["finalists"]["top"]
         never = "none, since finalists.top is 0"
-        if not settings.get("data"):
+        if not settings.get("data") or settings["evaluator"]["name"] == "proxy":
             never = "none, since nothing was trained: the front is the result"
         say(f"winner: {later if expected else never}")
         return

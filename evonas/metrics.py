@@ -28,6 +28,18 @@ FLOPS = Metric(
     cheap=True,
     source="the network, for one image of the data's size",
 )
+ZERO_COST = tuple(
+    Metric(name, label, goal="max", on_demand=True, source=source)
+    for name, label, source in (
+        ("nwot", "NASWOT", "how images pass the ReLUs, before training"),
+        ("synflow", "SynFlow", "the weights, before training"),
+        ("jacov", "Jacobian covariance", "the gradients of images, before training"),
+        ("snip", "SNIP", "the weights and their gradients, before training"),
+        ("grad_norm", "gradient norm", "the gradients of the weights, before training"),
+        ("zen", "Zen-score", "features of noise, with normal weights"),
+    )
+)
+"""Zero-cost proxies (`networks.proxies`): they cost seconds, and are measured if asked for."""
 LATENCY = Metric(
     "latency_ms",
     unit="ms",
@@ -43,6 +55,8 @@ SIMULATED_SECONDS = Metric(
     cheap=True,
     source="the training time that a table records",
 )
+SCORED = {"supernet": "with shared weights", "proxy": "before any training"}
+"""How evaluators that train no candidate score it, by the evaluator's name."""
 TEST_ERROR = Metric("test_error", goal="min", reference=1.0, source="the test images")
 
 VALIDATED = {"error": VAL_ERROR, "top5_error": VAL_TOP5_ERROR, "loss": VAL_LOSS}
@@ -65,13 +79,16 @@ RESERVED_IN_RUNS = RESERVED | {
 }
 """The columns that any table of a run folder has beside the metrics, or one made from it."""
 
-_BY_NAME = {metric.name: metric for metric in (*TRAINED, LATENCY, SIMULATED_SECONDS, TEST_ERROR)}
+_BY_NAME = {
+    metric.name: metric for metric in (*TRAINED, *ZERO_COST, LATENCY, SIMULATED_SECONDS, TEST_ERROR)
+}
 
 
 def named(name: str) -> Metric:
     """Return the metric of a name, as a table or a function may measure it."""
     if name in _BY_NAME:
-        return replace(_BY_NAME[name], cheap=False, timed=False, source="")
+        given = _BY_NAME[name]
+        return replace(given, cheap=False, on_demand=False, timed=False, source="")
     return Metric(name, reference=1.0 if name.endswith("_error") else None)
 
 

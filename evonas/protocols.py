@@ -98,6 +98,12 @@ class Setting:
     training: TrainingSetting | None = None
     budget: Budget | None = None
 
+    @property
+    def named(self) -> frozenset[str]:
+        """The metrics that an objective or a constraint names."""
+        goals = (objective.name for objective in self.objectives)
+        return frozenset((*goals, *(constraint.name for constraint in self.constraints)))
+
     def trained(self) -> TrainingSetting:
         """Return `training`, which is there for components that declare `Need.DATA`.
 

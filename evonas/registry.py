@@ -36,6 +36,7 @@ TABLES: dict[str, dict[str, str]] = {
         "random": "evonas.strategies.random:Random",
     },
     "evaluators": {
+        "proxy": "evonas.evaluators.proxy:ProxyEvaluator",
         "supernet": "evonas.evaluators.supernet:SupernetEvaluator",
         "tabular": "evonas.evaluators.tabular:Tabular",
         "train": "evonas.evaluators.train:TrainEvaluator",

@@ -44,6 +44,7 @@ strategy:
   crossover_rate: 0.9         # probability for each pair
   mutation_rate: 0.2          # probability for each gene
   elites: 4                   # the best, kept from one generation to the next
+# warm_start: {{by: [nwot, synflow, jacov], pool: 300}}   # begins with the best of a random pool
 
 # How a candidate is measured: by training from scratch, for as long as the budget allows.
 evaluator:

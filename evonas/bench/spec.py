@@ -79,6 +79,9 @@ class Bench(Params):
     """Runs of each strategy, from seed 0."""
     strategies: Annotated[dict[str, SerializeAsAny[Params]], Field(min_length=1, max_length=50)]
     """The strategies, each under its own label; random search is added if it is missing."""
+    warm_start: dict[str, config.WarmStart] = Field(default_factory=dict)
+    """By the label of a strategy: the pool whose best are among its first candidates. To rank the
+    pool is no query."""
 
 
 def load(path: Path, overrides: Sequence[str] = (), *, written: bool = False) -> Bench:
@@ -178,6 +181,13 @@ def _check_together(bench: Bench) -> None:
                 hint="choose another name in table.metrics",
                 key=f"report.{i // 3}",
             )
+    for label, warm_start in bench.warm_start.items():
+        key = f"warm_start.{label}"
+        if label not in bench.strategies:
+            labels = list(bench.strategies)
+            raise UserError(registry.unknown("label of a strategy", label, labels), key=key)
+        kind, _ = config.strategy_of(bench.strategies[label])
+        config.check_warm_start(warm_start, kind, bench.table.cheap, key)
     if bench.protocol.simulated_seconds is not None and bench.table.simulated_seconds is None:
         raise UserError(
             f"the table has no {SIMULATED_SECONDS.name}",

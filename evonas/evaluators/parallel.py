@@ -181,7 +181,9 @@ class InWorkers:
         if evaluation.status is Status.CRASHED and task.tries_alone < TRIES_ALONE:
             self._suspects.append(task)
             return
-        cost = replace(evaluation.cost, attempts=1 + task.tries_alone, seconds=task.seconds)
+        # 0 is the evaluator's word for one that it did not go on with.
+        attempts = (1 + task.tries_alone) if evaluation.cost.attempts else 0
+        cost = replace(evaluation.cost, attempts=attempts, seconds=task.seconds)
         task.answer.set_result(replace(evaluation, cost=cost))
         self._done.append(task.answer)
 

@@ -28,7 +28,7 @@ from evonas.core import (
 from evonas.data.dataset import Images
 from evonas.evaluators.train import TrainEvaluator, TrainParams
 from evonas.loop import error_text
-from evonas.metrics import LATENCY, TRAINED, VALIDATED
+from evonas.metrics import LATENCY, TRAINED, VALIDATED, ZERO_COST
 from evonas.oneshot.costs import SIZES, NetworkSizes
 from evonas.oneshot.latency import COLUMNS as LATENCY_COLUMNS
 from evonas.oneshot.latency import Latency, LatencyTable, measure_ops
@@ -89,7 +89,7 @@ class SupernetEvaluator:
 
     @staticmethod
     def metrics_of(params: SupernetParams) -> tuple[Metric, ...]:
-        return TRAINED if params.latency is None else (*TRAINED, LATENCY)
+        return (*TRAINED, *ZERO_COST, *([LATENCY] if params.latency is not None else []))
 
     @property
     def space(self) -> SearchSpace:
@@ -149,6 +149,7 @@ class SupernetEvaluator:
             network = subnet(self.space, self._shared(), genome, self._arguments)
             values |= alone.profiled(genome, network)
             values |= self.cheap(genome)
+            values |= alone.proxied(genome)
             measured = score(network, data, self.params, hardware)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not out_of_memory(error):

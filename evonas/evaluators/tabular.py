@@ -161,6 +161,10 @@ class Tabular:
     def fingerprint(self) -> str:
         return self.rows.fingerprint
 
+    def has(self, genome: Genome) -> bool:
+        """Return whether the table has a row for a genome."""
+        return genome.genes in self.rows.places
+
     def cheap(self, genome: Genome) -> dict[str, float]:
         return self.cheap_at(Candidate(genome))
 

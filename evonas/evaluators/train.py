@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
@@ -26,13 +26,16 @@ from evonas.core import (
     State,
     Status,
     UserError,
+    derive_seed,
     state_name,
+    violation,
     weights_name,
 )
 from evonas.data.dataset import Images
 from evonas.loop import error_text
 from evonas.markdown import counted
-from evonas.metrics import FLOPS, PARAMS, TRAINED, VALIDATED
+from evonas.metrics import FLOPS, PARAMS, TRAINED, VALIDATED, ZERO_COST
+from evonas.networks import proxies
 from evonas.networks.decode import decode
 from evonas.networks.profile import profile
 from evonas.protocols import Need, Setting
@@ -80,8 +83,12 @@ class TrainEvaluator:
         self.training = training
         self.data = data = training.data
         self.hardware = training.hardware
-        self.metrics = (*TRAINED, *(own.metric for own in training.metrics))
         self.budget = setting.budget
+        self.seed = setting.seed
+        self.constraints = setting.constraints
+        self.proxies = proxies_asked(setting)
+        owns = (own.metric for own in training.metrics)
+        self.metrics = (*TRAINED, *self.proxies, *owns)
         self.scratch: Path | None = None
         self.states: Path | None = None
         self.batch_size = min(self.recipe.batch_size, len(data.train))
@@ -92,7 +99,7 @@ class TrainEvaluator:
 
     @staticmethod
     def metrics_of(params: TrainParams) -> tuple[Metric, ...]:
-        return TRAINED
+        return (*TRAINED, *ZERO_COST)
 
     @property
     def fingerprint(self) -> str:
@@ -156,6 +163,7 @@ class TrainEvaluator:
             "genes": candidate.genome.text,
             "network": self.training.arguments,
             "metrics": [own.metric.name for own in self.training.metrics],
+            "proxies": {metric.name: self.seed for metric in self.proxies},
             "data": self.data.fingerprint,
             "flippable": self.data.flippable,
             "budget": candidate.budget.text if candidate.budget else "",
@@ -191,6 +199,9 @@ class TrainEvaluator:
                 data = resident(self.data, device)  # before a network that may change settings
                 network = self.build(candidate.genome)
                 values |= self.profiled(candidate.genome, network)
+                values |= self.proxied(candidate.genome)
+                if refused := self._refused(candidate, values):
+                    return refused
                 hardware = self.hardware.suited_to(network, self.data.image_shape)
                 hardware.place(network)
                 done = train(
@@ -206,7 +217,9 @@ class TrainEvaluator:
                 )
             if done.state is not None and self.states is not None:
                 write_state(done.state, self.states / state_name(seed, budget.text))
-            cost = Cost(training_seconds=done.seconds, epochs=done.new_epochs, steps=done.new_steps)
+            new = done.steps - done.earlier
+            epochs = new / (len(data.train) // self.batch_size)
+            cost = Cost(training_seconds=done.seconds, epochs=epochs, steps=new)
             renew(network, data, self.recipe, done.steps, micro_batch, hardware)
             measured = measure(network, data.val, data, hardware, 4 * micro_batch)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -251,6 +264,38 @@ class TrainEvaluator:
             self._profiles[genome] |= self._own_cheap_values(genome)
         return self._profiles[genome]
 
+    def proxied(
+        self, genome: Genome, names: Collection[str] | None = None, batch: int = proxies.BATCH
+    ) -> dict[str, float]:
+        """Return zero-cost proxies of a genome's network, the same whatever else is evaluated.
+
+        All networks have the same training images, and weights of the same seed, which derive from
+        the run's.
+
+        Args:
+            names: which; by default, those that the experiment asks for.
+            batch: the number of images.
+        """
+        names = [metric.name for metric in self.proxies] if names is None else names
+        if not names:
+            return {}
+        seed = derive_seed(self.seed, "proxies")
+        data = resident(self.data, torch.device(self.hardware.device))
+        order = np.random.default_rng(seed).permutation(len(data.train))
+        rows = torch.from_numpy(order[:batch]).to(data.train.labels.device)
+        images, labels = data.normalised(data.train.images[rows]), data.train.labels[rows]
+        return proxies.measured(lambda: self.build(genome), names, images, labels, seed)
+
+    def _refused(self, candidate: Candidate, values: Mapping[str, float]) -> Evaluation | None:
+        """Return the answer to a candidate that is not trained, by its proxies; None if it is."""
+        if message := proxies.undefined(values):
+            return Evaluation(candidate, values, Status.DIVERGED, message=message)
+        names = [metric.name for metric in self.proxies]
+        bounds = [bound for bound in self.constraints if bound.name in names]
+        if violation(values, bounds) > 0:
+            return Evaluation(candidate, values, Status.INFEASIBLE, Cost(attempts=0))
+        return None
+
     def _own_cheap_values(self, genome: Genome) -> dict[str, float]:
         """Measure the user's own metrics that are known without training.
 
@@ -289,6 +334,11 @@ class TrainEvaluator:
                 )
                 for own in owns
             }
+
+
+def proxies_asked(setting: Setting) -> tuple[Metric, ...]:
+    """Return the zero-cost proxies that an objective or a constraint names."""
+    return tuple(metric for metric in ZERO_COST if metric.name in setting.named)
 
 
 @cache

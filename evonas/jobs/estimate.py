@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from evonas import registry
+from evonas import config, registry
 from evonas.config import Experiment
 from evonas.core import (
     Budget,
@@ -30,6 +30,7 @@ from evonas.core import (
     violation,
 )
 from evonas.evaluators.pool import Workers
+from evonas.evaluators.proxy import ProxyEvaluator, ProxyParams
 from evonas.jobs import machine, sharing
 from evonas.jobs.parts import Parts, build, make_strategy
 from evonas.loop import Desk, error_text, evolve, guarded
@@ -61,8 +62,9 @@ class Estimate:
         final_seconds: the mean time of a training of a finalist.
         shared_seconds: the time to train what all candidates share, a supernet or a relaxation, in
             the main process.
-        scored: whether candidates are scored with shared weights and not trained; then `trainings`
-            and `seconds` refer to scores.
+        pool_seconds: the time to rank the pool of a warm start.
+        scored: whether candidates are scored, with shared weights or before any training, and not
+            trained; then `trainings` and `seconds` refer to scores.
         worker_memory: the memory of the largest worker, in bytes.
         driver_memory: the memory of the main process, in bytes.
         gpu_memory: the memory of the largest worker on its GPU, in bytes; 0 without a GPU.
@@ -77,6 +79,7 @@ class Estimate:
     seconds: tuple[float, float, float]
     final_seconds: float
     shared_seconds: float
+    pool_seconds: float
     scored: bool
     worker_memory: int
     driver_memory: int
@@ -86,7 +89,8 @@ class Estimate:
     @property
     def search_time(self) -> float:
         """The time of the search, in seconds."""
-        return self.shared_seconds + self.trainings * self.seconds[0] / self.workers
+        scoring = self.trainings * self.seconds[0] / self.workers
+        return self.shared_seconds + self.pool_seconds + scoring
 
     @property
     def final_time(self) -> float:
@@ -142,7 +146,13 @@ def estimate(experiment: Experiment) -> Estimate:
     # Finalists are trained by another evaluator than the one that scores with shared weights.
     trainer = parts.evaluator.alone if isinstance(parts.evaluator, Shares) else parts.evaluator
     times = _time_steps(resolved, trainer, rehearsal.feasible)
-    return _estimated(resolved, rehearsal, times)
+    pool = 0.0
+    if resolved.warm_start is not None:
+        names, size = resolved.warm_start.names, resolved.warm_start.pool
+        scorer = ProxyEvaluator(ProxyParams(), parts.setting, names)
+        scores = _time_steps(resolved, scorer, rehearsal.feasible).seconds(None)
+        pool = size * statistics.fmean(scores) / int(parallel.workers)
+    return _estimated(resolved, rehearsal, times, pool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,10 +291,14 @@ def _time_steps(
     )
 
 
-def _estimated(experiment: Experiment, rehearsal: _Rehearsal, times: _StepTimes) -> Estimate:
+def _estimated(
+    experiment: Experiment, rehearsal: _Rehearsal, times: _StepTimes, pool_seconds: float
+) -> Estimate:
     scoring = rehearsal.scoring_seconds
     seconds = times.of_all(rehearsal.trainings) if scoring is None else [scoring]
     finalists, limit = experiment.finalists, experiment.stop.seconds
+    if not config.has_finalists(experiment):
+        finalists = config.NO_FINALISTS
     workers = int(experiment.parallel.workers)
     # A network is trained once under each budget.
     trainings = rehearsal.networks * len({budget and budget.text for budget in rehearsal.trainings})
@@ -292,7 +306,7 @@ def _estimated(experiment: Experiment, rehearsal: _Rehearsal, times: _StepTimes)
         trainings = min(round(rehearsal.candidates * rehearsal.share), trainings)
     generations = rehearsal.generations
     if limit is not None:
-        left = max(limit - rehearsal.shared_seconds, 0.0)
+        left = max(limit - rehearsal.shared_seconds - pool_seconds, 0.0)
         in_time = rehearsal.population + math.ceil(left / statistics.fmean(seconds) * workers)
         if in_time < trainings:
             generations, trainings = None, in_time
@@ -305,7 +319,8 @@ def _estimated(experiment: Experiment, rehearsal: _Rehearsal, times: _StepTimes)
         seconds=(statistics.fmean(seconds), min(seconds), max(seconds)),
         final_seconds=statistics.fmean(times.seconds(finalists.budget or experiment.budget)),
         shared_seconds=rehearsal.shared_seconds,
-        scored=scoring is not None,
+        pool_seconds=pool_seconds,
+        scored=scoring is not None or experiment.budget is None,
         worker_memory=times.worker_memory,
         driver_memory=_memory(),
         gpu_memory=times.gpu_memory,

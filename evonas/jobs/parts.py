@@ -11,7 +11,7 @@ import torch
 
 from evonas import config, own_classes, registry
 from evonas.config import Experiment
-from evonas.core import Candidate, Evaluation, Metric, UserError
+from evonas.core import Candidate, Evaluation, Metric, Params, UserError
 from evonas.data.dataset import Images, Places, split, split_with_places
 from evonas.evaluators.parallel import InWorkers
 from evonas.evaluators.tabular import Tabular
@@ -162,10 +162,16 @@ def _choices(space: OwnSpace, answer: Evaluation) -> str:
     return textwrap.shorten(", ".join(chosen), 160, placeholder=" ...")
 
 
-def make_strategy(experiment: Experiment, setting: Setting) -> Strategy:
-    """Return a new strategy of an experiment."""
-    kind, params = config.strategy_of(experiment.strategy)
-    strategy = kind(params, setting)
+def make_strategy(
+    experiment: Experiment, setting: Setting, params: Params | None = None
+) -> Strategy:
+    """Return a new strategy of an experiment.
+
+    Args:
+        params: its settings, if they are no longer those of the experiment.
+    """
+    kind, given = config.strategy_of(experiment.strategy)
+    strategy = kind(params or given, setting)
     registry.check_members(strategy, Strategy, registry.name_of(experiment.strategy))
     return strategy
 
@@ -189,7 +195,7 @@ def _check_metrics(
             raise UserError(mistake, key=own_key or "evaluator.name")
     measured = set(names)
     for metric in declared:
-        if metric.name not in measured:
+        if metric.name not in measured and not metric.on_demand:
             raise UserError(
                 f"metrics_of of {name} declares {metric.name}, which is not in its metrics",
                 hint="name the same metrics in both",

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from evonas.evaluators.cached import create as create_cache
 from evonas.evaluators.cluster import Cluster, OnCluster
 from evonas.evaluators.parallel import InWorkers
 from evonas.evaluators.pool import Workers
+from evonas.evaluators.proxy import ProxyEvaluator, ProxyParams
 from evonas.jobs import machine, sharing
 from evonas.jobs.finalists import final_questions, run_finals
 from evonas.jobs.parts import Parts, build, make_strategy, try_out
+from evonas.jobs.warm_start import Known, Pool
 from evonas.loop import Desk, error_text, evolve
 from evonas.metrics import refused
 from evonas.protocols import (
@@ -51,7 +54,10 @@ from evonas.training.loop import warm_up
 from evonas.training.states import keep_pending
 from genomes import Genome
 
-TABLES = ("evaluations", "generations", "fronts", "front", "finalists", "timings", "split")
+TABLES = (
+    *("evaluations", "generations", "fronts", "front", "finalists", "timings", "split"),
+    "warm_start",
+)
 RESUMABLE = (
     *("stop", "finalists", "training"),
     *("parallel.workers", "parallel.timeout", "parallel.backend", "parallel.address", "cache"),
@@ -84,6 +90,7 @@ class Run:
         self._workers = workers
         self._cluster = cluster
         self._messages: set[str] = set()  # those already logged
+        self._warm = experiment.warm_start is None  # or the strategy has the best of the pool
         self._seconds = 0.0  # on the search's clock, at the last answer of its generations
 
     def prepare(self) -> Iterator[tuple[int, int]]:
@@ -96,13 +103,41 @@ class Run:
         if isinstance(self.parts.evaluator, Prepares):
             yield from self.parts.evaluator.prepare(self.path)
 
+    def warm_start(self) -> Iterator[tuple[int, int]]:
+        """Rank the pool of a warm start, and let the strategy begin with its best networks.
+
+        The evaluator must be prepared. The journal has what was measured before a kill.
+
+        Yields:
+            The number of networks measured, and the number of all.
+
+        Raises:
+            SearchFailed: no network can be ranked.
+        """
+        if self._warm:
+            return
+        settings = self.experiment.warm_start
+        assert settings is not None
+        space = self.parts.setting.space
+        _, params = config.strategy_of(self.experiment.strategy)
+        pool = Pool(settings, params, space, self._desk_of_pool(settings.names))
+        for done in pool:
+            yield done, len(pool.asked)
+        self.folder.journal.sync()
+        tables.write_table(self.path / "warm_start.csv", pool.rows(), pool.columns)
+        log.info("ranked %d networks, to begin with %d of them", len(pool.asked), len(pool.best()))
+        self.strategy = make_strategy(self.experiment, self.parts.setting, pool.seeded())
+        if self.folder.strategy is not None:
+            self.strategy.load_state_dict(self.folder.strategy)
+        self._warm = True
+
     def __iter__(self) -> Iterator[Generation]:
         """Search, and yield each generation once it is recorded.
 
         Raises:
             SearchFailed: the last evaluations all failed, or all of a short search.
         """
-        for _ in self.prepare():
+        for _ in chain(self.prepare(), self.warm_start()):
             pass
         folder, archive = self.folder, self.folder.archive
         log.info("starting after generation %d", archive.generations)
@@ -168,6 +203,22 @@ class Run:
             dispatcher=self._dispatcher if _in_workers(experiment) else None,
         )
 
+    def _desk_of_pool(self, names: Sequence[str]) -> Desk:
+        """Return a desk that measures these metrics, which need no training."""
+        experiment, setting = self.experiment, self.parts.setting
+        trained = setting.training is not None
+        evaluator: Evaluator = Known(self.parts.evaluator)
+        if trained:
+            evaluator = ProxyEvaluator(ProxyParams(), setting, names)
+        return Desk(
+            evaluator,
+            setting.space,
+            seed=experiment.seed,
+            constraints=experiment.constraints,
+            answers=self.folder.journal if trained else None,
+            dispatcher=self._dispatched(evaluator) if trained else None,
+        )
+
     @property
     def _evaluator(self) -> Evaluator:
         experiment, evaluator = self.experiment, self.parts.evaluator
@@ -178,16 +229,19 @@ class Run:
     @cached_property
     def _dispatcher(self) -> Dispatcher:
         """What has candidates and finalists evaluated; the evaluator must be prepared."""
+        return self._dispatched(self._evaluator)
+
+    def _dispatched(self, evaluator: Evaluator) -> Dispatcher:
         parallel = self.experiment.parallel
         if self._cluster is None:
             return InWorkers(
-                self._evaluator,
+                evaluator,
                 self._workers,
                 timeout=parallel.timeout,
                 in_order=isinstance(self.strategy, SteadyState),
             )
         return OnCluster(
-            self._evaluator,
+            evaluator,
             self._cluster,
             self.path,
             timeout=parallel.timeout,

@@ -62,7 +62,7 @@ def front(tables: Tables) -> Drawing:
         raise NotYet("no network is on the front yet")
     what = f"each dot: one training{length(tables.settings.get('budget'))}, in the search"
     if tables.scored:
-        what = "each dot: a score with shared weights"
+        what = f"each dot: a score {tables.scored}"
     alone = len(tables.finals) or len(tables.full_trainings)
     heading = headed(tables.title, tables.verdict, _limits(tables), what if alone else "")
     above = 0.5 + 0.12 * heading["title"].count("\n")

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from evonas import files, registry, yamlfile
 from evonas.core import Constraint, Objective, Status, UserError
+from evonas.metrics import SCORED
 from evonas.plots.style import NotYet, short
 from evonas.records import guessing, results, tables
 from evonas.records.archive import budget_ranks
@@ -82,9 +83,9 @@ class Tables:
         return short(str(name), 45 - len(after)) + after
 
     @property
-    def scored(self) -> bool:
-        """Whether the search scored networks with shared weights, in place of training them."""
-        return (self.settings.get("evaluator") or {}).get("name") == "supernet"
+    def scored(self) -> str:
+        """How the search scored networks, in place of training them; "" if it did not."""
+        return SCORED.get((self.settings.get("evaluator") or {}).get("name", ""), "")
 
     @property
     def done(self) -> str:

@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 
 from evonas.markdown import counted, length
-from evonas.metrics import COUNTED, VALIDATED
+from evonas.metrics import COUNTED, SCORED, VALIDATED
 from evonas.records import results
 
 SHOWN = 20  # rows of the front
@@ -97,8 +97,8 @@ def _caption(rows: pd.DataFrame, settings: Mapping[str, Any]) -> str:
     if not settings.get("data"):
         return ""  # nothing was trained
     budget = settings.get("budget")
-    shared = settings["evaluator"]["name"] == "supernet"
-    parts = ["search: " + ("with shared weights" if shared else f"one training{length(budget)}")]
+    scored = SCORED.get(settings["evaluator"]["name"])
+    parts = [f"search: {scored or f'one training{length(budget)}'}"]
     seeds = rows["finals_seeds"].dropna()
     if len(seeds):
         limits = settings["finalists"].get("budget") or budget

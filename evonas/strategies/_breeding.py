@@ -75,6 +75,11 @@ class BreedingParams(OperatorParams):
     mutation_eta: Index = 20.0
     """For `polynomial`: the larger, the smaller the changes."""
 
+    @property
+    def founders(self) -> int:
+        """The number of candidates that the search begins with."""
+        return self.population
+
     def model_post_init(self, context: object) -> None:
         if len(self.seeds) > self.population:
             raise Requirement("must be at most as many as the population", "seeds")

@@ -49,6 +49,11 @@ class AgingParams(Params):
         population = values.get("population", cls.model_fields["population"].default)
         return {"lag": population, "repeats": True, **super().today(values)}
 
+    @property
+    def founders(self) -> int:
+        """The number of candidates that the search begins with."""
+        return self.population
+
     def model_post_init(self, context: object) -> None:
         if self.lag > self.population:
             raise Requirement("must be at most the population", "lag")

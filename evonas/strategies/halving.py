@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
+import numpy as np
 from pydantic import Field, SerializeAsAny
 
-from evonas import own_classes, registry
+from evonas import own_classes, pareto, registry
 from evonas.core import Budget, Candidate, Evaluation, Params, Requirement, State, UserError
 from evonas.protocols import HasRungs, Need, Setting, SteadyState, Strategy, Traced
 from evonas.strategies.asha import PROMOTED, AsynchronousHalving, Result, best
@@ -77,7 +78,8 @@ class Halving:
     Talwalkar, 2016): all candidates are trained under the shortest budget; of n networks on a rung,
     the best n / `factor`, at least one, go on to the next (`SuccessiveHalving`). If it asks for one
     candidate after the other, as `aging`, candidates go on by themselves (`AsynchronousHalving`;
-    ASHA, Li et al., 2020). The best are those by `pareto.preference`.
+    ASHA, Li et al., 2020). The best are those by `pareto.preference` or, of a generation with
+    several objectives, those that add most to the hypervolume of what has gone on (`spread`).
 
     The strategy inside is told each candidate once, with the values of the longest training that it
     had, as they are.
@@ -116,7 +118,9 @@ class SuccessiveHalving:
         self.constraints = setting.constraints
         self.inner = inner
         self.rungs = tuple(rungs)
-        self.before: State = {}  # of the strategy inside, before it proposed the generation
+        # By key, the losses of those that have gone on from each rung, with several objectives.
+        self.gone_on: list[dict[str, list[float]]] = [{} for _ in self.rungs[1:]]
+        self.before: State = {}  # from before the strategy inside proposed the generation
         self.proposed: list[Candidate] = []
         self.longest: dict[str, Evaluation] = {}  # of the generation, by key
         self.told: list[list[State]] = []  # the answers of each rung of the generation so far
@@ -160,21 +164,26 @@ class SuccessiveHalving:
     def state_dict(self) -> State:
         if self.out:
             raise ValueError("a rung is out: tell its evaluations before taking the state")
-        inner = self.before if self.told else self.inner.state_dict()
-        return {"inner": inner, "told": list(self.told)}
+        before = self.before if self.told else self._between()
+        return {**before, "told": list(self.told)}
 
     def load_state_dict(self, state: State) -> None:
         """Continue from a state: the strategy inside proposes the same generation once more."""
         self.inner.load_state_dict(state["inner"])
+        self.gone_on = [dict(rung) for rung in state["gone_on"]]
         self.told, self.next, self.out, self.longest = [], [], [], {}
         for told in state["told"]:
             asked = self.ask()
             self.tell([replace(e, candidate=c) for c, e in zip(asked, restored(told), strict=True)])
 
     def _new_generation(self) -> list[Candidate]:
-        self.before = deepcopy(self.inner.state_dict())
+        self.before = deepcopy(self._between())
         self.proposed = self.inner.ask()
         return [replace(candidate, budget=self.rungs[0]) for candidate in self.proposed]
+
+    def _between(self) -> State:
+        """Return the state, but for the answers of the generation that is out."""
+        return {"inner": self.inner.state_dict(), "gone_on": [dict(rung) for rung in self.gone_on]}
 
     def _promoted(
         self, asked: Sequence[Candidate], here: Mapping[str, Evaluation], rung: int
@@ -189,8 +198,22 @@ class SuccessiveHalving:
         budget, after = self.rungs[rung], self.rungs[rung - 1]
         return [
             replace(firsts[key], origin=PROMOTED, budget=budget, after=after)
-            for key in best(results)[:count]
+            for key in self._chosen(results, rung - 1, count)
         ]
+
+    def _chosen(self, results: Mapping[str, Result], rung: int, count: int) -> list[str]:
+        """Return the keys of the best networks on a rung."""
+        in_order = best(results)
+        if len(self.objectives) == 1:
+            return in_order[:count]
+        losses = {
+            key: list(results[key].standing[2:])
+            for key in in_order
+            if results[key].standing[0] == pareto.FEASIBLE
+        }
+        chosen = spread(losses, self.gone_on[rung], count)
+        self.gone_on[rung] |= {key: losses[key] for key in chosen}
+        return (chosen + [key for key in in_order if key not in losses])[:count]
 
     def _end_generation(self) -> None:
         """Tell the strategy inside the longest training of each of its candidates."""
@@ -202,3 +225,34 @@ class SuccessiveHalving:
         self.told, self.proposed, self.longest, self.before = [], [], {}, {}
         self.inner.tell(told)
         self.has_trace = True
+
+
+def spread(
+    losses: Mapping[str, Sequence[float]], before: Mapping[str, Sequence[float]], count: int
+) -> list[str]:
+    """Return the networks that add most to the hypervolume of those before, one after the other.
+
+    Crowding would prefer the ends of the front in each generation anew, however well they are known
+    (greedy hypervolume subset selection, Guerreiro et al., 2016). Each objective is scaled by its
+    range; the reference point is a tenth beyond the worst.
+
+    Args:
+        losses: (m,) each, by key; if nothing is added, the order is theirs.
+        before: the same, of networks that were chosen in earlier generations.
+    """
+    if not losses:
+        return []
+    everyone = np.array([*losses.values(), *before.values()], dtype=np.float64)
+    span = np.ptp(everyone, axis=0)
+    scaled = (everyone - everyone.min(axis=0)) / np.where(span > 0, span, 1.0)
+    points = dict(zip(losses, scaled, strict=False))
+    front = scaled[len(losses) :]
+    front = front[pareto.is_on_front(front)]
+    reference = [1.1] * scaled.shape[1]
+    chosen: list[str] = []
+    while points and len(chosen) < count:
+        added = [pareto.hypervolume(np.vstack([front, p]), reference) for p in points.values()]
+        key = list(points)[int(np.argmax(added))]
+        front = np.vstack([front, points.pop(key)])
+        chosen.append(key)
+    return chosen

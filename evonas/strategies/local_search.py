@@ -27,6 +27,11 @@ class LocalSearchParams(Params):
     """Genomes that the search starts from, one after the other, before it starts from random ones:
     as the space writes them, as genes, or by a name from `evonas list genomes`."""
 
+    @property
+    def founders(self) -> int:
+        """The number of candidates that the search begins with."""
+        return 1
+
 
 class LocalSearch(Generational):
     """Hill climbing with restarts (White et al., 2021; best improvement is their algorithm 1).

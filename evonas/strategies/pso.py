@@ -61,6 +61,11 @@ class PSOParams(Params):
     """What happens then: all particles restart at random places (`restart`), or the search ends
     (`end`)."""
 
+    @property
+    def founders(self) -> int:
+        """The number of candidates that the search begins with."""
+        return self.particles
+
     def model_post_init(self, context: object) -> None:
         if len(self.seeds) > self.particles:
             raise Requirement("must be at most as many as the particles", "seeds")

@@ -118,7 +118,11 @@ def metrics_are_named_once(make: Make) -> None:
     assert len(set(names)) == len(names), f"a metric is named twice: {names}"
     training = make.setting.training
     own = [each.metric.name for each in training.metrics] if training else []
-    declared = [metric.name for metric in make.kind.metrics_of(make.params)]
+    declared = [
+        metric.name
+        for metric in make.kind.metrics_of(make.params)
+        if metric.name in make.setting.named or not metric.on_demand
+    ]
     assert sorted(names) == sorted([*declared, *own]), (
         f"metrics_of says {declared}, metrics {names}"
     )

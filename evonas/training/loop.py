@@ -90,18 +90,19 @@ class Training:
     """The outcome of a training.
 
     Attributes:
-        steps: all of the network's, those of an earlier training included that it went on from.
-        new_steps, new_epochs: those of this training alone.
+        steps, epochs: all of the network's, those of an earlier training that it went on from
+            included.
         seconds: the time of this training.
+        earlier: the steps of the earlier training.
         state: what a longer training can go on from, in the network's own tensors; None if that
             was not asked for, or if there is more to the training than a state holds.
     """
 
     diverged: bool
     steps: int
-    new_steps: int
-    new_epochs: float
+    epochs: float
     seconds: float
+    earlier: int = 0
     state: State | None = None
 
 
@@ -278,7 +279,7 @@ def train(
     )
     before = hidden(network)
     left = deque[Tensor]() if since is None else _gone_back(trainer, since)
-    done = trainer.steps
+    earlier = trainer.steps
     # A GPU is waited for once an epoch, unless the clock decides, which must not run ahead of it.
     check_every = trainer.epoch_steps if on_gpu and not budget.seconds else CHECK_EVERY
     last_loss = torch.zeros(())
@@ -296,11 +297,11 @@ def train(
             break
     diverged = not math.isfinite(last_loss.item())
     seconds = time.perf_counter() - started
-    new = trainer.steps - done
     # What a network keeps elsewhere is not in its state, and without it the rest would be another.
     whole = goes_on and not diverged and hidden(network) == before
     state = _state(trainer, left) if whole else None
-    return Training(diverged, trainer.steps, new, new / trainer.epoch_steps, seconds, state)
+    epochs = trainer.steps / trainer.epoch_steps
+    return Training(diverged, trainer.steps, epochs, seconds, earlier, state)
 
 
 def _state(trainer: Trainer, left: deque[Tensor]) -> State:

@@ -12,11 +12,22 @@ import pytest
 import torch
 
 from evonas import metric, registry
-from evonas.core import Budget, Candidate, Evaluation, Metric, Params, derive_seed
+from evonas.core import (
+    Budget,
+    Candidate,
+    Constraint,
+    Evaluation,
+    Metric,
+    Objective,
+    Params,
+    derive_seed,
+)
 from evonas.data.dataset import Images
+from evonas.evaluators.proxy import ProxyEvaluator, ProxyParams
 from evonas.evaluators.supernet import SupernetEvaluator, SupernetParams
 from evonas.evaluators.tabular import Tabular, TabularParams
 from evonas.evaluators.train import TrainEvaluator, TrainParams
+from evonas.metrics import ZERO_COST
 from evonas.oneshot.latency import Latency
 from evonas.protocols import Need, Setting
 from evonas.testing import evaluators as contracts
@@ -47,6 +58,30 @@ def train_with_metrics(folder: Path) -> Make:
     return maker(TrainEvaluator, TrainParams(), setting, folder, budget=STEPS)
 
 
+def train_with_proxies(folder: Path) -> Make:
+    return maker(TrainEvaluator, TrainParams(), by_proxies(), folder, budget=STEPS)
+
+
+def proxy(folder: Path) -> Make:
+    return maker(ProxyEvaluator, ProxyParams(batch_size=16), by_proxies(), folder)
+
+
+def by_proxies() -> Setting:
+    """Networks of one choice, each of which has a way through: others have no proxies."""
+    setting = small_setting("chain", stages=[[4, 2, 1]], kernels=[3], expansions=[1, 2], stem=4)
+    goals = tuple(Objective(name=metric.name, goal="max") for metric in ZERO_COST[:3])
+    bounds = tuple(Constraint(name=metric.name, min=-1e9) for metric in ZERO_COST[3:])
+    owns = (metric(smallest, cheap=True),)
+    training = replace(setting.trained(), metrics=owns)
+    return replace(setting, objectives=goals, constraints=bounds, training=training)
+
+
+def supernet_with_proxies(folder: Path) -> Make:
+    setting = replace(by_proxies(), training=replace(by_proxies().trained(), metrics=()))
+    params = SupernetParams(epochs=1)
+    return maker(SupernetEvaluator, params, setting, folder, final_budget=STEPS)
+
+
 def supernet(folder: Path) -> Make:
     params = SupernetParams(epochs=1)
     return maker(SupernetEvaluator, params, small_setting(), folder, final_budget=STEPS)
@@ -71,11 +106,14 @@ def tabular(folder: Path) -> Make:
 
 
 MAKES: dict[str, Callable[[Path], Make]] = {
+    "proxy": proxy,
     "supernet": supernet,
+    "supernet, with proxies": supernet_with_proxies,
     "supernet, with latency": supernet_with_latency,
     "tabular": tabular,
     "train": train,
     "train, with metrics": train_with_metrics,
+    "train, with proxies": train_with_proxies,
 }
 
 

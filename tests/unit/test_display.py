@@ -94,16 +94,20 @@ def run_folder(path: Path) -> Path:
     return path
 
 
-def test_a_run_with_a_supernet_has_scores_in_place_of_the_trainings_of_its_search(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("evaluator", "how"), [("supernet", "with shared weights"), ("proxy", "before any training")]
+)
+def test_a_run_with_scores_has_them_in_place_of_the_trainings_of_its_search(
+    evaluator: str, how: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = run_folder(tmp_path / "run")
     show_run(path)
     assert "; 3 trainings, including finalists; 0:00:03 of worker time" in capsys.readouterr().out
-    (path / "supernet").mkdir()
+    config = (path / "config.yaml").read_text()
+    (path / "config.yaml").write_text(config.replace("name: train", f"name: {evaluator}"))
     show_run(path)
     shown = capsys.readouterr().out
-    assert "2 scored with shared weights; 1 training, including finalists; 0:00:03" in shown
+    assert f"2 scored {how}; 1 training, including finalists; 0:00:03" in shown
 
 
 def test_without_data_nothing_is_called_a_training(

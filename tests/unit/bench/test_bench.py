@@ -235,6 +235,53 @@ def test_networks_are_counted_where_the_file_says_so(file: Path) -> None:
     assert asked["networks"] > asked["genomes"]
 
 
+def warm(by: str) -> list[str]:
+    strategies = "strategies={cold: {name: genetic, population: 6}, "
+    return [
+        "table.cheap=[size]",
+        strategies + "warm: {name: genetic, population: 6}}",
+        f"warm_start={{warm: {{by: [{by}], pool: 60, share: 0.5}}}}",
+    ]
+
+
+def test_a_warm_start_is_no_query_and_only_of_the_strategy_that_has_one(
+    file: Path, tmp_path: Path
+) -> None:
+    bench = spec.load(file, warm("size"))  # the largest have the least loss
+    table = runs.read_table(bench)
+    plain = spec.load(file, ["strategies={cold: {name: genetic, population: 6}}"])
+    for seed in range(4):
+        done = runs.run(bench, table, "warm", seed)
+        queries, _, loss = done.trace[0]
+        assert queries == 1
+        assert loss < 14, "the best of 60 of 81 by size"
+        assert runs.run(bench, table, "cold", seed) == runs.run(plain, table, "cold", seed)
+    worst = spec.load(file, warm("-size"))
+    assert runs.run(worst, table, "warm", 0).trace[0][2] > 17
+    changes = [word for change in warm("size") for word in ("--set", change)]
+    for _ in range(2):  # the second time it is found complete
+        done_all = evonas("bench", file, "--out", tmp_path / "out", "--workers", "1", *changes)
+        assert done_all.exit_code == 0, done_all.output
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("table.cheap=[]", "warm_start.warm.by.0: size is not known without training; list"),
+        ("warm_start={wram: {by: [size]}}", "warm_start.wram: unknown label of a strategy 'wram'"),
+        ("warm_start={warm: {by: [loss]}}", "unknown metric to rank by 'loss'; allowed: size"),
+        ("warm_start={random: {by: [size]}}", "warm_start.random: the strategy does not take"),
+        ("warm_start={warm: {pool: 3}}", "warm_start.warm.by: is missing"),
+    ],
+)
+def test_mistakes_of_a_warm_start_are_told_with_their_key(
+    change: str, told: str, file: Path
+) -> None:
+    with pytest.raises(UserError) as raised:
+        spec.load(file, [*warm("size"), change])
+    assert told in str(raised.value)
+
+
 def test_a_killed_benchmark_goes_on_and_ends_the_same(file: Path, tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     one = ("--workers", "1")  # is of no account

@@ -159,6 +159,7 @@ def heading(drawn: Figure) -> str:
     [
         ("evaluator: {name: train}\ndata: {name: digits}\n", "trained"),
         ("evaluator: {name: supernet}\ndata: {name: digits}\n", "scored"),
+        ("evaluator: {name: proxy}\ndata: {name: digits}\n", "scored"),
         ("evaluator: {name: tabular}\n", "measured"),
     ],
 )

@@ -29,7 +29,7 @@ from evonas.protocols import Setting, SteadyState, Strategy
 from evonas.strategies.aging import AgingParams
 from evonas.strategies.asha import AsynchronousHalving
 from evonas.strategies.genetic import GeneticParams
-from evonas.strategies.halving import Halving, HalvingParams, SuccessiveHalving
+from evonas.strategies.halving import Halving, HalvingParams, SuccessiveHalving, spread
 from evonas.strategies.random import RandomParams
 from evonas.testing.strategies import Late
 from genomes import Gene, Genome, SearchSpace
@@ -282,6 +282,18 @@ def test_only_what_may_go_on_is_pending() -> None:
     strategy.tell([by_place(candidate) for candidate in strategy.ask()])
     pending = [(c.genome.genes[0], c.budget) for c in strategy.pending()]
     assert pending == [(3, ONE), (5, ONE)]
+
+
+def test_with_two_objectives_those_go_on_that_add_most_to_what_has() -> None:
+    """The ends of the front, which crowding prefers, go on once and not in each generation."""
+    ends = {"low": [0.0, 10.0], "high": [10.0, 0.0]}
+    middle = {"middle": [4.0, 4.0], "worse": [6.0, 6.0], "by the low end": [0.5, 9.9]}
+    assert spread({**ends, **middle}, {}, 1) == ["middle"]
+    assert spread({**ends, **middle}, {}, 3) == ["middle", "low", "high"]
+    assert spread(middle, ends, 2)[0] == "middle"
+    assert spread({**ends, **middle}, {"middle": [4.0, 4.0], **ends}, 1) == ["by the low end"]
+    assert spread({}, ends, 2) == []
+    assert spread(ends, {}, 5) == ["low", "high"]
 
 
 # One after the other

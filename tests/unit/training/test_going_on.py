@@ -239,9 +239,12 @@ def test_one_whose_shorter_training_came_from_a_cache_begins_anew(
     assert third[-1].values == in_one_go.values
 
 
-def test_a_training_on_channels_last_goes_on_too(digits: DataSet, tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_training_on_channels_last_goes_on_too(
+    precision: str, digits: DataSet, tmp_path: Path
+) -> None:
     space, network = space_of("nasbench201", channels=4, cells=1)
-    hardware = Hardware(channels_last=True)
+    hardware = Hardware(precision=precision, channels_last=True)
     whole, parts = (
         evaluator_for(space, digits, tmp_path / name, RUNGS, network, hardware)
         for name in ("whole", "parts")

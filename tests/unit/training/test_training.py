@@ -522,11 +522,11 @@ class Fake:
         self.errors = list(errors)
         self.micro_batches: list[int] = []
 
-    def __call__(self, *arguments: Any, micro_batch: int) -> Training:
+    def __call__(self, *arguments: Any, micro_batch: int, **rest: Any) -> Training:
         self.micro_batches.append(micro_batch)
         if self.errors:
             raise self.errors.pop(0)
-        return train(*arguments, micro_batch=micro_batch)
+        return train(*arguments, micro_batch=micro_batch, **rest)
 
 
 def out_of_memory() -> Exception:
