@@ -103,16 +103,7 @@ def search(
     chooser = _strategy(strategy, setting)
     in_order = isinstance(chooser, SteadyState)
     with _opened(evaluate, cheap, setting, network, in_order) as (evaluator, dispatcher):
-        watched = _Watched(evaluator, search_space)
-        desk = Desk(
-            watched,
-            search_space,
-            seed=seed,
-            budget=setting.budget,
-            constraints=bounds,
-            dispatcher=dispatcher,
-        )
-        return _searched(chooser, desk, watched, stop, goals)
+        return _searched(chooser, setting, _Watched(evaluator, search_space), dispatcher, stop)
 
 
 @contextmanager
@@ -135,12 +126,21 @@ def _opened(
 
 def _searched(
     strategy: Strategy,
-    desk: Desk,
+    setting: Setting,
     watched: _Watched,
+    dispatcher: Dispatcher | None,
     stop: Stop,
-    goals: tuple[Objective, ...],
 ) -> SearchResult:
     """Search until a limit is reached, or the strategy has nothing more to ask."""
+    desk = Desk(
+        watched,
+        setting.space,
+        seed=setting.seed,
+        budget=setting.budget,
+        constraints=setting.constraints,
+        dispatcher=dispatcher,
+    )
+    goals = setting.objectives
     archive = Archive(goals, known_references(goals, watched.evaluator))
     history: list[tuple[int, Generation]] = []
     rows: list[tables.Row] = []
