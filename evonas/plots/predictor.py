@@ -16,14 +16,14 @@ from evonas.plots.style import (
 )
 from evonas.plots.tables import Tables
 
-WINDOW = 10  # generations that a line takes the mean of
+WINDOW = 10  # generations that a line takes the median of
 
 
 def predictor(tables: Tables) -> Drawing:
     """Draws the rank correlation of predicted and measured values, and the size of the errors.
 
     Both are of networks that the model had not seen, one dot for each generation and objective; the
-    lines are means of the last 10 generations. An error is counted in standard deviations of what
+    lines are medians of the last 10 generations. An error is counted in standard deviations of what
     the model expected, so its mean is about 0.8 if the model knows what it does not know.
     """
     predictions = tables.predictions.dropna()
@@ -41,10 +41,10 @@ def predictor(tables: Tables) -> Drawing:
         label = metrics.label(str(name))
         for axes, column in ((order, "rank_correlation"), (size, "error")):
             values = part[column].astype(float)
-            means = values.rolling(WINDOW, min_periods=1).mean()
+            middle = values.rolling(WINDOW, min_periods=1).median()
             x = part["generation"]
             axes.plot(x, values, "o", color=colour, ms=2, alpha=0.35, mew=0)
-            axes.plot(x, means, color=colour, ls=dashes, label=label)
+            axes.plot(x, middle, color=colour, ls=dashes, label=label)
     order.axhline(0, color="0.8", lw=0.5, zorder=0)
     order.set_ylim(-1.05, 1.05)
     order.set_ylabel("rank correlation")

@@ -56,7 +56,7 @@ def test_every_experiment_is_valid_and_reports_its_result(
 def test_each_strategy_searches_digits_and_draws_its_figures(path: Path, tmp_path: Path) -> None:
     document = yamlfile.read(path)
     strategy = document["strategy"]
-    size = next((key for key in ("population", "particles") if key in strategy), None)
+    size = next((key for key in ("population", "particles", "initial") if key in strategy), None)
     short = [*SHORT, *([f"strategy.{size}=4"] if size else [])]
     supernet = document["evaluator"]["name"] == "supernet"
     if supernet:  # whose candidates are not trained
@@ -75,6 +75,7 @@ def test_each_strategy_searches_digits_and_draws_its_figures(path: Path, tmp_pat
     figures = {figure.stem for figure in (out / "figures").glob("*.png")}
     assert {"objectives", "ops", "cell", "cost"} <= figures
     assert ("swarm" in figures) == (strategy["name"] == "pso")
+    assert ("predictor" in figures) == (strategy["name"] == "predictor")
     assert ("relaxation" in figures) == (strategy["name"] in ("darts", "gdas"))
     assert ("controller" in figures) == (strategy["name"] == "controller")
     assert ("supernet" in figures) == supernet

@@ -12,7 +12,8 @@ from evonas import pareto
 from evonas.core import Candidate, Constraint, Evaluation, Objective, Status, UserError
 from evonas.protocols import Setting
 from evonas.strategies import _acquisition as acquisition
-from evonas.strategies.predictor import History, Predictor, PredictorParams, rank_correlation
+from evonas.strategies._history import History
+from evonas.strategies.predictor import Predictor, PredictorParams, rank_correlation
 from genomes import Gene, Genome, NASBench201, SearchSpace, Verbatim
 from tests.helpers.tables import genes_of, nasbench201, needs_table
 
