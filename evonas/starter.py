@@ -35,15 +35,10 @@ data:
   test: 0.2                   # share for testing the winner; unused if the data have a test part
   # subset: 5000              # search on fewer images; the full training uses all
 
-# How the next candidates are found. `evonas list strategies` lists all strategies.
+# How the next candidates are found. `auto` picks a strategy by the number of objectives and the size
+# of the search; the run's config.yaml says which. `evonas list strategies` lists all strategies.
 strategy:
-  name: genetic
-  population: 16              # candidates per generation
-  selection: roulette         # or tournament, rank
-  crossover: uniform          # or one_point, two_point
-  crossover_rate: 0.9         # probability for each pair
-  mutation_rate: 0.2          # probability for each gene
-  elites: 4                   # the best, kept from one generation to the next
+  name: auto                  # or genetic, nsga2, random, ... with settings of their own
 # warm_start: {{by: [nwot, synflow, jacov], pool: 300}}   # begins with the best of a random pool
 
 # How a candidate is measured: by training from scratch, for as long as the budget allows.
@@ -68,7 +63,7 @@ objectives:
 {constraints}
 
 stop:
-  generations: 8              # or evaluations; may be raised on resuming
+  evaluations: 100            # or generations, seconds, ...; may be raised on resuming
 finalists:                    # the best networks, trained again before a winner is named
   top: 3
   seeds: 3
