@@ -35,8 +35,8 @@ data:
   test: 0.2                   # share for testing the winner; unused if the data have a test part
   # subset: 5000              # search on fewer images; the full training uses all
 
-# How the next candidates are found. `auto` picks a strategy by the number of objectives and the size
-# of the search; the run's config.yaml says which. `evonas list strategies` lists all strategies.
+# How the next candidates are found. `auto` picks a strategy by the number of objectives and the
+# size of the search; the run's config.yaml says which. `evonas list strategies` lists all of them.
 strategy:
   name: auto                  # or genetic, nsga2, random, ... with settings of their own
 # warm_start: {{by: [nwot, synflow, jacov], pool: 300}}   # begins with the best of a random pool

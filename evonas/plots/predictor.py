@@ -31,8 +31,8 @@ def predictor(tables: Tables) -> Drawing:
     if predictions.empty:
         raise NotYet("no generation has been predicted yet")
     errors = (predictions["measured"] - predictions["predicted"]).abs()
-    errors = (errors / predictions["uncertainty"]).rename("error")
-    by_generation = errors.groupby([predictions["generation"], predictions["objective"]]).mean()
+    beside = predictions.assign(error=errors / predictions["uncertainty"])
+    by_generation = beside.groupby(["generation", "objective"])["error"].mean()
     data = correlations.merge(by_generation.reset_index(), on=["generation", "objective"])
 
     figure, (order, size) = panels(2, 1.4, above=0.3)

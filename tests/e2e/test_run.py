@@ -87,7 +87,7 @@ def run_dir(experiment: Path) -> Path:
 def test_a_run_folder_holds_what_it_should(run_dir: Path) -> None:
     held = {path.name for path in run_dir.iterdir()}
     tables = {f"{name}.csv" for name in ("evaluations", "generations", "fronts", "front")}
-    tables |= {"finalists.csv", "timings.csv", "split.csv"}
+    tables |= {"finalists.csv", "posterior.csv", "timings.csv", "split.csv"}
     files = {"config.yaml", "environment.json", "space.json", "journal", "log.txt", "lock"}
     assert held == tables | files | {"checkpoints", "weights", "scratch", "figures"}
     assert not list((run_dir / "scratch").iterdir())
@@ -578,7 +578,7 @@ def test_show_of_neither_folder_nor_genome_is_the_users_mistake(what: str) -> No
 def test_list_names_what_is_registered() -> None:
     result = evonas("list")
     assert result.exit_code == 0
-    assert "strategies: aging, controller, darts, exhaustive, gdas, genetic" in result.output
+    assert "strategies: aging, auto, controller, darts, exhaustive, gdas, genetic" in result.output
     for metric in TRAINED:
         assert metric.name in evonas("list", "metrics").output.split()
     assert evonas("list", "strategys").exit_code == 2

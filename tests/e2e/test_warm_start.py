@@ -286,7 +286,7 @@ def test_a_pool_of_which_nothing_is_known_is_told(table: Path, tmp_path: Path) -
         ("warm_start.pool=0", "warm_start.pool: is 0; must be at least 1"),
         ("evaluator.cheap=[]", "good is not known without training; list metrics of the table"),
         ("strategy={name: random}", "warm_start: the strategy does not take the networks that it"),
-        ("strategy={name: random}", "with seeds: aging, genetic, local_search, nsga2, nsga3, p"),
+        ("strategy={name: random}", "with seeds: aging, auto, genetic, local_search, nsga2, "),
     ],
 )
 def test_mistakes_are_told_with_their_key(change: str, told: str, table: Path) -> None:

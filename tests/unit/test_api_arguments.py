@@ -93,6 +93,8 @@ WRONG: dict[Callable[..., Any], list[tuple[dict[str, Any], str]]] = {
         ({"generations": "3"}, "^generations: is '3'; must be a whole number"),
         ({"generations": 2.5}, "^generations: is 2.5; must be a whole number"),
         ({"evaluations": -1}, "^evaluations: is -1; must be a whole number of at least 1"),
+        ({"stagnation": 0}, "^stagnation: is 0; must be a whole number of at least 1"),
+        ({"seconds": 0}, "^seconds: is 0; must be more than 0"),
         ({"seed": -1}, "^seed: is -1; must be a whole number of at least 0"),
         ({"seed": None}, "^seed: is None; must be a whole number"),
         ({"seed": 0.5}, "^seed: is 0.5; must be a whole number"),

@@ -56,7 +56,7 @@ def test_a_process_finds_the_best_of_65536_networks_in_100() -> None:
 
 def test_the_first_generation_begins_with_seeds_and_is_as_large_as_told() -> None:
     strategy = make(initial=4, seeds=("2-2-2-2-2-2-2-2",), batch=3)
-    assert strategy.founders == 4
+    assert strategy.params.founders == 4
     first = strategy.ask()
     assert [each.origin for each in first] == ["seed", "sampled", "sampled", "sampled"]
     strategy.tell([Evaluation(each, {"error": error(each.genome)}) for each in first])
