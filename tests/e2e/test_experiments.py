@@ -62,7 +62,7 @@ def test_each_strategy_searches_digits_and_draws_its_figures(path: Path, tmp_pat
     if supernet:  # whose candidates are not trained
         short[0] = "evaluator.epochs=1"
     if strategy["name"] == "halving":
-        short = ["budget.epochs=3", *short[1:], "strategy.strategy.population=4"]
+        short = ["budget.epochs=3", *short[1:], "strategy.strategy.population=6"]
     if "warm_start" in document:
         short.append("warm_start.pool=6")
     words = [word for setting in short for word in ("--set", setting)]
