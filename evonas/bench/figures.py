@@ -15,7 +15,7 @@ from evonas.markdown import counted
 from evonas.plots.style import CATEGORIES, DASHES, SMALL, WIDTH, Drawing, Measure
 
 ROW = 0.15  # inches: the height of a row of the legend
-SHOWN_FROM = 0.1  # of the protocol: earlier values are much alike, and far from the later ones
+SHOWN_FROM = 0.02  # of the evaluations, on a logarithmic axis
 
 
 def best_so_far(bench: Bench, curves: Mapping[str, MeanCurve]) -> Drawing:
