@@ -293,13 +293,14 @@ def errors(data: DataSet, epochs: int) -> pd.DataFrame:
 
 def figure(frame: pd.DataFrame, title: str) -> Drawing:
     """Bars of images a second, as multiples of the plain loop's."""
-    wide = frame.assign(case=frame["network"] + "\nbatches of " + frame["batch_size"].astype(str))
+    networks = frame["network"].map(lambda name: textwrap.fill(name, 25))
+    wide = frame.assign(case=networks + "\nbatches of " + frame["batch_size"].astype(str))
     pivoted = wide.pivot_table("of_plain_loop", "case", "loop", sort=False)
-    drawn, (axes,) = panels(1, 3.2)
+    drawn, (axes,) = panels(1, 4.8)
     pivoted.plot.barh(ax=axes, width=0.8, color=CATEGORIES)
     axes.invert_yaxis()
     axes.axvline(1.0, color="black", linewidth=0.6)
-    axes.set_xlabel("images a second, plain loop = 1")
+    axes.set_xlabel("speed, plain loop = 1")
     axes.set_ylabel("")
     drawn.suptitle(textwrap.fill(title, 50))
     drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
