@@ -271,13 +271,14 @@ def show(
             (display.show_training if is_training else display.show_run)(Path(what))
             return
         from evonas.jobs.facts import facts
+        from evonas.jobs.parts import fitted
 
         settings: config.Experiment | config.TrainingRun | None = None
         if of_run:
             plugins.allow_recorded(Path(what), plugin or ())
             settings = settings_of(Path(what))
         elif experiment is not None:
-            settings = _loaded(experiment)
+            settings = fitted(_loaded(experiment))
         choice = choose(what, genome, settings)
         display.show_genome(choice, facts(choice, settings))
         if draw is not None:

@@ -86,6 +86,11 @@ class Finalists(Params):
     """What the best networks are best by: the values that the search `measured`, one training each,
     or those that a `model` expects, a Gaussian process fitted to all of them. `show` has both, and
     how much one training varies according to the model."""
+    best_seed: bool = True
+    """Whether the best network of `strategy.seeds` is always among the finalists, beside the `top`,
+    so that `show` can say by how much the winner is better than what the search began with."""
+
+    BEFORE: ClassVar = {"best_seed": False}
 
 
 class TrainingParams(Params):

@@ -26,6 +26,7 @@ from evonas.loop import error_text
 from evonas.markdown import counted, length
 from evonas.metrics import SCORED, VAL_ERROR
 from evonas.records import guessing
+from evonas.records import seeds as begun
 from evonas.records import tables as recorded
 from evonas.records.files import is_locked
 from evonas.records.folder import check_run_folder, environment
@@ -496,6 +497,8 @@ def _print_winner(say: Callable[[str], None], path: Path) -> None:
     )
     if verdict := guessing.of_winner(path):
         say(f"  {verdict}")
+    if comparison := begun.compared(path):
+        say(f"  {comparison}")
     full = full_trainings(path)
     if winner["key"] in full.index:
         row = full.loc[winner["key"]]

@@ -134,6 +134,18 @@ class SpaceClass(Protocol):
         """Return the search space for settings."""
 
 
+@runtime_checkable
+class FitsImages(Protocol):
+    """The settings of a space that depends on the size of the images."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether they leave nothing to the images."""
+
+    def fitted(self, image_shape: tuple[int, int, int]) -> Params:
+        """Return the settings for images of this shape; what is set already stays as it is."""
+
+
 class Strategy(Protocol):
     """Chooses what to evaluate next. Never prints, plots or touches the disk."""
 

@@ -19,6 +19,7 @@ TABLES: dict[str, dict[str, str]] = {
         "darts": "evonas.networks.darts:DARTS",
         "macro": "evonas.networks.macro:MACRO",
         "nasbench201": "evonas.networks.nasbench201:NASBENCH201",
+        "stages": "evonas.networks.stages:STAGES",
         "table": "evonas.networks.table:TABLE",
     },
     "strategies": {

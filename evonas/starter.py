@@ -91,6 +91,7 @@ SMALL: dict[str, dict[str, Any]] = {  # for a first search on a processor
     "darts": {"channels": 4, "cells": 3},
     "macro": {"channels": 8},
     "nasbench201": {"channels": 8, "cells": 1},
+    "stages": {},
 }
 
 

@@ -7,6 +7,7 @@ from genomes.genome import Genome
 from genomes.macro import Macro
 from genomes.nasbench201 import NASBench201
 from genomes.space import Edge, Gene, Graph, OtherSpace, SearchSpace, Verbatim
+from genomes.stages import Stages
 from genomes.table import TableSpace
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "NASBench201",
     "OtherSpace",
     "SearchSpace",
+    "Stages",
     "TableSpace",
     "Verbatim",
 ]

@@ -151,6 +151,20 @@ class SearchSpace:
             )
         return self.genome(int(part) for part in parts)
 
+    def nearest(self, text: str, size: str = "") -> Genome:
+        """Return the genome nearest to one that is written for the space's default settings.
+
+        Args:
+            text: as `parse` reads it.
+            size: one of its sizes, if it comes in several.
+
+        Raises:
+            ValueError: it is no genome, the space has nothing like it, or it has no such size.
+        """
+        if size:
+            raise ValueError(f"a genome of {self.name} has no size; leave out @{size}")
+        return self.parse(text)
+
     def build(
         self, genome: Genome | str, *, in_channels: int = 3, classes: int = 10, **settings: Any
     ) -> Any:

@@ -208,8 +208,11 @@ def _front(folder: Path, goals: tuple[Objective, ...]) -> pd.DataFrame:
 
 def _in_any_space(text: str) -> tuple[SearchSpace, Genome]:
     """Return a cell of the library, or a genome of the first space that can read the text."""
-    if text in library.library():
-        return library.load(text)
+    if library.knows(text):
+        try:
+            return library.load(text)
+        except ValueError as error:
+            raise UserError(str(error), hint="see `evonas list genomes`") from None
     mistakes = []
     for name in registry.names("spaces"):
         try:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from evonas import config, registry
-from evonas.config import Experiment
+from evonas.config import Experiment, Finalists
 from evonas.core import (
     Budget,
     Candidate,
@@ -34,7 +34,7 @@ from evonas.evaluators.proxy import ProxyEvaluator, ProxyParams
 from evonas.jobs import machine, sharing
 from evonas.jobs.parts import Parts, build, make_strategy
 from evonas.loop import Desk, error_text, evolve, guarded
-from evonas.protocols import Evaluator, Prepares, Shares, Strategy, TrainsByEpoch
+from evonas.protocols import Evaluator, Prepares, Seeded, Shares, Strategy, TrainsByEpoch
 from evonas.training.loop import warm_up
 
 STEPS = (2, 12)  # in two trainings, whose difference gives the time of a step
@@ -314,7 +314,7 @@ def _estimated(
         generations=generations,
         population=rehearsal.population,
         trainings=trainings,
-        final_trainings=min(finalists.top, trainings) * finalists.seeds,
+        final_trainings=_finalists(experiment, finalists, trainings) * finalists.seeds,
         workers=workers,
         seconds=(statistics.fmean(seconds), min(seconds), max(seconds)),
         final_seconds=statistics.fmean(times.seconds(finalists.budget or experiment.budget)),
@@ -340,6 +340,13 @@ class _RandomResults:
         rng = np.random.default_rng(seed)
         values = {metric.name: rng.random() for metric in self.metrics}
         return Evaluation(candidate, values | dict(self.cheap(candidate.genome)))
+
+
+def _finalists(experiment: Experiment, finalists: Finalists, trainings: int) -> int:
+    """Return the largest number of finalists; the best seed may come to the others."""
+    strategy = experiment.strategy
+    seeded = finalists.best_seed and isinstance(strategy, Seeded) and bool(strategy.seeds)
+    return min(finalists.top + (seeded and finalists.top > 0), trainings)
 
 
 def _sampled(parts: Parts) -> list[list[Candidate]]:

@@ -127,6 +127,8 @@ def _is_whole(folder: RunFolder, rows: Sequence[Mapping[str, Any]], columns: Seq
 def best_of(folder: RunFolder, experiment: Experiment, desk: Desk) -> list[Entry]:
     """Return the `finalists.top` best distinct networks of the largest budget, the best first.
 
+    With `best_seed`, the best of those that the search began with follows, unless it is there.
+
     First come those that are on the front, or would be if their validation error were lower by one
     standard error (the rule of Breiman et al., 1984, sec. 3.4.3), in order of the objectives; which
     of them are best is for the finals to say. If there are too few, the next fronts follow.
@@ -145,21 +147,39 @@ def best_of(folder: RunFolder, experiment: Experiment, desk: Desk) -> list[Entry
         near = _near_front(values, values - model.stds)
     behind = np.where(near, -1, front_ranks(values))
     order = np.lexsort((rows["key"].to_numpy(str), *values.T[::-1], behind))
+    chosen = rows.iloc[order[: experiment.finalists.top]]
+    if experiment.finalists.best_seed:
+        seed = _best_seed(folder, experiment)
+        chosen = pd.concat([chosen, seed[~seed["key"].isin(chosen["key"])]])
     entries = []
-    for row in rows.iloc[order[: experiment.finalists.top]].to_dict("records"):
+    for row in chosen.to_dict("records"):
         question = Question(row["key"], int(row["seed"]), row["budget"])
         answer = folder.journal.get(question)
         assert answer is not None, "a row's answer is journaled before the row is written"
         genome = folder.space.genome(map(int, row["genes"].split("-")))
-        answer = replace(answer, candidate=replace(answer.candidate, genome=genome))
+        candidate = replace(answer.candidate, genome=genome, origin=row["origin"])
+        answer = replace(answer, candidate=candidate)
         entries.append(Entry(question, answer, int(row["generation"]), int(row["index"])))
     return entries
 
 
-def _measured(folder: RunFolder, experiment: Experiment) -> tuple[pd.DataFrame, Losses]:
-    """Return a row for each network of the largest budget, and their losses, (n, m), finite."""
+def _best_seed(folder: RunFolder, experiment: Experiment) -> pd.DataFrame:
+    """Return the row of the best network that the search began with; none if there is none."""
+    rows, values = _measured(folder, experiment, origin="seed")
+    return rows.iloc[np.lexsort((rows["key"].to_numpy(str), *values.T[::-1]))[:1]]
+
+
+def _measured(
+    folder: RunFolder, experiment: Experiment, origin: str | None = None
+) -> tuple[pd.DataFrame, Losses]:
+    """Return a row for each network of the largest budget, and their losses, (n, m), finite.
+
+    Args:
+        origin: that of the candidates; None for all.
+    """
     rows = tables.read_text(folder.evaluations.path)
     rows = rows[rows["status"] == str(Status.OK)].drop_duplicates(["key", "budget"])
+    rows = rows if origin is None else rows[rows["origin"] == origin]
     ranks = budget_ranks(rows["budget"].tolist())
     rows = rows[ranks == ranks.max(initial=0)]
     goals = experiment.objectives
@@ -250,7 +270,7 @@ def _rank(finalist: Finalist, experiment: Experiment) -> tuple[int, list[float],
 def _columns(folder: RunFolder, experiment: Experiment) -> Sequence[str]:
     first = experiment.objectives[0].name
     return (
-        *("key", "genome", "genes", "seeds", "failed"),
+        *("key", "genome", "genes", "origin", "seeds", "failed"),
         *folder.metrics,
         *(f"{first}_std", f"{first}_by_seed", "winner"),
         *("test_error", "test_error_se", "test_images"),
@@ -264,6 +284,7 @@ def _row(finalist: Finalist, folder: RunFolder, experiment: Experiment) -> dict[
     by_seed = [e.values[first] for e in ok]
     row: dict[str, Any] = {
         **tables.network_cells(finalist.entry.question, finalist.entry.evaluation, folder.space),
+        "origin": finalist.entry.evaluation.candidate.origin,
         "seeds": len(finalist.repeats),
         "failed": len(finalist.repeats) - len(ok),
         f"{first}_by_seed": " ".join(map(repr, by_seed)),

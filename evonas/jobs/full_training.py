@@ -24,6 +24,7 @@ from evonas.core import SearchFailed, UserError, derive_seed
 from evonas.data.dataset import DataSet, split, split_without_val
 from evonas.jobs import machine
 from evonas.jobs.choice import Choice, read
+from evonas.jobs.parts import fitted
 from evonas.markdown import counted
 from evonas.networks.decode import decode
 from evonas.networks.profile import profile
@@ -340,5 +341,6 @@ def settings_for(
         },
     }
     settings = config.check(yamlfile.overridden(document, overrides), folder, TrainingRun)
+    settings = fitted(settings)
     canonical = read(settings.genome, settings).canonical
     return settings.model_copy(update={"genome": canonical.genome.text})

@@ -6,13 +6,14 @@ import logging
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 
 from evonas import config, own_classes, registry
-from evonas.config import Experiment
+from evonas.config import Experiment, TrainingRun
 from evonas.core import Candidate, Evaluation, Metric, Params, UserError
-from evonas.data.dataset import Images, Places, split, split_with_places
+from evonas.data.dataset import Images, Places, load, split, split_with_places
 from evonas.evaluators.parallel import InWorkers
 from evonas.evaluators.tabular import Tabular
 from evonas.evaluators.trial import Trial
@@ -21,11 +22,22 @@ from evonas.loop import Desk
 from evonas.metrics import RESERVED_IN_RUNS, finals_columns, refused
 from evonas.networks.decode import decode
 from evonas.own import OwnSpace
-from evonas.protocols import Evaluator, Executor, Need, Setting, Strategy, TrainingSetting, Trains
+from evonas.protocols import (
+    Evaluator,
+    Executor,
+    FitsImages,
+    Need,
+    Setting,
+    Strategy,
+    TrainingSetting,
+    Trains,
+)
 from evonas.training.allocation import keep_freed_memory
 from genomes import Verbatim
 
 log = logging.getLogger("evonas")
+
+Settings = TypeVar("Settings", Experiment, TrainingRun)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +63,19 @@ def build(experiment: Experiment) -> Parts:
     """
     config.check_together(experiment)  # again, now that users' files may be imported
     kind, params = config.evaluator_of(experiment)
-    space = registry.make_space(experiment.space)
+    space_params = experiment.space
     training = test = places = None
     if experiment.data is not None:
         source = registry.load("data", registry.name_of(experiment.data))(experiment.data)
         data, test, places = split_with_places(source, experiment.data)
+        space_params = _fitted(space_params, data.image_shape)
         training = TrainingSetting(
-            experiment.space.model_dump(exclude={"name"}),
+            space_params.model_dump(exclude={"name"}),
             data,
             machine.hardware(experiment.parallel),
             tuple(map(own_classes.load_metric, experiment.metrics)),
         )
+    space = registry.make_space(space_params)
     setting = Setting(
         Verbatim(space) if Need.GENOMES in kind.needs else space,
         experiment.objectives,
@@ -79,6 +93,25 @@ def build(experiment: Experiment) -> Parts:
     registry.check_members(evaluator, Evaluator, name)
     _check_metrics(experiment, evaluator, kind.metrics_of(params), name)
     return Parts(setting, evaluator, test, places)
+
+
+def fitted(settings: Settings) -> Settings:
+    """Return settings whose space is complete; if it depends on the images, they are read.
+
+    Raises:
+        UserError: the images cannot be read.
+    """
+    space, params = settings.space, settings.data
+    if not isinstance(space, FitsImages) or space.complete or params is None:
+        return settings
+    images, _ = load(registry.load("data", registry.name_of(params))(params), params)
+    channels, height, width = images.images.shape[1:]
+    update = {"space": _fitted(space, (channels, height, width))}
+    return settings.model_copy(update=update)
+
+
+def _fitted(space: Params, image_shape: tuple[int, int, int]) -> Params:
+    return space.fitted(image_shape) if isinstance(space, FitsImages) else space
 
 
 def _suited(setting: Setting) -> Setting:

@@ -23,7 +23,7 @@ from evonas.evaluators.pool import Workers
 from evonas.evaluators.proxy import ProxyEvaluator, ProxyParams
 from evonas.jobs import machine, sharing
 from evonas.jobs.finalists import final_questions, run_finals
-from evonas.jobs.parts import Parts, build, make_strategy, try_out
+from evonas.jobs.parts import Parts, build, fitted, make_strategy, try_out
 from evonas.jobs.warm_start import Known, Pool
 from evonas.loop import Desk, error_text, evolve
 from evonas.metrics import refused
@@ -322,7 +322,7 @@ def start(experiment: Experiment, path: Path) -> Iterator[Run]:
         UserError: the folder is not new, or the data are missing.
     """
     plugin_digests = plugins.allow(config.own_files(experiment))
-    resolved = _resolved(experiment)
+    resolved = fitted(_resolved(experiment))
     hold = begin(path, "config.yaml")
     resolved, rates = _shared(hold, resolved)
     space = registry.make_space(resolved.space)
@@ -428,7 +428,7 @@ def _made(
         space=parts.setting.space,
         metrics=[metric.name for metric in parts.evaluator.metrics],
         objectives=experiment.objectives,
-        references=known_references(experiment.objectives, parts.evaluator),
+        references=known_references(experiment.objectives, parts.evaluator, experiment.constraints),
         traces=_traces(strategy),
     )
     if folder.strategy is not None:

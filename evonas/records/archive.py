@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from evonas import pareto
 from evonas.core import (
     Budget,
+    Constraint,
     Evaluation,
     Generation,
     Objective,
@@ -198,16 +199,23 @@ def budget_ranks(budgets: Sequence[str]) -> NDArray[np.int64]:
     return np.array([order[lengths.get(text, (0.0, 0.0))] for text in budgets], dtype=np.int64)
 
 
-def known_references(objectives: Sequence[Objective], evaluator: Evaluator) -> list[float | None]:
+def known_references(
+    objectives: Sequence[Objective], evaluator: Evaluator, constraints: Sequence[Constraint] = ()
+) -> list[float | None]:
     """The references that are known before the first training.
 
     The objective's own; else, where less is better, the most that the metric can be, if the
-    evaluator knows it, or the metric's.
+    evaluator knows it, or the metric's, or the most that a constraint allows.
     """
     references = [objective.reference for objective in objectives]
     if None not in references:
         return references
-    known = {metric.name: metric.reference for metric in evaluator.metrics}
+    known = {constraint.name: constraint.max for constraint in constraints}
+    known |= {
+        metric.name: metric.reference
+        for metric in evaluator.metrics
+        if metric.reference is not None
+    }
     known |= evaluator.most() if isinstance(evaluator, Bounded) else {}
     return [
         known.get(objective.name) if reference is None and objective.goal == "min" else reference

@@ -36,6 +36,10 @@ SMALL: dict[str, list[dict[str, Any]]] = {
     "darts": [{"channels": 2, "cells": 3}],
     "macro": [{"phases": 2, "nodes": 4, "channels": 2}],
     "nasbench201": [{"channels": 2, "cells": 1}],
+    "stages": [
+        {"stages": 2, "resolution": 8, "stem": [2, 4], "widths": [1, 1.2, 2]},
+        {"stages": 1, "resolution": 16, "blocks": ["inverted"], "depths": [2], "stem": [3]},
+    ],
     "table": [{"genes": {"a": ["x", "y"], "b": ["x", "y", "z"]}}],
 }
 MAKES = [

@@ -45,7 +45,8 @@ def test_every_cell_fits_its_space_and_says_where_it_is_from(name: str) -> None:
     published = library.library()[name]
     assert space.name == published.space
     assert published.source
-    assert published.figures["test_error"]
+    # A network in stages is scaled to small images, so nothing is published of it as it is here.
+    assert ("test_error" in published.figures) == (space.name != "stages/v1")
     assert space.parse(space.describe(genome)) == genome
     assert library.read(space, name) == genome
 
@@ -185,7 +186,7 @@ def test_seeds_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     loaded = registry.load("strategies", "nsga2")
     space, _ = library.load("darts_v2")
     for seed, told in (
-        ("nasbench201_resnet", "seeds.1: nasbench201_resnet is a cell of nasbench201/v1"),
+        ("nasbench201_resnet", "seeds.1: nasbench201_resnet is a genome of nasbench201/v1"),
         ("0-1", "seeds.1: darts/v1 has 36 genes, got 2"),
     ):
         with pytest.raises(UserError, match=told):
