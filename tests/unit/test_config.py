@@ -373,7 +373,7 @@ def test_a_value_that_may_be_of_several_kinds_is_told_in_one_line_with_all_that_
     [
         (
             "evaluator.recipe.lrr=1",
-            "auxiliary_weight, batch_size, clip, cutout, flip, label_smoothing, lr, momentum",
+            "auxiliary_weight, batch_size, clip, cutmix, cutout, ",
         ),
         ("finalists.budget.epoch=1", "epochs, horizon, seconds, steps"),
         ("objectives.0.weight=1", "goal, name, reference"),

@@ -187,7 +187,9 @@ def test_an_epoch_is_of_whole_batches_and_shows_no_image_twice() -> None:
             return super().forward(x.flatten(1) / 100)
 
     part = Resident(torch.arange(50).view(50, 1, 1, 1), torch.arange(50) % 2)
-    data = ResidentData(part, part, torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1), False)
+    data = ResidentData(
+        part, part, torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1), False, 2, (0, 50)
+    )
     train(Watching(1, 2), data, Recipe(batch_size=16), Budget(epochs=2), 0, Hardware())
     assert [len(batch) for batch in seen] == [16] * 6
     first, second = ([x for batch in seen[i : i + 3] for x in batch] for i in (0, 3))
@@ -364,7 +366,9 @@ def test_measure_counts_as_one_would_by_hand() -> None:
     logits = rng.normal(size=(n, 10)).astype(np.float32)
     labels = rng.integers(0, 10, n)
     part = Resident(torch.tensor(logits).view(n, 10, 1, 1), torch.tensor(labels))
-    data = ResidentData(part, part, torch.zeros(1, 10, 1, 1), torch.ones(1, 10, 1, 1), False)
+    data = ResidentData(
+        part, part, torch.zeros(1, 10, 1, 1), torch.ones(1, 10, 1, 1), False, 10, (-5, 5)
+    )
     found = measure(nn.Flatten(), part, data, Hardware(), 256)
 
     above = (logits > logits[np.arange(n), labels][:, None]).sum(axis=1)
@@ -764,7 +768,7 @@ def test_the_generator_alone_decides_what_is_drawn(recipe: Recipe) -> None:
 def test_images_are_mirrored_where_the_recipe_or_else_the_data_set_says_so(
     on_cpu: ResidentData, flip: bool | None, flippable: bool, mirrored: bool
 ) -> None:
-    data = ResidentData(on_cpu.train, on_cpu.val, on_cpu.mean, on_cpu.std, flippable)
+    data = replace(on_cpu, flippable=flippable)
     seen: list[Tensor] = []
 
     class Watching(nn.Module):
