@@ -167,7 +167,8 @@ def main() -> None:
     rows = pd.read_csv(path)
     rows = rows[(rows[list(about)].astype(str) == pd.Series(about).astype(str)).all(axis=1)]
     images = markdown.counted(given.images, "image") if given.images else "all images"
-    text = f"{name}, {images}, {markdown.counted(given.epochs, 'epoch')}; accuracies in %\n\n{table(rows)}\n"
+    epochs = markdown.counted(given.epochs, "epoch")
+    text = f"{name}, {images}, {epochs}; accuracies in %\n\n{table(rows)}\n"
     (given.out / f"{'-'.join(map(str, about.values()))}.md").write_text(text)
     print(text)
 
