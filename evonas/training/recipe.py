@@ -87,6 +87,7 @@ class Recipe(Params):
     }
 
 
+WARM_UP = {"cosine": 0.0, "one_cycle": 0.25, "constant": 0.0}  # what each schedule does by itself
 STRONG: dict[str, float | str] = {
     "label_smoothing": 0.1,
     "warm_up": 0.05,
@@ -116,10 +117,9 @@ def strengthened(recipe: Recipe, keys: Iterable[str], epochs: int) -> Recipe:
 
 
 def check_shared(recipe: Recipe, hint: str = "remove the key") -> None:
-    """Raises Requirement if a recipe cannot train weights that networks share.
+    """Raises Requirement if a recipe has a key that has no effect on weights that networks share.
 
-    What is measured is then not the supernet but networks cut out of it, a few ops each, and the
-    others have been trained since.
+    Networks are scored with the weights of the supernet itself, not with an average of them.
     """
     if recipe.ema:
         raise Requirement(hint, "recipe.ema", "does not apply to the weights of a supernet")
@@ -161,6 +161,3 @@ def lr_factor(schedule: str, progress: float, warm_up: float | None = None) -> f
     if schedule == "one_cycle":
         return min(risen, (1 - progress) / (1 - warm_up))
     return min(risen, 1.0)
-
-
-WARM_UP = {"cosine": 0.0, "one_cycle": 0.25, "constant": 0.0}  # what each schedule does by itself

@@ -30,7 +30,7 @@ from evonas.jobs.full_training import FullTraining, resume, settings_for, start
 from evonas.networks.decode import decode
 from evonas.training.batches import Resident
 from evonas.training.loop import measure
-from evonas.training.recipe import Recipe
+from evonas.training.recipe import STRONG, Recipe
 from genomes.nasbench201 import NASBench201
 from tests.helpers import ROOT
 
@@ -301,6 +301,7 @@ def test_the_recipe_is_the_searchs_unless_it_has_its_own(experiment: Path) -> No
 def test_what_the_recipe_leaves_open_is_set_to_what_suits_a_full_training(
     experiment: Path, tmp_path: Path
 ) -> None:
+    assert config.TrainingParams.model_validate({"strong": list(STRONG)}).strong == tuple(STRONG)
     loaded = config.load(experiment)
     searched = loaded.evaluator.recipe_alone  # type: ignore[attr-defined]  # evaluator train
     assert (searched.label_smoothing, searched.ema, searched.pad_crop) == (0.0, 0.0, 1)
