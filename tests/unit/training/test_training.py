@@ -285,7 +285,7 @@ def test_with_all_that_a_recipe_has_a_good_network_still_learns(
     recipe = {**EVERYTHING, "flip": False}
     evaluation = evaluated(evaluator_for(digits, tmp_path, **recipe), genome=GOOD, epochs=8)
     assert evaluation.status is Status.OK
-    assert evaluation.values["val_error"] <= 0.25
+    assert evaluation.values["val_error"] <= 0.4  # by chance it would be 0.9
 
 
 def test_all_that_a_recipe_has_follows_the_seed(digits: DataSet, tmp_path: Path) -> None:
