@@ -113,10 +113,10 @@ class TrainingParams(Params):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """The seed of this training: of the initial weights and of the order of the images."""
 
-    BEFORE: ClassVar = {"strong": ()}
-
     def completed(self, search: Recipe | None) -> TrainingParams:
-        """Return a copy that says which keys are `strong`.
+        """Return a copy that says which keys are `strong`, for an experiment that begins.
+
+        Run folders from before this key existed have none, and none is set.
 
         Args:
             search: the recipe of the search, if it has one.
