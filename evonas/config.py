@@ -338,7 +338,7 @@ def check(document: Any, folder: Path, model: type[T], *, written: bool = False)
     if isinstance(checked, Experiment):
         if isinstance(checked.strategy, Chooses):
             update["strategy"] = checked.strategy.chosen(len(checked.objectives), checked.stop)
-        if checked.data is not None:
+        if checked.data is not None and not written:
             update["training"] = checked.training.completed(recipe_of(checked))
         update["metrics"] = tuple(plugins.anchored(name, folder) for name in checked.metrics)
         if checked.cache is not None:
