@@ -35,7 +35,7 @@ from evonas.protocols import (
     StrategyClass,
     Trains,
 )
-from evonas.training.recipe import Recipe
+from evonas.training.recipe import STRONG, Recipe, TrainsAlone, decided
 
 COMPONENTS = {
     "space": "spaces",
@@ -103,9 +103,33 @@ class TrainingParams(Params):
     error after each epoch. If not, the network is trained on it too, on all images except the test
     part, and the curve shows the training loss alone."""
     recipe: Recipe | None = None
-    """How the network is trained. By default, as in the search."""
+    """How the network is trained. By default, as in the search, but for the keys of `strong`."""
+    strong: (
+        Annotated[
+            tuple[Literal["label_smoothing", "warm_up", "ema", "pad_crop", "mixup"], ...],
+            Field(strict=False),
+        ]
+        | None
+    ) = None
+    """The keys of the recipe that are set to what suits a training to the end: `label_smoothing` to
+    0.1, `warm_up` to 0.05 (unless the schedule is `one_cycle`), `ema` to 0.1, `pad_crop` to `auto`
+    and, from 100 epochs on, `mixup` to 0.2. By default, those of them that the recipe does not name
+    (with `cutmix`, `mixup` counts as named). With `[]`, none is."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """The seed of this training: of the initial weights and of the order of the images."""
+
+    def completed(self, search: Recipe | None) -> TrainingParams:
+        """Return a copy that says which keys are `strong`, for an experiment that begins.
+
+        Run folders from before this key existed have none, and none is set.
+
+        Args:
+            search: the recipe of the search, if it has one.
+        """
+        if self.strong is not None:
+            return self
+        taken = decided(self.recipe or search or Recipe())
+        return self.model_copy(update={"strong": tuple(key for key in STRONG if key not in taken)})
 
 
 class ParallelParams(Params):
@@ -319,6 +343,8 @@ def check(document: Any, folder: Path, model: type[T], *, written: bool = False)
     if isinstance(checked, Experiment):
         if isinstance(checked.strategy, Chooses):
             update["strategy"] = checked.strategy.chosen(len(checked.objectives), checked.stop)
+        if checked.data is not None and not written:
+            update["training"] = checked.training.completed(recipe_of(checked))
         update["metrics"] = tuple(plugins.anchored(name, folder) for name in checked.metrics)
         if checked.cache is not None:
             with _readable_path("cache"):
@@ -391,6 +417,12 @@ def own_files(settings: Experiment | TrainingRun) -> list[str]:
     if isinstance(settings, Experiment):
         files += filter(None, map(plugins.file_of, settings.metrics))
     return files
+
+
+def recipe_of(experiment: Experiment) -> Recipe | None:
+    """Return how a search trains a network on its own; None if the evaluator does not say."""
+    evaluator = experiment.evaluator
+    return evaluator.recipe_alone if isinstance(evaluator, TrainsAlone) else None
 
 
 def evaluator_of(experiment: Experiment) -> tuple[EvaluatorClass, Params]:

@@ -50,8 +50,8 @@ evaluator:
     weight_decay: 5.0e-4
     schedule: cosine          # or one_cycle, constant
     batch_size: 64
-    pad_crop: 0               # pixels of random shift; 2 or 4 for photographs
-    label_smoothing: 0.0
+    # pad_crop: auto          # random shifts by up to an eighth of the image; 0 by default
+    # label_smoothing: 0.1    # more to try: warm_up, ema, rand_augment, mixup, cutmix
 budget:
   epochs: 3                   # or steps, or seconds; enough to tell good from bad, no more
 
@@ -72,6 +72,9 @@ finalists:                    # the best networks, trained again before a winner
 # The winner on all images but the test part: evonas train results/{run}-seed0
 training:
   epochs: 30
+  # strong: []              # trains it just as the search did. By default, the keys that the
+  #                         # recipe leaves open, of label_smoothing, warm_up, ema, pad_crop and
+  #                         # mixup, are set to what suits a network trained to the end
 
 parallel:
   workers: auto               # processes: one per core, or one per GPU

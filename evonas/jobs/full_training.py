@@ -35,7 +35,7 @@ from evonas.training.allocation import keep_freed_memory
 from evonas.training.batches import Resident, resident
 from evonas.training.loop import Trainer, measure, memory_guard, seeded
 from evonas.training.norms import renew
-from evonas.training.recipe import TrainsAlone
+from evonas.training.recipe import strengthened
 from evonas.training.weights import save_weights
 
 VERSION = 2  # the checkpoint's format
@@ -124,6 +124,7 @@ class FullTraining:
 
         Only here is the test part measured.
         """
+        self.trainer.put_average(self.network)
         self._renew(self.network)
         saved = self.path / "weights.safetensors"
         network = self.settings.space.model_dump(exclude={"name"})
@@ -165,6 +166,7 @@ class FullTraining:
         if not settings.hold_out:
             return Epoch(number + 1, trainer.lr, loss)
         network = copy.deepcopy(self.network)  # whose statistics may be measured anew
+        trainer.put_average(network)
         self._renew(network)
         measured = self._measured(network, trainer.data.val)
         return Epoch(number + 1, trainer.lr, loss, measured["loss"], measured["error"])
@@ -320,9 +322,7 @@ def settings_for(
     check_trains(experiment)
     assert experiment.data is not None
     training = experiment.training
-    evaluator = experiment.evaluator
-    search_recipe = evaluator.recipe_alone if isinstance(evaluator, TrainsAlone) else None
-    recipe = training.recipe or search_recipe
+    recipe = training.recipe or config.recipe_of(experiment)
     document: dict[str, Any] = {
         "name": experiment.name,
         "genome": genome,
@@ -343,4 +343,7 @@ def settings_for(
     settings = config.check(yamlfile.overridden(document, overrides), folder, TrainingRun)
     settings = fitted(settings)
     canonical = read(settings.genome, settings).canonical
-    return settings.model_copy(update={"genome": canonical.genome.text})
+    given = {override.partition("=")[0] for override in overrides}
+    strong = [key for key in training.strong or () if not given & {"recipe", f"recipe.{key}"}]
+    recipe = strengthened(settings.recipe, strong, settings.epochs)
+    return settings.model_copy(update={"genome": canonical.genome.text, "recipe": recipe})

@@ -36,7 +36,7 @@ from evonas.protocols import Need, Relaxation, Setting
 from evonas.strategies.generational import Generational
 from evonas.training.batches import Batches, Resident, ResidentData, resident
 from evonas.training.loop import Trainer, memory_guard, seeded, threads, training_loss
-from evonas.training.recipe import Recipe, filled_from
+from evonas.training.recipe import Recipe, check_shared, filled_from
 from genomes import Genome, SearchSpace
 
 SHORT = (2, 8)  # the steps of the two runs that time an epoch
@@ -79,6 +79,7 @@ class BilevelParams(Params):
     BEFORE: ClassVar = {"size_weight": 0.0}
 
     def model_post_init(self, context: object) -> None:
+        check_shared(self.recipe)
         if self.warm_up >= self.epochs:
             raise Requirement(f"must be less than epochs, {self.epochs}", "warm_up")
 

@@ -30,7 +30,7 @@ from evonas.protocols import Setting
 from evonas.training.batches import ResidentData, resident
 from evonas.training.loop import Hardware, Trainer, measure, memory_guard, seeded, threads
 from evonas.training.norms import recalibrate
-from evonas.training.recipe import Recipe, filled_from
+from evonas.training.recipe import Recipe, check_shared, filled_from
 from genomes import Genome, SearchSpace
 
 KeepRate = Annotated[float, Field(gt=0, le=1)]
@@ -81,6 +81,7 @@ class SharedTraining(Params):
     BEFORE: ClassVar = {"within_constraints": False}
 
     def model_post_init(self, context: object) -> None:
+        check_shared(self.recipe, "remove the key; alone.ema is for networks trained on their own")
         if self.sampling == "dropout" and self.keep_end > self.keep:
             raise Requirement(f"must be at most keep, {self.keep:g}", "keep_end")
 

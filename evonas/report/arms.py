@@ -159,19 +159,23 @@ def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _as_of_today(config: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of any version, with the keys that they would have today."""
-    strategy = config["strategy"]
+    strategy = _recipes_as_of_today(config["strategy"])
     if strategy["name"] in registry.names("strategies"):
         strategy = registry.strategy(strategy["name"]).Params.today(strategy)
-    evaluator = {
-        key: Recipe.today(value)
-        if key in ("recipe", "alone") and isinstance(value, dict)
-        else value
-        for key, value in config["evaluator"].items()
-    }
+    evaluator = _recipes_as_of_today(config["evaluator"])
     if evaluator["name"] == "supernet":  # its class would take seconds to load
         evaluator = {"within_constraints": False, **evaluator}
     # 0.1.0 had no metrics of one's own
     return {"metrics": [], **config, "strategy": strategy, "evaluator": evaluator}
+
+
+def _recipes_as_of_today(component: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: Recipe.today(value)
+        if key in ("recipe", "alone") and isinstance(value, dict)
+        else value
+        for key, value in component.items()
+    }
 
 
 def _unfinished(path: Path) -> UserError:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from evonas.data.dataset import DataSet, Images
+from evonas.training.changes import change_ranges, changed
+from evonas.training.mixing import mixed, mixes, mixing
 from evonas.training.recipe import Recipe
 
 
@@ -41,13 +43,16 @@ def _tensor(array: NDArray[Any]) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class ResidentData:
-    """The data that a process trains on; `mean` and `std` are (1, c, 1, 1)."""
+    """The data that a process trains on; `mean` and `std` are (1, c, 1, 1), the rest as `DataSet`
+    has it."""
 
     train: Resident
     val: Resident
     mean: Tensor
     std: Tensor
     flippable: bool
+    classes: int
+    values: tuple[float, float]
 
     def normalised(self, images: Tensor) -> Tensor:
         return (images.float() - self.mean) / self.std
@@ -79,7 +84,9 @@ class Batches:
         self.size = min(recipe.batch_size, len(data.train))
         self.steps = len(data.train) // self.size
         self._flip = data.flippable if recipe.flip is None else recipe.flip
-        self._ranges = ranges(recipe, self._flip, data.train.images.shape)
+        self._shape = data.train.images.shape
+        self._ranges = ranges(recipe, self._flip, self._shape)
+        self._change_ranges = change_ranges(recipe.rand_augment)
 
     def epoch(self) -> tuple[Tensor, ...]:
         """The rows of the batches of an epoch, each (size,)."""
@@ -89,24 +96,38 @@ class Batches:
         return batches
 
     def load(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns a batch: images, (n, c, h, w), normalised and augmented, and labels, (n,)."""
+        """Returns a batch: images, (n, c, h, w), normalised and augmented, and labels.
+
+        Labels are (n,) or, where images are mixed, the share of each class, (n, classes).
+        """
         return self.made(sent(self.draw(rows), self.data.train.labels.device))
 
     def draw(self, rows: Tensor) -> Tensor:
         """Returns all that is drawn at random for a batch of these rows.
 
         Returns:
-            (1 + draws, n), on the CPU: the rows themselves, and the draws of `augmented`.
+            (1 + draws, n), on the CPU: the rows themselves, and the draws of `augmented`, of
+            `changed` and of `mixed`.
         """
-        draws = [torch.randint(n, rows.shape, generator=self.generator) for n in self._ranges]
+        highs = (*self._ranges, *self._change_ranges)
+        draws = [torch.randint(n, rows.shape, generator=self.generator) for n in highs]
+        if mixes(self.recipe):
+            draws += mixing(self.recipe, len(rows), self._shape, self.generator)
         return torch.stack([rows, *draws])
 
     def made(self, drawn: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the batch that `load` returns; `drawn` is on the device of the images."""
-        part, (at, *draws) = self.data.train, drawn.unbind()
-        images = self.data.normalised(part.images[at])
-        images = augmented(images, self.recipe, self._flip, draws)
-        return arranged(images, self.channels_last), part.labels[at]
+        data, recipe, (at, *draws) = self.data, self.recipe, drawn.unbind()
+        first = len(self._ranges)
+        second = first + len(self._change_ranges)
+        own, changes, partners = draws[:first], draws[first:second], draws[second:]
+        images, labels = data.train.images[at], data.train.labels[at]
+        if changes:
+            images = changed(images.float(), recipe.magnitude, data.values, data.mean, changes)
+        images = augmented(data.normalised(images), recipe, self._flip, own)
+        if partners:
+            images, labels = mixed(images, labels, data.classes, partners)
+        return arranged(images, self.channels_last), labels
 
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:
@@ -135,15 +156,23 @@ def resident(data: DataSet, device: torch.device) -> ResidentData:
             torch.tensor(data.mean, device=device).view(1, -1, 1, 1),
             torch.tensor(data.std, device=device).view(1, -1, 1, 1),
             data.flippable,
+            data.classes,
+            data.values,
         )
     return _resident[name]
 
 
 def ranges(recipe: Recipe, flip: bool, shape: torch.Size) -> list[int]:
     """Returns how many values each draw of `augmented` has, for images (n, c, h, w)."""
-    crop = [2 * recipe.pad_crop + 1] * 2 if recipe.pad_crop else []
+    pad = padding(recipe, shape)
+    crop = [2 * pad + 1] * 2 if pad else []
     cutout = list(shape[2:]) if recipe.cutout else []
     return [*crop, *([2] if flip else []), *cutout]
+
+
+def padding(recipe: Recipe, shape: torch.Size) -> int:
+    """Returns the largest shift of images (n, c, h, w), in pixels."""
+    return min(shape[2:]) // 8 if recipe.pad_crop == "auto" else recipe.pad_crop
 
 
 def augmented(images: Tensor, recipe: Recipe, flip: bool, draws: Sequence[Tensor]) -> Tensor:
@@ -159,8 +188,7 @@ def augmented(images: Tensor, recipe: Recipe, flip: bool, draws: Sequence[Tensor
     n, _, height, width = images.shape
     drawn = iter(draws)
 
-    if recipe.pad_crop:
-        pad = recipe.pad_crop
+    if pad := padding(recipe, images.shape):
         padded = torch.nn.functional.pad(images, (pad, pad, pad, pad))
         rows = next(drawn)[:, None] + torch.arange(height, device=images.device)
         columns = next(drawn)[:, None] + torch.arange(width, device=images.device)

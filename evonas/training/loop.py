@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from evonas.core import Budget, SearchFailed, State
 from evonas.eager import SGD, AdamW
+from evonas.training.averaging import Average
 from evonas.training.batches import Batches, Resident, ResidentData, arranged, sent
 from evonas.training.captured import Captured, hidden, make_capturable
 from evonas.training.precision import spare_slow_layers
@@ -140,6 +141,7 @@ class Trainer:
         self.epoch_steps = self.batches.steps
         self.steps = 0
         self.lr = recipe.lr
+        self.average = Average(network, recipe.ema) if recipe.ema else None
         self.device = data.train.labels.device
         capture &= self.micro_batch >= self.batch_size
         self.captured = Captured(network, self.device) if capture else None
@@ -166,7 +168,7 @@ class Trainer:
             loss = self._whole(sent(drawn, self.device))
         else:
             loss = self.captured.run(self._whole, drawn)
-        self.steps += 1
+        self._count()
         return loss
 
     def _whole(self, drawn: Tensor) -> Tensor:
@@ -182,7 +184,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
 
     def _set_lr(self, progress: float) -> None:
-        self.lr = self.recipe.lr * lr_factor(self.recipe.schedule, progress)
+        self.lr = self.recipe.lr * lr_factor(self.recipe.schedule, progress, self.recipe.warm_up)
         for group in self.optimizer.param_groups:
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(self.lr)
@@ -212,7 +214,18 @@ class Trainer:
     def end(self) -> None:
         """Clips the gradients and updates the weights."""
         self._update()
+        self._count()
+
+    def _count(self) -> None:
+        """Counts a step. The average is no part of what is recorded, since its weight changes."""
         self.steps += 1
+        if self.average is not None:
+            self.average.update(self.steps)
+
+    def put_average(self, network: nn.Module) -> None:
+        """Gives the network, or a copy of it, the averaged weights, if the recipe averages any."""
+        if self.average is not None:
+            self.average.put(network)
 
     def _update(self) -> None:
         if self.recipe.clip is not None:
@@ -225,18 +238,21 @@ class Trainer:
         optimizer = self.optimizer.state_dict()
         for group in optimizer["param_groups"]:
             group["lr"] = float(group["lr"])
-        return {
+        state = {
             "network": self.network.state_dict(),
             "optimizer": optimizer,
             "generator": self.generator.get_state(),
             "steps": self.steps,
         }
+        return state if self.average is None else {**state, "average": self.average.state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
         self.steps = state["steps"]
+        if self.average is not None:
+            self.average.load(state["average"])
         if self.captured is not None:  # a recording has the tensors of before
             self.captured = Captured(self.network, self.device)
             make_capturable(self.optimizer, self.device)
@@ -264,7 +280,8 @@ def train(
         goes_on: whether a longer training may go on from here, so that the state is returned.
 
     Returns:
-        The outcome. A loss that is NaN or infinite ends the training as diverged.
+        The outcome. A loss that is NaN or infinite ends the training as diverged. If the recipe
+        averages weights, the network has the averaged ones, and the state those of the last step.
     """
     started = time.perf_counter()
     on_gpu = hardware.device == "cuda"
@@ -300,6 +317,7 @@ def train(
     # What a network keeps elsewhere is not in its state, and without it the rest would be another.
     whole = goes_on and not diverged and hidden(network) == before
     state = _state(trainer, left) if whole else None
+    trainer.put_average(network)
     epochs = trainer.steps / trainer.epoch_steps
     return Training(diverged, trainer.steps, epochs, seconds, earlier, state)
 
@@ -411,7 +429,11 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def training_loss(output: Tensor | tuple[Tensor, Tensor], labels: Tensor, recipe: Recipe) -> Tensor:
-    """The cross-entropy, in float32, plus that of an auxiliary classifier times its weight."""
+    """The cross-entropy, in float32, plus that of an auxiliary classifier times its weight.
+
+    Args:
+        labels: (n,), or the share of each class, (n, classes).
+    """
     if isinstance(output, tuple):
         main, auxiliary = (training_loss(logits, labels, recipe) for logits in output)
         return main + recipe.auxiliary_weight * auxiliary

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 from typer.testing import CliRunner
 
-from evonas import config, plots
+from evonas import config, plots, yamlfile
 from evonas.binomial import standard_error
 from evonas.cli import app
 from evonas.core import UserError
@@ -30,6 +30,7 @@ from evonas.jobs.full_training import FullTraining, resume, settings_for, start
 from evonas.networks.decode import decode
 from evonas.training.batches import Resident
 from evonas.training.loop import measure
+from evonas.training.recipe import STRONG, Recipe
 from genomes.nasbench201 import NASBench201
 from tests.helpers import ROOT
 
@@ -293,9 +294,100 @@ def test_the_recipe_is_the_searchs_unless_it_has_its_own(experiment: Path) -> No
     loaded = config.load(experiment)
     settings = settings_for(loaded, GENOME, ["recipe.lr=0.05", "epochs=7"])
     assert (settings.recipe.lr, settings.recipe.pad_crop, settings.epochs) == (0.05, 1, 7)
-    own = config.load(experiment, ["training={recipe: {optimizer: adamw}}"])
-    assert settings_for(own, GENOME).recipe.optimizer == "adamw"
-    assert settings_for(own, GENOME).recipe.pad_crop == 0
+    own = config.load(experiment, ["training={recipe: {optimizer: adamw}, strong: []}"])
+    assert settings_for(own, GENOME).recipe == Recipe(optimizer="adamw")
+
+
+def test_what_the_recipe_leaves_open_is_set_to_what_suits_a_full_training(
+    experiment: Path, tmp_path: Path
+) -> None:
+    assert config.TrainingParams.model_validate({"strong": list(STRONG)}).strong == tuple(STRONG)
+    loaded = config.load(experiment)
+    searched = loaded.evaluator.recipe_alone  # type: ignore[attr-defined]  # evaluator train
+    assert (searched.label_smoothing, searched.ema, searched.pad_crop) == (0.0, 0.0, 1)
+    strong = {"label_smoothing": 0.1, "warm_up": 0.05, "ema": 0.1}
+    found = settings_for(loaded, GENOME).recipe
+    assert found == searched.model_copy(update=strong)  # pad_crop is as the search has it
+    long = settings_for(loaded, GENOME, ["epochs=100"]).recipe
+    assert long == found.model_copy(update={"mixup": 0.2})
+
+    # A run folder has all keys, and says which of them are to be set.
+    (tmp_path / "config.yaml").write_text(config.dump(loaded))
+    run = config.load_run(tmp_path)
+    assert run.training.strong == ("label_smoothing", "warm_up", "ema", "mixup")
+    assert settings_for(run, GENOME).recipe == found
+    again = config.load(tmp_path / "config.yaml")  # as an experiment
+    assert settings_for(again, GENOME).recipe == found
+
+
+@pytest.mark.parametrize(
+    ("changes", "overrides", "expected"),
+    [
+        (["evaluator.recipe.ema=0.3", "evaluator.recipe.label_smoothing=0.0"], [], (0.3, 0.0, 0.2)),
+        (["training.recipe={ema: 0.2, mixup: 0.0}"], [], (0.2, 0.1, 0)),
+        ([], ["recipe.ema=0"], (0, 0.1, 0.2)),
+        ([], ["recipe={lr: 0.05}"], (0, 0, 0)),
+        (["evaluator.recipe.cutmix=1.0"], [], (0.1, 0.1, 0)),
+        (["training.strong=[ema]"], [], (0.1, 0, 0)),
+        (["training.strong=[]"], [], (0, 0, 0)),
+    ],
+)
+def test_what_is_named_keeps_its_value(
+    experiment: Path,
+    changes: list[str],
+    overrides: list[str],
+    expected: tuple[float, float, float],
+) -> None:
+    loaded = config.load(experiment, ["training.epochs=200", *changes])
+    recipe = settings_for(loaded, GENOME, overrides).recipe
+    assert (recipe.ema, recipe.label_smoothing, recipe.mixup) == expected
+
+
+def test_a_schedule_with_a_warm_up_of_its_own_keeps_it(experiment: Path) -> None:
+    loaded = config.load(experiment, ["evaluator.recipe.schedule=one_cycle"])
+    assert settings_for(loaded, GENOME).recipe.warm_up is None
+    assert settings_for(loaded, GENOME, ["recipe.schedule=cosine"]).recipe.warm_up == 0.05
+
+
+def test_what_is_trained_with_is_in_the_folder_and_an_older_one_goes_on_as_it_began(
+    experiment: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with started(experiment, out, "epochs=1") as training:
+        trained_with = training.trainer.recipe
+    written = yamlfile.read(out / "training.yaml")["recipe"]
+    assert (written["ema"], written["warm_up"], written["label_smoothing"]) == (0.1, 0.05, 0.1)
+    assert config.load_training(out / "training.yaml").recipe == trained_with
+    for name in ("training/training.yaml", "search/config.yaml"):
+        old = ROOT / "tests/assets/0.1.0" / name
+        if old.name == "config.yaml":
+            recipe = settings_for(config.load_run(old.parent), GENOME).recipe
+        else:
+            recipe = config.load_training(old).recipe
+        assert (recipe.ema, recipe.warm_up, recipe.label_smoothing) == (0.0, None, 0.0)
+        assert (recipe.mixup, recipe.cutmix, recipe.rand_augment) == (0.0, 0.0, 0)
+
+
+def test_with_all_that_a_recipe_has_a_resumed_training_is_that_in_one_go(
+    experiment: Path, tmp_path: Path
+) -> None:
+    options = "ema: 0.2, rand_augment: 2, mixup: 0.2, cutmix: 1.0, warm_up: 0.1, pad_crop: auto"
+    rest = ("epochs=3", f"recipe={{{options}, label_smoothing: 0.1, cutout: 2}}")
+    for name, stops in (("whole", 1), ("parts", 3)):
+        with started(experiment, tmp_path / name, *rest) as training:
+            epochs = list(training) if stops == 1 else [next(iter(training))]
+        for _ in range(stops - 1):
+            with resume(tmp_path / name) as training:
+                epochs.append(next(iter(training)))
+        with resume(tmp_path / name) as training:
+            training.finish()
+            measured = training.network.state_dict()
+        saved = load_file(tmp_path / name / "weights.safetensors")
+        assert all(torch.equal(saved[key], measured[key]) for key in saved)
+        assert epochs[-1].val_error is not None
+    for name in ("curve.csv", "result.csv", "weights.safetensors"):
+        whole, parts = (tmp_path / each / name for each in ("whole", "parts"))
+        assert whole.read_bytes() == parts.read_bytes(), name
 
 
 def test_a_loss_that_explodes_ends_it_with_status_3(experiment: Path, tmp_path: Path) -> None:

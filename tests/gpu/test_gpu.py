@@ -35,6 +35,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
 SPACE = NASBench201()
+MIXED = Recipe(warm_up=0.1, ema=0.2, pad_crop="auto", rand_augment=2, mixup=0.2, cutmix=1.0)
 
 
 def evaluator(precision: str, batch_size: int = 64, channels: int = 8) -> TrainEvaluator:
@@ -95,7 +96,7 @@ def test_a_full_training_resumed_on_the_gpu_has_the_same_curve(
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("recipe", [Recipe(pad_crop=1), Recipe(optimizer="adamw", lr=2e-3)])
+@pytest.mark.parametrize("recipe", [Recipe(pad_crop=1), Recipe(optimizer="adamw", lr=2e-3), MIXED])
 def test_a_training_that_goes_on_is_that_in_one_go(
     recipe: Recipe, precision: str, tmp_path: Path
 ) -> None:
@@ -181,9 +182,27 @@ def test_a_network_whose_steps_differ_is_trained_step_by_step(how: str) -> None:
     assert torch.rand(1, device="cuda").isfinite()
 
 
-def test_an_epoch_waits_for_nothing() -> None:
-    _, trainer = trained(Recipe(pad_crop=1, cutout=2), capture=True)
-    _, plain = trained(Recipe(pad_crop=1, cutout=2), capture=False)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_mixed_images_and_averaged_weights_are_new_in_each_replay(precision: str) -> None:
+    (first, trainer), (second, other), (plain, _) = (
+        trained(MIXED, precision, capture=capture) for capture in (True, True, False)
+    )
+    assert trainer.captured is not None
+    assert trainer.captured.refusal == ""
+    assert first == second
+    assert first[:10] == pytest.approx(plain[:10], rel=0.05)
+    for each in (trainer, other):
+        before = nn.utils.parameters_to_vector(each.network.parameters()).clone()
+        each.put_average(each.network)
+        assert not torch.equal(before, nn.utils.parameters_to_vector(each.network.parameters()))
+    averaged = [nn.utils.parameters_to_vector(x.network.parameters()) for x in (trainer, other)]
+    assert torch.equal(*averaged)
+
+
+@pytest.mark.parametrize("recipe", [Recipe(pad_crop=1, cutout=2), MIXED])
+def test_an_epoch_waits_for_nothing(recipe: Recipe) -> None:
+    _, trainer = trained(recipe, capture=True)
+    _, plain = trained(recipe, capture=False)
     rows = [each.epoch() for each in (trainer, plain)]
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -369,11 +369,23 @@ def test_a_value_that_may_be_of_several_kinds_is_told_in_one_line_with_all_that_
 
 
 @pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("strategy={name: darts, epochs: 2, recipe: {ema: 0.1}}", "strategy.recipe.ema"),
+        ("evaluator={name: supernet, recipe: {ema: 0.1}}", "evaluator.recipe.ema"),
+    ],
+)
+def test_an_average_of_shared_weights_is_refused(tmp_path: Path, override: str, key: str) -> None:
+    (told,) = mistakes(tmp_path, DESIGN, override)
+    assert told.startswith(f"{key}: does not apply to the weights of a supernet; remove the key")
+
+
+@pytest.mark.parametrize(
     ("override", "allowed"),
     [
         (
             "evaluator.recipe.lrr=1",
-            "auxiliary_weight, batch_size, clip, cutout, flip, label_smoothing, lr, momentum",
+            "auxiliary_weight, batch_size, clip, cutmix, cutout, ",
         ),
         ("finalists.budget.epoch=1", "epochs, horizon, seconds, steps"),
         ("objectives.0.weight=1", "goal, name, reference"),

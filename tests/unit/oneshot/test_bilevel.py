@@ -155,6 +155,22 @@ def test_a_search_of_one_seed_is_the_same_and_of_another_is_not(data: DataSet, m
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_weights_and_alphas_are_trained_on_images_that_are_mixed_and_changed(
+    data: DataSet, method: str
+) -> None:
+    given = {"mixup": 0.2, "cutmix": 1.0, "rand_augment": 2, "warm_up": 0.2}
+    mixed = RECIPE.model_copy(update=given)
+    plain, *both = (
+        made(data, method, recipe=recipe).relaxation.train_epoch()
+        for recipe in (RECIPE, mixed, mixed)
+    )
+    assert both[0] == both[1]
+    for name in ("train_loss", "alpha_loss"):
+        assert math.isfinite(both[0][name])
+        assert both[0][name] != plain[name]
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_a_resume_from_a_checkpoint_is_exact(data: DataSet, method: str) -> None:
     whole = searched(made(data, method))
     for done in (1, 2):

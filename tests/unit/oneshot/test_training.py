@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 import evonas
@@ -46,6 +47,9 @@ from genomes import Genome
 
 WAYS = ("uniform", "fair", "dropout", "learned")
 RECIPE = Recipe(lr=0.05, batch_size=16)
+MIXED = RECIPE.model_copy(
+    update={"mixup": 0.2, "cutmix": 1.0, "rand_augment": 2, "warm_up": 0.2, "pad_crop": "auto"}
+)
 SIZES: dict[str, dict[str, Any]] = {
     "nasbench201": {"channels": 4, "cells": 1},
     "darts": {"channels": 2, "cells": 3},
@@ -152,6 +156,27 @@ def test_a_supernet_learns(sampling: str, space: str) -> None:
     first, last = trained.history.curve[0], trained.history.curve[-1]
     assert last["train_loss"] < 0.75 * first["train_loss"]
     assert last["pool_error"] < 0.8 * first["pool_error"]
+
+
+@pytest.mark.parametrize("sampling", WAYS)
+def test_a_supernet_is_trained_on_images_that_are_mixed_and_changed(
+    data: DataSet, sampling: str
+) -> None:
+    plain, mixed, again = (
+        training(data, sampling, recipe=recipe).epoch()["train_loss"]
+        for recipe in (RECIPE, MIXED, MIXED)
+    )
+    assert plain != mixed == again
+    assert math.isfinite(mixed)
+
+
+def test_the_weights_of_a_supernet_are_not_averaged() -> None:
+    with pytest.raises(ValidationError, match=r"recipe\.ema: remove the key; alone\.ema"):
+        SharedTraining(recipe=Recipe(ema=0.1))
+    with pytest.raises(ValidationError, match=r"recipe\.ema: remove the key"):
+        GdasParams(recipe=Recipe(ema=0.1))
+    params = SupernetParams(alone=Recipe(ema=0.1))
+    assert params.recipe_alone.ema == 0.1
 
 
 def test_each_way_tells_what_it_changes(data: DataSet) -> None:

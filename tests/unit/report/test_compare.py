@@ -24,10 +24,12 @@ from evonas.core import Candidate, Cost, Evaluation, Metric, Objective, Stop
 from evonas.loop import Desk, evolve
 from evonas.protocols import Setting
 from evonas.records.run import RunFolder
+from evonas.report import arms
 from evonas.report.arms import Arm, Run, arms_of, load
 from evonas.report.compare import FILES, Comparison
 from evonas.report.curves import Band, Box, Curve, band, curve
 from evonas.strategies.random import Random, RandomParams
+from evonas.training.recipe import Recipe
 from genomes import Genome, NASBench201
 
 CONFIG: dict[str, Any] = {
@@ -593,3 +595,15 @@ def test_comparing_loads_neither_torch_nor_pyplot() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], check=False)
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize("where", ["strategy", "evaluator"])
+def test_a_recipe_of_an_older_run_has_the_keys_that_it_would_have_today(where: str) -> None:
+    names = {"strategy": "darts", "evaluator": "train"}
+    old: dict[str, Any] = {section: {"name": name} for section, name in names.items()}
+    new = copy.deepcopy(old)
+    old[where]["recipe"] = {"lr": 0.05}
+    new[where]["recipe"] = {**Recipe(lr=0.05).model_dump(exclude_none=True), "recalibrate": 0}
+    today = arms._as_of_today(old)[where]["recipe"]
+    assert today.items() <= new[where]["recipe"].items()
+    assert {"ema", "mixup", "cutmix", "rand_augment", "recalibrate"} <= today.keys()

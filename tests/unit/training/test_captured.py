@@ -8,6 +8,7 @@ import warnings
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ from tests.helpers.changing import Changing
 
 SPACE = NASBench201()
 RICH = Recipe(pad_crop=1, flip=True, cutout=3, clip=1.0, label_smoothing=0.1, schedule="one_cycle")
+MIXED = Recipe(warm_up=0.2, ema=0.3, pad_crop="auto", rand_augment=2, mixup=0.2, cutmix=1.0)
 STEPS = 12
 
 
@@ -95,7 +97,11 @@ def weights(of: Trainer) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    "recipe", [RICH, Recipe(), Recipe(optimizer="adamw", lr=2e-3, momentum=0.5), Recipe(momentum=0)]
+    "recipe",
+    [
+        *(RICH, MIXED, Recipe(), Recipe(momentum=0)),
+        Recipe(optimizer="adamw", lr=2e-3, momentum=0.5),
+    ],
 )
 def test_a_captured_training_has_the_loss_curve_of_one_that_is_not(
     digits: ResidentData, recipe: Recipe
@@ -103,9 +109,37 @@ def test_a_captured_training_has_the_loss_curve_of_one_that_is_not(
     plain, recorded = trainer(digits, recipe, capture=False), trainer(digits, recipe)
     assert losses(plain) == losses(recorded)
     assert torch.equal(weights(plain), weights(recorded))
+    for each in (plain, recorded):
+        each.put_average(each.network)
+    assert torch.equal(weights(plain), weights(recorded))
     assert plain.captured is None
     assert recorded.captured is not None
     assert recorded.captured.refusal == ""
+
+
+def test_what_is_drawn_and_averaged_is_new_in_each_replay(
+    digits: ResidentData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a step computes with Python's numbers, a recording would repeat as it was."""
+    fake = Fake()
+    monkeypatch.setattr(captured, "Direct", lambda: fake)
+    recorded = trainer(digits, MIXED)
+    seen: list[str] = []
+
+    def made(drawn: Tensor) -> tuple[Tensor, Tensor]:
+        batch = type(recorded.batches).made(recorded.batches, drawn)
+        seen.append(batch[1].numpy().tobytes().hex())
+        return batch
+
+    monkeypatch.setattr(recorded.batches, "made", made)
+    averages = []
+    for i, rows in enumerate(recorded.epoch()[:STEPS]):
+        recorded.step(rows, i / STEPS)
+        assert recorded.average is not None
+        averages.append(recorded.average.state()[0].clone())
+    assert fake.replays == STEPS - WARM_UP
+    assert len(set(seen)) == STEPS
+    assert not any(torch.equal(one, other) for one, other in pairwise(averages))
 
 
 def test_a_step_is_recorded_once_and_then_replayed(digits: ResidentData, fake: Fake) -> None:

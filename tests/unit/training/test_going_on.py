@@ -27,6 +27,11 @@ from genomes import Genome, SearchSpace
 RUNGS = (Budget(epochs=1, horizon=4), Budget(epochs=2, horizon=4), Budget(epochs=4))
 MID_EPOCH = (Budget(steps=3, horizon=17), Budget(steps=10, horizon=17), Budget(steps=17))
 AUGMENTED = {"pad_crop": 1, "flip": True, "cutout": 2, "label_smoothing": 0.1, "clip": 1.0}
+EVERYTHING = {
+    **AUGMENTED,
+    **{"warm_up": 0.3, "ema": 0.3, "pad_crop": "auto", "rand_augment": 2},
+    **{"mixup": 0.2, "cutmix": 1.0},
+}
 ADAMW = {"optimizer": "adamw", "lr": 0.002, "schedule": "one_cycle"}
 
 
@@ -125,6 +130,10 @@ def space_of(name: str, **settings: Any) -> tuple[SearchSpace, dict[str, Any]]:
 
 CASES: dict[str, tuple[Callable[[], tuple[SearchSpace, dict[str, Any]]], dict[str, Any]]] = {
     "cells, augmented": (lambda: space_of("nasbench201", channels=4, cells=1), AUGMENTED),
+    "cells, with everything": (
+        lambda: space_of("nasbench201", channels=4, cells=1),
+        EVERYTHING,
+    ),
     "cells, adamw": (lambda: space_of("nasbench201", channels=4, cells=1), ADAMW),
     "auxiliary": (
         lambda: space_of("darts", channels=4, cells=3, auxiliary=True),

@@ -187,7 +187,9 @@ def test_an_epoch_is_of_whole_batches_and_shows_no_image_twice() -> None:
             return super().forward(x.flatten(1) / 100)
 
     part = Resident(torch.arange(50).view(50, 1, 1, 1), torch.arange(50) % 2)
-    data = ResidentData(part, part, torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1), False)
+    data = ResidentData(
+        part, part, torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1), False, 2, (0, 50)
+    )
     train(Watching(1, 2), data, Recipe(batch_size=16), Budget(epochs=2), 0, Hardware())
     assert [len(batch) for batch in seen] == [16] * 6
     first, second = ([x for batch in seen[i : i + 3] for x in batch] for i in (0, 3))
@@ -269,6 +271,27 @@ def test_five_epochs_teach_a_good_network_the_digits(digits: DataSet, tmp_path: 
     assert evaluation.values["val_error"] <= 0.10
     assert evaluation.values["val_top5_error"] <= evaluation.values["val_error"]
     assert evaluation.values["val_loss"] < 0.5
+
+
+EVERYTHING: dict[str, Any] = {
+    **{"warm_up": 0.1, "label_smoothing": 0.1, "ema": 0.1, "pad_crop": "auto", "cutout": 2},
+    **{"rand_augment": 2, "mixup": 0.2, "cutmix": 1.0, "clip": 5.0, "flip": True},
+}
+
+
+def test_with_all_that_a_recipe_has_a_good_network_still_learns(
+    digits: DataSet, tmp_path: Path
+) -> None:
+    recipe = {**EVERYTHING, "flip": False}
+    evaluation = evaluated(evaluator_for(digits, tmp_path, **recipe), genome=GOOD, epochs=8)
+    assert evaluation.status is Status.OK
+    assert evaluation.values["val_error"] <= 0.4  # by chance it would be 0.9
+
+
+def test_all_that_a_recipe_has_follows_the_seed(digits: DataSet, tmp_path: Path) -> None:
+    evaluator = evaluator_for(digits, tmp_path, **EVERYTHING)
+    values = [dict(evaluated(evaluator, seed=seed).values) for seed in (1, 1, 2)]
+    assert values[0] == values[1] != values[2]
 
 
 def test_a_network_without_a_path_learns_nothing_and_is_still_measured(
@@ -364,7 +387,9 @@ def test_measure_counts_as_one_would_by_hand() -> None:
     logits = rng.normal(size=(n, 10)).astype(np.float32)
     labels = rng.integers(0, 10, n)
     part = Resident(torch.tensor(logits).view(n, 10, 1, 1), torch.tensor(labels))
-    data = ResidentData(part, part, torch.zeros(1, 10, 1, 1), torch.ones(1, 10, 1, 1), False)
+    data = ResidentData(
+        part, part, torch.zeros(1, 10, 1, 1), torch.ones(1, 10, 1, 1), False, 10, (-5, 5)
+    )
     found = measure(nn.Flatten(), part, data, Hardware(), 256)
 
     above = (logits > logits[np.arange(n), labels][:, None]).sum(axis=1)
@@ -638,8 +663,38 @@ def test_the_learning_rate_has_the_shape_of_its_schedule(
 ) -> None:
     for progress, factor in factors.items():
         assert lr_factor(schedule, progress) == pytest.approx(factor, abs=1e-12)
+    own = 0.25 if schedule == "one_cycle" else 0.0
+    steps = [step / 97 for step in range(98)]
+    rates = [[lr_factor(schedule, step, warm_up) for step in steps] for warm_up in (None, own)]
+    assert rates[0] == rates[1]
     assert lr_factor(schedule, -0.5) == lr_factor(schedule, 0.0)
     assert lr_factor(schedule, 1.5) == lr_factor(schedule, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "after"),
+    [("cosine", {0.49: 1.0, 0.7: 0.5, 1.0: 0.0}), ("one_cycle", {0.7: 0.5}), ("constant", {})],
+)
+def test_in_a_warm_up_the_learning_rate_rises_in_a_line_before_the_rest_of_the_schedule(
+    schedule: str, after: dict[float, float]
+) -> None:
+    for progress in (0.0, 0.1, 0.2, 0.3):
+        assert lr_factor(schedule, progress, 0.4) == pytest.approx((progress + 0.01) / 0.41)
+    assert lr_factor(schedule, 0.4, 0.4) == pytest.approx(1.0)
+    for progress, factor in after.items():
+        # The rest is the schedule as it would be without a warm-up, in the time that is left.
+        expected = lr_factor(schedule, (progress - 0.4) / 0.6, 0.0)
+        assert lr_factor(schedule, progress, 0.4) == pytest.approx(expected)
+        assert expected == pytest.approx(factor, abs=0.06)
+
+
+def test_the_optimizer_follows_a_warm_up(on_cpu: ResidentData) -> None:
+    rates: list[float] = []
+    with after_each_step(lambda o: rates.append(o.param_groups[0]["lr"])):
+        recipe = Recipe(lr=0.2, warm_up=0.5)
+        train(perceptron(), on_cpu, recipe, Budget(steps=8), 0, Hardware())
+    assert rates[:5] == pytest.approx([0.2 * (step / 8 + 0.01) / 0.51 for step in range(4)] + [0.2])
+    assert rates[5:] == pytest.approx([0.2 * lr_factor("cosine", i / 4) for i in (1, 2, 3)])
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "one_cycle", "constant"])
@@ -686,6 +741,16 @@ def augmented(images: Tensor, recipe: Recipe, flip: bool, generator: torch.Gener
 def test_nothing_asked_changes_nothing() -> None:
     before = images(5)
     assert torch.equal(augmented(before.clone(), Recipe(), False, generator()), before)
+
+
+@pytest.mark.parametrize(("side", "pad"), [(7, 0), (8, 1), (28, 3), (32, 4)])
+def test_an_automatic_crop_is_an_eighth_of_the_image(side: int, pad: int) -> None:
+    before = images(3, side)
+    auto, given = (
+        augmented(before, Recipe(pad_crop=pixels), False, generator()) for pixels in ("auto", pad)
+    )
+    assert torch.equal(auto, given)
+    assert torch.equal(auto, before) == (pad == 0)
 
 
 @pytest.mark.parametrize("pad", [1, 3])
@@ -764,7 +829,7 @@ def test_the_generator_alone_decides_what_is_drawn(recipe: Recipe) -> None:
 def test_images_are_mirrored_where_the_recipe_or_else_the_data_set_says_so(
     on_cpu: ResidentData, flip: bool | None, flippable: bool, mirrored: bool
 ) -> None:
-    data = ResidentData(on_cpu.train, on_cpu.val, on_cpu.mean, on_cpu.std, flippable)
+    data = replace(on_cpu, flippable=flippable)
     seen: list[Tensor] = []
 
     class Watching(nn.Module):
