@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from evonas import arguments, config, own_classes, plugins, registry
-from evonas.api_training import Training
+from evonas.api_training import Dispatches, Training
+from evonas.config import WarmStart
 from evonas.core import (
     Candidate,
     Constraint,
@@ -20,17 +21,18 @@ from evonas.core import (
     Generation,
     Mistake,
     Objective,
+    Params,
     SearchFailed,
     Status,
     Stop,
     UserError,
 )
 from evonas.evaluators.train import TrainEvaluator
+from evonas.jobs.warm_start import Pool, desk_of_pool
 from evonas.loop import Desk, checked, evolve, numbers
-from evonas.metrics import RESERVED, named, refused
+from evonas.metrics import COUNTED, RESERVED, ZERO_COST, named, refused
 from evonas.own import Build, OwnSpace
 from evonas.protocols import (
-    Dispatcher,
     Evaluator,
     Setting,
     SteadyState,
@@ -57,6 +59,7 @@ def search(
     strategy: str | type | Mapping[str, Any] | Strategy = "genetic",
     constraints: Sequence[Constraint | Mapping[str, Any]] = (),
     cheap: Evaluate | None = None,
+    warm_start: Mapping[str, Any] | WarmStart | None = None,
     generations: int | None = None,
     evaluations: int | None = None,
     seconds: float | None = None,
@@ -83,6 +86,10 @@ def search(
         constraints: mappings as in the YAML, such as `{"name": "params", "max": 1e6}`.
         cheap: returns the metrics that are known without an evaluation. A genome that violates a
             constraint on them is not evaluated. A training knows them by itself.
+        warm_start: how the search begins with the best of a random pool, as in the YAML, such as
+            `{"by": ["nwot"], "pool": 300}`. With a training, the pool is ranked by zero-cost
+            proxies, `params` and `flops`; else by what `cheap` returns. The strategy must not be an
+            object.
         generations, evaluations, seconds, stagnation: the limits of the search, as in the YAML's
             `stop`, at least one of them; the first reached ends it.
         seed: the seed of the search.
@@ -101,46 +108,107 @@ def search(
     budget = evaluate.budget if isinstance(evaluate, Training) else None
     setting = Setting(search_space, goals, bounds, seed, budget=budget)
     chooser = _strategy(strategy, setting)
+    warm = None if warm_start is None else _warm_start(warm_start, strategy, evaluate, cheap)
     in_order = isinstance(chooser, SteadyState)
-    with _opened(evaluate, cheap, setting, network, in_order) as (evaluator, dispatcher):
-        return _searched(chooser, setting, _Watched(evaluator, search_space), dispatcher, stop)
+    with _opened(evaluate, cheap, setting, network, in_order) as (evaluator, setting, dispatched):
+        watched, from_pool = _Watched(evaluator, search_space), list[str]()
+        with _telling(watched):
+            if warm is not None:
+                settings, kind, params = warm
+                desk = desk_of_pool(watched, setting, settings.names, dispatched)
+                pool = _ranked(Pool(settings, params, search_space, desk))
+                chooser, from_pool = _made(kind, pool.seeded(), setting), pool.keys()
+            desk = Desk(
+                watched,
+                search_space,
+                seed=seed,
+                budget=budget,
+                constraints=bounds,
+                from_pool=from_pool,
+                dispatcher=dispatched(evaluator),
+            )
+            return _searched(chooser, desk, goals, stop, watched)
 
 
 @contextmanager
 def _opened(
     evaluate: Any, cheap: Any, setting: Setting, network: Mapping[str, Any], in_order: bool
-) -> Iterator[tuple[Evaluator, Dispatcher | None]]:
-    """Return an evaluator, and what dispatches to it if not this process."""
+) -> Iterator[tuple[Evaluator, Setting, Dispatches]]:
+    """Return an evaluator, its setting, and what makes dispatchers."""
     if isinstance(evaluate, Training):
         if cheap is not None:
             hint = "leave it out; a metric of the training may be cheap: @evonas.metric(cheap=True)"
             raise UserError("does not apply to a training", hint=hint, key="cheap")
-        with evaluate.opened(setting, network, in_order=in_order) as (evaluator, dispatcher):
-            yield evaluator, dispatcher
+        with evaluate.opened(setting, network, in_order=in_order) as opened:
+            yield opened
         return
     what = "a function that takes a genome and returns its metrics by name"
     function = arguments.function("evaluate", evaluate, f"{what}, or evonas.training_evaluator()")
     known = None if cheap is None else arguments.function("cheap", cheap, what)
-    yield _Function(function, known, setting.objectives, setting.constraints), None
+    evaluator = _Function(function, known, setting.objectives, setting.constraints)
+    yield evaluator, setting, lambda _: None
+
+
+def _warm_start(
+    value: Any, strategy: Any, evaluate: Any, cheap: Any
+) -> tuple[WarmStart, StrategyClass, Params]:
+    """Return the settings of a warm start, and the class and settings of its strategy.
+
+    Raises:
+        UserError: it does not suit the strategy, or what measures networks.
+    """
+    settings: WarmStart = value
+    if not isinstance(value, WarmStart):
+        stated = dict(value) if isinstance(value, Mapping) else value
+        settings = config.validated(stated, WarmStart, "warm_start")
+    if not isinstance(strategy, str | type | Mapping):
+        hint = "must be a name, a class or a mapping, of which warm_start makes one with seeds"
+        raise arguments.refusal("strategy", strategy, hint)
+    known: Sequence[str] = settings.names  # those of a function are seen when it has answered
+    if isinstance(evaluate, Training):
+        known = [metric.name for metric in (*ZERO_COST, *COUNTED)]
+    elif cheap is None:
+        problem = "ranks networks by what is known without evaluating them, and nothing is"
+        hint = "give cheap, a function that takes a genome and returns it"
+        raise UserError(problem, hint=hint, key="warm_start")
+    kind, params = _chosen(strategy)
+    config.check_warm_start(settings, kind, known, "warm_start")
+    return settings, kind, params
+
+
+def _ranked(pool: Pool) -> Pool:
+    """Return a pool once it is measured.
+
+    Raises:
+        UserError: it is to be ranked by something that `cheap` does not return.
+    """
+    for _ in pool:
+        pass
+    measured = [answer.values for answer in pool.answers if answer.status is Status.OK]
+    for i, name in enumerate(pool.settings.names):
+        if measured and name not in measured[0]:
+            mistake = registry.unknown("metric to rank by", name, list(measured[0]))
+            raise UserError(mistake, key=f"warm_start.by.{i}")
+    return pool
+
+
+@contextmanager
+def _telling(watched: _Watched) -> Iterator[None]:
+    """Tell of what ends a search as the mistake, or the user's exception, that is behind it."""
+    try:
+        yield
+    except _Refused as error:
+        raise UserError(error.mistake) from None
+    except SearchFailed as error:
+        if watched.last is None:
+            raise
+        raise error from watched.last
 
 
 def _searched(
-    strategy: Strategy,
-    setting: Setting,
-    watched: _Watched,
-    dispatcher: Dispatcher | None,
-    stop: Stop,
+    strategy: Strategy, desk: Desk, goals: Sequence[Objective], stop: Stop, watched: _Watched
 ) -> SearchResult:
     """Search until a limit is reached, or the strategy has nothing more to ask."""
-    desk = Desk(
-        watched,
-        setting.space,
-        seed=setting.seed,
-        budget=setting.budget,
-        constraints=setting.constraints,
-        dispatcher=dispatcher,
-    )
-    goals = setting.objectives
     archive = Archive(goals, known_references(goals, watched.evaluator))
     history: list[tuple[int, Generation]] = []
     rows: list[tables.Row] = []
@@ -154,21 +222,14 @@ def _searched(
         return stop.stagnation is not None and tables.stagnant(volumes) >= stop.stagnation
 
     enough = has_enough if stop.seconds or stop.stagnation else None
-    try:
-        for generation in evolve(strategy, desk, stop=stop, enough=enough):
-            history.append((archive.evaluations, generation))
-            archive.add(generation)
-            rows.append(tables.generation_row(generation, archive, desk.space))
-            if isinstance(watched.evaluator, TrainEvaluator) and watched.evaluator.states:
-                keep_pending(watched.evaluator.states, strategy, desk)
-            archive.check_alive(resumable=False)
-        archive.check_alive(ended=True)
-    except _Refused as error:
-        raise UserError(error.mistake) from None
-    except SearchFailed as error:
-        if watched.last is None:
-            raise
-        raise error from watched.last
+    for generation in evolve(strategy, desk, stop=stop, enough=enough):
+        history.append((archive.evaluations, generation))
+        archive.add(generation)
+        rows.append(tables.generation_row(generation, archive, desk.space))
+        if isinstance(watched.evaluator, TrainEvaluator) and watched.evaluator.states:
+            keep_pending(watched.evaluator.states, strategy, desk)
+        archive.check_alive(resumable=False)
+    archive.check_alive(ended=True)
     return _result(desk.space, archive, history, rows, watched.tracebacks)
 
 
@@ -385,21 +446,29 @@ def _each(section: str, values: Sequence[Any], model: type[P]) -> tuple[P, ...]:
 
 
 def _strategy(choice: str | type | Mapping[str, Any] | Strategy, setting: Setting) -> Strategy:
-    if isinstance(choice, str | type):
-        choice = {"name": choice}
-    if not isinstance(choice, Mapping):
+    if not isinstance(choice, str | type | Mapping):
         registry.check_members(choice, Strategy, type(choice).__name__)
         return choice
+    return _made(*_chosen(choice), setting)
+
+
+def _made(kind: StrategyClass, params: Params, setting: Setting) -> Strategy:
+    made = kind(params, setting)
+    registry.check_members(made, Strategy, type(made).__name__)
+    return made
+
+
+def _chosen(choice: str | type | Mapping[str, Any]) -> tuple[StrategyClass, Params]:
+    """Return the class of a strategy, and its settings."""
+    if isinstance(choice, str | type):
+        choice = {"name": choice}
     if isinstance(choice.get("name"), type):
         own: Any = choice["name"]
         settings = {key: value for key, value in choice.items() if key != "name"}
         checked = own_classes.settings_of(own, settings, StrategyClass, own.__name__)
         config.refuse_needs(own, own.__name__, "strategy")
-        made: Strategy = own(checked, setting)
-        registry.check_members(made, Strategy, own.__name__)
-        return made
+        return own, checked
     params = config.component("strategy", "strategies", dict(choice)).anchored(Path.cwd())
     plugins.allow(params.own_files())  # permitted, since the caller's program names them
     config.refuse_training(params, "strategy.name")
-    kind, params = config.strategy_of(params)
-    return kind(params, setting)
+    return config.strategy_of(params)

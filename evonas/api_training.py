@@ -21,12 +21,13 @@ from evonas.jobs import machine
 from evonas.jobs.parts import Parts, try_out
 from evonas.metrics import RESERVED, refused
 from evonas.own import images_of
-from evonas.protocols import Dispatcher, Setting, TrainingSetting
+from evonas.protocols import Dispatcher, Evaluator, Setting, TrainingSetting
 from evonas.training.allocation import keep_freed_memory
 from evonas.training.loop import threads
 from evonas.training.recipe import Recipe
 
 ARRAYS = ("images", "labels", "test_images", "test_labels", "class_names")
+Dispatches = Callable[[Evaluator], Dispatcher | None]  # None: in this process
 FORMS = (
     "must be a data set's name, a mapping as in the YAML, a tuple (images, labels), or a mapping "
     "with these"
@@ -95,8 +96,8 @@ class Training:
     @contextmanager
     def opened(
         self, setting: Setting, network: Mapping[str, Any], *, in_order: bool
-    ) -> Iterator[tuple[TrainEvaluator, Dispatcher | None]]:
-        """Make the evaluator of a space, and its dispatcher if it trains in processes.
+    ) -> Iterator[tuple[TrainEvaluator, Setting, Dispatches]]:
+        """Make the evaluator of a space, its setting, and what makes dispatchers.
 
         Args:
             network: the settings of the space's networks.
@@ -123,10 +124,11 @@ class Training:
             else:
                 workers = stack.enter_context(closing(machine.workers(folder, self.parallel)))
             try_out(Parts(setting, evaluator, None), workers, None)
-            if workers is None:
-                yield evaluator, None
-            else:
-                yield evaluator, InWorkers(evaluator, workers, in_order=in_order)
+
+            def dispatched(trains: Evaluator) -> Dispatcher | None:
+                return None if workers is None else InWorkers(trains, workers, in_order=in_order)
+
+            yield evaluator, setting, dispatched
 
 
 class _ArrayParams(DataParams):

@@ -249,6 +249,8 @@ class Desk:
     Args:
         seed: the run's seed.
         budget: the budget of candidates that have none of their own.
+        from_pool: the keys of the networks that a warm start has chosen: those are not seeds of the
+            user's, though a strategy takes them for such, and their origin says so.
         answers: the answers from before a resume; new ones are added.
         dispatcher: has candidates evaluated; by default, in this process.
     """
@@ -261,6 +263,7 @@ class Desk:
         seed: int = 0,
         budget: Budget | None = None,
         constraints: Sequence[Constraint] = (),
+        from_pool: Collection[str] = (),
         answers: Answers | None = None,
         dispatcher: Dispatcher | None = None,
     ) -> None:
@@ -269,6 +272,7 @@ class Desk:
         self.seed = seed
         self.budget = budget
         self.constraints = tuple(constraints)
+        self.from_pool = frozenset(from_pool)
         self.answers = Memory() if answers is None else answers
         self.dispatcher = InProcess(evaluator) if dispatcher is None else dispatcher
         cheap = [metric for metric in evaluator.metrics if metric.cheap]
@@ -283,8 +287,9 @@ class Desk:
         Args:
             names: what the seed derives from, besides the run's seed and the network's key.
         """
-        candidate = replace(candidate, budget=candidate.budget or self.budget)
-        key = self.space.key(candidate.genome)
+        key, origin = self.space.key(candidate.genome), candidate.origin
+        origin = "warm_start" if origin == "seed" and key in self.from_pool else origin
+        candidate = replace(candidate, budget=candidate.budget or self.budget, origin=origin)
         budget = candidate.budget.text if candidate.budget else ""
         return Asked(Question(key, derive_seed(self.seed, key, *names), budget), candidate)
 

@@ -19,6 +19,7 @@ MOST = 1000  # evaluations that a model is fitted to; of more, the best and some
 MOST_TUNED = 300  # of these, those on which hyperparameters are chosen
 ITERATIONS = 25  # of their choice
 RANGE = 3.0  # how far each may be from what is expected, as a logarithm
+SILENT = 7.0  # the same, of how little noise there may be: FLOPs, say, have none
 JITTER = 1e-8
 MOST_WORSE = 0.75  # on a compressed scale: three spreads beyond the middle
 TREES = 100
@@ -227,6 +228,7 @@ class GaussianProcess:
         likelihood = _Likelihood(squared, features @ features.T, targets, expected)
         start = self.hyperparameters or expected
         bounds = [(each - RANGE, each + RANGE) for each in expected]
+        bounds[-1] = (expected[-1] - SILENT, expected[-1] + RANGE)
         best = minimize(
             likelihood,
             np.clip(start, *np.transpose(bounds)),

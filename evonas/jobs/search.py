@@ -20,11 +20,10 @@ from evonas.evaluators.cached import create as create_cache
 from evonas.evaluators.cluster import Cluster, OnCluster
 from evonas.evaluators.parallel import InWorkers
 from evonas.evaluators.pool import Workers
-from evonas.evaluators.proxy import ProxyEvaluator, ProxyParams
 from evonas.jobs import machine, sharing
 from evonas.jobs.finalists import final_questions, run_finals
 from evonas.jobs.parts import Parts, build, fitted, make_strategy, try_out
-from evonas.jobs.warm_start import Known, Pool
+from evonas.jobs.warm_start import Pool, desk_of_pool
 from evonas.loop import Desk, error_text, evolve
 from evonas.metrics import refused
 from evonas.protocols import (
@@ -91,6 +90,7 @@ class Run:
         self._cluster = cluster
         self._messages: set[str] = set()  # those already logged
         self._warm = experiment.warm_start is None  # or the strategy has the best of the pool
+        self._from_pool: list[str] = []  # the keys of these networks
         self._seconds = 0.0  # on the search's clock, at the last answer of its generations
 
     def prepare(self) -> Iterator[tuple[int, int]]:
@@ -120,7 +120,14 @@ class Run:
         assert settings is not None
         space = self.parts.setting.space
         _, params = config.strategy_of(self.experiment.strategy)
-        pool = Pool(settings, params, space, self._desk_of_pool(settings.names))
+        desk = desk_of_pool(
+            self.parts.evaluator,
+            self.parts.setting,
+            settings.names,
+            self._dispatched,
+            self.folder.journal,
+        )
+        pool = Pool(settings, params, space, desk)
         for done in pool:
             yield done, len(pool.asked)
         self.folder.journal.sync()
@@ -129,6 +136,7 @@ class Run:
         self.strategy = make_strategy(self.experiment, self.parts.setting, pool.seeded())
         if self.folder.strategy is not None:
             self.strategy.load_state_dict(self.folder.strategy)
+        self._from_pool = pool.keys()
         self._warm = True
 
     def __iter__(self) -> Iterator[Generation]:
@@ -199,24 +207,9 @@ class Run:
             seed=experiment.seed,
             budget=experiment.budget,
             constraints=constraints,
+            from_pool=self._from_pool,
             answers=self.folder.journal,
             dispatcher=self._dispatcher if _in_workers(experiment) else None,
-        )
-
-    def _desk_of_pool(self, names: Sequence[str]) -> Desk:
-        """Return a desk that measures these metrics, which need no training."""
-        experiment, setting = self.experiment, self.parts.setting
-        trained = setting.training is not None
-        evaluator: Evaluator = Known(self.parts.evaluator)
-        if trained:
-            evaluator = ProxyEvaluator(ProxyParams(), setting, names)
-        return Desk(
-            evaluator,
-            setting.space,
-            seed=experiment.seed,
-            constraints=experiment.constraints,
-            answers=self.folder.journal if trained else None,
-            dispatcher=self._dispatched(evaluator) if trained else None,
         )
 
     @property

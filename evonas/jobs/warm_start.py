@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,10 @@ from scipy.stats import rankdata
 
 from evonas.config import WarmStart
 from evonas.core import Candidate, Evaluation, Params, SearchFailed, Status, derive_seed
+from evonas.evaluators.proxy import ProxyEvaluator, ProxyParams
 from evonas.evaluators.tabular import Tabular
-from evonas.loop import Desk
-from evonas.protocols import Evaluator, Seeded
+from evonas.loop import Answers, Desk
+from evonas.protocols import Dispatcher, Evaluator, Seeded, Setting
 from genomes import Genome, SearchSpace, library
 
 KNOWN_IN_A_ROW = 1000  # draws of networks that the pool has already, after which it is complete
@@ -34,6 +35,36 @@ class Known:
         if isinstance(self.evaluator, Tabular) and not self.evaluator.has(candidate.genome):
             raise KeyError(f"the table has no row for {candidate.genome.text}")
         return Evaluation(candidate, self.cheap(candidate.genome))
+
+
+def desk_of_pool(
+    evaluator: Evaluator,
+    setting: Setting,
+    names: Sequence[str],
+    dispatched: Callable[[Evaluator], Dispatcher | None],
+    answers: Answers | None = None,
+) -> Desk:
+    """Return a desk that measures some metrics of networks, which need no training.
+
+    Where networks are trained, they are zero-cost proxies; elsewhere, what the evaluator of the
+    search knows.
+
+    Args:
+        dispatched: makes what has an evaluator's candidates evaluated, where networks are trained.
+        answers: those from before a resume, where networks are trained.
+    """
+    trained = setting.training is not None
+    known: Evaluator = Known(evaluator)
+    if trained:
+        known = ProxyEvaluator(ProxyParams(), setting, names)
+    return Desk(
+        known,
+        setting.space,
+        seed=setting.seed,
+        constraints=setting.constraints,
+        answers=answers if trained else None,
+        dispatcher=dispatched(known) if trained else None,
+    )
 
 
 class Pool:
@@ -88,6 +119,10 @@ class Pool:
         """Return the settings of the strategy, with the best of the pool among its `seeds`."""
         best = [self.answers[i].candidate.genome.text for i in self.best()]
         return self.params.model_copy(update={"seeds": (*_seeds(self.params), *best)})
+
+    def keys(self) -> list[str]:
+        """Return the keys of the networks that the search begins with, the best first."""
+        return [self.asked[i].question.key for i in self.best()]
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a row for each network: its values, its mean rank, and whether it was chosen."""

@@ -15,6 +15,7 @@ from genomes import Genome
 
 EARLY = 10  # evaluations that say what is usual, since a search leads away from it
 BEYOND = 3.0  # how far the worst that counts is beyond their median, as a multiple of the best's
+MARGIN = 0.1  # how far what counts reaches beyond the front, as a share of the front's range
 
 
 class History:
@@ -86,13 +87,17 @@ class History:
     def reference(self) -> Array:
         """Return the losses beyond which nothing counts as a gain, (m,).
 
-        They are the worst so far, unless that is far beyond what is usual at random. An objective's
-        `reference` is not used, since a resumed run may have one that it began without.
+        They are the worst so far, unless that is far beyond what is usual at random. All of the
+        front counts, and what is a little beyond it, however unusual: where most networks are
+        small, the large ones may still be the best. An objective's `reference` is not used, since a
+        resumed run may have one that it began without.
         """
         losses = self.targets() if not len(self.feasible()) else self.feasible()
         early, best = np.median(losses[:EARLY], axis=0), losses.min(axis=0)
         usual = early + BEYOND * (early - losses[:EARLY].min(axis=0))
+        front = losses[pareto.is_on_front(losses)].max(axis=0)
         ends = np.minimum(losses.max(axis=0), usual)
+        ends = np.maximum(ends, front + MARGIN * (front - best))
         return np.asarray(np.where(ends > best, ends, best + 1.0))
 
     def feasible(self) -> Losses:

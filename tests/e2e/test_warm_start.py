@@ -82,7 +82,7 @@ def test_a_search_begins_with_the_best_of_its_pool(undisturbed: Search) -> None:
     assert len(chosen) == 4, "0.7 of 6"
     assert chosen["mean_rank"].max() <= pool[~pool["chosen"]]["mean_rank"].min()
     first = founders(undisturbed.run_dir)
-    assert first["origin"].tolist() == ["seed"] * 4 + ["sampled"] * 2
+    assert first["origin"].tolist() == ["warm_start"] * 4 + ["sampled"] * 2
     assert first["key"].tolist()[:4] == chosen["key"].tolist()
 
 
@@ -227,12 +227,18 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["aging", "genetic", "local_search", "nsga2", "nsga3", "pso"])
+@pytest.mark.parametrize(
+    "name", ["aging", "genetic", "local_search", "nsga2", "nsga3", "predictor", "pso"]
+)
 def test_every_strategy_with_seeds_begins_with_the_best_of_a_table(
     name: str, table: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    sizes = {"pso": "particles: 10", "local_search": "batch: 1"}.get(name, "population: 10")
+    sizes = {
+        "pso": "particles: 10",
+        "local_search": "batch: 1",
+        "predictor": "offspring: 50",
+    }.get(name, "population: 10")
     change = f"strategy={{name: {name}, {sizes}}}"
     done = evonas("run", table, "--out", out, "--set", change)
     assert done.exit_code == 0, done.output
@@ -245,9 +251,9 @@ def test_every_strategy_with_seeds_begins_with_the_best_of_a_table(
     assert len(chosen) == count
     assert chosen["mean_rank"].tolist() == np.sort(pool["mean_rank"].dropna())[:count].tolist()
     rows = pd.read_csv(out / "evaluations.csv")
-    assert rows["origin"].tolist()[:count] == ["seed"] * count
+    assert rows["origin"].tolist()[:count] == ["warm_start"] * count
     assert rows["key"].tolist()[:count] == chosen["key"].tolist()
-    assert (rows["origin"] == "seed").sum() == count
+    assert rows["origin"].isin(["seed", "warm_start"]).sum() == count
 
 
 def test_seeds_of_the_user_s_come_first_and_are_not_in_the_pool(
@@ -262,7 +268,7 @@ def test_seeds_of_the_user_s_come_first_and_are_not_in_the_pool(
     assert len(pool) == 3**5 - 2, "the whole space but for the seeds"
     first = founders(out)
     assert first["genes"].tolist()[:2] == ["0-0-0-0-0", "1-1-1-1-1"]
-    assert first["origin"].tolist() == ["seed"] * 10
+    assert first["origin"].tolist() == ["seed"] * 2 + ["warm_start"] * 8
 
 
 def test_a_pool_of_which_nothing_is_known_is_told(table: Path, tmp_path: Path) -> None:

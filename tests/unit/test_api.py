@@ -402,3 +402,64 @@ def test_a_search_ends_by_the_clock_or_when_nothing_gets_better() -> None:
     assert len(timed.generations) == 2  # of 3 evaluations, 0.05 s each
     with pytest.raises(UserError, match="seconds"):
         evonas.search("nasbench201", evaluate=slow, seconds=-1, **arguments)
+
+
+def test_a_warm_search_begins_with_the_best_of_a_pool_by_what_is_cheap() -> None:
+    given: dict[str, Any] = {
+        "evaluate": counted,
+        "cheap": lambda genome: {"sum": sum(genome.genes)},
+        "objectives": ["skips"],
+        "strategy": {"name": "genetic", "population": 6, "seeds": ["0-0-0-0-0-0"]},
+        "generations": 1,
+    }
+    pool: dict[str, Any] = {"by": ["-sum"], "pool": 100, "share": 0.5}
+    found = evonas.search(SPACE, warm_start=pool, **given).evaluations
+    assert found["origin"].tolist() == ["seed"] + ["warm_start"] * 3 + ["sampled"] * 2
+    best = found["sum"].tolist()[1:4]
+    assert best == sorted(best)
+    assert best[-1] < 7, "the best of 100 networks, of which most have a sum of 12"
+    cold = evonas.search(SPACE, **given).evaluations
+    assert cold["origin"].tolist() == ["seed"] + ["sampled"] * 5
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"cheap": None}, "warm_start: ranks networks by what is known without evaluating them"),
+        ({"warm_start": {"by": ["size"]}}, "warm_start.by.0: unknown metric to rank by 'size'"),
+        ({"warm_start": {"pool": 10}}, "warm_start.by: is missing"),
+        ({"warm_start": 3}, "warm_start"),
+        ({"strategy": "random"}, "the strategy does not take the networks that it begins with"),
+        (
+            {"strategy": Random(RandomParams(), Setting(SPACE, ()))},
+            "must be a name, a class or a mapping, of which warm_start makes one",
+        ),
+    ],
+)
+def test_mistakes_of_a_warm_start_are_told(change: dict[str, Any], told: str) -> None:
+    given: dict[str, Any] = {
+        "evaluate": counted,
+        "cheap": lambda genome: {"sum": sum(genome.genes)},
+        "warm_start": {"by": ["sum"], "pool": 10},
+        "objectives": ["skips"],
+        "generations": 1,
+    }
+    with pytest.raises(UserError) as raised:
+        evonas.search(SPACE, **{**given, **change})
+    assert told in str(raised.value)
+
+
+def test_what_a_pool_raises_is_the_cause_of_the_end() -> None:
+    def broken(genome: Genome) -> Mapping[str, float]:
+        raise KeyError("size")
+
+    with pytest.raises(SearchFailed, match="none of the 10 networks of the pool") as raised:
+        evonas.search(
+            SPACE,
+            evaluate=counted,
+            cheap=broken,
+            objectives=["skips"],
+            warm_start={"by": ["size"], "pool": 10},
+            generations=1,
+        )
+    assert isinstance(raised.value.__cause__, KeyError)

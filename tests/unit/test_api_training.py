@@ -142,3 +142,17 @@ def test_a_metric_cannot_have_a_columns_name() -> None:
 
     with pytest.raises(UserError, match=r"^metrics: status is a column"):
         search(trained(metrics=[status]))
+
+
+@pytest.mark.parametrize("workers", [None, 1])
+def test_a_warm_search_ranks_its_pool_by_proxies_where_it_trains(workers: int | None) -> None:
+    found = search(
+        trained(workers=workers),
+        {"name": "nasbench201", "channels": 2, "cells": 1},
+        strategy={"name": "genetic", "population": 2, "elites": 1},
+        warm_start={"by": ["-params"], "pool": 12, "share": 0.5},
+    ).evaluations
+    assert found["origin"].tolist() == ["warm_start", "sampled"]
+    assert found["params"][0] <= found["params"][1]
+    with pytest.raises(UserError, match="unknown metric to rank by 'val_error'; allowed: nwot"):
+        search(trained(), warm_start={"by": ["val_error"]}, strategy="genetic")

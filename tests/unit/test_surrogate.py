@@ -117,6 +117,18 @@ def test_noise_is_told_in_the_unit_of_the_losses() -> None:
     assert 300 < model.noise < 800
 
 
+def test_what_has_no_noise_is_soon_known_to_a_thousandth() -> None:
+    features, _ = data(100)
+    losses = features @ np.arange(6)
+    model = GaussianProcess()
+    model.fit(features[:60], losses[:60])
+    mean, std = model.predict(features[60:])
+    good = losses[60:] < np.median(losses)
+    assert model.noise < 0.002 * losses.std()
+    assert std[good].max() < 0.01 * losses.std()
+    assert np.abs(mean - losses[60:])[good].max() < 0.01 * losses.std()
+
+
 @pytest.mark.parametrize("model", [GaussianProcess(), Trees()], ids=["process", "trees"])
 def test_equal_losses_and_a_single_one_are_fitted(model: Surrogate) -> None:
     features, _ = data(5)

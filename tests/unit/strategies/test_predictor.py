@@ -134,6 +134,17 @@ def test_what_failed_or_is_infeasible_is_worse_than_all_else_and_bounded() -> No
     assert history.middles() == [-3.0]
 
 
+def test_all_that_is_on_the_front_counts_however_unusual() -> None:
+    goals = (Objective(name="error"), Objective(name="size"))
+    history, genome = History(goals, ()), Candidate(WIDE.genome([0] * 8))
+    usual = [(9.0, 1.0), (8.0, 1.1), (7.0, 1.2), (6.0, 1.3), (50.0, 1.5)]
+    for error, size in [*usual, (2.0, 40.0), (3.0, 60.0)]:
+        history.add([Evaluation(genome, {"error": error, "size": size})])
+    error, size = history.reference()
+    assert 9.0 < error < 50.0, "the last that count are a little beyond the front"
+    assert 40.0 < size < 60.0
+
+
 def test_a_state_of_many_evaluations_is_short_and_goes_on_the_same() -> None:
     strategy, other = make(), make(seed=5)
     searched(strategy, 5)
