@@ -14,10 +14,9 @@ from evonas import config, registry
 from evonas.config import ParallelParams
 from evonas.core import Constraint, UserError
 from evonas.data.looking import Seen, look
-from evonas.jobs.allotment import Allotment, Sizes, allot
+from evonas.jobs.allotment import Allotment, Sizes, allot, suited_recipe
 from evonas.markdown import counted
 from evonas.starter import SMALL, scalar, space_lines
-from evonas.training.recipe import Recipe
 
 DEFAULT_SPACE = "chain"
 
@@ -56,7 +55,7 @@ data:
 # size of the search; the run's config.yaml says which.
 strategy:
   name: auto
-
+{seeds}
 # How a candidate is measured: by training from scratch, for as long as the budget allows.
 evaluator:
   name: train
@@ -137,8 +136,8 @@ def for_images(
     seen = look(folder, seconds=min(0.01 * 3600 * hours, 5.0))
     at_most = _readable(seen, hours)
     images = min(seen.images, at_most or seen.images)
-    size, batch = _size(seen, hours), _batch_size(images)
-    recipe = Recipe(lr=0.1 if batch >= 64 else 0.05, batch_size=batch, pad_crop=size // 16)
+    size = size_for(seen.side, hours)
+    recipe = suited_recipe(images, size)
     sizes = _sizes(seen, images, size)
     constraints = [Constraint(name=name, max=most) for name, most in limits.items()]
     parallel = ParallelParams(workers="auto" if workers is None else workers)
@@ -150,7 +149,7 @@ def for_images(
         f"{counted(seen.images, 'image')} of {counted(seen.classes, 'class')}, read {colours} at "
         f"{size}x{size}; a training takes about {allotment.seconds:.2g} s"
     )
-    epoch = max(sizes.train // batch, 1)
+    epoch = max(sizes.train // recipe.batch_size, 1)
     text = TEMPLATE.format(
         folder=_plain(str(folder)),
         summary=summary,
@@ -165,9 +164,10 @@ def for_images(
         grey=str(seen.grey).lower(),
         flippable=str(not seen.grey).lower(),
         val=f"{VAL:g}",
+        seeds=_seed_lines(allotment),
         data=_data_lines(seen, at_most, allotment),
         lr=f"{recipe.lr:g}",
-        batch=batch,
+        batch=recipe.batch_size,
         pad=recipe.pad_crop,
         steps=allotment.budget.steps,
         seconds=f"about {allotment.seconds:.2g} s on this machine",
@@ -196,14 +196,14 @@ def limits_of(
     return limits
 
 
-def _size(seen: Seen, hours: float) -> int:
-    """Return the size that images are read at: their own, up to what there is time for."""
-    most = SMALLER if hours < LITTLE and seen.side > PHOTOGRAPHS else LARGEST
-    return max(min(seen.side, most), 4)
+def size_for(side: int, hours: float) -> int:
+    """Return the size that images are read at: their own, up to what there is time for.
 
-
-def _batch_size(images: int) -> int:
-    return 16 if images < 600 else 32 if images < 2000 else 64
+    Args:
+        side: the median of their shorter sides, in pixels.
+    """
+    most = SMALLER if hours < LITTLE and side > PHOTOGRAPHS else LARGEST
+    return max(min(side, most), 4)
 
 
 def _readable(seen: Seen, hours: float) -> int | None:
@@ -230,6 +230,13 @@ def _data_lines(seen: Seen, at_most: int | None, allotment: Allotment) -> str:
     if allotment.subset is not None:
         lines.append(f"  subset: {allotment.subset:<19} # images of the search: all take too long")
     return "".join(f"{line}\n" for line in lines)
+
+
+def _seed_lines(allotment: Allotment) -> str:
+    if not allotment.seeds:
+        return ""
+    seeds = "".join(f"\n    - {seed}" for seed in allotment.seeds)
+    return f"  seeds:  # networks within the limits, which most are not{seeds}\n"
 
 
 def name_of(path: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,6 +25,7 @@ EPOCHS = 30  # a longer training tells little more of a candidate; then there ar
 LEAST_STEPS = 10
 MOST_STEPS = 300  # however many epochs they are
 DRAWN = 300  # networks, at most, to find some that meet the constraints
+RARE = 0.5  # the share of networks within the limits up to which the search is given some
 TIMED = 6  # of which as many are timed
 MEASURED = 512  # validation images, at most, of a timed training
 
@@ -37,11 +38,14 @@ class Allotment:
         budget: how long each network is trained.
         subset: how many images the search uses; None for all.
         seconds: how long a training takes, on average.
+        seeds: some networks within the limits, for the search to begin with, where most networks of
+            the space are not.
     """
 
     budget: Budget
     subset: int | None
     seconds: float
+    seeds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,15 @@ class Sizes:
     classes: int
     train: int
     val: int
+
+
+def suited_recipe(images: int, side: int) -> Recipe:
+    """Return how networks are trained on images of which there are so many, of a size in pixels.
+
+    Of few images, a large batch would make few steps.
+    """
+    batch = 16 if images < 600 else 32 if images < 2000 else 64
+    return Recipe(lr=0.1 if batch >= 64 else 0.05, batch_size=batch, pad_crop=side // 16)
 
 
 def allot(
@@ -91,7 +104,7 @@ def allot(
         ),
     )
     evaluator = TrainEvaluator(TrainParams(recipe=recipe), setting)
-    candidates = _feasible(evaluator, constraints)
+    candidates, drawn = _feasible(evaluator, constraints)
     if resolved.device == "cpu":  # to start workers would take longer than to train
         with threads(resolved.threads):
             times = time_steps_here(evaluator, candidates)
@@ -100,7 +113,10 @@ def allot(
     # Reading the images, and starting the workers, takes about as long as this has taken.
     total, passed = 3600 * hours, time.monotonic() - since
     search = max(config.SEARCH_SHARE * total - 2 * passed, 0.2 * total)
-    return allotted(times, sizes, recipe, search * int(resolved.workers) / TRAININGS)
+    found = allotted(times, sizes, recipe, search * int(resolved.workers) / TRAININGS)
+    if len(candidates) > RARE * drawn:
+        return found
+    return replace(found, seeds=tuple(candidate.genome.text for candidate in candidates))
 
 
 def allotted(times: StepTimes, sizes: Sizes, recipe: Recipe, each: float) -> Allotment:
@@ -147,8 +163,10 @@ def _noise(sizes: Sizes, recipe: Recipe) -> DataSet:
     )
 
 
-def _feasible(evaluator: TrainEvaluator, constraints: Sequence[Constraint]) -> list[Candidate]:
-    """Return some random networks that meet the constraints.
+def _feasible(
+    evaluator: TrainEvaluator, constraints: Sequence[Constraint]
+) -> tuple[list[Candidate], int]:
+    """Return some random networks that meet the constraints, and how many were drawn for them.
 
     Raises:
         UserError: none does.
@@ -156,19 +174,19 @@ def _feasible(evaluator: TrainEvaluator, constraints: Sequence[Constraint]) -> l
     rng, space = np.random.default_rng(0), evaluator.space
     found: list[Candidate] = []
     smallest = {each.name: float("inf") for each in constraints}
-    for _ in range(DRAWN):
-        genome = space.canonical(space.sample(rng))
-        values = evaluator.cheap(genome)
+    drawn = 0
+    while drawn < DRAWN and len(found) < TIMED:
+        candidate = Candidate(space.canonical(space.sample(rng)))
+        drawn += 1
+        values = evaluator.cheap(candidate.genome)
         smallest = {name: min(least, values[name]) for name, least in smallest.items()}
-        if not violation(values, constraints):
-            found.append(Candidate(genome))
-        if len(found) == TIMED:
-            break
+        if not violation(values, constraints) and candidate not in found:
+            found.append(candidate)
     if not found:
         told = ", ".join(f"{least:,.0f} {name}" for name, least in smallest.items())
         raise UserError(
             f"none of {DRAWN} networks of {space.name.partition('/')[0]} drawn at random is within "
             f"the limits; the least were {told}",
-            hint="raise the limits, or choose another --space",
+            hint="raise the limits, or choose another space",
         )
-    return found
+    return found, drawn

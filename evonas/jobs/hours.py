@@ -10,15 +10,17 @@ from evonas.core import Budget
 LEAST = 1.0  # seconds of a training of the finals, even if no time is left
 
 
-def ending(total: float) -> float:
+def ending(hours: float, beginning: float = 0.0) -> float:
     """Return the time that a run is given after its finals, in seconds.
 
-    The winner is tested then, and figures are drawn.
+    The winner is tested then, and figures are drawn, which takes about as long as to begin: both
+    are mostly imports.
 
     Args:
-        total: the seconds of the whole run.
+        hours: how long the whole run may take.
+        beginning: the seconds that the run took until its search began.
     """
-    return min(max(0.02 * total, 6.0), 60.0)
+    return min(max(72 * hours, beginning, 5.0), 60.0)
 
 
 def finals_in_time(
@@ -30,6 +32,7 @@ def finals_in_time(
     workers: int,
     usual: float,
     beside: float,
+    beginning: float = 0.0,
     timeout: float | None = None,
 ) -> Finalists:
     """Return finals that end in time: with a budget, and perhaps with fewer seeds.
@@ -45,9 +48,10 @@ def finals_in_time(
         usual: the seconds of a training in the search.
         beside: the seconds that a training takes beside its steps: to build the network, and to
             measure it.
+        beginning: as for `ending`.
         timeout: the seconds after which a training is ended.
     """
-    left = 3600 * hours - spent - ending(3600 * hours)
+    left = 3600 * hours - spent - ending(hours, beginning)
     for seeds in range(finalists.seeds, 0, -1):
         each = left / max(math.ceil(networks * seeds / workers), 1) - beside
         if each >= usual or seeds == 1:

@@ -96,6 +96,7 @@ class Run:
         self._workers = workers
         self._cluster = cluster
         self._since = since
+        self._beginning = 0.0  # seconds from the command to the search
         self._messages: set[str] = set()  # those already logged
         self._warm = experiment.warm_start is None  # or the strategy has the best of the pool
         self._seconds = 0.0  # on the search's clock, at the last answer of its generations
@@ -106,6 +107,7 @@ class Run:
         Yields:
             The number of epochs done, and the number of all epochs.
         """
+        self._beginning = self._beginning or time.monotonic() - self._since
         self.folder.journal.start_clock(None if self.experiment.hours is None else self._since)
         if isinstance(self.parts.evaluator, Prepares):
             yield from self.parts.evaluator.prepare(self.path)
@@ -322,6 +324,7 @@ class Run:
             workers=1 if parallel.workers == "auto" else parallel.workers,
             usual=usual,
             beside=beside,
+            beginning=self._beginning,
             timeout=parallel.timeout,
         )
         self.experiment = experiment.model_copy(update={"finalists": planned})

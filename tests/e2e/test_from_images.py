@@ -19,7 +19,17 @@ from evonas.cli import app
 from tests.helpers.pictures import folder_of_digits
 
 HOURS = 0.01
-SLACK = 120  # seconds: how much longer a run may take on a machine that is busy
+IMPORTS = "import torch, pandas, matplotlib.pyplot"
+
+
+def slack() -> float:
+    """Return how many seconds longer than its hours a run may take on this machine as it is now.
+
+    A run of a minute is mostly imports, which take three seconds where nothing else runs.
+    """
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-c", IMPORTS], check=True)
+    return 15 * (time.perf_counter() - started)
 
 
 def command(*arguments: str | Path | float) -> tuple[int, str]:
@@ -47,7 +57,8 @@ def test_init_makes_an_experiment_of_a_folder_that_runs_as_it_is_and_ends_in_tim
     few = ("--set", f"hours={HOURS}", "--set", "parallel.workers=1", "--set", "budget.steps=2")
     status, told = command("run", "x.yaml", "--out", "run", *few)
     assert status == 0, told
-    assert time.perf_counter() - started < 3600 * HOURS + SLACK
+    took = time.perf_counter() - started
+    assert took < 3600 * HOURS + slack()
     evaluations = pd.read_csv("run/evaluations.csv")
     trained = evaluations[evaluations["status"] == "ok"]
     assert (trained["params"] <= 50_000).all()
@@ -120,7 +131,8 @@ def test_search_ends_near_its_hours_also_if_it_is_killed_and_resumed(tmp_path: P
     before = (run / "evaluations.csv").read_bytes()
     resume = [sys.executable, "-m", "evonas", "resume", str(run)]
     told = subprocess.run(resume, check=True, capture_output=True, text=True).stdout
-    assert time.monotonic() - started < 3600 * hours + SLACK
+    took = time.monotonic() - started
+    assert took < 3600 * hours + slack()
     assert f"evonas export {run}" in told
     assert (run / "evaluations.csv").read_bytes().startswith(before)
     assert (run / "figures" / "front.png").exists()
@@ -193,7 +205,7 @@ def test_wrong_options_are_told_in_a_line(tmp_path: Path, monkeypatch: pytest.Mo
     images = ("init", path, "--images", pictures)
     for asked, expected in (
         (images, "a limit is missing; say how large a network may be"),
-        ((*images, "--max-params", 9), "raise the limits, or choose another --space"),
+        ((*images, "--max-params", 9), "raise the limits, or choose another space"),
         ((*images, "--max-params", "5k", "--data", "npz"), "--images: cannot be given with --data"),
         ((*images, "--max-params", "5k", "--space", "chian"), "did you mean 'chain'?"),
         ((*images, "--max-params", "5k", "--space", "table"), "has no networks to train"),

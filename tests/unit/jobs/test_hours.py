@@ -41,7 +41,7 @@ def test_finals_take_the_time_that_is_left(workers: int, hours: float, spent: fl
         Finalists(), 3, hours, spent, workers=workers, usual=0.1, beside=0.2, timeout=None
     )
     rounds = math.ceil(3 * finals.seeds / workers)
-    whole = spent + rounds * (seconds_of(finals) + 0.2) + ending(3600 * hours)
+    whole = spent + rounds * (seconds_of(finals) + 0.2) + ending(hours)
     assert whole == pytest.approx(3600 * hours, abs=0.1 * rounds)
 
 
