@@ -77,6 +77,14 @@ MaxFlops = Annotated[
     int | None,
     typer.Option(parser=_count, metavar="N", help="The most multiply-adds for an image, e.g. 5M."),
 ]
+MaxMemory = Annotated[
+    int | None,
+    typer.Option(
+        parser=_count,
+        metavar="N",
+        help="The most bytes of weights and activations at once, in float32, e.g. 256k.",
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, help="The seed of the run.")]
 Address = Annotated[
     str | None,
@@ -146,6 +154,7 @@ def search(
     ],
     max_params: MaxParams = None,
     max_flops: MaxFlops = None,
+    max_memory: MaxMemory = None,
     hours: Annotated[
         float,
         typer.Option(min=0.001, max=10_000, help="How long all of it may take, figures included."),
@@ -179,7 +188,7 @@ def search(
     with _reported():
         from evonas import starter_images
 
-        limits = starter_images.limits_of(max_params, max_flops)
+        limits = starter_images.limits_of(max_params, max_flops, max_memory)
         path = out or Path("results") / f"{starter_images.name_of(images)}-seed{seed}"
         file = path.with_name(f"{path.name}.yaml")
         if (path / "config.yaml").exists():
@@ -579,6 +588,7 @@ def init(
     ] = None,
     max_params: MaxParams = None,
     max_flops: MaxFlops = None,
+    max_memory: MaxMemory = None,
     hours: Annotated[
         float | None,
         typer.Option(
@@ -602,7 +612,7 @@ def init(
             begun = starter_images.for_images(
                 file,
                 images,
-                starter_images.limits_of(max_params, max_flops),
+                starter_images.limits_of(max_params, max_flops, max_memory),
                 hours=hours or 1.0,
                 since=since,
                 space=space or starter_images.DEFAULT_SPACE,
@@ -611,7 +621,11 @@ def init(
             echo(f"{begun.summary}")
             echo(f"wrote {file}; next: evonas run {file}")
             return
-        for option, given in (("--max-flops", max_flops), ("--hours", hours)):
+        for option, given in (
+            ("--max-flops", max_flops),
+            ("--max-memory", max_memory),
+            ("--hours", hours),
+        ):
             if given is not None:
                 raise UserError("needs --images", hint="add it, or leave this out", key=option)
         from evonas.starter import MISSING, starter

@@ -82,6 +82,8 @@ def test_init_makes_an_experiment_of_a_folder_that_runs_as_it_is_and_ends_in_tim
     [
         (("--max-flops", "2M"), ["val_error", "flops"]),
         (("--max-flops", "2M", "--max-params", 30000), ["val_error", "params"]),
+        (("--max-memory", "256k", "--max-flops", "2M"), ["val_error", "flops"]),
+        (("--max-memory", "256k"), ["val_error", "peak_memory"]),
     ],
 )
 def test_what_is_limited_is_made_small(
@@ -94,7 +96,9 @@ def test_what_is_limited_is_made_small(
     experiment = config.load(path)
     assert [each.name for each in experiment.objectives] == objectives
     bounds = {each.name: each.max for each in experiment.constraints}
-    assert bounds["flops"] == 2_000_000
+    expected = {"flops": 2_000_000, "params": 30_000, "peak_memory": 256_000}
+    assert {name: expected[name] for name in bounds} == bounds
+    assert len(bounds) == len(limits) // 2
     assert experiment.stop.seconds == pytest.approx(0.6 * 72)
 
 
