@@ -28,14 +28,15 @@ def peak_memory(network: nn.Module, image_shape: tuple[int, int, int]) -> int:
     tensors = [*network.parameters(), *(b for b in network.buffers() if b.is_floating_point())]
     modes = {module: module.training for module in network.modules()}
     image = torch.zeros(1, *image_shape)
+    trace = _Trace([*network.parameters(), *network.buffers()])
     try:
-        with torch.no_grad(), _Trace([*network.parameters(), *network.buffers()]) as trace:
+        with torch.no_grad(), trace:
             trace.keep(image)
             network.eval()(image)
     finally:
         for module, training in modes.items():
             module.training = training
-    weights: int = sum(each.numel() * each.element_size() for each in tensors)
+    weights = sum(each.numel() * each.element_size() for each in tensors)
     return weights + trace.peak(_place(image))
 
 
