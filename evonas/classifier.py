@@ -275,7 +275,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         hardware = machine.hardware(parallel)
         machine.take_gpu(parallel.device)
         space = self.search_.space
-        with seeded(seed, hardware.device), threads(joblib.cpu_count()):
+        with seeded(seed, hardware.device), threads(hardware.threads):
             network = decode(
                 space,
                 space.canonical(genome),
