@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
@@ -193,6 +194,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
             if self._paths_size is None:
                 raise ValueError("X is a list of paths; give arrays, as in fit")
             return _read(pictures, self._paths_size)
+        if issparse(pictures):
+            raise TypeError("X is sparse; images are dense: give X.toarray()")
         images = np.asarray(pictures)
         if images.ndim not in (3, 4) or 0 in images.shape:
             raise ValueError(f"X has the shape {images.shape}; {FORMS}")
