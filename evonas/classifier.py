@@ -164,7 +164,9 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
     def _given(self, pictures: Any, y: Any) -> dict[str, NDArray[Any]]:
         """Return the arrays of a data set, and set the attributes that follow from them."""
         if y is None:
-            raise ValueError(f"{type(self).__name__} requires y to be passed, but y is None")
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None"
+            )
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
         self._paths_size = self._size_of(pictures) if _are_paths(pictures) else None

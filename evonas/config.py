@@ -626,7 +626,8 @@ def _needs_final_budget(experiment: Experiment, section: str) -> None:
             hint="use evaluator.epochs and finalists.budget instead",
             key="budget",
         )
-    if experiment.finalists.top and experiment.finalists.budget is None:
+    finalists = experiment.finalists
+    if finalists.top and finalists.budget is None and experiment.hours is None:
         raise UserError(
             "is missing", hint=f"{A_BUDGET}, or set finalists.top to 0", key="finalists.budget"
         )

@@ -562,7 +562,8 @@ def _shared(hold: Hold, experiment: Experiment) -> tuple[Experiment, dict[str, f
 def _environment(experiment: Experiment) -> dict[str, Any]:
     budgets = [experiment.budget, experiment.finalists.budget]
     timed = any(budget is not None and not budget.deterministic for budget in budgets)
-    timed |= experiment.hours is not None and experiment.finalists.budget is None
+    finalists = experiment.finalists
+    timed |= experiment.hours is not None and finalists.top > 0 and finalists.budget is None
     evaluator, params = config.evaluator_of(experiment)
     timed |= any(metric.timed for metric in evaluator.metrics_of(params))
     # A limit in seconds says where the tables end, and changes no row of them.

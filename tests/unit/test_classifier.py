@@ -141,7 +141,7 @@ def test_what_it_cannot_fit_is_told_in_a_line() -> None:
         (images, labels, {"hours": 0}, "hours is 0; must be a number above 0"),
         (images, labels, {"max_params": 3}, "none of 9 networks .* is within the limits"),
         (images, labels, {"space": "chian"}, "did you mean 'chain'"),
-        (images, None, {}, "requires y to be passed, but y is None"),
+        (images, None, {}, "requires y to be passed, but the target y is None"),
     ):
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(allotment, "DRAWN", 9)
@@ -192,6 +192,8 @@ FLAT = Flat(space=SPACE, strategy={"name": "random", "population": 2})
 FAILS = {
     "check_n_features_in_after_fitting": "the message says which shape images have, not features",
     "check_estimators_empty_data_messages": "the message says which shape X has",
+    "check_fit2d_predict1d": "the message says which shape X has",
+    "check_fit2d_1feature": "a class has fewer images than a search needs",
 }
 
 
