@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from evonas.api_compare import compare
     from evonas.api_run import run
     from evonas.api_training import training_evaluator
+    from evonas.classifier import ImageClassifier
     from evonas.own import space
     from evonas.results import RunResult, SearchResult
 
@@ -35,6 +36,7 @@ __all__ = [
     "Constraint",
     "Desk",
     "Evaluation",
+    "ImageClassifier",
     "Metric",
     "Objective",
     "RunResult",
@@ -57,6 +59,7 @@ def __dir__() -> list[str]:
 
 # Where to find what brings pandas or torch along, which the command does not always need.
 LATE = {
+    "ImageClassifier": "evonas.classifier",
     "RunResult": "evonas.results",
     "SearchResult": "evonas.results",
     "compare": "evonas.api_compare",

@@ -215,7 +215,9 @@ def _searched(
     started = time.perf_counter()
 
     def has_enough() -> bool:
-        """Return whether the limits `seconds` or `stagnation` are reached."""
+        """Return whether the limits `seconds` or `stagnation` are reached; not without a result."""
+        if not rows:
+            return False
         if stop.seconds is not None and time.perf_counter() - started >= stop.seconds:
             return True
         volumes = [row["hypervolume"] for row in rows]

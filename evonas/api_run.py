@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -41,10 +42,11 @@ def run(
         UserError: the experiment has mistakes, the data are missing, or the folder is not new.
         SearchFailed: the last evaluations all failed.
     """
+    since = time.monotonic()
     settings = _settings(experiment, seed)
     default = Path("results") / f"{settings.name}-seed{settings.seed}"
     folder = default if out is None else arguments.path("out", out)
-    with start(settings, folder) as search:
+    with start(settings, folder, since) as search:
         if progress:
             display.search_shown(search)
         else:

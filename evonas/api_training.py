@@ -131,14 +131,14 @@ class Training:
             yield evaluator, setting, dispatched
 
 
-class _ArrayParams(DataParams):
+class ArrayParams(DataParams):
     """How arrays are split, and whether they may be mirrored."""
 
     model_config = ConfigDict(extra="forbid")
     flippable: bool = False
 
 
-class _Arrays:
+class Arrays:
     """Arrays as a data set."""
 
     statistics: Statistics | None = None
@@ -173,8 +173,8 @@ def _data(data: Any) -> tuple[str, DataSet]:
         named = data if isinstance(data, Mapping) else {}
         settings = {key: value for key, value in named.items() if key not in ARRAYS}
         arrays = {key: named[key] for key in ARRAYS if key in named} or data
-        split_so: _ArrayParams = _validated("data", settings, _ArrayParams)
-        name, params, source = "arrays", split_so, _Arrays(arrays, split_so.flippable)
+        split_so: ArrayParams = _validated("data", settings, ArrayParams)
+        name, params, source = "arrays", split_so, Arrays(arrays, split_so.flippable)
     else:
         raise arguments.refusal("data", data, FORMS)
     return name, split(source, params)[0]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from evonas import registry
 from evonas.core import UserError
-from evonas.metrics import LATENCY, SIMULATED_SECONDS, TRAINED, ZERO_COST
+from evonas.metrics import LATENCY, ON_DEMAND, SIMULATED_SECONDS, TRAINED
 from genomes import library
 
 KINDS = ("spaces", "strategies", "evaluators", "data", "genomes", "metrics")
@@ -27,7 +27,7 @@ def lines(kind: str | None) -> list[str]:
         cells = library.library().values()
         rows = [(cell.name, f"{cell.space:<14}  {cell.source}") for cell in cells]
     elif kind == "metrics":
-        metrics = (*TRAINED, *ZERO_COST, LATENCY, SIMULATED_SECONDS)
+        metrics = (*TRAINED, *ON_DEMAND, LATENCY, SIMULATED_SECONDS)
         about = {each.name: f"{each.label or each.unit}, from {each.source}" for each in metrics}
         rows = [(name, about.get(name.partition(" ")[0], "")) for name in names(kind)]
     else:
@@ -42,7 +42,7 @@ def names(kind: str) -> list[str]:
     if kind == "genomes":
         return [cell.name for cell in library.library().values()]
     if kind == "metrics":
-        names = [*(metric.name for metric in (*TRAINED, *ZERO_COST)), *registry.names("metrics")]
+        names = [*(metric.name for metric in (*TRAINED, *ON_DEMAND)), *registry.names("metrics")]
         names += [f"{LATENCY.name} (evaluator supernet)"]
         return [*names, f"{SIMULATED_SECONDS.name} (evaluator tabular)"]
     return registry.names(kind)

@@ -6,6 +6,7 @@ import logging
 import os
 import shlex
 import sys
+import time
 import traceback
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evonas import __version__, catalogue, config, files, interrupts, plugins
+from evonas import __version__, catalogue, config, files, interrupts, plugins, words
 from evonas.core import SearchFailed, UserError
 from evonas.markdown import counted
 from evonas.records.folder import check_run_folder
@@ -54,6 +55,37 @@ RunWorkers = Annotated[
     int | None,
     typer.Option(min=1, help="Number of worker processes (default: as in the run)."),
 ]
+
+
+def _count(text: str) -> int:
+    """Read a count, which may be written like `50k`."""
+    number = words.plain(text, float)
+    with suppress(ValueError):
+        number = float(number)
+    if not isinstance(number, float | int) or not 1 <= number < 2**63 or number != int(number):
+        raise typer.BadParameter(f"{text!r} is not a whole number of at least 1, such as 50k")
+    return int(number)
+
+
+MaxParams = Annotated[
+    int | None,
+    typer.Option(
+        parser=_count, metavar="N", help="The most parameters that a network may have, e.g. 50k."
+    ),
+]
+MaxFlops = Annotated[
+    int | None,
+    typer.Option(parser=_count, metavar="N", help="The most multiply-adds for an image, e.g. 5M."),
+]
+MaxMemory = Annotated[
+    int | None,
+    typer.Option(
+        parser=_count,
+        metavar="N",
+        help="The most bytes of weights and activations at once, in float32, e.g. 256k.",
+    ),
+]
+Seed = Annotated[int, typer.Option(min=0, help="The seed of the run.")]
 Address = Annotated[
     str | None,
     typer.Option(
@@ -100,6 +132,7 @@ def run(
     set_: Set = None,
 ) -> None:
     """Runs an experiment in a new run folder."""
+    since = time.monotonic()
     overrides = [*(set_ or []), *_overrides(seed=seed, device=device)]
     with _reported():
         overrides += _where(workers, address)
@@ -109,8 +142,83 @@ def run(
             echo(f"{settings.name}: starting in {path}", err=True)
         from evonas.jobs.search import start  # loads torch, in seconds: after the file is checked
 
-        with _interruptible(path), start(settings, path) as search:
+        with _interruptible(path), start(settings, path, since) as search:
             _search(search)
+
+
+@app.command()
+def search(
+    images: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", help="A folder with a folder of images for each class."),
+    ],
+    max_params: MaxParams = None,
+    max_flops: MaxFlops = None,
+    max_memory: MaxMemory = None,
+    hours: Annotated[
+        float,
+        typer.Option(min=0.001, max=10_000, help="How long all of it may take, figures included."),
+    ] = 1.0,
+    space: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The search space (default: one for images).",
+            autocompletion=catalogue.completing(kind="spaces"),
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN_DIR", help="The run folder (default: results/DIR-seedN)."),
+    ] = None,
+    seed: Seed = 0,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of worker processes (default: one per core or GPU)."),
+    ] = None,
+) -> None:
+    """Finds the best small network for a folder of images, in a given time.
+
+    Looks at the images and the machine, writes the experiment beside the run folder, as
+    RUN_DIR.yaml, and runs it: search, finals, winner, figures.
+
+    Example: evonas search pictures --max-params 50k --hours 1
+    """
+    since = time.monotonic()
+    with _reported():
+        from evonas import starter_images
+
+        limits = starter_images.limits_of(max_params, max_flops, max_memory)
+        path = out or Path("results") / f"{starter_images.name_of(images)}-seed{seed}"
+        file = path.with_name(f"{path.name}.yaml")
+        if (path / "config.yaml").exists():
+            hint = f"resume it with `evonas resume {path}`, or choose another folder with --out"
+            raise UserError(f"{path} already exists", hint=hint)
+        _refuse_existing(file, f"run it with `evonas run {file}`, or choose another --out")
+        with _interruptible(path):
+            begun = starter_images.for_images(
+                file,
+                images,
+                limits,
+                hours=hours,
+                since=since,
+                seed=seed,
+                space=space or starter_images.DEFAULT_SPACE,
+                workers=workers,
+                run=path,
+            )
+            files.make_folder(file.parent)
+            _create(file, begun.text)
+            echo(f"{begun.summary}; the experiment is {file}", err=True)
+            from evonas.jobs.search import start
+
+            try:
+                with start(_loaded(file), path, since) as run:
+                    _search(run)
+            except UserError:  # such as an image that cannot be read: the same command is for later
+                files.remove(file)
+                raise
+        echo(f"To search again with another seed: evonas run {file} --seed {seed + 1}")
 
 
 @app.command()
@@ -123,8 +231,8 @@ def resume(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Override stop, finalists, training, parallel.workers, parallel.timeout or cache. "
-            "Repeatable.",
+            help="Override hours, stop, finalists, training, parallel.workers, parallel.timeout or "
+            "cache. Repeatable.",
         ),
     ] = None,
     plugin: Plugin = None,
@@ -133,6 +241,7 @@ def resume(
 
     Also resumes a full training begun with `evonas train`.
     """
+    since = time.monotonic()
     with _reported():
         overrides = [*(set_ or []), *_where(workers, address)]
         if (run_dir / "training.yaml").exists():
@@ -148,7 +257,8 @@ def resume(
             echo(f"resuming {run_dir}", err=True)
         from evonas.jobs.search import resume as resume_search
 
-        with _interruptible(run_dir), resume_search(run_dir, overrides, plugin or ()) as search:
+        own = plugin or ()
+        with _interruptible(run_dir), resume_search(run_dir, overrides, own, since) as search:
             _search(search)
 
 
@@ -460,30 +570,69 @@ def init(
         str | None,
         typer.Option(metavar="PATH", help="Where the data are, for a data set that needs a path."),
     ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="A folder with a folder of images for each class, instead of --data and --path. "
+            "The experiment is then complete, with settings that suit the images and the machine.",
+        ),
+    ] = None,
     space: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="NAME",
-            help="The search space; `evonas list spaces` says what each is for.",
+            help="The search space; `evonas list spaces` says what each is for (default: "
+            "nasbench201, or one for --images).",
             autocompletion=catalogue.completing(kind="spaces"),
         ),
-    ] = "nasbench201",
-    max_params: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="The most parameters that a network may have."),
+    ] = None,
+    max_params: MaxParams = None,
+    max_flops: MaxFlops = None,
+    max_memory: MaxMemory = None,
+    hours: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001, max=10_000, help="With --images: how long a run may take (default: 1)."
+        ),
     ] = None,
 ) -> None:
-    """Writes an experiment file to start from, with each key explained."""
-    from evonas.starter import MISSING, starter
+    """Writes an experiment file to start from, with each key explained.
 
+    Example: evonas init --images pictures --max-params 50k --hours 2
+    """
+    since = time.monotonic()
     with _reported():
-        text = starter(file, data, path, space, max_params)
-        try:
-            files.create(file, text)
-        except FileExistsError:
-            raise UserError("already exists", hint="name a new file", key=str(file)) from None
-        except OSError as error:
-            raise UserError(f"cannot be written: {error.strerror}", key=str(file)) from None
+        _refuse_existing(file, "name a new file")
+        if images is not None:
+            from evonas import starter_images
+
+            if path is not None or data != "digits":
+                problem = "cannot be given with --data or --path"
+                raise UserError(problem, hint="leave these out", key="--images")
+            begun = starter_images.for_images(
+                file,
+                images,
+                starter_images.limits_of(max_params, max_flops, max_memory),
+                hours=hours or 1.0,
+                since=since,
+                space=space or starter_images.DEFAULT_SPACE,
+            )
+            _create(file, begun.text)
+            echo(f"{begun.summary}")
+            echo(f"wrote {file}; next: evonas run {file}")
+            return
+        for option, given in (
+            ("--max-flops", max_flops),
+            ("--max-memory", max_memory),
+            ("--hours", hours),
+        ):
+            if given is not None:
+                raise UserError("needs --images", hint="add it, or leave this out", key=option)
+        from evonas.starter import MISSING, starter
+
+        text = starter(file, data, path, space or "nasbench201", max_params)
+        _create(file, text)
         first = f"set data.path, now {MISSING}; then " if MISSING in text else ""
         echo(f"wrote {file}; next: {first}evonas estimate {file}, then evonas run {file}")
 
@@ -502,6 +651,25 @@ def list_(
     """Lists the names that an experiment file can use."""
     with _reported():
         echo("\n".join(catalogue.lines(kind)))
+
+
+def _refuse_existing(file: Path, hint: str) -> None:
+    if os.path.lexists(file):
+        raise UserError("already exists", hint=hint, key=str(file))
+
+
+def _create(file: Path, text: str) -> None:
+    """Write a new file.
+
+    Raises:
+        UserError: it is there, or cannot be written.
+    """
+    try:
+        files.create(file, text)
+    except FileExistsError:
+        raise UserError("already exists", hint="name a new file", key=str(file)) from None
+    except OSError as error:
+        raise UserError(f"cannot be written: {error.strerror}", key=str(file)) from None
 
 
 def echo(text: str, *, err: bool = False) -> None:

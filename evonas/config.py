@@ -43,6 +43,7 @@ COMPONENTS = {
     "strategy": "strategies",
     "evaluator": "evaluators",
 }
+SEARCH_SHARE = 0.6  # of a run's hours; what is left is the finals'
 
 
 class WarmStart(Params):
@@ -81,7 +82,9 @@ class Finalists(Params):
     seeds: Annotated[int, Field(ge=1, le=1000)] = 3
     """How many times each finalist is trained, each time with another seed."""
     budget: Budget | None = None
-    """How long each finalist is trained. By default, as long as a candidate of the search."""
+    """How long each finalist is trained. By default, as long as a candidate of the search; with
+    `hours`, an equal share of the time that the search has left, in seconds. If that is shorter
+    than a training of the search, there are fewer seeds."""
     by: Literal["measured", "model"] = "measured"
     """What the best networks are best by: the values that the search `measured`, one training each,
     or those that a `model` expects, a Gaussian process fitted to all of them. `show` has both, and
@@ -218,8 +221,14 @@ class Experiment(Params):
     constraints: Annotated[tuple[Constraint, ...], Field(max_length=20, strict=False)] = ()
     """Bounds on metrics. A network outside a bound is never on the front; if the metric is known
     without training, such as `params` or `flops`, the network is not even trained."""
+    hours: Annotated[float, Field(gt=0, le=100_000)] | None = None
+    """How long the whole run may take, in hours of the clock, over all its resumes: reading the
+    images, search, finals and figures. Without `stop.seconds`, the search ends after 60 % of it,
+    and without `finalists.budget`, the finals share what is left. Time between the last result and
+    a kill does not count. By default, the other limits alone say when the run ends."""
     stop: Stop
-    """When the search ends. If there are several limits, the first one reached ends it."""
+    """When the search ends. If there are several limits, the first one reached ends it. With
+    `hours`, it may be left out."""
     finalists: Finalists = Finalists()
     """The best networks of the search, which are trained again before a winner is named."""
     training: TrainingParams = TrainingParams()
@@ -319,7 +328,7 @@ def check(document: Any, folder: Path, model: type[T], *, written: bool = False)
             f"holds {kind_of(document)}", hint=f"must be a mapping with the keys {keys}"
         )
     mistakes: list[Mistake] = []
-    sections = dict(document)
+    sections = _with_share_of_hours(document) if model is Experiment else dict(document)
     for section, kind in COMPONENTS.items():
         if section not in document:
             continue
@@ -350,6 +359,17 @@ def check(document: Any, folder: Path, model: type[T], *, written: bool = False)
             with _readable_path("cache"):
                 update["cache"] = str((folder / Path(checked.cache).expanduser()).resolve())
     return checked.model_copy(update=update)
+
+
+def _with_share_of_hours(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an experiment, unchecked, whose search ends after its share of the hours."""
+    hours, stop = document.get("hours"), document.get("stop")
+    stop = {} if stop is None else stop
+    if not isinstance(hours, int | float) or isinstance(hours, bool) or hours <= 0:
+        return dict(document)
+    if not isinstance(stop, dict) or stop.get("seconds") is not None:
+        return dict(document)
+    return {**document, "stop": {**stop, "seconds": round(SEARCH_SHARE * 3600 * hours, 3)}}
 
 
 def dump(settings: Experiment | TrainingRun) -> str:
@@ -643,7 +663,8 @@ def _needs_final_budget(experiment: Experiment, section: str) -> None:
             hint="use evaluator.epochs and finalists.budget instead",
             key="budget",
         )
-    if experiment.finalists.top and experiment.finalists.budget is None:
+    finalists = experiment.finalists
+    if finalists.top and finalists.budget is None and experiment.hours is None:
         raise UserError(
             "is missing", hint=f"{A_BUDGET}, or set finalists.top to 0", key="finalists.budget"
         )

@@ -28,6 +28,15 @@ FLOPS = Metric(
     cheap=True,
     source="the network, for one image of the data's size",
 )
+PEAK_MEMORY = Metric(
+    "peak_memory",
+    "peak memory",
+    unit="bytes",
+    goal="min",
+    cheap=True,
+    on_demand=True,
+    source="the network: weights, and activations needed at once for one image",
+)
 ZERO_COST = tuple(
     Metric(name, label, goal="max", on_demand=True, source=source)
     for name, label, source in (
@@ -62,6 +71,7 @@ TEST_ERROR = Metric("test_error", goal="min", reference=1.0, source="the test im
 VALIDATED = {"error": VAL_ERROR, "top5_error": VAL_TOP5_ERROR, "loss": VAL_LOSS}
 """The metrics of the validation images, by their names in `training.loop.measure`."""
 COUNTED = (PARAMS, FLOPS)
+ON_DEMAND = (PEAK_MEMORY, *ZERO_COST)
 TRAINED = (*VALIDATED.values(), *COUNTED)
 """The metrics of a network that is trained by itself."""
 
@@ -80,7 +90,7 @@ RESERVED_IN_RUNS = RESERVED | {
 """The columns that any table of a run folder has beside the metrics, or one made from it."""
 
 _BY_NAME = {
-    metric.name: metric for metric in (*TRAINED, *ZERO_COST, LATENCY, SIMULATED_SECONDS, TEST_ERROR)
+    metric.name: metric for metric in (*TRAINED, *ON_DEMAND, LATENCY, SIMULATED_SECONDS, TEST_ERROR)
 }
 
 

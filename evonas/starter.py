@@ -62,6 +62,7 @@ objectives:
 # metrics: [my_metrics.py:sparsity]   # functions of your own, which objectives may name
 {constraints}
 
+# hours: 1                    # for the whole run; then neither stop nor finalists.budget is needed
 stop:
   evaluations: 100            # or generations, seconds, ...; may be raised on resuming
 finalists:                    # the best networks, trained again before a winner is named
@@ -128,7 +129,7 @@ def starter(
     if path is not None:
         if "path" not in params.model_fields:
             raise UserError(f"{data} takes no path", hint="leave out --path", key="--path")
-        line = f"path: {_scalar(path)}"
+        line = f"path: {scalar(path)}"
         hint = "# where the data are, relative to this file"
         lines.append(f"{line:<28}{hint}" if path == MISSING else line)
     lines += _keys(params, {*DataParams.model_fields, "name", "path"}, {})
@@ -141,15 +142,15 @@ constraints:                  # networks outside a bound are not trained
     name = re.sub(r"[^A-Za-z0-9._-]", "-", file.stem).strip("._-") or "experiment"
     return TEMPLATE.format(
         file=file,
-        name=_scalar(name[:64]),
+        name=scalar(name[:64]),
         run=name[:64],
         data="\n  ".join(lines),
-        space="\n  ".join(_space(file, space)),
+        space="\n  ".join(space_lines(file, space)),
         constraints=constraints,
     )
 
 
-def _space(file: Path, name: str) -> list[str]:
+def space_lines(file: Path, name: str) -> list[str]:
     """Return the lines of a space.
 
     Raises:
@@ -157,7 +158,7 @@ def _space(file: Path, name: str) -> list[str]:
     """
     if registry.is_own(name):
         path = os.path.relpath(plugins.anchored(name, Path.cwd()), file.absolute().parent)
-        return [f"name: {_scalar(path)}", "# and its settings: the other arguments of the function"]
+        return [f"name: {scalar(path)}", "# and its settings: the other arguments of the function"]
     loaded = registry.space(name)  # an unknown name raises
     if not loaded.has_networks:
         raise UserError(
@@ -185,7 +186,7 @@ def _keys(
         yield f"{f'{key}: {text}':<27} # {meaning[:1].lower()}{meaning[1:]}"
 
 
-def _scalar(text: str) -> str:
+def scalar(text: str) -> str:
     """Return a text as YAML reads it back, on one line, and in quotes only where needed."""
     try:
         plain = yamlfile.parse(f"key: {text}") == {"key": text}

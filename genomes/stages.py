@@ -156,8 +156,8 @@ class Stages(SearchSpace):
             return super().parse(text)
         parts = [part.split() or [""] for part in text.split("|")]
         if len(parts) != self.stages + 2:
-            found = len(parts) - 2
-            raise ValueError(f"{text!r} has stages: {found}; {self.name} has: {self.stages}")
+            given = f"{text!r} has stages: {len(parts) - 2}"
+            raise ValueError(f"{given}; {self.name} has: {self.stages}")
         chosen = {"stride": "1"} | self._matched(STEM, " ".join(parts[0]))
         chosen |= self._matched(HEAD, " ".join(parts[-1]))
         strides = [chosen.pop("stride")]

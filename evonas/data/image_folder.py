@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+import joblib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
@@ -28,6 +30,7 @@ EXTENSIONS = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
 
+LEAST = 5  # images of a class
 LISTED = 10  # damaged images that are named
 OTHER_VALS = ("valid", "validation")  # other names for val/
 
@@ -46,6 +49,10 @@ class ImageFolderParams(PathParams):
     flippable: bool = True
     """Whether an image mirrored left to right still belongs to its class. If true, half of the
     images are mirrored in training, unless `recipe.flip` says otherwise."""
+    at_most: Annotated[int, Field(ge=10, le=100_000_000)] | None = None
+    """How many images are read, for a folder that would take too long. Each class keeps its share
+    of them, drawn at random with `split_seed`, and at least five images. By default, all are read.
+    Unlike a `subset`, it holds for the test part and the full training too."""
 
 
 class ImageFolder:
@@ -65,9 +72,10 @@ class ImageFolder:
         self.size = params.size
         self.mode: Literal["L", "RGB"] = "L" if params.grey else "RGB"
         self.flippable = params.flippable
+        self.at_most, self.seed = params.at_most, params.split_seed
 
     def check(self) -> None:
-        self._parts()
+        self.files()
 
     def load(self) -> tuple[Images, Images | None]:
         """Return all images, and the test part if it has a folder.
@@ -75,7 +83,7 @@ class ImageFolder:
         Raises:
             UserError: images cannot be read; the first ten are named.
         """
-        files, test_files = self._parts()
+        files, test_files = self.files()
         self.class_names = list(files)
         damaged: list[Mistake] = []
         everything = self._read(files, damaged)
@@ -86,15 +94,28 @@ class ImageFolder:
 
     def image_names(self) -> tuple[list[str], list[str]]:
         """Return the path of each image below the folder, and of each in the test part."""
-        everything, test = self._parts()
+        everything, test = self.files()
         return self._named(everything), self._named(test or {})
 
     def _named(self, files: Files) -> list[str]:
-        paths = [os.fsencode(file.relative_to(self.path)) for file in _all(files)]
+        paths = [os.fsencode(file.relative_to(self.path)) for file in all_of(files)]
         return [path.decode(errors="backslashreplace") for path in paths]
 
+    def files(self) -> tuple[Files, Files | None]:
+        """Return the files to train on and to test with, of the same classes in the same order.
+
+        Raises:
+            UserError: the folder does not hold a folder of images for each class.
+        """
+        everything, test = self._parts()
+        count = len(all_of(everything)) + len(all_of(test or {}))
+        if self.at_most is None or count <= self.at_most:
+            return everything, test
+        rng = np.random.default_rng(self.seed)
+        share = self.at_most / count
+        return _drawn(everything, share, rng), None if test is None else _drawn(test, share, rng)
+
     def _parts(self) -> tuple[Files, Files | None]:
-        """Return the files to train on and to test with, of the same classes in the same order."""
         if not self.path.is_dir():
             raise UserError(f"{self.path} is not a folder", hint=REMEDY)
         train, val, test = (self.path / name for name in ("train", "val", "test"))
@@ -128,7 +149,7 @@ class ImageFolder:
 
     def _read(self, files: Files, damaged: list[Mistake]) -> Images:
         """Return the images of one part; add a mistake for each that cannot be read."""
-        paths = _all(files)
+        paths = all_of(files)
         try:
             images = np.empty((len(paths), len(self.mode), self.size, self.size), np.uint8)
         except MemoryError as error:
@@ -137,12 +158,21 @@ class ImageFolder:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # damaged metadata do not affect the pixels
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            for row, path in zip(images, paths, strict=True):
-                try:
-                    row[:] = read_image(path, self.size, self.mode)
-                except UserError as error:
-                    damaged += error.mistakes
+            readers = ThreadPoolExecutor(joblib.cpu_count())  # Pillow lets others compute
+            try:
+                for mistakes in readers.map(self._read_into, images, paths):
+                    damaged += mistakes
+            finally:
+                readers.shutdown(cancel_futures=True)
         return Images(images, _labels(files))
+
+    def _read_into(self, row: NDArray[np.uint8], path: Path) -> Sequence[Mistake]:
+        """Read an image into its place, (channels, size, size); return why it cannot be read."""
+        try:
+            row[:] = read_image(path, self.size, self.mode)
+        except UserError as error:
+            return error.mistakes
+        return ()
 
     def _damaged(self, mistakes: Sequence[Mistake], count: int) -> UserError:
         """Return the error of images that cannot be read: how many, and the first of them."""
@@ -207,7 +237,17 @@ def _classes(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
 
 
-def _all(files: Files) -> list[Path]:
+def _drawn(files: Files, share: float, rng: np.random.Generator) -> Files:
+    """Return a share of the files of each class, and at least five, in the same order."""
+    drawn: Files = {}
+    for name, paths in files.items():
+        count = min(max(round(share * len(paths)), LEAST), len(paths))
+        drawn[name] = [paths[i] for i in sorted(rng.permutation(len(paths))[:count].tolist())]
+    return drawn
+
+
+def all_of(files: Files) -> list[Path]:
+    """Return the files of all classes."""
     return [path for of_class in files.values() for path in of_class]
 
 
@@ -215,7 +255,7 @@ def _labels(files: Files) -> NDArray[np.int64]:
     return np.repeat(np.arange(len(files)), [len(of_class) for of_class in files.values()])
 
 
-def _check_classes(where: Path, files: Files, least: int = 5) -> None:
+def _check_classes(where: Path, files: Files, least: int = LEAST) -> None:
     names: Sequence[str] = list(files)
     try:
         check_classes(_labels(files), names, least)

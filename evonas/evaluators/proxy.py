@@ -11,7 +11,7 @@ from pydantic import Field
 
 from evonas.core import Budget, Candidate, Evaluation, Metric, Params, Status
 from evonas.evaluators.train import TrainEvaluator, TrainParams, proxies_asked
-from evonas.metrics import COUNTED, ZERO_COST
+from evonas.metrics import COUNTED, ON_DEMAND, ZERO_COST
 from evonas.networks.proxies import BATCH, undefined
 from evonas.protocols import Need, Setting
 from evonas.training import gpu
@@ -46,11 +46,11 @@ class ProxyEvaluator:
         asked = [metric.name for metric in proxies_asked(setting)] if proxies is None else proxies
         self.proxies = tuple(metric for metric in ZERO_COST if metric.name in asked)
         owns = [own.metric for own in self.networks.training.metrics if own.metric.cheap]
-        self.metrics = (*self.proxies, *COUNTED, *owns)
+        self.metrics = (*self.proxies, *COUNTED, *self.networks.sizes, *owns)
 
     @staticmethod
     def metrics_of(params: ProxyParams) -> tuple[Metric, ...]:
-        return (*ZERO_COST, *COUNTED)
+        return (*ON_DEMAND, *COUNTED)
 
     @property
     def fingerprint(self) -> str:

@@ -28,7 +28,7 @@ from evonas.core import (
 from evonas.data.dataset import Images
 from evonas.evaluators.train import TrainEvaluator, TrainParams
 from evonas.loop import error_text
-from evonas.metrics import LATENCY, TRAINED, VALIDATED, ZERO_COST
+from evonas.metrics import LATENCY, ON_DEMAND, TRAINED, VALIDATED
 from evonas.oneshot.costs import SIZES, NetworkSizes
 from evonas.oneshot.latency import COLUMNS as LATENCY_COLUMNS
 from evonas.oneshot.latency import Latency, LatencyTable, measure_ops
@@ -89,7 +89,7 @@ class SupernetEvaluator:
 
     @staticmethod
     def metrics_of(params: SupernetParams) -> tuple[Metric, ...]:
-        return (*TRAINED, *ZERO_COST, *([LATENCY] if params.latency is not None else []))
+        return (*TRAINED, *ON_DEMAND, *([LATENCY] if params.latency is not None else []))
 
     @property
     def space(self) -> SearchSpace:

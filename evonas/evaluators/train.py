@@ -34,9 +34,18 @@ from evonas.core import (
 from evonas.data.dataset import Images
 from evonas.loop import error_text
 from evonas.markdown import counted
-from evonas.metrics import FLOPS, PARAMS, TRAINED, VALIDATED, ZERO_COST
+from evonas.metrics import (
+    FLOPS,
+    ON_DEMAND,
+    PARAMS,
+    PEAK_MEMORY,
+    TRAINED,
+    VALIDATED,
+    ZERO_COST,
+)
 from evonas.networks import proxies
 from evonas.networks.decode import decode
+from evonas.networks.memory import peak_memory
 from evonas.networks.profile import profile
 from evonas.protocols import Need, Setting
 from evonas.training import gpu
@@ -87,8 +96,9 @@ class TrainEvaluator:
         self.seed = setting.seed
         self.constraints = setting.constraints
         self.proxies = proxies_asked(setting)
+        self.sizes = (PEAK_MEMORY,) if PEAK_MEMORY.name in setting.named else ()
         owns = (own.metric for own in training.metrics)
-        self.metrics = (*TRAINED, *self.proxies, *owns)
+        self.metrics = (*TRAINED, *self.sizes, *self.proxies, *owns)
         self.scratch: Path | None = None
         self.states: Path | None = None
         self.batch_size = min(self.recipe.batch_size, len(data.train))
@@ -99,7 +109,7 @@ class TrainEvaluator:
 
     @staticmethod
     def metrics_of(params: TrainParams) -> tuple[Metric, ...]:
-        return (*TRAINED, *ZERO_COST)
+        return (*TRAINED, *ON_DEMAND)
 
     @property
     def fingerprint(self) -> str:
@@ -163,6 +173,7 @@ class TrainEvaluator:
             "genes": candidate.genome.text,
             "network": self.training.arguments,
             "metrics": [own.metric.name for own in self.training.metrics],
+            **({"sizes": [metric.name for metric in self.sizes]} if self.sizes else {}),
             "proxies": {metric.name: self.seed for metric in self.proxies},
             "data": self.data.fingerprint,
             "flippable": self.data.flippable,
@@ -257,10 +268,14 @@ class TrainEvaluator:
         return self.states is not None and whole is not None and whole.goes_on_from(budget)
 
     def profiled(self, genome: Genome, network: nn.Module) -> dict[str, float]:
-        """Return the params and FLOPs of a genome's network, counted once."""
+        """Return the params and FLOPs of a genome's network, and what else is asked of its size,
+        counted once."""
         if genome not in self._profiles:
             size = profile(network, self.data.image_shape)
             self._profiles[genome] = {PARAMS.name: size.params, FLOPS.name: size.flops}
+            if self.sizes:
+                memory = peak_memory(self.build(genome), self.data.image_shape)
+                self._profiles[genome][PEAK_MEMORY.name] = memory
             self._profiles[genome] |= self._own_cheap_values(genome)
         return self._profiles[genome]
 

@@ -13,12 +13,13 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
 
 from evonas import config, registry
-from evonas.config import Experiment, Finalists
+from evonas.config import Experiment, Finalists, ParallelParams
 from evonas.core import (
     Budget,
     Candidate,
@@ -32,6 +33,7 @@ from evonas.core import (
 from evonas.evaluators.pool import Workers
 from evonas.evaluators.proxy import ProxyEvaluator, ProxyParams
 from evonas.jobs import machine, sharing
+from evonas.jobs.hours import finals_in_time
 from evonas.jobs.parts import Parts, build, make_strategy
 from evonas.loop import Desk, error_text, evolve, guarded
 from evonas.protocols import Evaluator, Prepares, Seeded, Shares, Strategy, TrainsByEpoch
@@ -145,12 +147,12 @@ def estimate(experiment: Experiment) -> Estimate:
     rehearsal = _rehearse(resolved, parts)
     # Finalists are trained by another evaluator than the one that scores with shared weights.
     trainer = parts.evaluator.alone if isinstance(parts.evaluator, Shares) else parts.evaluator
-    times = _time_steps(resolved, trainer, rehearsal.feasible)
+    times = time_steps(resolved.parallel, trainer, rehearsal.feasible)
     pool = 0.0
     if resolved.warm_start is not None:
         names, size = resolved.warm_start.names, resolved.warm_start.pool
         scorer = ProxyEvaluator(ProxyParams(), parts.setting, names)
-        scores = _time_steps(resolved, scorer, rehearsal.feasible).seconds(None)
+        scores = time_steps(resolved.parallel, scorer, rehearsal.feasible).seconds(None)
         pool = size * statistics.fmean(scores) / int(parallel.workers)
     return _estimated(resolved, rehearsal, times, pool)
 
@@ -235,7 +237,7 @@ def _added(candidate: Candidate, default: Budget | None) -> Budget | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _StepTimes:
+class StepTimes:
     """Short and long trainings of the same networks.
 
     Attributes:
@@ -248,6 +250,23 @@ class _StepTimes:
     worker_memory: int
     gpu_memory: int
 
+    @classmethod
+    def of(cls, short: Sequence[Measured], long: Sequence[Measured]) -> Self:
+        """Return the times of the networks that could be trained.
+
+        Raises:
+            SearchFailed: there is none.
+        """
+        pairs = [(a, b) for a, b in zip(short, long, strict=True) if a.ok and b.ok]
+        if not pairs:
+            raise SearchFailed(f"no network could be trained: {long[0].message}")
+        return cls(
+            pairs,
+            pairs[0][1].epoch_steps,
+            max(each.memory for each in long),
+            max(each.gpu_memory for each in long),
+        )
+
     def seconds(self, budget: Budget | None) -> list[float]:
         """Return the time of each network's training under a budget."""
         return [_seconds(short, long, budget, self.epoch_steps) for short, long in self.pairs]
@@ -257,17 +276,24 @@ class _StepTimes:
         return [seconds for budget in trainings for seconds in self.seconds(budget)]
 
 
-def _time_steps(
-    experiment: Experiment, trainer: Evaluator, candidates: Sequence[Candidate]
-) -> _StepTimes:
-    """Train some candidates in workers, for a few steps and for some more."""
-    workers = int(experiment.parallel.workers)
+def time_steps(
+    settings: ParallelParams, trainer: Evaluator, candidates: Sequence[Candidate]
+) -> StepTimes:
+    """Train some candidates in workers, for a few steps and for some more.
+
+    Args:
+        settings: the hardware, resolved.
+
+    Raises:
+        SearchFailed: a worker died, or no network could be trained.
+    """
+    workers = int(settings.workers)
     sample = _evenly(candidates, trainer, max(MIN_NETWORKS, 2 * workers))
     with tempfile.TemporaryDirectory(prefix="evonas-") as folder:
         if isinstance(trainer, Prepares):
             for _ in trainer.prepare(Path(folder)):
                 pass
-        pool = machine.workers(Path(folder) / "traces", experiment.parallel)
+        pool = machine.workers(Path(folder) / "traces", settings)
         try:
             pool.warm(warm_up)
             _all_measured(pool, trainer, sample[:workers], STEPS[0])  # sends the data
@@ -280,19 +306,21 @@ def _time_steps(
             ) from None
         finally:
             pool.close()
-    pairs = [(a, b) for a, b in zip(short, long, strict=True) if a.ok and b.ok]
-    if not pairs:
-        raise SearchFailed(f"no network could be trained: {long[0].message}")
-    return _StepTimes(
-        pairs,
-        pairs[0][1].epoch_steps,
-        max(each.memory for each in long),
-        max(each.gpu_memory for each in long),
+    return StepTimes.of(short, long)
+
+
+def time_steps_here(trainer: Evaluator, candidates: Sequence[Candidate]) -> StepTimes:
+    """As `time_steps`, but in this process, one candidate after the other."""
+    _measured(trainer, candidates[0], STEPS[0], 0)  # the first steps of a process take longer
+    short, long = (
+        [_measured(trainer, candidate, n, seed) for seed, candidate in enumerate(candidates)]
+        for n in STEPS
     )
+    return StepTimes.of(short, long)
 
 
 def _estimated(
-    experiment: Experiment, rehearsal: _Rehearsal, times: _StepTimes, pool_seconds: float
+    experiment: Experiment, rehearsal: _Rehearsal, times: StepTimes, pool_seconds: float
 ) -> Estimate:
     scoring = rehearsal.scoring_seconds
     seconds = times.of_all(rehearsal.trainings) if scoring is None else [scoring]
@@ -310,11 +338,23 @@ def _estimated(
         in_time = rehearsal.population + math.ceil(left / statistics.fmean(seconds) * workers)
         if in_time < trainings:
             generations, trainings = None, in_time
+    networks = _finalists(experiment, finalists, trainings)
+    if experiment.hours is not None and finalists.budget is None:
+        finalists = finals_in_time(
+            finalists,
+            networks,
+            experiment.hours,
+            experiment.stop.seconds or 0.0,
+            workers=workers,
+            usual=statistics.fmean(seconds),
+            beside=statistics.fmean(times.seconds(None)),
+            timeout=experiment.parallel.timeout,
+        )
     return Estimate(
         generations=generations,
         population=rehearsal.population,
         trainings=trainings,
-        final_trainings=_finalists(experiment, finalists, trainings) * finalists.seeds,
+        final_trainings=networks * finalists.seeds,
         workers=workers,
         seconds=(statistics.fmean(seconds), min(seconds), max(seconds)),
         final_seconds=statistics.fmean(times.seconds(finalists.budget or experiment.budget)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from functools import cached_property
@@ -22,6 +23,7 @@ from evonas.evaluators.parallel import InWorkers
 from evonas.evaluators.pool import Workers
 from evonas.jobs import machine, sharing
 from evonas.jobs.finalists import final_questions, run_finals
+from evonas.jobs.hours import finals_in_time
 from evonas.jobs.parts import Parts, build, fitted, make_strategy, try_out
 from evonas.jobs.warm_start import Pool, desk_of_pool
 from evonas.loop import Desk, error_text, evolve
@@ -58,7 +60,7 @@ TABLES = (
     "warm_start",
 )
 RESUMABLE = (
-    *("stop", "finalists", "training"),
+    *("hours", "stop", "finalists", "training"),
     *("parallel.workers", "parallel.timeout", "parallel.backend", "parallel.address", "cache"),
 )
 
@@ -70,6 +72,9 @@ class Run:
 
     Iterating searches one generation at a time, from the last checkpoint on; `finish` trains the
     finalists and names the winner.
+
+    Args:
+        since: when the command began, by `time.monotonic`: the hours of the run begin there.
     """
 
     def __init__(
@@ -80,6 +85,7 @@ class Run:
         strategy: Strategy,
         workers: Workers,
         cluster: Cluster | None,
+        since: float,
     ) -> None:
         self.path = folder.path
         self.experiment = experiment
@@ -88,6 +94,8 @@ class Run:
         self.strategy = strategy
         self._workers = workers
         self._cluster = cluster
+        self._since = since
+        self._beginning = 0.0  # seconds from the command to the search
         self._messages: set[str] = set()  # those already logged
         self._warm = experiment.warm_start is None  # or the strategy has the best of the pool
         self._from_pool: list[str] = []  # the keys of these networks
@@ -99,7 +107,8 @@ class Run:
         Yields:
             The number of epochs done, and the number of all epochs.
         """
-        self.folder.journal.start_clock()
+        self._beginning = self._beginning or time.monotonic() - self._since
+        self.folder.journal.start_clock(None if self.experiment.hours is None else self._since)
         if isinstance(self.parts.evaluator, Prepares):
             yield from self.parts.evaluator.prepare(self.path)
 
@@ -169,6 +178,7 @@ class Run:
             yield generation
             archive.check_alive()
         archive.check_alive(ended=True)
+        self._plan_finals()
 
     def finals(self) -> list[Question]:
         """Return what the finals ask, once the search has ended: one question per training."""
@@ -177,7 +187,8 @@ class Run:
 
     def finish(self) -> None:
         """Train the finalists and test the winner, unless that is done."""
-        self.folder.journal.stop_clock()
+        if self.experiment.hours is None:
+            self.folder.journal.stop_clock()
         log.info("finalists")
         run_finals(self.folder, self.experiment, self._desk(()), self._test)
         log.info("done")
@@ -285,8 +296,35 @@ class Run:
             )
         if self.experiment.finalists != before.finalists:
             self._outdate_finals()
-        files.write_atomic(self.path / "config.yaml", config.dump(self.experiment), sync=True)
+        self._write_settings()
         note_resume(self.path, _environment(self.experiment))
+
+    def _plan_finals(self) -> None:
+        """Divide the time that is left of the run's hours among the trainings of the finals.
+
+        `config.yaml` has what was decided, so that a resume goes on with the same finals.
+        """
+        experiment, finalists = self.experiment, self.experiment.finalists
+        if experiment.hours is None or finalists.budget is not None or not self.finals():
+            return
+        parallel = experiment.parallel
+        usual, beside = tables.seconds_of_trainings(self.folder.timings.path)
+        planned = finals_in_time(
+            finalists,
+            len(self.finals()) // finalists.seeds,
+            experiment.hours,
+            self.folder.journal.seconds(),
+            workers=1 if parallel.workers == "auto" else parallel.workers,
+            usual=usual,
+            beside=beside,
+            beginning=self._beginning,
+            timeout=parallel.timeout,
+        )
+        self.experiment = experiment.model_copy(update={"finalists": planned})
+        self._write_settings()
+
+    def _write_settings(self) -> None:
+        files.write_atomic(self.path / "config.yaml", config.dump(self.experiment), sync=True)
 
     def _note_references(self) -> None:
         """Write the references of the hypervolume into `config.yaml` once they are known."""
@@ -298,7 +336,7 @@ class Run:
         )
         if objectives != self.experiment.objectives:
             self.experiment = self.experiment.model_copy(update={"objectives": objectives})
-            files.write_atomic(self.path / "config.yaml", config.dump(self.experiment), sync=True)
+            self._write_settings()
 
     def _outdate_finals(self) -> None:
         """Mark earlier finals as no longer those of this search; they stay until there are new."""
@@ -308,12 +346,16 @@ class Run:
 
 
 @contextmanager
-def start(experiment: Experiment, path: Path) -> Iterator[Run]:
+def start(experiment: Experiment, path: Path, since: float | None = None) -> Iterator[Run]:
     """Open a new run in a new folder, which stays locked in the meantime.
+
+    Args:
+        since: when the command began, by `time.monotonic`; by default, now.
 
     Raises:
         UserError: the folder is not new, or the data are missing.
     """
+    since = time.monotonic() if since is None else since
     plugin_digests = plugins.allow(config.own_files(experiment))
     resolved = fitted(_resolved(experiment))
     hold = begin(path, "config.yaml")
@@ -332,21 +374,28 @@ def start(experiment: Experiment, path: Path) -> Iterator[Run]:
     # This comes last, since it makes the folder resumable.
     files.write_atomic(path / "config.yaml", config.dump(resolved), sync=True)
     # Some mistakes show only once the data are read.
-    with _opened(hold, resolved, undo=True) as run:
+    with _opened(hold, resolved, since, undo=True) as run:
         yield run
 
 
 @contextmanager
-def resume(path: Path, overrides: Sequence[str] = (), own: Sequence[Path] = ()) -> Iterator[Run]:
+def resume(
+    path: Path,
+    overrides: Sequence[str] = (),
+    own: Sequence[Path] = (),
+    since: float | None = None,
+) -> Iterator[Run]:
     """Open a run in its folder to continue it; the folder stays locked in the meantime.
 
     Args:
         overrides: settings to change, such as `stop.generations=60`; only those in `RESUMABLE`.
         own: the user's Python files that the run depends on; nothing else is imported.
+        since: as for `start`.
 
     Raises:
         UserError: it is not a run folder, or an override would change finished results.
     """
+    since = time.monotonic() if since is None else since
     check_run_folder(path)
     for override in overrides:
         key = override.partition("=")[0]
@@ -358,7 +407,7 @@ def resume(path: Path, overrides: Sequence[str] = (), own: Sequence[Path] = ()) 
             )
     plugins.allow_recorded(path, own)
     before = config.load_run(path)
-    experiment = _resolved(config.load_run(path, overrides))
+    experiment = _resolved(config.load_run(path, _planned_anew(overrides)))
     # Whoever answers there may have this process run anything; so may not the folder's author.
     named = any(override.startswith("parallel.address=") for override in overrides)
     if _on_cluster(experiment) and not named:
@@ -367,13 +416,26 @@ def resume(path: Path, overrides: Sequence[str] = (), own: Sequence[Path] = ()) 
             f"{path} was evaluated at {address}",
             hint=f"add --address {address} if that is a cluster of yours, or --workers N",
         )
-    with _opened(Hold(path), experiment) as run:
+    with _opened(Hold(path), experiment, since) as run:
         run.note_resume(before)
         yield run
 
 
+def _planned_anew(overrides: Sequence[str]) -> list[str]:
+    """Return overrides with which other hours are divided anew."""
+    named = {override.partition("=")[0] for override in overrides}
+    anew = []
+    if "hours" in named:
+        for key, section in (("stop.seconds", "stop"), ("finalists.budget", "finalists")):
+            if not any(name == section or name.startswith(key) for name in named):
+                anew.append(f"{key}=null")
+    return [*anew, *overrides]
+
+
 @contextmanager
-def _opened(hold: Hold, experiment: Experiment, *, undo: bool = False) -> Iterator[Run]:
+def _opened(
+    hold: Hold, experiment: Experiment, since: float, *, undo: bool = False
+) -> Iterator[Run]:
     """Open the run of a locked folder, and unlock the folder afterwards.
 
     Args:
@@ -387,7 +449,7 @@ def _opened(hold: Hold, experiment: Experiment, *, undo: bool = False) -> Iterat
             if _on_cluster(experiment):
                 assert experiment.parallel.address is not None
                 cluster = stack.enter_context(closing(Cluster(experiment.parallel.address)))
-            run = _made(hold.path, experiment, workers, cluster, new=undo)
+            run = _made(hold.path, experiment, workers, cluster, since, new=undo)
         with closing(run.folder):
             yield run
 
@@ -401,7 +463,13 @@ def _on_cluster(experiment: Experiment) -> bool:
 
 
 def _made(
-    path: Path, experiment: Experiment, workers: Workers, cluster: Cluster | None, *, new: bool
+    path: Path,
+    experiment: Experiment,
+    workers: Workers,
+    cluster: Cluster | None,
+    since: float,
+    *,
+    new: bool,
 ) -> Run:
     if Need.DATA in config.evaluator_of(experiment)[0].needs and cluster is None:
         workers.warm(warm_up)
@@ -433,7 +501,7 @@ def _made(
                 hint="delete them, and a resume goes by the journal",
                 key=str(path / "checkpoints"),
             ) from error
-    return Run(experiment, folder, parts, strategy, workers, cluster)
+    return Run(experiment, folder, parts, strategy, workers, cluster, since)
 
 
 def _traces(strategy: Strategy) -> Mapping[str, Sequence[str]]:
@@ -487,6 +555,8 @@ def _shared(hold: Hold, experiment: Experiment) -> tuple[Experiment, dict[str, f
 def _environment(experiment: Experiment) -> dict[str, Any]:
     budgets = [experiment.budget, experiment.finalists.budget]
     timed = any(budget is not None and not budget.deterministic for budget in budgets)
+    finalists = experiment.finalists
+    timed |= experiment.hours is not None and finalists.top > 0 and finalists.budget is None
     evaluator, params = config.evaluator_of(experiment)
     timed |= any(metric.timed for metric in evaluator.metrics_of(params))
     # A limit in seconds says where the tables end, and changes no row of them.

@@ -28,7 +28,7 @@ class Journal:
     which is cut off when the journal is opened again. It ends with a digest of itself; a line that
     does not match its own is left out, and what it answered is evaluated again. The lines of older
     versions have none. It also says when the answer arrived, on the search's own clock, which
-    stands still between a kill and a resume, and during the finals.
+    stands still between a kill and a resume and, unless the run has `hours`, during the finals.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,19 +51,24 @@ class Journal:
         """Return when an answer arrived, in seconds of the search; 0 in an older journal."""
         return self._arrived.get(question, 0.0)
 
-    def start_clock(self) -> None:
-        """Let the search's clock run, from where it stood at the last answer before a resume."""
-        self._started = min(self._started, time.monotonic())
+    def start_clock(self, since: float | None = None) -> None:
+        """Let the search's clock run, from where it stood at the last answer before a resume.
+
+        Args:
+            since: the time from which on it runs, by `time.monotonic`; by default, now.
+        """
+        self._started = min(self._started, time.monotonic() if since is None else since)
 
     def stop_clock(self) -> None:
         """Stop the search's clock."""
-        self._clock, self._started = self._seconds(), math.inf
+        self._clock, self._started = self.seconds(), math.inf
 
-    def _seconds(self) -> float:
+    def seconds(self) -> float:
+        """Return the time on the search's clock."""
         return self._clock + max(time.monotonic() - self._started, 0.0)
 
     def add(self, question: Question, evaluation: Evaluation) -> None:
-        arrived = round(self._seconds(), 3)
+        arrived = round(self.seconds(), 3)
         record = {
             "key": question.key,
             "seed": question.seed,

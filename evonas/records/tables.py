@@ -356,6 +356,22 @@ def timing_row(
     }
 
 
+def seconds_of_trainings(timings: Path) -> tuple[float, float]:
+    """Return the mean time of a training of the search, and what it took beside its steps.
+
+    Of the latter, the slowest tenth is left out: a worker's first training has to be sent the data.
+
+    Args:
+        timings: the path of `timings.csv`.
+    """
+    rows = read(timings)
+    ended = rows["phase"].eq("search") & rows["status"].eq("ok") & ~rows["from_cache"].astype(bool)
+    if not ended.any():
+        return 0.0, 0.0
+    beside = (rows["seconds"] - rows["training_seconds"])[ended]
+    return float(rows["training_seconds"][ended].mean()), float(beside.quantile(0.9))
+
+
 def _csv(rows: Iterable[Row], columns: Sequence[str], *, header: bool) -> bytes:
     frame = pd.DataFrame(list(rows), columns=list(columns), dtype=object)
     text: str = frame.to_csv(index=False, header=header, lineterminator="\n")

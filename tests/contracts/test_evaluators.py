@@ -27,7 +27,7 @@ from evonas.evaluators.proxy import ProxyEvaluator, ProxyParams
 from evonas.evaluators.supernet import SupernetEvaluator, SupernetParams
 from evonas.evaluators.tabular import Tabular, TabularParams
 from evonas.evaluators.train import TrainEvaluator, TrainParams
-from evonas.metrics import ZERO_COST
+from evonas.metrics import PEAK_MEMORY, ZERO_COST
 from evonas.oneshot.latency import Latency
 from evonas.protocols import Need, Setting
 from evonas.testing import evaluators as contracts
@@ -70,7 +70,8 @@ def by_proxies() -> Setting:
     """Networks of one choice, each of which has a way through: others have no proxies."""
     setting = small_setting("chain", stages=[[4, 2, 1]], kernels=[3], expansions=[1, 2], stem=4)
     goals = tuple(Objective(name=metric.name, goal="max") for metric in ZERO_COST[:3])
-    bounds = tuple(Constraint(name=metric.name, min=-1e9) for metric in ZERO_COST[3:])
+    named = (*ZERO_COST[3:], PEAK_MEMORY)
+    bounds = tuple(Constraint(name=metric.name, min=-1e9) for metric in named)
     owns = (metric(smallest, cheap=True),)
     training = replace(setting.trained(), metrics=owns)
     return replace(setting, objectives=goals, constraints=bounds, training=training)
