@@ -215,8 +215,9 @@ def search(
             try:
                 with start(_loaded(file), path, since) as run:
                     _search(run)
-            except UserError:  # such as an image that cannot be read: the same command is for later
-                files.remove(file)
+            except UserError:  # such as an image that cannot be read
+                if not (path / "config.yaml").exists():  # the same command is to begin anew
+                    files.remove(file)
                 raise
         echo(f"To search again with another seed: evonas run {file} --seed {seed + 1}")
 

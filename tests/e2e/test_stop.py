@@ -76,6 +76,35 @@ def test_a_limit_in_seconds_counts_all_resumes_and_ends_where_the_journal_says(
     assert later[len(arrived)] >= arrived[-1]
 
 
+@pytest.mark.usefixtures("no_workers")
+def test_hours_are_divided_among_search_and_finals_and_more_of_them_anew(tmp_path: Path) -> None:
+    path, run = begun(tmp_path, "{generations: 2}"), tmp_path / "run"
+    text = path.read_text().replace("budget: {steps: 1}", "budget: {steps: 1}\nhours: 0.002")
+    path.write_text(text.replace("top: 1, seeds: 1", "top: 2, seeds: 2"))
+    command("run", path, "--out", run)
+    settings = config.load_run(run)
+    assert (settings.hours, settings.stop.seconds, settings.stop.generations) == (0.002, 4.32, 2)
+    planned = settings.finalists.budget
+    assert planned is not None
+    assert planned.seconds is not None
+    ended = tables(run)
+    command("resume", run)
+    assert config.load_run(run).finalists.budget == planned
+    assert len(pd.read_csv(run / "finalists.csv")) == 2
+    assert (run / "finalists.csv").read_text().count("True") == 1
+    assert tables(run) == ended
+
+    command("resume", run, "--set", "hours=0.004", "--set", "stop.generations=3")
+    later = config.load_run(run)
+    assert (later.hours, later.stop.generations) == (0.004, 3)
+    assert tables(run)["evaluations"].startswith(ended["evaluations"])
+    assert later.finalists.budget is not None
+    timings = pd.read_csv(run / "timings.csv")
+    finals = timings[timings["phase"] == "finalists"]
+    assert len(finals) == later.finalists.top * later.finalists.seeds
+    assert set(finals["budget"]) == {later.finalists.budget.text}
+
+
 TABLE = """
 name: stagnant
 space: {name: table, genes: {a: [0, 1, 2, 3], b: [0, 1, 2, 3], c: [0, 1, 2, 3]}}

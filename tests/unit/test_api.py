@@ -399,6 +399,8 @@ def test_a_search_ends_by_the_clock_or_when_nothing_gets_better() -> None:
         return {"loss": 1.0}
 
     timed = evonas.search("nasbench201", evaluate=slow, seconds=0.2, **arguments)
+    hurried = evonas.search("nasbench201", evaluate=slow, seconds=1e-6, **arguments)
+    assert len(hurried.generations) == 1
     assert len(timed.generations) == 2  # of 3 evaluations, 0.05 s each
     with pytest.raises(UserError, match="seconds"):
         evonas.search("nasbench201", evaluate=slow, seconds=-1, **arguments)
