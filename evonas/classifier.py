@@ -27,6 +27,7 @@ from evonas.data.image_folder import read_image
 from evonas.jobs import machine
 from evonas.jobs.allotment import Allotment, Sizes, allot, suited_recipe
 from evonas.networks.decode import decode
+from evonas.protocols import FitsImages
 from evonas.starter import SMALL
 from evonas.starter_images import DEFAULT_SPACE, VAL, size_for
 from evonas.training.batches import resident
@@ -116,8 +117,9 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
             seed = int(check_random_state(self.random_state).randint(2**31))
             recipe = suited_recipe(len(data["labels"]), self.image_shape_[1])
             space = config.component("space", "spaces", self._space())
+            space = space.fitted(self.image_shape_) if isinstance(space, FitsImages) else space
             allotment = self._allotted(space, recipe, len(data["labels"]), since)
-            genome = self._searched(data, recipe, allotment, seed, since)
+            genome = self._searched(space, data, recipe, allotment, seed, since)
             left = 3600 * self.hours - (time.monotonic() - since)
             enough = 0.95 * left > allotment.seconds
             budget = Budget(seconds=0.95 * left) if enough else allotment.budget
@@ -234,6 +236,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
 
     def _searched(
         self,
+        space: Params,
         data: Mapping[str, NDArray[Any]],
         recipe: Recipe,
         allotment: Allotment,
@@ -245,7 +248,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         bounds = self._constraints()
         until = config.SEARCH_SHARE * 3600 * self.hours
         self.search_ = api.search(
-            self._space(),
+            dict(space),
             evaluate=api_training.training_evaluator(
                 data={**data, **split},
                 budget=allotment.budget,

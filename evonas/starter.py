@@ -150,8 +150,11 @@ constraints:                  # networks outside a bound are not trained
     )
 
 
-def space_lines(file: Path, name: str) -> list[str]:
+def space_lines(file: Path, name: str, values: Mapping[str, Any] | None = None) -> list[str]:
     """Return the lines of a space.
+
+    Args:
+        values: settings that differ from those for a first search.
 
     Raises:
         UserError: there is no such space, or it has no networks to train.
@@ -166,7 +169,7 @@ def space_lines(file: Path, name: str) -> list[str]:
         )
     purpose = catalogue.purpose("spaces", name).rstrip(".")
     lines = [f"{f'name: {name}':<27} # {purpose[:1].lower()}{purpose[1:]}"]
-    return [*lines, *_keys(loaded.Params, {"name"}, SMALL.get(name, {}))]
+    return [*lines, *_keys(loaded.Params, {"name"}, {**SMALL.get(name, {}), **(values or {})})]
 
 
 def _keys(

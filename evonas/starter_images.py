@@ -16,9 +16,10 @@ from evonas.core import Constraint, UserError
 from evonas.data.looking import Seen, look
 from evonas.jobs.allotment import Allotment, Sizes, allot, suited_recipe
 from evonas.markdown import counted
+from evonas.protocols import FitsImages
 from evonas.starter import SMALL, scalar, space_lines
 
-DEFAULT_SPACE = "chain"
+DEFAULT_SPACE = "stages"
 
 LARGEST = 64  # pixels: more take a processor too long
 SMALLER = 32  # pixels, for photographs if there is little time
@@ -132,13 +133,15 @@ def for_images(
     if not registry.space(space).has_networks:
         problem = f"{space} has no networks to train"
         raise UserError(problem, hint="choose another space", key="--space")
-    settings = config.component("space", "spaces", {"name": space, **SMALL.get(space, {})})
     seen = look(folder, seconds=min(0.01 * 3600 * hours, 5.0))
     at_most = _readable(seen, hours)
     images = min(seen.images, at_most or seen.images)
     size = size_for(seen.side, hours)
     recipe = suited_recipe(images, size)
     sizes = _sizes(seen, images, size)
+    settings = config.component("space", "spaces", {"name": space, **SMALL.get(space, {})})
+    fits = isinstance(settings, FitsImages)
+    settings = settings.fitted(sizes.shape) if isinstance(settings, FitsImages) else settings
     constraints = [Constraint(name=name, max=most) for name, most in limits.items()]
     parallel = ParallelParams(workers="auto" if workers is None else workers)
     allotment = allot(settings, sizes, recipe, constraints, hours, since, parallel)
@@ -158,7 +161,7 @@ def for_images(
         name=scalar(name),
         seed=seed,
         hours=f"{hours:g}",
-        space="\n  ".join(space_lines(file, space)),
+        space="\n  ".join(space_lines(file, space, dict(settings) if fits else None)),
         path=scalar(os.path.relpath(folder.absolute(), file.absolute().parent)),
         size=size,
         grey=str(seen.grey).lower(),
@@ -236,7 +239,7 @@ def _seed_lines(allotment: Allotment) -> str:
     if not allotment.seeds:
         return ""
     seeds = "".join(f"\n    - {seed}" for seed in allotment.seeds)
-    return f"  seeds:  # networks within the limits, which most are not{seeds}\n"
+    return f"  seeds:  # within the limits; the best is trained again, beside the winner{seeds}\n"
 
 
 def name_of(path: Path) -> str:

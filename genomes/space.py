@@ -87,6 +87,11 @@ class SearchSpace:
         return self.name.partition("/")[0]
 
     @property
+    def sizes(self) -> tuple[str, ...]:
+        """In which sizes named networks of the space come, smallest first; none by default."""
+        return ()
+
+    @property
     def size(self) -> int:
         """The number of genomes, counting equal networks once for each genome."""
         return math.prod(self.choices)

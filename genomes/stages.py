@@ -114,6 +114,11 @@ class Stages(SearchSpace):
             genes += [Gene(f"{stage}.{name}", choices) for name, choices in named]
         super().__init__("stages/v1", genes)
 
+    @property
+    def sizes(self) -> tuple[str, ...]:
+        """The numbers of channels of the stem."""
+        return tuple(map(str, sorted(self.stem)))
+
     def of(self, genome: Genome) -> list[Stage]:
         """Return the stages of a genome."""
         chosen = self._chosen(genome)
@@ -185,8 +190,8 @@ class Stages(SearchSpace):
         chosen = default._chosen(genome)
         if default.stages != self.stages:
             raise ValueError(f"it has {default.stages} stages; this space has {self.stages}")
-        if size and size not in self.genes[0].choices:
-            raise ValueError(f"must have one of {', '.join(self.genes[0].choices)} after the @")
+        if size and size not in self.sizes:
+            raise ValueError(f"must have one of {', '.join(self.sizes)} after the @")
         chosen["stem"] = size or chosen["stem"]
         alive = default.live(genome)
         return self.genome(

@@ -117,7 +117,9 @@ class TrainEvaluator:
 
     def cheap(self, genome: Genome) -> dict[str, float]:
         if genome not in self._profiles:
-            with contained(0):
+            # Without weights to draw, a large network is built and counted in a fraction of the time.
+            weightless = self._only_ours and not self.sizes
+            with contained(0), torch.device("meta" if weightless else "cpu"):
                 self.profiled(genome, self.build(genome))
         return self._profiles[genome]
 
@@ -127,9 +129,8 @@ class TrainEvaluator:
 
     def effort(self, candidate: Candidate) -> float:
         """Return FLOPs times budget; 0 if a network of the user's would have to be built for it."""
-        own = any(own.metric.cheap for own in self.training.metrics)
-        ours = type(self.space).__module__.partition(".")[0] == "genomes" and not own
-        if candidate.budget is None or not (ours or candidate.genome in self._profiles):
+        known = self._only_ours or candidate.genome in self._profiles
+        if candidate.budget is None or not known:
             return 0.0
         done = candidate.after.amount if candidate.after else 0
         return self.cheap(candidate.genome)[FLOPS.name] * (candidate.budget.amount - done)
@@ -139,6 +140,12 @@ class TrainEvaluator:
         self.scratch = self.states = run_dir.absolute() / "scratch"
         files.make_folder(self.scratch)
         yield from ()
+
+    @property
+    def _only_ours(self) -> bool:
+        """Whether no code of the user's is needed to count what a network costs."""
+        own = any(own.metric.cheap for own in self.training.metrics)
+        return type(self.space).__module__.partition(".")[0] == "genomes" and not own
 
     def build(self, genome: Genome) -> nn.Module:
         """Build the network of a genome, with fresh weights, on the CPU."""

@@ -19,6 +19,7 @@ from evonas.jobs.estimate import STEPS, StepTimes, time_steps, time_steps_here
 from evonas.protocols import Setting, TrainingSetting
 from evonas.training.loop import threads
 from evonas.training.recipe import Recipe
+from genomes import library
 
 TRAININGS = 60  # that a search should have, if there is time for them
 EPOCHS = 30  # a longer training tells little more of a candidate; then there are more of them
@@ -26,6 +27,7 @@ LEAST_STEPS = 10
 MOST_STEPS = 300  # however many epochs they are
 DRAWN = 300  # networks, at most, to find some that meet the constraints
 RARE = 0.5  # the share of networks within the limits up to which the search is given some
+SEEDS = 10  # that a search begins with, at most
 TIMED = 6  # of which as many are timed
 MEASURED = 512  # validation images, at most, of a timed training
 
@@ -38,8 +40,9 @@ class Allotment:
         budget: how long each network is trained.
         subset: how many images the search uses; None for all.
         seconds: how long a training takes, on average.
-        seeds: some networks within the limits, for the search to begin with, where most networks of
-            the space are not.
+        seeds: networks within the limits, for the search to begin with: each of the space's named
+            networks in its largest size or, in a space without any, some random ones, if most of
+            its networks are not within the limits.
     """
 
     budget: Budget
@@ -114,9 +117,10 @@ def allot(
     total, passed = 3600 * hours, time.monotonic() - since
     search = max(config.SEARCH_SHARE * total - 2 * passed, 0.2 * total)
     found = allotted(times, sizes, recipe, search * int(resolved.workers) / TRAININGS)
-    if len(candidates) > RARE * drawn:
-        return found
-    return replace(found, seeds=tuple(candidate.genome.text for candidate in candidates))
+    seeds = _named(evaluator, constraints)
+    if not seeds and len(candidates) <= RARE * drawn:
+        seeds = [evaluator.space.describe(candidate.genome) for candidate in candidates]
+    return replace(found, seeds=tuple(seeds[:SEEDS]))
 
 
 def allotted(times: StepTimes, sizes: Sizes, recipe: Recipe, each: float) -> Allotment:
@@ -161,6 +165,25 @@ def _noise(sizes: Sizes, recipe: Recipe) -> DataSet:
         class_names=tuple(map(str, range(sizes.classes))),
         values=(0.0, 255.0),
     )
+
+
+def _named(evaluator: TrainEvaluator, constraints: Sequence[Constraint]) -> list[str]:
+    """Return the space's named networks, each in the largest size within the limits."""
+    space, found = evaluator.space, list[str]()
+    for published in library.library().values():
+        if published.space != space.name:
+            continue
+        name, largest = published.name, None
+        for text in [f"{name}@{size}" for size in space.sizes] or [name]:
+            try:
+                genome = space.canonical(library.read(space, text))
+            except ValueError:  # the space's settings leave it out
+                break
+            if violation(evaluator.cheap(genome), constraints):
+                break
+            largest = text
+        found += [largest] if largest is not None else []
+    return found
 
 
 def _feasible(

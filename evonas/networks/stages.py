@@ -29,8 +29,8 @@ class StagesParams(Params):
     stages: Annotated[int, Field(ge=1, le=8)] = 3
     """How many stages the network has."""
     resolution: Annotated[int, Field(ge=2, le=4096)] | None = None
-    """The shorter side of the images, in pixels. It says where the size may be halved: at the end,
-    2 to 8 pixels are left. Without it, the data decide."""
+    """The shorter side of the images, in pixels; without it, the data decide. It says where the
+    size may be halved: at the end, 2 to 8 pixels are left."""
     stem: Annotated[tuple[Count, ...], Choices] = space.STEMS
     """The numbers of channels that the first layer can choose from."""
     blocks: Annotated[tuple[BlockName, ...], Choices] = space.BLOCKS  # type: ignore[assignment]
