@@ -117,7 +117,7 @@ class TrainEvaluator:
 
     def cheap(self, genome: Genome) -> dict[str, float]:
         if genome not in self._profiles:
-            # Without weights to draw, a large network is built and counted in a fraction of the time.
+            # Without weights, a large network is built and counted in a fraction of the time.
             weightless = self._only_ours and not self.sizes
             with contained(0), torch.device("meta" if weightless else "cpu"):
                 self.profiled(genome, self.build(genome))
