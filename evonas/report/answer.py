@@ -1,0 +1,556 @@
+"""What a run has found, in words and tables: the beginning of its report."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from evonas import files, pareto
+from evonas.core import FAILURES, Status, UserError
+from evonas.markdown import counted, length
+from evonas.metrics import COUNTED, RESERVED, TEST_ERROR
+from evonas.plots import cost
+from evonas.plots.style import NotYet
+from evonas.plots.tables import Tables
+from evonas.records import results, tables
+from evonas.records.files import is_locked
+from evonas.records.folder import environment
+from evonas.report.grid import NOTHING, Cell, Grid, Shown
+from genomes import library
+
+PARTS = (
+    *("state", "notes", "cards", "costs", "compared", "front", "faults", "data", "parts", "files"),
+)
+MOST_CLASSES = 100  # rows of the table of classes
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A network that the run proposes.
+
+    Attributes:
+        score: its best measure, large, such as a test accuracy.
+        scored: what the score is.
+        facts: names and texts.
+        command: what exports or trains it; "" if nothing does.
+        note: what to know of the command.
+    """
+
+    title: str
+    key: str
+    genome: str
+    score: str
+    scored: str
+    facts: Sequence[tuple[str, str]]
+    command: str
+    note: str
+
+
+class Answer:
+    """What the tables of a run say, whether it is running, finished or killed."""
+
+    def __init__(self, of: Tables) -> None:
+        self.tables = of
+        self.path = of.path
+        self.settings = of.settings
+
+    def read(self) -> None:
+        """Work everything out now, so that whoever shows it meets no damaged table."""
+        for name in PARTS:
+            getattr(self, name)
+
+    @property
+    def name(self) -> str:
+        return str(self.settings.get("name", self.path.name))
+
+    @property
+    def subtitle(self) -> str:
+        """What was searched, how, and with which seed."""
+        names = [_name(self.settings, part) for part in ("data", "space", "strategy")]
+        seed = self.settings.get("seed")
+        return " · ".join(filter(None, [*names, "" if seed is None else f"seed {seed}"]))
+
+    @property
+    def running(self) -> bool:
+        """Whether a process holds the folder."""
+        return is_locked(self.path)
+
+    @cached_property
+    def candidates(self) -> pd.DataFrame | None:
+        """One row for each candidate; None while there are none."""
+        try:
+            return self.tables.candidates
+        except NotYet:
+            return None
+
+    @cached_property
+    def networks(self) -> pd.DataFrame:
+        """What is known of front and finalists, by key (`results.networks`); empty before that."""
+        try:
+            return results.networks(self.path).set_index("key", drop=False)
+        except (UserError, OSError, ValueError, LookupError):
+            return pd.DataFrame()
+
+    @cached_property
+    def finals(self) -> pd.DataFrame:
+        try:
+            return self.tables.finals
+        except NotYet:
+            return pd.DataFrame()
+
+    @cached_property
+    def shown(self) -> dict[str, Shown]:
+        """The metrics of the search by name, objectives first."""
+        frame = self.candidates
+        if frame is None:
+            return {}
+        goals = {objective.name: objective.goal for objective in self.tables.objectives}
+        known = {*RESERVED, *goals}
+        others = [
+            str(name) for name in frame if name not in known and not frame[name].isna().all()
+        ]
+        return {
+            name: Shown.of(name, frame[name].to_numpy(dtype=np.float64), goals.get(name, ""))
+            for name in (*goals, *others)
+            if name in frame
+        }
+
+    @cached_property
+    def winner(self) -> str:
+        """The key of the winner or, before there is one, of the best so far; "" without any."""
+        try:
+            return self.tables.winner.key
+        except NotYet:
+            return ""
+
+    @cached_property
+    def knee(self) -> str:
+        """The key of the front's knee; "" if it has none."""
+        names = [objective.name for objective in self.tables.objectives]
+        if len(names) < 2 or self.networks.empty:
+            return ""
+        front = self.networks[self.networks["on_front"]]
+        signs = [objective.sign for objective in self.tables.objectives]
+        losses = front[names].to_numpy(dtype=np.float64) * signs
+        if len(front) < 3 or not np.isfinite(losses).all():
+            return ""
+        return str(front.index[pareto.knee(losses)])
+
+    @cached_property
+    def state(self) -> str:
+        """Where the run stands, in one sentence."""
+        frame = self.candidates
+        generations = 0 if frame is None else int(frame["generation"].nunique())
+        after = f"after {counted(generations, 'generation')}"
+        limit = (self.settings.get("stop") or {}).get("generations")
+        of = f" of {limit:,}" if isinstance(limit, int) else ""
+        if self.running:
+            return f"The run is going on; it has finished {counted(generations, 'generation')}{of}."
+        if frame is None:
+            return f"No generation is finished yet. To continue: {self._command('resume')}"
+        if tables.outdated(self.path):
+            return (
+                "The finals are those of an earlier stop: the search has gone on since. To hold "
+                f"them again: {self._command('resume')}"
+            )
+        if len(self.finals):
+            return f"The run has ended {after}, with its finals."
+        if self._holds_finals:
+            return f"The run stopped {after}{of}, before its finals. To continue: " + self._command(
+                "resume"
+            )
+        return f"The run has {counted(generations, 'generation')}{of}."
+
+    @cached_property
+    def notes(self) -> list[str]:
+        """What a reader must know to judge the numbers."""
+        notes = []
+        if verdict := self.tables.verdict:
+            notes.append(f"{verdict[:1].upper()}{verdict[1:]}.")
+        if self.candidates is None:
+            return notes
+        if not self.settings.get("data"):
+            notes.append(
+                "Nothing was trained in this run: values come from a table or a formula, so there "
+                "are no finals, no test score and no weights."
+            )
+        elif self.finals.empty or not self.finals["winner"].any():
+            why = "the finals have not been held" if self.finals.empty else "all finalists failed"
+            if not self._holds_finals:
+                why = "this run holds no finals"
+            notes.append(
+                f"There is no winner, for {why}. The values are those that the search measured, "
+                "and the best of many is partly luck; none has a test score."
+            )
+        elif TEST_ERROR.name not in self.finals:
+            notes.append("The winner was not tested: the data have no test part.")
+        if self.tables.scored:
+            notes.append(f"The search scored its networks {self.tables.scored}.")
+        if not environment(self.path).get("deterministic", True):
+            notes.append("The run is not reproducible: some rows depend on time or memory limits.")
+        return notes
+
+    @cached_property
+    def cards(self) -> list[Card]:
+        """The winner, or the best so far, and the knee of the front."""
+        cards = []
+        if self.winner in self.networks.index:
+            title = "Winner" if self._won else "Best so far"
+            if self.knee == self.winner:
+                title += ", and the knee of the front"
+            cards.append(self._card(title, self.winner, "" if self._won else "best"))
+        if self.knee and self.knee != self.winner:
+            cards.append(self._card("Knee of the front", self.knee, "knee"))
+        return cards
+
+    @cached_property
+    def costs(self) -> list[tuple[str, str]]:
+        """What the search has cost, in names and texts."""
+        frame = self.candidates
+        if frame is None:
+            return []
+        facts = [
+            ("evaluations", f"{len(frame):,}"),
+            ("generations", f"{frame['generation'].nunique():,}"),
+            ("different networks", f"{frame['key'].nunique():,}"),
+        ]
+        try:
+            timings = self.tables.timings
+        except NotYet:
+            return facts
+        spent = timings[~timings["from_cache"]]
+        what = "trainings" if self.settings.get("data") else "measurements"
+        for phase, title in (("search", "search"), ("finalists", "finals")):
+            some = spent[spent["phase"] == phase]
+            if len(some):
+                each = f"{len(some):,} {what}, {cost.duration(some['seconds'].sum())}"
+                facts.append((f"worker time, {title}", each))
+        if len(timings) > len(spent):
+            facts.append(("taken from a cache", f"{len(timings) - len(spent):,}"))
+        failed = int(timings["status"].isin(FAILURES).sum()) if "status" in timings else 0
+        facts.append(("faults", f"{failed:,}" if failed else "none"))
+        return facts
+
+    @cached_property
+    def compared(self) -> Grid | None:
+        """The proposed networks beside seeds, published cells, and where the search began."""
+        frame = self.candidates
+        if frame is None or not self.winner:
+            return None
+        named = {self.winner: "winner" if self._won else "best so far"}
+        if self.knee:
+            named.setdefault(self.knee, "knee of the front")
+        rows: dict[str, list[str]] = {key: [word] for key, word in named.items()}
+        for word, key in self._others(frame):
+            rows.setdefault(key, []).append(word)
+        if len(rows) < 2:
+            return None
+        tested = "full_test_error" in self.networks or TEST_ERROR.name in self.finals
+        names = list(self.shown)
+        columns = ["network", *(self.shown[name].label for name in names)]
+        columns += ["test error"] if tested else []
+        cells: list[list[Cell | str]] = []
+        for key, words in rows.items():
+            values = self.values(key)
+            row: list[Cell | str] = ["; ".join(words)]
+            row += [self.shown[name].cell(values[name]) for name in names]
+            if tested:
+                error, spread, after = self._tested(key)
+                text = Shown.of(TEST_ERROR.name, [0, 1]).text(error, spread)
+                row.append(Cell(text + after, error))
+            cells.append(row)
+        caption = "As the search measured them" + (", and tested where they were" if tested else "")
+        return Grid(caption, columns, cells, list(rows))
+
+    @cached_property
+    def front(self) -> Grid | None:
+        """A row for each network of the front and each finalist."""
+        if self.networks.empty:
+            return None
+        rows = self.networks
+        first = self.tables.objectives[0].name
+        columns = ["network", *(self.shown[name].label for name in self.shown)]
+        more = {
+            "expected by a model": (f"model_{first}", f"model_{first}_std"),
+            "mean of the finals": (f"finals_{first}", f"finals_{first}_std"),
+            "test error, finals": ("finals_test_error", "finals_test_error_se"),
+            "test error, in full": ("full_test_error", "full_test_error_se"),
+        }
+        more = {n: of for n, of in more.items() if of[0] in rows and rows[of[0]].notna().any()}
+        cells: list[list[Cell | str]] = []
+        for key, row in rows.iterrows():
+            mark = " *" if key == self.winner and self._won else ""
+            line: list[Cell | str] = [f"{key}{mark}"]
+            line += [self.shown[name].cell(float(row[name])) for name in self.shown if name in row]
+            for value, spread in more.values():
+                error = Shown.of("error", [0, 1]) if "test" in value else self.shown[first]
+                line.append(error.cell(float(row[value]), float(row.get(spread, math.nan))))
+            cells.append(line)
+        behind = len(rows) - int(rows["on_front"].sum())
+        caption = f"Front: {counted(len(rows) - behind, 'network')}"
+        caption += f"; {counted(behind, 'finalist')} behind it" if behind else ""
+        caption += "; * winner" if self._won else ""
+        columns = [name for name in columns if name == "network" or self._has(rows, name)]
+        return Grid(caption, [*columns, *more], cells, list(map(str, rows.index)))
+
+    @cached_property
+    def faults(self) -> Grid | None:
+        """What failed and why, the commonest first; None if nothing has."""
+        frame = self.failures
+        if frame.empty:
+            return None
+        grouped = frame.groupby(["status", "message"], sort=False)["key"].agg(["size", "first"])
+        grouped = grouped.sort_values("size", ascending=False, kind="stable")
+        rows: list[list[Cell | str]] = [
+            [str(status).replace("_", " "), str(message) or NOTHING, _whole(row["size"]), row["first"]]
+            for (status, message), row in grouped.head(50).iterrows()
+        ]
+        columns = ("what", "why", "times", "for example")
+        return Grid("What failed, and why", columns, rows)
+
+    @property
+    def failures(self) -> pd.DataFrame:
+        """The timings of all that failed, of search and finals."""
+        try:
+            timings = self.tables.timings
+        except NotYet:
+            return pd.DataFrame(columns=["status", "message", "key"])
+        for name in ("status", "message", "key"):
+            if name not in timings:
+                timings = timings.assign(**{name: ""})
+        return timings[timings["status"].isin(FAILURES)]
+
+    @cached_property
+    def data(self) -> list[tuple[str, str]]:
+        """What is known of the data, in names and texts."""
+        of = self.settings.get("data")
+        if not isinstance(of, Mapping):
+            return []
+        known = environment(self.path)
+        facts = [("data set", str(of.get("name", NOTHING)))]
+        facts += [(key, str(of[key])) for key in ("path", "subset", "split_seed") if key in of]
+        parts = known.get("parts")
+        parts = parts if isinstance(parts, Mapping) else {}
+        shapes = [each.get("shape") for each in parts.values() if isinstance(each, Mapping)]
+        shape = next((each for each in shapes if isinstance(each, list) and len(each) == 3), None)
+        size = "not on record"
+        if shape:
+            size = f"{shape[1]} × {shape[2]}, {counted(shape[0], 'channel')}"
+        facts.append(("image size", size))
+        if len(self.classes):
+            facts.append(("classes", f"{len(self.classes):,}"))
+            for part in self.classes:
+                facts.append((f"images, {part}", f"{int(self.classes[part].sum()):,}"))
+        else:
+            facts += [
+                (f"images, {part}", f"{int(each['images']):,}")
+                for part, each in parts.items()
+                if isinstance(each, Mapping) and "images" in each
+            ]
+        if isinstance(known.get("data"), str):
+            facts.append(("fingerprint", known["data"]))
+        return facts
+
+    @cached_property
+    def classes(self) -> pd.DataFrame:
+        """How many images of each class each part has; empty if that is not on record."""
+        try:
+            frame = results.split(self.path)
+        except (UserError, OSError):
+            return pd.DataFrame()
+        return frame[[p for p in ("train", "val", "test", "unused") if p in frame]]
+
+    @cached_property
+    def parts(self) -> Grid | None:
+        """The images of each class by part."""
+        if not 0 < len(self.classes) <= MOST_CLASSES:
+            return None
+        rows: list[list[Cell | str]] = [
+            [f"class {label}", *(_whole(count) for count in row)]
+            for label, row in zip(self.classes.index, self.classes.to_numpy(), strict=True)
+        ]
+        return Grid("Images by class and part", ["class", *map(str, self.classes)], rows)
+
+    @cached_property
+    def files(self) -> list[tuple[str, str]]:
+        """The files of configuration and environment: titles and texts."""
+        names = ("config.yaml", "environment.json", "space.json")
+        return [
+            (name, files.read(self.path / name).decode(errors="replace"))
+            for name in names
+            if (self.path / name).exists()
+        ]
+
+    def values(self, key: str) -> dict[str, float]:
+        """What the search measured of a network, with the largest budget: its last good row."""
+        nothing = dict.fromkeys(self.shown, math.nan)
+        if key in self.networks.index:
+            row = self.networks.loc[key]
+            return {name: float(row.get(name, math.nan)) for name in nothing}
+        frame = self.candidates
+        assert frame is not None
+        rows = frame[(frame["key"] == key) & (frame["status"] == str(Status.OK))]
+        if rows.empty:
+            return nothing
+        return {name: float(rows[name].iloc[-1]) for name in nothing}
+
+    def facts(self, key: str) -> list[tuple[str, str]]:
+        """What finals, a model and full trainings say of a network beyond the search."""
+        if key not in self.networks.index:
+            return []
+        row, first = self.networks.loc[key], self.tables.objectives[0].name
+        shown = self.shown[first]
+
+        def number(name: str) -> float:
+            return float(row.get(name, math.nan))
+
+        facts = []
+        if not math.isnan(number(f"finals_{first}")):
+            seeds = counted(int(number("finals_seeds")), "seed") if "finals_seeds" in row else ""
+            limits = (self.settings.get("finalists") or {}).get("budget")
+            told = shown.text(number(f"finals_{first}"), number(f"finals_{first}_std"))
+            over = f" (standard deviation over {seeds}{length(limits)})" if seeds else ""
+            facts.append((f"{shown.label}, finals", told + over))
+        if not math.isnan(number(f"model_{first}")):
+            told = shown.text(number(f"model_{first}"), number(f"model_{first}_std"))
+            facts.append((f"{shown.label}, expected by a model", told))
+        error, spread, after = self._tested(key)
+        if not math.isnan(error):
+            told = Shown.of(TEST_ERROR.name, [0, 1]).text(error, spread)
+            facts.append(("test error", f"{told} (standard error){after}"))
+        return facts
+
+    def _card(self, title: str, key: str, word: str) -> Card:
+        values, row = self.values(key), self.networks.loc[key]
+        first = self.tables.objectives[0].name
+        error, spread, after = self._tested(key)
+        if math.isnan(error):
+            score = self.shown[first].text(values[first])
+            scored = f"{self.shown[first].label}, as the search measured it"
+        else:
+            score = f"{100 * (1 - error):.2f} %"
+            images = row.get("finals_test_images", math.nan)
+            of = "" if after or math.isnan(images) else f", {counted(int(images), 'image')}"
+            scored = f"test accuracy ± {100 * spread:.2f} (standard error{of}){after}"
+        search = f" in the search{length(self.settings.get('budget'))}"
+        sizes = {metric.name for metric in COUNTED}
+        facts = [
+            (self.shown[name].label, self.shown[name].text(values[name]))
+            for name in self.shown
+            if name in sizes
+        ]
+        facts += [
+            (f"{self.shown[name].label},{search}", self.shown[name].text(values[name]))
+            for name in self.shown
+            if self.shown[name].goal and name not in sizes
+        ]
+        facts += [fact for fact in self.facts(key) if fact[0] != "test error"]
+        genome, born = self._birth(key)
+        facts.append(("first tried", born))
+        return Card(title, key, genome, score, scored, facts, *self._onward(key, word))
+
+    def _birth(self, key: str) -> tuple[str, str]:
+        """Return the genome of a network's first evaluation, and when and how it came about."""
+        assert self.candidates is not None
+        rows = self.candidates[self.candidates["key"] == key]
+        if rows.empty:
+            return key, NOTHING
+        first = rows.iloc[0]
+        return str(first["genome"]), f"generation {first['generation'] + 1}, {first['origin']}"
+
+    def _onward(self, key: str, word: str) -> tuple[str, str]:
+        """Return the command that makes a network usable, and what to know of it."""
+        which = f" --genome {word}" if word else ""
+        if not self.settings.get("data"):
+            draw = self._command("show", f"{which or ' --genome best'} --draw network.svg")
+            return draw, "Draws it. Nothing was trained, so there are no weights to export."
+        weights = [f"weights/{files.short(key)}.safetensors"]
+        weights += [] if word else ["weights/winner.safetensors"]
+        if any((self.path / name).exists() for name in weights):
+            told = "Exports it as plain PyTorch; add --format onnx for ONNX."
+            return self._command("export", which), told
+        return (
+            self._command("train", which),
+            "Trains it in full; this folder has no weights of it to export.",
+        )
+
+    def _command(self, command: str, more: str = "") -> str:
+        own = environment(self.path).get("plugins", {})
+        options = "".join(f" --plugin {shlex.quote(str(file))}" for file in own)
+        return f"evonas {command} {shlex.quote(str(self.path))}{more}{options}"
+
+    def _others(self, frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
+        """Words and keys of networks to compare with: where the search began, and what others made."""
+        well = frame[frame["status"] == str(Status.OK)]
+        objective = self.tables.objectives[0]
+        seeds = well[well["origin"] == "seed"]
+        drawn = well[(well["generation"] == 0) & (well["origin"] != "seed")]
+        for word, some in (("best seed", seeds), ("best of the first generation", drawn)):
+            losses = objective.sign * some[objective.name]
+            if losses.notna().any():
+                yield word, str(some["key"][losses.idxmin()])
+        try:
+            space = self.tables.space
+        except NotYet:
+            return
+        asked = set(well["key"])
+        for name, cell in library.library().items():
+            if cell.space == space.name:
+                key = space.key(space.parse(cell.genome))
+                if key in asked:
+                    yield f"{name} (published)", key
+
+    def _tested(self, key: str) -> tuple[float, float, str]:
+        """Return a network's test error, its standard error, and of which training it is."""
+        if key not in self.networks.index:
+            return math.nan, math.nan, ""
+        row = self.networks.loc[key]
+        for source in ("finals", "full"):
+            error = float(row.get(f"{source}_test_error", math.nan))
+            if not math.isnan(error):
+                after = ""
+                if source == "full":
+                    after = f", after a full training{length({'epochs': int(row['full_epochs'])})}"
+                return error, float(row.get(f"{source}_test_error_se", math.nan)), after
+        return math.nan, math.nan, ""
+
+    def _has(self, rows: pd.DataFrame, label: str) -> bool:
+        return any(shown.label == label and name in rows for name, shown in self.shown.items())
+
+    @property
+    def _won(self) -> bool:
+        try:
+            return self.tables.winner.final
+        except NotYet:
+            return False
+
+    @property
+    def _holds_finals(self) -> bool:
+        finalists = self.settings.get("finalists")
+        return bool(isinstance(finalists, Mapping) and finalists.get("top"))
+
+
+def _whole(count: float) -> Cell:
+    return Cell(f"{int(count):,}", int(count))
+
+
+def _name(settings: Mapping[str, Any], part: str) -> str:
+    section = settings.get(part)
+    return str(section.get("name", "")) if isinstance(section, Mapping) else ""
+
+
+def open_run(path: Path) -> Answer:
+    """Read a run folder, finished, running or killed.
+
+    Raises:
+        UserError: it is not a run folder.
+    """
+    return Answer(Tables(path))
