@@ -72,9 +72,7 @@ def ops(tables: Tables) -> Drawing:
     return Drawing(figure, data)
 
 
-def shares(
-    tables: Tables, genes: tuple[Gene, ...], most: int = COLUMNS
-) -> pd.DataFrame:
+def shares(tables: Tables, genes: tuple[Gene, ...], most: int = COLUMNS) -> pd.DataFrame:
     """For each gene and choice, the share of a generation's candidates that took it.
 
     Args:

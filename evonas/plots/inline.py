@@ -18,6 +18,7 @@ SCALE = 118  # pixels an inch, so that the smallest text has 10.5
 ROW = 0.17  # inches, from a row of a table to the next
 MOST_ROWS = 40
 MARGIN = 0.06  # inches
+WIDE = 4.2  # inches; what is wider needs a line of its own
 HEAD = (0.085, 0.04)  # the length of an arrow's head, and half its width, in inches
 
 
@@ -65,9 +66,9 @@ def _table(space: SearchSpace, genome: Genome) -> str:
     live = space.live(genome)
     rows = [(gene.name, space.choice(genome, i), live[i]) for i, gene in enumerate(space.genes)]
     shown = [(short(name, 24), short(choice, 24), alive) for name, choice, alive in rows]
-    left = more = len(shown) - MOST_ROWS
-    if more > 0:
-        shown = [*shown[: MOST_ROWS - 1], (f"and {left + 1} more", "", False)]
+    more = len(shown) - MOST_ROWS + 1
+    if more > 1:
+        shown = [*shown[: MOST_ROWS - 1], (f"and {more} more", "", False)]
     first = max(text_width(name, SMALL) for name, _, _ in shown) + 0.2
     second = max(text_width(choice, SMALL) for _, choice, _ in shown)
     shapes = []
@@ -81,9 +82,9 @@ def _table(space: SearchSpace, genome: Genome) -> str:
 
 
 def _svg(width: float, height: float, shapes: Sequence[str], label: str) -> str:
-    size = f"{_n(width)} {_n(height)}"
+    size, look = f"{_n(width)} {_n(height)}", "net wide" if width > WIDE else "net"
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="net" role="img" viewBox="0 0 {size}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="{look}" role="img" viewBox="0 0 {size}" '
         f'width="{_n(width)}" height="{_n(height)}" aria-label="{html.escape(label)}">'
         f"{''.join(shapes)}</svg>"
     )
@@ -91,7 +92,8 @@ def _svg(width: float, height: float, shapes: Sequence[str], label: str) -> str:
 
 def _line(points: Sequence[tuple[float, float]], look: str) -> str:
     first, *others = (f"{_n(x)} {_n(y)}" for x, y in points)
-    return f'<path class="e {look}" d="M{first}{"C" if others[1:] else "L"}{" ".join(others)}"/>'
+    look = f"e {look}".strip()
+    return f'<path class="{look}" d="M{first}{"C" if others[1:] else "L"}{" ".join(others)}"/>'
 
 
 def _head(points: Sequence[tuple[float, float]], look: str) -> str:
@@ -103,12 +105,13 @@ def _head(points: Sequence[tuple[float, float]], look: str) -> str:
     left = (x - long * dx - wide * dy, y - long * dy + wide * dx)
     right = (x - long * dx + wide * dy, y - long * dy - wide * dx)
     corners = "L".join(f"{_n(a)} {_n(b)}" for a, b in ((x, y), left, right))
-    return f'<path class="h {look}" d="M{corners}Z"/>'
+    look = f"h {look}".strip()
+    return f'<path class="{look}" d="M{corners}Z"/>'
 
 
 def _label(x: float, y: float, text: str, look: str) -> list[str]:
     half = text_width(text, SMALL) / 2 + 0.05
-    box = _box(f"l {look}", x - half, y - 0.075, 2 * half, 0.15)
+    box = _box(f"l {look}".strip(), x - half, y - 0.075, 2 * half, 0.15)
     return [box, _text(x, y, text, look if look == "dead" else "")]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,14 @@ PARTS = (
 MOST_CLASSES = 100  # rows of the table of classes
 
 
+class Fact(NamedTuple):
+    """A name, what is to be said of it, and under which conditions it holds."""
+
+    name: str
+    text: str
+    condition: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Card:
     """A network that the run proposes.
@@ -39,7 +47,6 @@ class Card:
     Attributes:
         score: its best measure, large, such as a test accuracy.
         scored: what the score is.
-        facts: names and texts.
         command: what exports or trains it; "" if nothing does.
         note: what to know of the command.
     """
@@ -49,7 +56,7 @@ class Card:
     genome: str
     score: str
     scored: str
-    facts: Sequence[tuple[str, str]]
+    facts: Sequence[Fact]
     command: str
     note: str
 
@@ -94,10 +101,9 @@ class Answer:
     @cached_property
     def networks(self) -> pd.DataFrame:
         """What is known of front and finalists, by key (`results.networks`); empty before that."""
-        try:
-            return results.networks(self.path).set_index("key", drop=False)
-        except (UserError, OSError, ValueError, LookupError):
+        if self.candidates is None or not (self.path / "front.csv").exists():
             return pd.DataFrame()
+        return results.networks(self.path).set_index("key", drop=False)
 
     @cached_property
     def finals(self) -> pd.DataFrame:
@@ -114,9 +120,7 @@ class Answer:
             return {}
         goals = {objective.name: objective.goal for objective in self.tables.objectives}
         known = {*RESERVED, *goals}
-        others = [
-            str(name) for name in frame if name not in known and not frame[name].isna().all()
-        ]
+        others = [str(name) for name in frame if name not in known and not frame[name].isna().all()]
         return {
             name: Shown.of(name, frame[name].to_numpy(dtype=np.float64), goals.get(name, ""))
             for name in (*goals, *others)
@@ -130,6 +134,11 @@ class Answer:
             return self.tables.winner.key
         except NotYet:
             return ""
+
+    @property
+    def word(self) -> str:
+        """What the network is that `winner` names."""
+        return "winner" if self._won else "best so far" if self.running else "best"
 
     @cached_property
     def knee(self) -> str:
@@ -167,6 +176,8 @@ class Answer:
             return f"The run stopped {after}{of}, before its finals. To continue: " + self._command(
                 "resume"
             )
+        if generations == limit:
+            return f"The run has ended {after}."
         return f"The run has {counted(generations, 'generation')}{of}."
 
     @cached_property
@@ -203,7 +214,7 @@ class Answer:
         """The winner, or the best so far, and the knee of the front."""
         cards = []
         if self.winner in self.networks.index:
-            title = "Winner" if self._won else "Best so far"
+            title = self.word.capitalize()
             if self.knee == self.winner:
                 title += ", and the knee of the front"
             cards.append(self._card(title, self.winner, "" if self._won else "best"))
@@ -212,31 +223,31 @@ class Answer:
         return cards
 
     @cached_property
-    def costs(self) -> list[tuple[str, str]]:
-        """What the search has cost, in names and texts."""
+    def costs(self) -> list[Fact]:
+        """What the search has cost."""
         frame = self.candidates
         if frame is None:
             return []
         facts = [
-            ("evaluations", f"{len(frame):,}"),
-            ("generations", f"{frame['generation'].nunique():,}"),
-            ("different networks", f"{frame['key'].nunique():,}"),
+            Fact("evaluations", f"{len(frame):,}"),
+            Fact("generations", f"{frame['generation'].nunique():,}"),
+            Fact("different networks", f"{frame['key'].nunique():,}"),
         ]
         try:
             timings = self.tables.timings
         except NotYet:
             return facts
         spent = timings[~timings["from_cache"]]
-        what = "trainings" if self.settings.get("data") else "measurements"
+        what = "training" if self.settings.get("data") else "measurement"
         for phase, title in (("search", "search"), ("finalists", "finals")):
             some = spent[spent["phase"] == phase]
             if len(some):
-                each = f"{len(some):,} {what}, {cost.duration(some['seconds'].sum())}"
-                facts.append((f"worker time, {title}", each))
+                time = cost.duration(some["seconds"].sum())
+                facts.append(Fact(f"worker time, {title}", time, counted(len(some), what)))
         if len(timings) > len(spent):
-            facts.append(("taken from a cache", f"{len(timings) - len(spent):,}"))
+            facts.append(Fact("taken from a cache", f"{len(timings) - len(spent):,}"))
         failed = int(timings["status"].isin(FAILURES).sum()) if "status" in timings else 0
-        facts.append(("faults", f"{failed:,}" if failed else "none"))
+        facts.append(Fact("faults", f"{failed:,}" if failed else "none"))
         return facts
 
     @cached_property
@@ -245,7 +256,7 @@ class Answer:
         frame = self.candidates
         if frame is None or not self.winner:
             return None
-        named = {self.winner: "winner" if self._won else "best so far"}
+        named = {self.winner: self.word}
         if self.knee:
             named.setdefault(self.knee, "knee of the front")
         rows: dict[str, list[str]] = {key: [word] for key, word in named.items()}
@@ -253,7 +264,7 @@ class Answer:
             rows.setdefault(key, []).append(word)
         if len(rows) < 2:
             return None
-        tested = "full_test_error" in self.networks or TEST_ERROR.name in self.finals
+        tested = any(not math.isnan(self._tested(key)[0]) for key in rows)
         names = list(self.shown)
         columns = ["network", *(self.shown[name].label for name in names)]
         columns += ["test error"] if tested else []
@@ -310,7 +321,12 @@ class Answer:
         grouped = frame.groupby(["status", "message"], sort=False)["key"].agg(["size", "first"])
         grouped = grouped.sort_values("size", ascending=False, kind="stable")
         rows: list[list[Cell | str]] = [
-            [str(status).replace("_", " "), str(message) or NOTHING, _whole(row["size"]), row["first"]]
+            [
+                str(status).replace("_", " "),
+                str(message) or NOTHING,
+                _whole(row["size"]),
+                row["first"],
+            ]
             for (status, message), row in grouped.head(50).iterrows()
         ]
         columns = ("what", "why", "times", "for example")
@@ -329,14 +345,15 @@ class Answer:
         return timings[timings["status"].isin(FAILURES)]
 
     @cached_property
-    def data(self) -> list[tuple[str, str]]:
-        """What is known of the data, in names and texts."""
+    def data(self) -> list[Fact]:
+        """What is known of the data."""
         of = self.settings.get("data")
         if not isinstance(of, Mapping):
             return []
         known = environment(self.path)
-        facts = [("data set", str(of.get("name", NOTHING)))]
-        facts += [(key, str(of[key])) for key in ("path", "subset", "split_seed") if key in of]
+        facts = [Fact("data set", str(of.get("name", NOTHING)))]
+        keys = ("path", "subset", "split_seed")
+        facts += [Fact(key.replace("_", " "), str(of[key])) for key in keys if key in of]
         parts = known.get("parts")
         parts = parts if isinstance(parts, Mapping) else {}
         shapes = [each.get("shape") for each in parts.values() if isinstance(each, Mapping)]
@@ -344,19 +361,21 @@ class Answer:
         size = "not on record"
         if shape:
             size = f"{shape[1]} × {shape[2]}, {counted(shape[0], 'channel')}"
-        facts.append(("image size", size))
+        facts.append(Fact("image size", size))
         if len(self.classes):
-            facts.append(("classes", f"{len(self.classes):,}"))
-            for part in self.classes:
-                facts.append((f"images, {part}", f"{int(self.classes[part].sum()):,}"))
+            facts.append(Fact("classes", f"{len(self.classes):,}"))
+            facts += [
+                Fact(f"images, {part}", f"{int(count):,}")
+                for part, count in self.classes.sum().items()
+            ]
         else:
             facts += [
-                (f"images, {part}", f"{int(each['images']):,}")
+                Fact(f"images, {part}", f"{int(each['images']):,}")
                 for part, each in parts.items()
                 if isinstance(each, Mapping) and "images" in each
             ]
         if isinstance(known.get("data"), str):
-            facts.append(("fingerprint", known["data"]))
+            facts.append(Fact("fingerprint", known["data"]))
         return facts
 
     @cached_property
@@ -402,7 +421,7 @@ class Answer:
             return nothing
         return {name: float(rows[name].iloc[-1]) for name in nothing}
 
-    def facts(self, key: str) -> list[tuple[str, str]]:
+    def facts(self, key: str) -> list[Fact]:
         """What finals, a model and full trainings say of a network beyond the search."""
         if key not in self.networks.index:
             return []
@@ -414,18 +433,15 @@ class Answer:
 
         facts = []
         if not math.isnan(number(f"finals_{first}")):
-            seeds = counted(int(number("finals_seeds")), "seed") if "finals_seeds" in row else ""
-            limits = (self.settings.get("finalists") or {}).get("budget")
             told = shown.text(number(f"finals_{first}"), number(f"finals_{first}_std"))
-            over = f" (standard deviation over {seeds}{length(limits)})" if seeds else ""
-            facts.append((f"{shown.label}, finals", told + over))
+            facts.append(Fact(f"{shown.label}, finals", told, self._over(key)))
         if not math.isnan(number(f"model_{first}")):
             told = shown.text(number(f"model_{first}"), number(f"model_{first}_std"))
-            facts.append((f"{shown.label}, expected by a model", told))
+            facts.append(Fact(f"{shown.label}, model", told, "expected from all trainings"))
         error, spread, after = self._tested(key)
         if not math.isnan(error):
             told = Shown.of(TEST_ERROR.name, [0, 1]).text(error, spread)
-            facts.append(("test error", f"{told} (standard error){after}"))
+            facts.append(Fact("test error", told, f"± standard error{after}"))
         return facts
 
     def _card(self, title: str, key: str, word: str) -> Card:
@@ -433,38 +449,61 @@ class Answer:
         first = self.tables.objectives[0].name
         error, spread, after = self._tested(key)
         if math.isnan(error):
-            score = self.shown[first].text(values[first])
-            scored = f"{self.shown[first].label}, as the search measured it"
+            score, scored = self._score(key)
         else:
             score = f"{100 * (1 - error):.2f} %"
             images = row.get("finals_test_images", math.nan)
             of = "" if after or math.isnan(images) else f", {counted(int(images), 'image')}"
             scored = f"test accuracy ± {100 * spread:.2f} (standard error{of}){after}"
-        search = f" in the search{length(self.settings.get('budget'))}"
+        search = f"in the search{length(self.settings.get('budget'))}"
         sizes = {metric.name for metric in COUNTED}
         facts = [
-            (self.shown[name].label, self.shown[name].text(values[name]))
+            Fact(self.shown[name].label, self.shown[name].text(values[name]))
             for name in self.shown
             if name in sizes
         ]
         facts += [
-            (f"{self.shown[name].label},{search}", self.shown[name].text(values[name]))
+            Fact(self.shown[name].label, self.shown[name].text(values[name]), search)
             for name in self.shown
             if self.shown[name].goal and name not in sizes
         ]
-        facts += [fact for fact in self.facts(key) if fact[0] != "test error"]
+        facts += [fact for fact in self.facts(key) if fact.name != "test error"]
         genome, born = self._birth(key)
-        facts.append(("first tried", born))
+        facts.append(born)
         return Card(title, key, genome, score, scored, facts, *self._onward(key, word))
 
-    def _birth(self, key: str) -> tuple[str, str]:
+    def _score(self, key: str) -> tuple[str, str]:
+        """Return the first objective of a network without a test, and what it is.
+
+        It is the mean of the finals where there are any; an error is told as an accuracy.
+        """
+        first = self.tables.objectives[0].name
+        shown, value = self.shown[first], self.values(key)[first]
+        of = "as the search measured it"
+        final = float(self.networks.loc[key].get(f"finals_{first}", math.nan))
+        if not math.isnan(final):
+            value, of = final, f"in the finals{self._over(key, ', ')}"
+        if shown.share and shown.label.endswith("error"):
+            return shown.text(1 - value), f"{shown.label.removesuffix('error')}accuracy, {of}"
+        return shown.text(value), f"{shown.label}, {of}"
+
+    def _over(self, key: str, before: str = "") -> str:
+        """Return over how many seeds the finals have a mean, and how long they trained."""
+        seeds = float(self.networks.loc[key].get("finals_seeds", math.nan))
+        if math.isnan(seeds):
+            return ""
+        limits = (self.settings.get("finalists") or {}).get("budget")
+        return f"{before}mean of {counted(int(seeds), 'seed')}{length(limits)}"
+
+    def _birth(self, key: str) -> tuple[str, Fact]:
         """Return the genome of a network's first evaluation, and when and how it came about."""
         assert self.candidates is not None
         rows = self.candidates[self.candidates["key"] == key]
         if rows.empty:
-            return key, NOTHING
+            return key, Fact("first tried", NOTHING)
         first = rows.iloc[0]
-        return str(first["genome"]), f"generation {first['generation'] + 1}, {first['origin']}"
+        born = Fact("first tried", f"generation {first['generation'] + 1}", str(first["origin"]))
+        return str(first["genome"]), born
 
     def _onward(self, key: str, word: str) -> tuple[str, str]:
         """Return the command that makes a network usable, and what to know of it."""

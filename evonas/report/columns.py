@@ -69,7 +69,7 @@ def columns(answer: Answer, *, brief: bool = False) -> dict[str, Any]:
         "messages": _messages(answer, frame),
         "fronts": _by_generation(fronts, place),
         "winner": code.get(answer.winner, -1),
-        "winnerWord": answer.tables.winner.word if answer.winner else "",
+        "winnerWord": answer.word,
         "knee": code.get(answer.knee, -1),
         "finals": _finals(answer, code),
         "facts": {code[key]: facts for key, facts in beyond.items() if key in code},
@@ -144,14 +144,17 @@ def _kept(
     """The rows that a page has: all or, of too many, those that matter and a share of the rest."""
     if len(frame) <= most:
         return np.arange(len(frame))
-    matter = set(ever.tolist())
-    asked = {*map(str, answer.networks.index), answer.winner}
-    parents = dict(zip(frame["key"], frame["parents"], strict=True))
-    while asked:  # the ancestors too
-        matter |= set(np.flatnonzero(~frame["key"].duplicated() & frame["key"].isin(asked)))
-        more = {parent for key in asked for parent in str(parents.get(key, "")).split()}
-        seen = set(frame["key"].iloc[sorted(matter)])
-        asked = more - seen if len(matter) < most else set()
+    firsts = frame.drop_duplicates("key")
+    parents = dict(zip(firsts["key"], firsts["parents"], strict=True))
+    row_of = dict(zip(firsts["key"], firsts.index, strict=True))
+    waiting = [answer.winner, *map(str, answer.networks.index)]
+    family: dict[str, None] = {}
+    while waiting and len(family) < most // 2:  # with their ancestors
+        key = waiting.pop(0)
+        if key in parents and key not in family:
+            family[key] = None
+            waiting += parents[key].split()
+    matter = {*ever.tolist(), *(row_of[key] for key in family)}
     rest = np.setdiff1d(np.arange(len(frame)), sorted(matter))
     share = np.linspace(0, len(rest) - 1, max(most - len(matter), 0)).astype(int)
     return np.union1d(sorted(matter), rest[np.unique(share)]).astype(np.int64)

@@ -150,12 +150,12 @@ function measured(run, row) {
 }
 
 function pairs(list) {
-  return el("dl", {class: "facts"}, list.map(([name, told]) =>
-    el("div", {}, el("dt", {text: name}), el("dd", {text: told}))));
+  return el("dl", {class: "facts"}, list.map(([name, told, condition]) =>
+    el("div", {}, el("dt", {}, name, condition ? el("small", {text: condition}) : null), el("dd", {text: told}))));
 }
 
 function keyButton(run, key, label = run.keys[key]) {
-  return el("button", {type: "button", class: "keyed", text: label, onclick: () => {
+  return el("button", {type: "button", class: "keyed", text: label, title: label, onclick: () => {
     run.pin(key);
     const details = document.querySelector(`[data-front="${RUNS.indexOf(run)}"] .details`);
     const place = details && details.getBoundingClientRect();
@@ -220,7 +220,7 @@ function axes({over, width, height}, x, y, limits, {bottom = 40, top = 26} = {})
   const rows = down.ticks(Math.max(2, Math.floor(height / 70)));
   const left = 14 + 7 * Math.max(2, ...rows.map(tick => short(y, tick).length));
   const across = scale(limits.x[0], limits.x[1], left, width - 12, x.log);
-  const columns = across.ticks(Math.max(2, Math.floor(width / 95)));
+  const columns = across.ticks(Math.max(2, Math.floor(width / (x.share || x.large ? 95 : 60))));
   for (const tick of rows) {
     over.append(sv("path", {class: "axis", d: `M${left} ${down(tick)}H${width - 12}`}),
       sv("text", {x: left - 8, y: down(tick), dy: ".35em", "text-anchor": "end", text: short(y, tick)}));
@@ -369,7 +369,7 @@ function scatter(run, {moving = false} = {}) {
     }
   }
 
-  const box = plot(moving ? "Population by generation" : "The front", 460, draw);
+  const box = plot(moving ? "Population by generation" : "The front", moving ? 400 : 540, draw);
 
   function nearest(event) {
     const place = box.getBoundingClientRect(), px = event.clientX - place.left, py = event.clientY - place.top;
@@ -495,7 +495,7 @@ function showDetails(run, host, key) {
   const name = word(run, key);
   const born = run.first.get(key);
   const told = [...measured(run, row), ...(run.facts[key] || []),
-    ["first tried", `generation ${run.generation[born]}, ${text(run, "origin", born)}`]];
+    ["first tried", `generation ${run.generation[born]}`, text(run, "origin", born)]];
   host.replaceChildren(
     el("h3", {text: run.keys[key]}), name ? el("p", {class: "says", text: name}) : null,
     el("code", {text: text(run, "genome", row)}), drawing(run, key), pairs(told),
@@ -847,9 +847,9 @@ function lineage(run, host) {
     }
     const goal = run.goals[0], born = each => run.generation[run.first.get(each)];
     const columns = [...new Set([...found.keys()].map(born))].sort((a, b) => a - b);
-    const wide = Math.max(64, Math.min(150, (host.clientWidth - 60) / columns.length)), row = 30;
+    const wide = Math.max(64, Math.min(150, (host.clientWidth - 60) / columns.length)), row = 38;
     const lists = columns.map(generation => [...found.keys()].filter(each => born(each) === generation));
-    const height = Math.max(...lists.map(list => list.length)) * row + 50;
+    const height = Math.max(...lists.map(list => list.length)) * row + 60;
     const places = new Map();
     const children = new Map();
     for (const each of found.keys()) {
@@ -863,9 +863,9 @@ function lineage(run, host) {
       };
       const pulls = new Map(lists[c].map(each => [each, pull(each)]));
       const sorted = lists[c].sort((a, b) => pulls.get(a) - pulls.get(b));
-      const start = Math.min(Math.max(15, sorted.reduce((sum, each) => sum + pulls.get(each), 0) / sorted.length - (sorted.length - 1) * row / 2),
-        height - 50 - (sorted.length - 1) * row);
-      sorted.forEach((each, i) => places.set(each, [30 + c * wide, Math.max(15, start) + i * row]));
+      const start = Math.min(Math.max(30, sorted.reduce((sum, each) => sum + pulls.get(each), 0) / sorted.length - (sorted.length - 1) * row / 2),
+        height - 40 - (sorted.length - 1) * row);
+      sorted.forEach((each, i) => places.set(each, [40 + c * wide, Math.max(30, start) + i * row]));
     }
     const values = finite([...found.keys()].map(each => value(run, goal, run.rowOf(each))));
     const sorted = values.sort((a, b) => goal.goal === "max" ? a - b : b - a); // the best last
@@ -887,13 +887,13 @@ function lineage(run, host) {
         onpointermove: event => showTip(event.clientX, event.clientY, ...tipOf(run, run.rowOf(each))), onpointerleave: hideTip},
         each === key ? sv("path", {d: MARKS.dot(x, y, 11), fill: "none", stroke: "var(--vermilion)", "stroke-width": 2}) : null,
         sv("path", {d: MARKS[origin.includes("mutation") ? "triangle" : origin.includes("crossover") ? "diamond" : "dot"](x, y, 7), fill: shade(rank), stroke: "var(--bg)"}),
-        wide >= 80 || each === key ? sv("text", {x: x + 13, y, dy: ".35em", text: shown(goal, own)}) : null));
+        wide >= 80 || each === key ? sv("text", {x, y: y - 12, "text-anchor": "middle", text: shown(goal, own)}) : null));
     }
-    const years = columns.map((generation, c) => sv("text", {x: 30 + c * wide, y: height - 8, "text-anchor": "middle", text: generation}));
-    const width = 60 + columns.length * wide;
+    const years = columns.map((generation, c) => sv("text", {x: 40 + c * wide, y: height - 8, "text-anchor": "middle", text: generation}));
+    const width = 80 + (columns.length - 1) * wide;
     const focused = host.contains(document.activeElement);
     host.replaceChildren(
-      el("p", {class: "says", text: `The ${who === run.keys[key] ? "network" : who} (ringed), its parents, theirs and so on, each in the generation in which it was first tried, with its ${goal.label}; the later the colour in the scale, the better. `
+      el("p", {class: "says", text: `The ${who === run.keys[key] ? "network" : who} (ringed), its parents, theirs and so on, each in the generation in which it was first tried, with its ${goal.label}; the lighter, the better. `
         + (left ? `Earlier ancestors are left out. ` : "") + "Choose another network in the front, or here."}),
       el("div", {class: "tree", tabindex: "0", role: "region", "aria-label": "Lineage"},
         sv("svg", {width, height, viewBox: `0 0 ${width} ${height}`}, links, nodes, years)),
@@ -920,7 +920,7 @@ function evaluations(run, host) {
     {name: "generation", of: row => run.generation[row], number: true},
     {name: "index", of: row => run.index[row], number: true},
     {name: "network", of: row => run.keys[run.key[row]], cell: row => keyButton(run, run.key[row])},
-    {name: "genome", of: row => text(run, "genome", row), cell: row => el("code", {text: text(run, "genome", row)})},
+    {name: "genome", of: row => text(run, "genome", row), cell: row => el("code", {class: "long", title: text(run, "genome", row), text: text(run, "genome", row)})},
     {name: "origin", of: row => text(run, "origin", row)},
     {name: "status", of: row => text(run, "status", row) + (run.cached[row] ? ", repeat" : "")},
     ...(several ? [{name: "budget", of: row => text(run, "budget", row)}] : []),
@@ -937,7 +937,7 @@ function evaluations(run, host) {
   const on = el("button", {type: "button", text: "Next", onclick: () => turn(1)});
   const body = el("tbody", {});
   const heads = columns.map((column, i) => el("th", {scope: "col", class: column.number ? "n" : null},
-    el("button", {type: "button", class: "keyed", text: column.name, onclick: () => {
+    el("button", {type: "button", class: "sorter", text: column.name, onclick: () => {
       down = sorted === i ? !down : false;
       sorted = i;
       refill();

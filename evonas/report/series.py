@@ -228,7 +228,7 @@ def _line(name: str, values: Any, colour: str, dash: str = "") -> dict[str, Any]
 def _bars(title: str, x: Any, series: Sequence[Mapping[str, Any]], says: str) -> Figure:
     some = [each for each in series if np.nan_to_num(each["values"]).any()]
     total = sum((each["values"] for each in some), np.zeros(len(x)))
-    axis = {**_axis(Shown.of("count", total), title), "log": False, "zero": True}
+    axis = {**_axis(Shown.of("count", total), ""), "log": False, "zero": True}
     look = {"says": says, "x": "generation", "y": axis, "stacked": True}
     return {"title": title, **look, "series": some, "at": np.asarray(x)}
 
