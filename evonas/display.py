@@ -20,7 +20,7 @@ from rich.table import Column
 from rich.text import Text
 
 from evonas import files, yamlfile
-from evonas.core import FAILURES, UserError
+from evonas.core import FAILURES
 from evonas.files import check_folder, escaped
 from evonas.markdown import counted, length
 from evonas.metrics import SCORED, VAL_ERROR

@@ -115,9 +115,9 @@ class Tables:
         """The evaluations with all their columns, for whoever shows each of them."""
         columns = ("generation", "index", "key", "genes", "parents", "origin", "status")
         frame = self._read("evaluations", columns, every=True)
-        for name, missing in {"budget": "", "genome": frame["genes"], "cached": False}.items():
+        for name in ("budget", "genome", "cached"):
             if name not in frame:
-                frame[name] = missing
+                frame[name] = frame["genes"] if name == "genome" else ""
         return frame
 
     @cached_property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from evonas import files, pareto
-from evonas.core import FAILURES, Status, UserError
+from evonas.core import FAILURES, Status
 from evonas.markdown import counted, length
 from evonas.metrics import COUNTED, RESERVED, TEST_ERROR
 from evonas.plots import cost
@@ -23,13 +23,7 @@ from evonas.plots.tables import Tables
 from evonas.records import results, tables
 from evonas.records.files import is_locked
 from evonas.records.folder import environment
-from evonas.report.grid import NOTHING, Cell, Grid, Shown
-from genomes import library
-
-PARTS = (
-    *("state", "notes", "cards", "costs", "compared", "front", "faults", "data", "parts", "files"),
-)
-MOST_CLASSES = 100  # rows of the table of classes
+from evonas.report.grid import NOTHING, Shown
 
 
 class Fact(NamedTuple):
@@ -71,7 +65,7 @@ class Answer:
 
     def read(self) -> None:
         """Work everything out now, so that whoever shows it meets no damaged table."""
-        for name in PARTS:
+        for name in ("state", "notes", "cards", "costs"):
             getattr(self, name)
 
     @property
@@ -136,9 +130,17 @@ class Answer:
             return ""
 
     @property
+    def won(self) -> bool:
+        """Whether the finals have named a winner."""
+        try:
+            return self.tables.winner.final
+        except NotYet:
+            return False
+
+    @property
     def word(self) -> str:
         """What the network is that `winner` names."""
-        return "winner" if self._won else "best so far" if self.running else "best"
+        return "winner" if self.won else "best so far" if self.running else "best"
 
     @cached_property
     def knee(self) -> str:
@@ -173,9 +175,8 @@ class Answer:
         if len(self.finals):
             return f"The run has ended {after}, with its finals."
         if self._holds_finals:
-            return f"The run stopped {after}{of}, before its finals. To continue: " + self._command(
-                "resume"
-            )
+            onward = self._command("resume")
+            return f"The run stopped {after}{of}, before its finals. To continue: {onward}"
         if generations == limit:
             return f"The run has ended {after}."
         return f"The run has {counted(generations, 'generation')}{of}."
@@ -217,7 +218,7 @@ class Answer:
             title = self.word.capitalize()
             if self.knee == self.winner:
                 title += ", and the knee of the front"
-            cards.append(self._card(title, self.winner, "" if self._won else "best"))
+            cards.append(self._card(title, self.winner, "" if self.won else "best"))
         if self.knee and self.knee != self.winner:
             cards.append(self._card("Knee of the front", self.knee, "knee"))
         return cards
@@ -250,169 +251,11 @@ class Answer:
         facts.append(Fact("faults", f"{failed:,}" if failed else "none"))
         return facts
 
-    @cached_property
-    def compared(self) -> Grid | None:
-        """The proposed networks beside seeds, published cells, and where the search began."""
-        frame = self.candidates
-        if frame is None or not self.winner:
-            return None
-        named = {self.winner: self.word}
-        if self.knee:
-            named.setdefault(self.knee, "knee of the front")
-        rows: dict[str, list[str]] = {key: [word] for key, word in named.items()}
-        for word, key in self._others(frame):
-            rows.setdefault(key, []).append(word)
-        if len(rows) < 2:
-            return None
-        tested = any(not math.isnan(self._tested(key)[0]) for key in rows)
-        names = list(self.shown)
-        columns = ["network", *(self.shown[name].label for name in names)]
-        columns += ["test error"] if tested else []
-        cells: list[list[Cell | str]] = []
-        for key, words in rows.items():
-            values = self.values(key)
-            row: list[Cell | str] = ["; ".join(words)]
-            row += [self.shown[name].cell(values[name]) for name in names]
-            if tested:
-                error, spread, after = self._tested(key)
-                text = Shown.of(TEST_ERROR.name, [0, 1]).text(error, spread)
-                row.append(Cell(text + after, error))
-            cells.append(row)
-        caption = "As the search measured them" + (", and tested where they were" if tested else "")
-        return Grid(caption, columns, cells, list(rows))
-
-    @cached_property
-    def front(self) -> Grid | None:
-        """A row for each network of the front and each finalist."""
-        if self.networks.empty:
-            return None
-        rows = self.networks
-        first = self.tables.objectives[0].name
-        columns = ["network", *(self.shown[name].label for name in self.shown)]
-        more = {
-            "expected by a model": (f"model_{first}", f"model_{first}_std"),
-            "mean of the finals": (f"finals_{first}", f"finals_{first}_std"),
-            "test error, finals": ("finals_test_error", "finals_test_error_se"),
-            "test error, in full": ("full_test_error", "full_test_error_se"),
-        }
-        more = {n: of for n, of in more.items() if of[0] in rows and rows[of[0]].notna().any()}
-        cells: list[list[Cell | str]] = []
-        for key, row in rows.iterrows():
-            mark = " *" if key == self.winner and self._won else ""
-            line: list[Cell | str] = [f"{key}{mark}"]
-            line += [self.shown[name].cell(float(row[name])) for name in self.shown if name in row]
-            for value, spread in more.values():
-                error = Shown.of("error", [0, 1]) if "test" in value else self.shown[first]
-                line.append(error.cell(float(row[value]), float(row.get(spread, math.nan))))
-            cells.append(line)
-        behind = len(rows) - int(rows["on_front"].sum())
-        caption = f"Front: {counted(len(rows) - behind, 'network')}"
-        caption += f"; {counted(behind, 'finalist')} behind it" if behind else ""
-        caption += "; * winner" if self._won else ""
-        columns = [name for name in columns if name == "network" or self._has(rows, name)]
-        return Grid(caption, [*columns, *more], cells, list(map(str, rows.index)))
-
-    @cached_property
-    def faults(self) -> Grid | None:
-        """What failed and why, the commonest first; None if nothing has."""
-        frame = self.failures
-        if frame.empty:
-            return None
-        grouped = frame.groupby(["status", "message"], sort=False)["key"].agg(["size", "first"])
-        grouped = grouped.sort_values("size", ascending=False, kind="stable")
-        rows: list[list[Cell | str]] = [
-            [
-                str(status).replace("_", " "),
-                str(message) or NOTHING,
-                _whole(row["size"]),
-                row["first"],
-            ]
-            for (status, message), row in grouped.head(50).iterrows()
-        ]
-        columns = ("what", "why", "times", "for example")
-        return Grid("What failed, and why", columns, rows)
-
-    @property
-    def failures(self) -> pd.DataFrame:
-        """The timings of all that failed, of search and finals."""
-        try:
-            timings = self.tables.timings
-        except NotYet:
-            return pd.DataFrame(columns=["status", "message", "key"])
-        for name in ("status", "message", "key"):
-            if name not in timings:
-                timings = timings.assign(**{name: ""})
-        return timings[timings["status"].isin(FAILURES)]
-
-    @cached_property
-    def data(self) -> list[Fact]:
-        """What is known of the data."""
-        of = self.settings.get("data")
-        if not isinstance(of, Mapping):
-            return []
-        known = environment(self.path)
-        facts = [Fact("data set", str(of.get("name", NOTHING)))]
-        keys = ("path", "subset", "split_seed")
-        facts += [Fact(key.replace("_", " "), str(of[key])) for key in keys if key in of]
-        parts = known.get("parts")
-        parts = parts if isinstance(parts, Mapping) else {}
-        shapes = [each.get("shape") for each in parts.values() if isinstance(each, Mapping)]
-        shape = next((each for each in shapes if isinstance(each, list) and len(each) == 3), None)
-        size = "not on record"
-        if shape:
-            size = f"{shape[1]} × {shape[2]}, {counted(shape[0], 'channel')}"
-        facts.append(Fact("image size", size))
-        if len(self.classes):
-            facts.append(Fact("classes", f"{len(self.classes):,}"))
-            facts += [
-                Fact(f"images, {part}", f"{int(count):,}")
-                for part, count in self.classes.sum().items()
-            ]
-        else:
-            facts += [
-                Fact(f"images, {part}", f"{int(each['images']):,}")
-                for part, each in parts.items()
-                if isinstance(each, Mapping) and "images" in each
-            ]
-        if isinstance(known.get("data"), str):
-            facts.append(Fact("fingerprint", known["data"]))
-        return facts
-
-    @cached_property
-    def classes(self) -> pd.DataFrame:
-        """How many images of each class each part has; empty if that is not on record."""
-        try:
-            frame = results.split(self.path)
-        except (UserError, OSError):
-            return pd.DataFrame()
-        return frame[[p for p in ("train", "val", "test", "unused") if p in frame]]
-
-    @cached_property
-    def parts(self) -> Grid | None:
-        """The images of each class by part."""
-        if not 0 < len(self.classes) <= MOST_CLASSES:
-            return None
-        rows: list[list[Cell | str]] = [
-            [f"class {label}", *(_whole(count) for count in row)]
-            for label, row in zip(self.classes.index, self.classes.to_numpy(), strict=True)
-        ]
-        return Grid("Images by class and part", ["class", *map(str, self.classes)], rows)
-
-    @cached_property
-    def files(self) -> list[tuple[str, str]]:
-        """The files of configuration and environment: titles and texts."""
-        names = ("config.yaml", "environment.json", "space.json")
-        return [
-            (name, files.read(self.path / name).decode(errors="replace"))
-            for name in names
-            if (self.path / name).exists()
-        ]
-
     def values(self, key: str) -> dict[str, float]:
         """What the search measured of a network, with the largest budget: its last good row."""
         nothing = dict.fromkeys(self.shown, math.nan)
         if key in self.networks.index:
-            row = self.networks.loc[key]
+            row = self.row(key)
             return {name: float(row.get(name, math.nan)) for name in nothing}
         frame = self.candidates
         assert frame is not None
@@ -421,11 +264,15 @@ class Answer:
             return nothing
         return {name: float(rows[name].iloc[-1]) for name in nothing}
 
+    def row(self, key: str) -> Any:
+        """What is known of a network of the front, or a finalist: values by name."""
+        return self.networks.loc[key]
+
     def facts(self, key: str) -> list[Fact]:
         """What finals, a model and full trainings say of a network beyond the search."""
         if key not in self.networks.index:
             return []
-        row, first = self.networks.loc[key], self.tables.objectives[0].name
+        row, first = self.row(key), self.tables.objectives[0].name
         shown = self.shown[first]
 
         def number(name: str) -> float:
@@ -438,16 +285,29 @@ class Answer:
         if not math.isnan(number(f"model_{first}")):
             told = shown.text(number(f"model_{first}"), number(f"model_{first}_std"))
             facts.append(Fact(f"{shown.label}, model", told, "expected from all trainings"))
-        error, spread, after = self._tested(key)
+        error, spread, after = self.tested(key)
         if not math.isnan(error):
             told = Shown.of(TEST_ERROR.name, [0, 1]).text(error, spread)
             facts.append(Fact("test error", told, f"± standard error{after}"))
         return facts
 
+    def tested(self, key: str) -> tuple[float, float, str]:
+        """Return a network's test error, its standard error, and of which training it is."""
+        if key not in self.networks.index:
+            return math.nan, math.nan, ""
+        row = self.row(key)
+        for source in ("finals", "full"):
+            error = float(row.get(f"{source}_test_error", math.nan))
+            if not math.isnan(error):
+                after = ""
+                if source == "full":
+                    after = f", after a full training{length({'epochs': int(row['full_epochs'])})}"
+                return error, float(row.get(f"{source}_test_error_se", math.nan)), after
+        return math.nan, math.nan, ""
+
     def _card(self, title: str, key: str, word: str) -> Card:
-        values, row = self.values(key), self.networks.loc[key]
-        first = self.tables.objectives[0].name
-        error, spread, after = self._tested(key)
+        values, row = self.values(key), self.row(key)
+        error, spread, after = self.tested(key)
         if math.isnan(error):
             score, scored = self._score(key)
         else:
@@ -480,7 +340,7 @@ class Answer:
         first = self.tables.objectives[0].name
         shown, value = self.shown[first], self.values(key)[first]
         of = "as the search measured it"
-        final = float(self.networks.loc[key].get(f"finals_{first}", math.nan))
+        final = float(self.row(key).get(f"finals_{first}", math.nan))
         if not math.isnan(final):
             value, of = final, f"in the finals{self._over(key, ', ')}"
         if shown.share and shown.label.endswith("error"):
@@ -489,7 +349,7 @@ class Answer:
 
     def _over(self, key: str, before: str = "") -> str:
         """Return over how many seeds the finals have a mean, and how long they trained."""
-        seeds = float(self.networks.loc[key].get("finals_seeds", math.nan))
+        seeds = float(self.row(key).get("finals_seeds", math.nan))
         if math.isnan(seeds):
             return ""
         limits = (self.settings.get("finalists") or {}).get("budget")
@@ -526,59 +386,10 @@ class Answer:
         options = "".join(f" --plugin {shlex.quote(str(file))}" for file in own)
         return f"evonas {command} {shlex.quote(str(self.path))}{more}{options}"
 
-    def _others(self, frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
-        """Words and keys of networks to compare with: where the search began, and what others made."""
-        well = frame[frame["status"] == str(Status.OK)]
-        objective = self.tables.objectives[0]
-        seeds = well[well["origin"] == "seed"]
-        drawn = well[(well["generation"] == 0) & (well["origin"] != "seed")]
-        for word, some in (("best seed", seeds), ("best of the first generation", drawn)):
-            losses = objective.sign * some[objective.name]
-            if losses.notna().any():
-                yield word, str(some["key"][losses.idxmin()])
-        try:
-            space = self.tables.space
-        except NotYet:
-            return
-        asked = set(well["key"])
-        for name, cell in library.library().items():
-            if cell.space == space.name:
-                key = space.key(space.parse(cell.genome))
-                if key in asked:
-                    yield f"{name} (published)", key
-
-    def _tested(self, key: str) -> tuple[float, float, str]:
-        """Return a network's test error, its standard error, and of which training it is."""
-        if key not in self.networks.index:
-            return math.nan, math.nan, ""
-        row = self.networks.loc[key]
-        for source in ("finals", "full"):
-            error = float(row.get(f"{source}_test_error", math.nan))
-            if not math.isnan(error):
-                after = ""
-                if source == "full":
-                    after = f", after a full training{length({'epochs': int(row['full_epochs'])})}"
-                return error, float(row.get(f"{source}_test_error_se", math.nan)), after
-        return math.nan, math.nan, ""
-
-    def _has(self, rows: pd.DataFrame, label: str) -> bool:
-        return any(shown.label == label and name in rows for name, shown in self.shown.items())
-
-    @property
-    def _won(self) -> bool:
-        try:
-            return self.tables.winner.final
-        except NotYet:
-            return False
-
     @property
     def _holds_finals(self) -> bool:
         finalists = self.settings.get("finalists")
         return bool(isinstance(finalists, Mapping) and finalists.get("top"))
-
-
-def _whole(count: float) -> Cell:
-    return Cell(f"{int(count):,}", int(count))
 
 
 def _name(settings: Mapping[str, Any], part: str) -> str:

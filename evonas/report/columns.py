@@ -17,10 +17,12 @@ from evonas.plots.inline import inline
 from evonas.plots.style import NotYet
 from evonas.report import series
 from evonas.report.answer import Answer
+from evonas.report.sheets import failures
 
 MOST_ROWS = 20_000  # evaluations in a page
 IN_BRIEF = 1500  # if several runs share it
 DRAWN = 700_000  # characters of drawings, some 500 cells of NAS-Bench-201
+DRAWN_IN_BRIEF = 150_000
 EXACT = 7  # digits
 
 
@@ -74,7 +76,13 @@ def columns(answer: Answer, *, brief: bool = False) -> dict[str, Any]:
         "finals": _finals(answer, code),
         "facts": {code[key]: facts for key, facts in beyond.items() if key in code},
         "ops": None if brief else series.ops(answer.tables),
-        "drawings": _drawings(answer, first, code, frame.loc[frame.index.isin(ever), "key"]),
+        "drawings": _drawings(
+            answer,
+            first,
+            code,
+            frame.loc[frame.index.isin(ever), "key"],
+            DRAWN_IN_BRIEF if brief else DRAWN,
+        ),
     }
 
 
@@ -162,23 +170,23 @@ def _kept(
 
 def _messages(answer: Answer, frame: pd.DataFrame) -> dict[int, str]:
     """What went wrong, by the place of the row."""
-    failures = answer.failures
-    if failures.empty or "index" not in failures:
+    failed = failures(answer.tables)
+    if failed.empty or "index" not in failed:
         return {}
-    told = failures[failures["message"] != ""].dropna(subset=["index"])
+    told = failed[failed["message"] != ""].dropna(subset=["index"])
     by_index = dict(zip(told["index"].astype(int), told["message"].astype(str), strict=True))
     return {i: by_index[index] for i, index in enumerate(frame["index"]) if index in by_index}
 
 
 def _finals(answer: Answer, code: Mapping[str, int]) -> list[dict[str, Any]]:
-    """Where finals, and full trainings, put networks: values by objective, and their source."""
+    """Where the finals put networks: the means of their seeds, by objective."""
     found: list[dict[str, Any]] = []
-    rows = answer.networks
     names = [objective.name for objective in answer.tables.objectives]
     first = names[0]
-    for key, row in rows.iterrows():
+    for key in map(str, answer.networks.index):
         if key not in code:
             continue
+        row = answer.row(key)
         values = {name: float(row.get(f"finals_{name}", math.nan)) for name in names}
         if not math.isnan(values[first]):
             spread = float(row.get(f"finals_{first}_std", math.nan))
@@ -187,9 +195,9 @@ def _finals(answer: Answer, code: Mapping[str, int]) -> list[dict[str, Any]]:
 
 
 def _drawings(
-    answer: Answer, first: pd.DataFrame, code: Mapping[str, int], ever: pd.Series[Any]
+    answer: Answer, first: pd.DataFrame, code: Mapping[str, int], ever: pd.Series[Any], most: int
 ) -> dict[int, str]:
-    """Drawings by network: those that matter first, as many as a page can have."""
+    """Drawings by network: those that matter first, up to so many characters."""
     try:
         space = answer.tables.space
     except NotYet:
@@ -217,7 +225,7 @@ def _drawings(
         except ValueError:
             continue  # genes of another space: space.json was exchanged
         size += len(drawing)
-        if drawn and size > DRAWN:
+        if drawn and size > most:
             break
         drawn[code[key]] = drawing
     return drawn

@@ -12,7 +12,7 @@ from evonas import metrics
 from evonas.plots.style import Measure
 from evonas.report.front import number
 
-NOTHING = "–"
+NOTHING = "\N{EN DASH}"
 
 
 @dataclass(frozen=True, slots=True)

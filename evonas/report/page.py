@@ -27,6 +27,7 @@ from evonas.report import series
 from evonas.report.answer import Answer, open_run
 from evonas.report.columns import columns, dumps
 from evonas.report.compare import Comparison
+from evonas.report.sheets import Sheets
 
 NAME = "report.html"
 SECONDS = 15  # from one refresh of a watched page to the next
@@ -87,10 +88,11 @@ def page(paths: Sequence[Path], *, watched: bool = False) -> str:
         UserError: a path is not a run folder.
     """
     answers = [open_run(path) for path in paths]
-    several, runs = len(answers) > 1, []
+    several, runs, sheets = len(answers) > 1, [], []
     for answer in answers:
         with undamaged(answer.path):
             answer.read()
+            sheets.append(Sheets.of(answer))
             runs.append(columns(answer, brief=several))
     comparison, refusal = _compared(paths) if several else (None, "")
     figures = list(series.compared(comparison)) if comparison is not None else []
@@ -111,6 +113,7 @@ def page(paths: Sequence[Path], *, watched: bool = False) -> str:
     )
     return environment.get_template(NAME).render(
         answers=answers,
+        sheets=sheets,
         comparison=comparison,
         refusal=refusal,
         data=data,

@@ -76,7 +76,8 @@ def test_a_report_asks_for_nothing_and_complains_of_nothing(
 
 def test_no_text_is_wider_than_its_figure(tab: Page, reference: Path, three: Path) -> None:
     outside = """[...document.querySelectorAll('.plot text')].filter(text => {
-        const box = text.closest('.plot').getBoundingClientRect(), own = text.getBoundingClientRect();
+        const box = text.closest('.plot').getBoundingClientRect();
+        const own = text.getBoundingClientRect();
         return own.left < box.left - 1 || own.right > box.right + 1;
     }).map(text => text.textContent)"""
     for file in (reference, three):
@@ -120,7 +121,8 @@ def test_a_box_zooms_and_a_button_goes_back(tab: Page, reference: Path) -> None:
     tab.run(f"{FIGURE}.scrollIntoView({{block: 'center'}})")
     tab.run("new Promise(done => setTimeout(done, 700))")
     labels = f"[...{FIGURE}.querySelectorAll('text')].map(text => text.textContent).join()"
-    home = "[...document.querySelectorAll('[data-front] button')].find(b => b.textContent === 'Reset zoom')"
+    buttons = "[...document.querySelectorAll('[data-front] button')]"
+    home = f"{buttons}.find(each => each.textContent === 'Reset zoom')"
     before = tab.run(labels)
     assert tab.run(f"{home}.disabled")
     left, top = tab.run(f"(b => [b.left, b.top])({FIGURE}.getBoundingClientRect())")
@@ -184,8 +186,10 @@ def test_generations_play_and_the_axes_can_be_chosen(tab: Page, three: Path) -> 
 def test_the_evaluations_are_sorted_and_filtered(tab: Page, three: Path) -> None:
     tab.open(three)
     table = "document.querySelector('[data-evaluations] table')"
-    column = f"[...{table}.querySelectorAll('thead th')].findIndex(th => th.textContent.startsWith('validation error'))"
-    cells = f"[...{table}.querySelectorAll('tbody tr')].map(tr => parseFloat(tr.cells[{column}].textContent))"
+    heads = f"[...{table}.querySelectorAll('thead th')].map(th => th.textContent)"
+    column = tab.run(heads).index("validation error")
+    body = f"[...{table}.querySelectorAll('tbody tr')]"
+    cells = f"{body}.map(tr => parseFloat(tr.cells[{column}].textContent))"
     head = f"{table}.querySelectorAll('thead button')[{column}]"
     tab.run(f"{head}.click()")
     up = tab.run(cells)
@@ -197,7 +201,7 @@ def test_the_evaluations_are_sorted_and_filtered(tab: Page, three: Path) -> None
     assert tab.run(f"{head}.parentElement.getAttribute('aria-sort')") == "descending"
     status = "document.querySelector('[data-evaluations] select')"
     tab.run(f"{status}.value = 'crashed'; {status}.dispatchEvent(new Event('change'))")
-    rows = tab.run(f"[...{table}.querySelectorAll('tbody tr')].map(tr => tr.textContent)")
+    rows = tab.run(f"{body}.map(tr => tr.textContent)")
     assert rows
     assert all("crashed" in row for row in rows)
 
@@ -235,7 +239,7 @@ def test_markup_in_a_runs_texts_does_nothing(tab: Page, tmp_path: Path) -> None:
         table.write_text(table.read_text().replace("g1-0-3-1-2-3", f"g{ALERTING}"))
     tab.open(page.write([run], tmp_path / "report.html"))
     assert tab.complaints == []
-    assert tab.run("document.title").endswith("– evonas")
+    assert tab.run("document.title").endswith("evonas")
     assert tab.run("document.querySelectorAll('img').length") == 0
     assert tab.run("document.querySelectorAll('script').length") == 2
     assert "onerror" in tab.run(PINNED)  # as text

@@ -26,8 +26,8 @@ FLAGS = (
     *("--disable-extensions", "--disable-background-networking", "--disable-dev-shm-usage"),
     "--remote-debugging-pipe",
 )
-# Moves the pipe's ends to where Chromium looks for them. They are copied aside first, for one may lie
-# where the other belongs.
+# Moves the pipe's ends to where Chromium looks for them. They are copied aside first, for one may
+# lie where the other belongs.
 LAUNCH = """
 import fcntl, os, sys
 reads, writes = (fcntl.fcntl(int(each), fcntl.F_DUPFD, 10) for each in sys.argv[1:3])

@@ -11,6 +11,7 @@ import shutil
 import time
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ from evonas.records.files import lock
 from evonas.report import columns, page
 from evonas.report.answer import open_run
 from evonas.report.compare import Comparison
-from evonas.report.grid import Shown
+from evonas.report.grid import NOTHING, Shown
+from evonas.report.sheets import Sheets
 from genomes import Chain, Darts, Edge, Gene, Graph, Macro, NASBench201, SearchSpace
 from tests.helpers import ROOT
 from tests.helpers.synthetic import write_run
@@ -114,7 +116,7 @@ def test_a_page_is_well_formed_and_its_references_lead_somewhere(reference: Path
         assert {link.removeprefix("#") for link in links} <= set(ids)
         levels = [int(tag[1]) for tag, _ in elements.found if re.fullmatch("h[1-6]", tag)]
         assert levels[0] == levels.count(1) == 1
-        assert all(b - a <= 1 for a, b in zip(levels, levels[1:], strict=False))
+        assert all(b - a <= 1 for a, b in pairwise(levels))
         assert all(each.get("aria-label") for tag, each in elements.found if tag == "table")
 
 
@@ -152,9 +154,10 @@ def test_the_answer_is_what_the_tables_say(reference: Path) -> None:
     assert f"evonas train {reference}" in shown  # there are no weights to export
     assert "best of the first generation" in shown
     answer = open_run(reference)
+    shown_front = Sheets.of(answer).front
     front = pd.read_csv(reference / "front.csv")
-    assert answer.front is not None
-    assert [row[0] for row in answer.front.rows] == [
+    assert shown_front is not None
+    assert [row[0] for row in shown_front.rows] == [
         f"{key} *" if key == winner["key"] else key for key in front["key"]
     ]
     losses = front[["val_error", "params"]].to_numpy()
@@ -199,7 +202,7 @@ def test_markup_in_names_messages_genomes_and_paths_stays_text(tmp_path: Path) -
     assert MARKUP in elements.data["runs"][0]["messages"].values()
     assert elements.data["runs"][0]["texts"]["genome"]["names"] == [MARKUP]
     assert MARKUP not in text
-    faults = open_run(run).faults
+    faults = Sheets.of(open_run(run)).faults
     assert faults is not None
     assert sum(int(row[2].text) for row in faults.rows if not isinstance(row[2], str)) == bad.sum()
     [heading] = elements.texts["h1"]
@@ -213,7 +216,7 @@ def test_numbers_that_are_none_are_data_too() -> None:
     assert json.loads(columns.dumps({"k": "</script><!--"})) == {"k": "</script><!--"}
     assert "<" not in columns.dumps({"k": "</script><!--"})
     share, size = Shown.of("val_error", [0.1, 0.2]), Shown.of("params", [1e4, 2e6])
-    assert [share.text(each) for each in (0.125, math.nan)] == ["12.50 %", "–"]
+    assert [share.text(each) for each in (0.125, math.nan)] == ["12.50 %", NOTHING]
     assert share.text(0.125, 0.011) == "12.50 ± 1.10 %"
     assert [size.text(each) for each in (30_802.0, math.inf)] == ["30,802", "inf"]
 
@@ -283,12 +286,12 @@ def test_the_data_sheet_counts_images_by_class_and_part(tmp_path: Path) -> None:
     pd.DataFrame(rows, columns=["image", "label", "part"]).to_csv(run / "split.csv", index=False)
     parts = {"val": {"images": 15, "majority": 0.4, "shape": [1, 8, 8]}}
     (run / "environment.json").write_text(json.dumps({"parts": parts, "data": "abc"}))
-    answer = open_run(run)
-    facts = dict(fact[:2] for fact in answer.data)
-    assert facts["image size"] == "8 × 8, 1 channel"
+    sheets = Sheets.of(open_run(run))
+    facts = dict(fact[:2] for fact in sheets.data)
+    assert facts["image size"] == "8 by 8, 1 channel"
     assert (facts["classes"], facts["images, train"], facts["images, test"]) == ("3", "30", "15")
-    assert answer.parts is not None
-    assert [cell if isinstance(cell, str) else cell.text for cell in answer.parts.rows[0]] == [
+    assert sheets.classes is not None
+    assert [cell if isinstance(cell, str) else cell.text for cell in sheets.classes.rows[0]] == [
         *("class 0", "10", "5", "5"),
     ]
 
@@ -428,6 +431,6 @@ def test_a_page_needs_no_user_code(tmp_path: Path) -> None:
 
 
 def test_other_folders_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "training.yaml").touch()
     with pytest.raises(UserError, match="holds a full training"):
-        (tmp_path / "training.yaml").touch()
         page.page([tmp_path])
