@@ -34,6 +34,18 @@ class Fact(NamedTuple):
     condition: str = ""
 
 
+class Test(NamedTuple):
+    """A test error, its standard error, and after which training, if not after the finals."""
+
+    error: float
+    spread: float
+    after: str
+
+    @property
+    def text(self) -> str:
+        return Shown.of(TEST_ERROR.name, [0, 1]).text(self.error, self.spread)
+
+
 @dataclass(frozen=True, slots=True)
 class Card:
     """A network that the run proposes.
@@ -189,6 +201,8 @@ class Answer:
             notes.append(f"{verdict[:1].upper()}{verdict[1:]}.")
         if self.candidates is None:
             return notes
+        if not (self.candidates["status"] == str(Status.OK)).any():
+            notes.append("No evaluation has succeeded; what failed, and why, is under cost.")
         if not self.settings.get("data"):
             notes.append(
                 "Nothing was trained in this run: values come from a table or a formula, so there "
@@ -285,32 +299,35 @@ class Answer:
         if not math.isnan(number(f"model_{first}")):
             told = shown.text(number(f"model_{first}"), number(f"model_{first}_std"))
             facts.append(Fact(f"{shown.label}, model", told, "expected from all trainings"))
-        error, spread, after = self.tested(key)
-        if not math.isnan(error):
-            told = Shown.of(TEST_ERROR.name, [0, 1]).text(error, spread)
-            facts.append(Fact("test error", told, f"± standard error{after}"))
+        facts += [
+            Fact("test error", test.text, f"± standard error{test.after}")
+            for test in self.tests(key)
+        ]
         return facts
 
-    def tested(self, key: str) -> tuple[float, float, str]:
-        """Return a network's test error, its standard error, and of which training it is."""
+    def tests(self, key: str) -> list[Test]:
+        """What is known of a network on the test images, from the finals and a full training."""
         if key not in self.networks.index:
-            return math.nan, math.nan, ""
-        row = self.row(key)
+            return []
+        row, tests = self.row(key), []
         for source in ("finals", "full"):
             error = float(row.get(f"{source}_test_error", math.nan))
             if not math.isnan(error):
                 after = ""
                 if source == "full":
                     after = f", after a full training{length({'epochs': int(row['full_epochs'])})}"
-                return error, float(row.get(f"{source}_test_error_se", math.nan)), after
-        return math.nan, math.nan, ""
+                tests.append(
+                    Test(error, float(row.get(f"{source}_test_error_se", math.nan)), after)
+                )
+        return tests
 
     def _card(self, title: str, key: str, word: str) -> Card:
         values, row = self.values(key), self.row(key)
-        error, spread, after = self.tested(key)
-        if math.isnan(error):
+        tests = self.tests(key)
+        if not tests:
             score, scored = self._score(key)
         else:
+            error, spread, after = tests[0]
             score = f"{100 * (1 - error):.2f} %"
             images = row.get("finals_test_images", math.nan)
             of = "" if after or math.isnan(images) else f", {counted(int(images), 'image')}"
@@ -327,7 +344,8 @@ class Answer:
             for name in self.shown
             if self.shown[name].goal and name not in sizes
         ]
-        facts += [fact for fact in self.facts(key) if fact.name != "test error"]
+        above = f"± standard error{tests[0].after}" if tests else ""  # it is the score
+        facts += [fact for fact in self.facts(key) if fact.condition != above]
         genome, born = self._birth(key)
         facts.append(born)
         return Card(title, key, genome, score, scored, facts, *self._onward(key, word))

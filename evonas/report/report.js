@@ -21,9 +21,10 @@ function make(space, tag, properties, children) {
     else if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat().filter(child => child !== null && child !== undefined));
+  element.append(...children.flat().filter(there));
   return element;
 }
+const there = child => child !== null && child !== undefined;
 const el = (tag, properties = {}, ...children) => make(null, tag, properties, children);
 const sv = (tag, properties = {}, ...children) => make(SVG, tag, properties, children);
 
@@ -116,6 +117,9 @@ for (const run of RUNS) prepare(run);
 function prepare(run) {
   run.goals = run.metrics.slice(0, run.objectives);
   if (!run.rows) return;
+  const nth = {name: "evaluation", label: "evaluation", share: false, large: run.of > 1000, log: false};
+  run.axes = [...run.metrics, ...(run.values.evaluation ? [] : [nth])];
+  run.values.evaluation ??= run.index.map(index => index + 1);
   run.first = new Map(); // the first row of each network
   run.asked = new Map(); // all its rows
   for (let row = 0; row < run.rows; row++) {
@@ -166,7 +170,7 @@ function keyButton(run, key, label = run.keys[key]) {
 // ---- The tip ------------------------------------------------------------------------------------
 
 function showTip(x, y, ...content) {
-  tip.replaceChildren(...content);
+  tip.replaceChildren(...content.filter(there));
   tip.hidden = false;
   const {offsetWidth: width, offsetHeight: height} = tip;
   const left = x + 16 + width > innerWidth ? x - 16 - width : x + 16;
@@ -256,13 +260,19 @@ function legend(entries) {
 
 /** A scatter of two metrics. With `moving`, it shows the search up to a generation. */
 function scatter(run, {moving = false} = {}) {
-  const chosen = run.objectives > 1 ? [0, 1] : [0, Math.min(1, run.metrics.length - 1)];
+  const chosen = run.objectives > 1 ? [0, 1] : [run.axes.length - 1, 0];
   let view = null, hovered = null, marked = null, now = run.last, places = null, drag = null;
-  const metric = i => run.metrics[chosen[i]];
+  const metric = i => run.axes[chosen[i]];
   const good = [...Array(run.rows).keys()].filter(run.ok);
 
+  const ranges = new Map();
+  const range = which => {
+    if (!ranges.has(which.name)) ranges.set(which.name, usual(which));
+    return ranges.get(which.name);
+  };
+
   /** The range of a metric, without the worst 5 % where they would widen it by more than half. */
-  function range(which) {
+  function usual(which) {
     const values = finite(good.map(row => value(run, which, row))).sort((a, b) => a - b);
     if (!values.length) return [0, 1];
     const kept = finite([...run.since.keys()].map(row => value(run, which, row)));
@@ -362,14 +372,15 @@ function scatter(run, {moving = false} = {}) {
   }
 
   function ring(over, row) {
-    if (row === null) return;
+    if (row === null || [0, 1].some(i => missing(value(run, metric(i), row)))) return;
     const px = places.across(value(run, metric(0), row)), py = places.down(value(run, metric(1), row));
     if (!Number.isNaN(px + py) && inside(px, py)) {
       over.append(sv("path", {d: MARKS.dot(px, py, 9), fill: "none", stroke: colour("focus"), "stroke-width": row === marked ? 2.5 : 1.5}));
     }
   }
 
-  const box = plot(moving ? "Population by generation" : "The front", moving ? 400 : 540, draw);
+  const keys = "arrow keys walk along it, Enter keeps a network, plus, minus and 0 zoom";
+  const box = plot(moving ? `Population and front by generation; ${keys}` : `The front; ${keys}`, moving ? 400 : 540, draw);
 
   function nearest(event) {
     const place = box.getBoundingClientRect(), px = event.clientX - place.left, py = event.clientY - place.top;
@@ -458,9 +469,9 @@ function scatter(run, {moving = false} = {}) {
   }
 
   const home = el("button", {type: "button", text: "Reset zoom", disabled: true, onclick: () => zoomTo(null)});
-  const selects = run.metrics.length > 2 ? ["x", "y"].map((name, i) => el("label", {}, `${name} axis`,
+  const selects = run.axes.length > 2 ? ["x", "y"].map((name, i) => el("label", {}, `${name} axis`,
     el("select", {onchange: event => { chosen[i] = Number(event.target.value); view = null; home.disabled = true; box.redraw(); }},
-      run.metrics.map((each, k) => el("option", {value: k, selected: k === chosen[i], text: each.label}))))) : [];
+      run.axes.map((each, k) => el("option", {value: k, selected: k === chosen[i], text: each.label}))))) : [];
   const controls = el("div", {class: "controls"}, selects,
     el("button", {type: "button", text: "+", "aria-label": "Zoom in", class: "end", onclick: () => zoom(0.6)}),
     el("button", {type: "button", text: "–", "aria-label": "Zoom out", onclick: () => zoom(1 / 0.6)}), home);
@@ -496,11 +507,11 @@ function showDetails(run, host, key) {
   const born = run.first.get(key);
   const told = [...measured(run, row), ...(run.facts[key] || []),
     ["first tried", `generation ${run.generation[born]}`, text(run, "origin", born)]];
-  host.replaceChildren(
+  host.replaceChildren(...[
     el("h3", {text: run.keys[key]}), name ? el("p", {class: "says", text: name}) : null,
     el("code", {text: text(run, "genome", row)}), drawing(run, key), pairs(told),
     el("h4", {text: "Parents"}), family(run, key, 3) || el("p", {class: "says", text: "none: it was not bred from others"}),
-    el("h4", {text: rows.length === 1 ? "Its row" : `Its ${rows.length} rows`}), rowsOf(run, rows.slice(0, 20)));
+    el("h4", {text: rows.length === 1 ? "Its row" : `Its ${rows.length} rows`}), rowsOf(run, rows.slice(0, 20))].filter(there));
 }
 
 /** Nested lists of parents, and theirs. */
@@ -531,11 +542,12 @@ function parallel(run) {
   let hovered = null, marked = null, places = null;
   const brushes = run.goals.map(() => null);
   const rows = run.front.filter(row => run.goals.every(goal => Number.isFinite(value(run, goal, row))));
+  if (!rows.length) return el("p", {class: "note", text: "No network is on the front."});
   const passes = row => run.goals.every((goal, i) => !brushes[i] ||
     (places[i](value(run, goal, row)) >= brushes[i][0] && places[i](value(run, goal, row)) <= brushes[i][1]));
   let across = i => i;
 
-  const box = plot("The front by all objectives", 320, ({over, width, height}) => {
+  const box = plot("The front by all objectives; arrow keys walk along it, Enter keeps a network", 320, ({over, width, height}) => {
     across = i => 60 + i * (width - 120) / Math.max(1, run.goals.length - 1);
     places = run.goals.map(goal => {
       const ends = rows.map(row => value(run, goal, row));
@@ -680,7 +692,7 @@ function chart(figure) {
     return {x: [grid_[0] - half, grid_[grid_.length - 1] + half], y: [low, high]};
   }
 
-  const box = plot(figure.title, 230, page => {
+  const box = plot(`${figure.title}; arrow keys read the values`, 230, page => {
     const {over, width} = page;
     frame = axes(page, x, y, limits(), {});
     const {across, down} = frame;

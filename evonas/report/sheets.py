@@ -90,7 +90,7 @@ def _compared(answer: Answer) -> Grid | None:
         rows.setdefault(key, []).append(word)
     if len(rows) < 2:
         return None
-    tested = any(not math.isnan(answer.tested(key)[0]) for key in rows)
+    tested = any(answer.tests(key) for key in rows)
     columns = ["network", *(shown.label for shown in answer.shown.values())]
     cells: list[list[Cell | str]] = []
     for key, words in rows.items():
@@ -98,8 +98,10 @@ def _compared(answer: Answer) -> Grid | None:
         row: list[Cell | str] = ["; ".join(words)]
         row += [shown.cell(values[name]) for name, shown in answer.shown.items()]
         if tested:
-            error, spread, after = answer.tested(key)
-            row.append(Cell(TESTED.text(error, spread) + after, error))
+            test = next(iter(answer.tests(key)), None)
+            row.append(
+                Cell(test.text + test.after, test.error) if test else Cell(NOTHING, math.nan)
+            )
         cells.append(row)
     caption = "As the search measured them" + (", and tested where they were" if tested else "")
     return Grid(caption, [*columns, *(["test error"] if tested else [])], cells, list(rows))

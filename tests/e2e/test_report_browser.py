@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -70,6 +72,8 @@ def test_a_report_asks_for_nothing_and_complains_of_nothing(
         assert tab.complaints == []
         assert tab.run("document.documentElement.scrollWidth") == width
         assert tab.run("document.querySelectorAll('.plot').length") >= 6
+        said = tab.run("document.querySelector('main').innerText")
+        assert not {"null", "undefined", "NaN", "Infinity"} & set(re.findall(r"\w+", said))
         background = tab.run("getComputedStyle(document.body).backgroundColor")
         assert (max(map(int, background[4:-1].split(","))) < 60) == dark
 
@@ -114,6 +118,7 @@ def test_pointing_at_a_network_tells_of_it_and_a_click_keeps_it(tab: Page, refer
     assert "Its row" in details or "rows" in details
     lineage = tab.run("document.querySelector('[data-lineage]').textContent")
     assert tab.run(PINNED) in lineage or "ringed" in lineage
+    assert "null" not in tip + details
 
 
 def test_a_box_zooms_and_a_button_goes_back(tab: Page, reference: Path) -> None:
@@ -243,6 +248,22 @@ def test_markup_in_a_runs_texts_does_nothing(tab: Page, tmp_path: Path) -> None:
     assert tab.run("document.querySelectorAll('img').length") == 0
     assert tab.run("document.querySelectorAll('script').length") == 2
     assert "onerror" in tab.run(PINNED)  # as text
+
+
+def test_a_run_in_which_all_failed_has_a_page(tab: Page, three: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(three.parent, tmp_path / "failed"))
+    table = pd.read_csv(run / "evaluations.csv", dtype=str)
+    table["status"] = "crashed"
+    table[["val_error", "params", "flops"]] = ""
+    table.to_csv(run / "evaluations.csv", index=False)
+    for name in ("front", "fronts", "finalists"):
+        path = run / f"{name}.csv"
+        path.write_text(path.read_text().splitlines(keepends=True)[0])
+    tab.open(page.write([run]))
+    assert tab.complaints == []
+    said = tab.run("document.querySelector('main').innerText")
+    assert "No evaluation has succeeded" in said
+    assert not {"null", "undefined", "NaN"} & set(re.findall(r"\w+", said))
 
 
 def test_a_comparison_has_its_figures(tab: Page, tmp_path: Path) -> None:
