@@ -267,16 +267,16 @@ class Answer:
 
     def values(self, key: str) -> dict[str, float]:
         """What the search measured of a network, with the largest budget: its last good row."""
-        nothing = dict.fromkeys(self.shown, math.nan)
-        if key in self.networks.index:
-            row = self.row(key)
-            return {name: float(row.get(name, math.nan)) for name in nothing}
+        values = dict.fromkeys(self.shown, math.nan)
         frame = self.candidates
         assert frame is not None
         rows = frame[(frame["key"] == key) & (frame["status"] == str(Status.OK))]
-        if rows.empty:
-            return nothing
-        return {name: float(rows[name].iloc[-1]) for name in nothing}
+        if len(rows):
+            values = {name: float(rows[name].iloc[-1]) for name in values}
+        if key in self.networks.index:
+            row = self.row(key)
+            values |= {name: float(row[name]) for name in values if name in row}
+        return values
 
     def row(self, key: str) -> Any:
         """What is known of a network of the front, or a finalist: values by name."""

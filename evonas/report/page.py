@@ -53,7 +53,7 @@ def write(paths: Sequence[Path], out: Path | None = None, *, watched: bool = Fal
     if file.is_dir():
         raise UserError("is a folder", hint="name a file with --out", key=str(file))
     try:
-        files.write_atomic(file, text)
+        files.write_atomic(file, text.encode(errors="replace"))  # half a character, say
     except OSError as error:
         problem = f"cannot be written: {error.strerror}"
         hint = "the folder must exist and be writable; name another file with --out"

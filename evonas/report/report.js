@@ -531,7 +531,7 @@ function rowsOf(run, rows) {
 }
 
 function grid(label, columns, rows) {
-  return el("div", {class: "grid", tabindex: "0", role: "region", "aria-label": label}, el("table", {},
+  return el("div", {class: "grid", tabindex: "0", role: "group", "aria-label": label}, el("table", {},
     el("thead", {}, el("tr", {}, columns.map(name => el("th", {scope: "col", text: name})))),
     el("tbody", {}, rows.map(cells => el("tr", {}, cells.map(cell => el("td", {}, cell instanceof Node ? cell : String(cell))))))));
 }
@@ -907,7 +907,7 @@ function lineage(run, host) {
     host.replaceChildren(
       el("p", {class: "says", text: `The ${who === run.keys[key] ? "network" : who} (ringed), its parents, theirs and so on, each in the generation in which it was first tried, with its ${goal.label}; the lighter, the better. `
         + (left ? `Earlier ancestors are left out. ` : "") + "Choose another network in the front, or here."}),
-      el("div", {class: "tree", tabindex: "0", role: "region", "aria-label": "Lineage"},
+      el("div", {class: "tree", tabindex: "0", role: "group", "aria-label": "Lineage"},
         sv("svg", {width, height, viewBox: `0 0 ${width} ${height}`}, links, nodes, years)),
       legend([{mark: "dot", name: "drawn or given", fill: "var(--soft)"}, {mark: "diamond", name: "crossover", fill: "var(--soft)"},
         {mark: "triangle", name: "mutation", fill: "var(--soft)"}]));
@@ -1003,7 +1003,7 @@ function evaluations(run, host) {
     run.rows < run.of ? el("p", {class: "note", text: `This page has ${run.rows.toLocaleString("en")} of ${run.of.toLocaleString("en")} evaluations: those that matter, and a share of the others. All are in evaluations.csv.`}) : "",
     el("div", {class: "controls"}, el("label", {class: "wide"}, search), el("label", {}, "status", statuses),
       el("label", {}, only, "only the front")),
-    el("div", {class: "grid", tabindex: "0", role: "region", "aria-label": "Evaluations"},
+    el("div", {class: "grid", tabindex: "0", role: "group", "aria-label": "Evaluations"},
       el("table", {}, el("thead", {}, el("tr", {}, heads)), body)),
     el("div", {class: "controls"}, back, on, count, copyCsv(() => [columns.map(column => column.name),
       ...rows.map(row => columns.map(column => column.of(row)))])));
