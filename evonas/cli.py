@@ -299,7 +299,7 @@ def plot(run_dir: RunDir) -> None:
 @app.command()
 def report(
     run_dirs: Annotated[
-        list[Path], typer.Argument(metavar="RUN_DIR...", help="One run folder or more.")
+        list[Path], typer.Argument(metavar="RUN_DIR", help="One run folder, or several.")
     ],
     out: Annotated[
         Path | None,

@@ -419,12 +419,12 @@ function scatter(run, {moving = false} = {}) {
     box.setPointerCapture(event.pointerId);
   });
   box.addEventListener("pointerup", () => {
-    const box_ = drag;
+    const drawn = drag;
     drag = null;
-    if (!box_ || !box_.moved) return;
+    if (!drawn || !drawn.moved) return;
     const {across, down} = places;
-    const xs = [across.at(box_.x0), across.at(box_.x1)].sort((a, b) => a - b);
-    const ys = [down.at(box_.y0), down.at(box_.y1)].sort((a, b) => a - b);
+    const xs = [across.at(drawn.x0), across.at(drawn.x1)].sort((a, b) => a - b);
+    const ys = [down.at(drawn.y0), down.at(drawn.y1)].sort((a, b) => a - b);
     if (xs[1] > xs[0] && ys[1] > ys[0]) zoomTo({x: xs, y: ys}); else box.redraw();
     box.dataset.dragged = "yes";
   });
@@ -680,7 +680,7 @@ function chart(figure) {
   const values = finite(figure.stacked ? sums : figure.series.flatMap(line => [...line.values, ...(line.low || []), ...(line.high || [])]));
   const places = finite(all.flat());
   let cursor = null, frame = null;
-  const grid_ = [...new Set(places)].sort((a, b) => a - b);
+  const stops = [...new Set(places)].sort((a, b) => a - b);
 
   function limits() {
     let low = Math.min(...values), high = Math.max(...values);
@@ -688,8 +688,8 @@ function chart(figure) {
     if (y.zero) [low, high] = [0, 1.08 * high || 1];
     else if (y.log && low > 0) { const margin = (high / low) ** 0.05; low /= margin; high *= margin; }
     else { const margin = 0.06 * (high - low || Math.abs(high) || 1); low -= margin; high += margin; }
-    const half = figure.stacked ? 0.6 : grid_.length > 1 ? 0 : 0.5;
-    return {x: [grid_[0] - half, grid_[grid_.length - 1] + half], y: [low, high]};
+    const half = figure.stacked ? 0.6 : stops.length > 1 ? 0 : 0.5;
+    return {x: [stops[0] - half, stops[stops.length - 1] + half], y: [low, high]};
   }
 
   const box = plot(`${figure.title}; arrow keys read the values`, 230, page => {
@@ -697,7 +697,7 @@ function chart(figure) {
     frame = axes(page, x, y, limits(), {});
     const {across, down} = frame;
     if (figure.stacked) {
-      const wide = Math.max(1, 0.8 * Math.abs(across(grid_[0] + 1) - across(grid_[0])));
+      const wide = Math.max(1, 0.8 * Math.abs(across(stops[0] + 1) - across(stops[0])));
       figure.at.forEach((place, i) => {
         let base = 0;
         for (const line of figure.series) {
@@ -750,14 +750,14 @@ function chart(figure) {
   }
   box.addEventListener("pointermove", event => {
     const wanted = frame.across.at(event.clientX - box.getBoundingClientRect().left);
-    move(grid_.reduce((a, b) => Math.abs(b - wanted) < Math.abs(a - wanted) ? b : a), event.clientX, event.clientY);
+    move(stops.reduce((a, b) => Math.abs(b - wanted) < Math.abs(a - wanted) ? b : a), event.clientX, event.clientY);
   });
   box.addEventListener("pointerleave", () => move(null));
   box.addEventListener("blur", () => move(null));
   box.addEventListener("keydown", event => {
     const walk = {ArrowRight: 1, ArrowLeft: -1}[event.key];
     if (!walk) { if (event.key === "Escape") move(null); return; }
-    const i = grid_.indexOf(cursor), next = grid_[Math.max(0, Math.min(grid_.length - 1, i < 0 ? 0 : i + walk))];
+    const i = stops.indexOf(cursor), next = stops[Math.max(0, Math.min(stops.length - 1, i < 0 ? 0 : i + walk))];
     const place = box.getBoundingClientRect();
     move(next, place.left + frame.across(next), place.top + 20);
     event.preventDefault();
@@ -769,7 +769,7 @@ function chart(figure) {
       figure.stacked ? {mark: "dot", name: line.name, fill: `var(--${line.colour})`}
         : {mark: "line", name: line.name + (line.band ? ` (band: ${line.band})` : ""), stroke: `var(--${line.colour})`,
           "stroke-width": 2, "stroke-dasharray": line.dash, fill: "none"}])) : null,
-    tabled(figure, grid_, at));
+    tabled(figure, stops, at));
 }
 
 /** The points of a line, or of steps that keep each value until the next place. */
@@ -912,10 +912,10 @@ function lineage(run, host) {
       legend([{mark: "dot", name: "drawn or given", fill: "var(--soft)"}, {mark: "diamond", name: "crossover", fill: "var(--soft)"},
         {mark: "triangle", name: "mutation", fill: "var(--soft)"}]));
     const table = el("details", {class: "tabled"}, el("summary", {text: "As a table"}));
-    const columns_ = ["steps back", "network", "generation", "origin", goal.label, "parents"];
+    const names = ["steps back", "network", "generation", "origin", goal.label, "parents"];
     const rows = [...found].map(([each, step]) => [step, run.keys[each], born(each), text(run, "origin", run.first.get(each)),
       shown(goal, value(run, goal, run.rowOf(each))), run.parents[run.first.get(each)].map(parent => run.keys[parent]).join(" ")]);
-    table.append(copyCsv(() => [columns_, ...rows]), grid("Lineage", columns_, rows));
+    table.append(copyCsv(() => [names, ...rows]), grid("Lineage", names, rows));
     host.append(table);
     if (focused) host.querySelector(".tree").focus();
   };
