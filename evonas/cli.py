@@ -409,6 +409,42 @@ def plot(run_dir: RunDir) -> None:
 
 
 @app.command()
+def report(
+    run_dirs: Annotated[
+        list[Path], typer.Argument(metavar="RUN_DIR", help="One run folder, or several.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The file to write (default: RUN_DIR/report.html; of several runs, report.html).",
+        ),
+    ] = None,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Write it anew after each generation, while a run goes on."),
+    ] = False,
+) -> None:
+    """Writes a report as a single HTML file, to read offline or to send.
+
+    It has the winner and its score, the front, the progress of the search, lineage, cost and
+    faults; of several runs, first their comparison. It reads the tables alone, even while a run is
+    going on. For example: evonas report results/mine --out mine.html
+    """
+    with _reported():
+        from evonas.report import page
+
+        if watch:
+            file = page.file_of(run_dirs, out)
+            with interrupts.saying(lambda: f"interrupted; the report so far is in {file}"):
+                for written in page.watch(run_dirs, out):
+                    echo(f"written: {written}", err=True)
+        file = page.write(run_dirs, out)
+        size = file.stat().st_size / 1e6
+        echo(f"the report is in {file} ({size:.1f} MB); any browser opens it, also offline")
+
+
+@app.command()
 def compare(
     run_dirs: Annotated[
         list[Path], typer.Argument(metavar="RUN_DIR", help="Two or more run folders.")

@@ -20,16 +20,15 @@ from rich.table import Column
 from rich.text import Text
 
 from evonas import files, yamlfile
-from evonas.core import FAILURES, UserError
+from evonas.core import FAILURES
 from evonas.files import check_folder, escaped
-from evonas.loop import error_text
 from evonas.markdown import counted, length
 from evonas.metrics import SCORED, VAL_ERROR
 from evonas.records import guessing
 from evonas.records import seeds as begun
 from evonas.records import tables as recorded
 from evonas.records.files import is_locked
-from evonas.records.folder import check_run_folder, environment
+from evonas.records.folder import check_run_folder, environment, undamaged
 from evonas.records.results import full_trainings
 from evonas.records.tables import read
 from evonas.report.front import front_table, number
@@ -265,7 +264,7 @@ def show_run(path: Path) -> None:
         UserError: it is not a run folder, or one of its files is damaged.
     """
     check_run_folder(path)
-    with _undamaged(path):
+    with undamaged(path):
         _show_run(path)
 
 
@@ -339,16 +338,6 @@ def _faults(trained: pd.DataFrame) -> str:
     return f"{listed}; most common: {commonest.iloc[0] if len(commonest) else '-'}"
 
 
-@contextmanager
-def _undamaged(path: Path) -> Iterator[None]:
-    """Tell in a line if what is done within stumbles over the content of a folder's files."""
-    try:
-        yield
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        hint = f"`evonas resume {path}` writes its tables again"
-        raise UserError(f"is damaged ({error_text(error)})", hint=hint, key=str(path)) from error
-
-
 def _how_to_continue(path: Path) -> str:
     """Return the command that continues a run, or that it is still running."""
     return "still running" if is_locked(path) else f"to continue: evonas resume {path}"
@@ -361,7 +350,7 @@ def show_training(path: Path) -> None:
         UserError: one of its files is damaged.
     """
     check_folder(path)
-    with _undamaged(path):
+    with undamaged(path):
         _show_training(path)
 
 

@@ -39,6 +39,21 @@ def is_on_front(losses: Losses) -> NDArray[np.bool_]:
     return np.asarray(moocore.is_nondominated(losses, keep_weakly=True), dtype=np.bool_)
 
 
+def knee(losses: Losses) -> int:
+    """Return which point of a front is farthest from the line between the front's ends.
+
+    The ends are the best points by the first two objectives, each scaled to the front's range
+    (Das, 1999, for two objectives).
+
+    Args:
+        losses: (n, m), finite, m of at least 2; only the first two objectives count.
+    """
+    two = losses[:, :2]
+    low, high = two.min(axis=0), two.max(axis=0)
+    unit = (two - low) / np.where(high > low, high - low, 1.0)
+    return int(unit.sum(axis=1).argmin())
+
+
 def front_ranks(losses: Losses) -> NDArray[np.int64]:
     """Sort points into fronts (Deb et al., 2002, sec. III-A): 0 for the first, 1 for the next, ...
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from evonas import config, files, registry
+from evonas import config, files, pareto, registry
 from evonas.config import Experiment, TrainingRun
 from evonas.core import Objective, UserError
 from evonas.records import tables
@@ -166,11 +166,7 @@ def _best(folder: Path, settings: Experiment) -> str:
 
 
 def _knee(folder: Path, settings: Experiment) -> str:
-    """Return the network of the front that is farthest from the line between the front's ends.
-
-    The ends are the best networks by the first two objectives, each scaled to the front's range
-    (Das, 1999, for two objectives).
-    """
+    """Return the network of the front's knee (`pareto.knee`)."""
     if len(settings.objectives) < 2:
         raise UserError(
             "a run with one objective has no knee", hint="use --genome best", key="--genome knee"
@@ -178,9 +174,7 @@ def _knee(folder: Path, settings: Experiment) -> str:
     goals = settings.objectives[:2]
     front = _front(folder, goals)
     losses = np.column_stack([goal.sign * front[goal.name] for goal in goals])
-    low, high = losses.min(axis=0), losses.max(axis=0)
-    unit = (losses - low) / np.where(high > low, high - low, 1.0)
-    return str(front["genes"].iloc[int(unit.sum(axis=1).argmin())])
+    return str(front["genes"].iloc[pareto.knee(losses)])
 
 
 WORDS: dict[str, Callable[[Path, Experiment], str]] = {

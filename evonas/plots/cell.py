@@ -48,7 +48,7 @@ PAD = 0.09  # the gap between a label and its neighbours
 
 
 @dataclass(frozen=True, slots=True)
-class _Lane:
+class Lane:
     """Where an edge runs: right (1) or left (-1) of the nodes, and how far out; 0 is straight."""
 
     side: int
@@ -86,13 +86,18 @@ def draw_cell(space: SearchSpace, genome: Genome, path: Path) -> None:
         raise UserError(problem, hint=hint, key=str(path)) from None
 
 
+def categories(space: SearchSpace) -> dict[str, int]:
+    """The colour of each op of a space, by its place in `CATEGORIES`."""
+    ops = dict.fromkeys(c for gene in space.genes for c in gene.choices if c != "none")
+    return {op: i % len(CATEGORIES) for i, op in enumerate(ops)}
+
+
 def _drawn(space: SearchSpace, genome: Genome, title: str) -> Drawing:
     graph = space.graph(genome)
     if graph is None:
         return _table(space, genome, title)
-    parts = [_Part.of(part) for part in _connected(graph)]
-    ops = list(dict.fromkeys(c for gene in space.genes for c in gene.choices if c != "none"))
-    colours = {op: CATEGORIES[i % len(CATEGORIES)] for i, op in enumerate(ops)}
+    parts = [Part.of(part) for part in connected(graph)]
+    colours = {op: CATEGORIES[i] for op, i in categories(space).items()}
     dead = any(not edge.live for edge in graph.edges)
     notes = [graph.note, "dashed: dead, not part of the network" if dead else ""]
     caption = "\n".join(filter(None, notes))
@@ -156,7 +161,7 @@ def _table(space: SearchSpace, genome: Genome, title: str) -> Drawing:
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """A connected part of a graph, its nodes one below the other.
 
     Attributes:
@@ -167,7 +172,7 @@ class _Part:
 
     graph: Graph
     order: dict[str, int]
-    lanes: list[_Lane]
+    lanes: list[Lane]
     names: dict[str, str]
     first: float
     more: float
@@ -176,7 +181,7 @@ class _Part:
     right: float
 
     @classmethod
-    def of(cls, graph: Graph) -> _Part:
+    def of(cls, graph: Graph) -> Part:
         order = _order(graph)
         lanes = _lanes(graph.edges, order)
         # Each level lies far enough out to clear the widest label of the levels inside it.
@@ -192,11 +197,15 @@ class _Part:
             reach.append(max(outermost, straight) if level else straight)
         return cls(graph, order, lanes, names, first, more, half_node, *reach)
 
+    def out(self, lane: Lane) -> float:
+        """How far the middle of a lane's edges lies to the right of the nodes' centres."""
+        if not lane.level:
+            return 0.0
+        return lane.side * (self.first + (lane.level - 1) * self.more)
+
     def draw(self, ax: Axes, x: float, colours: Mapping[str, str]) -> None:
         for edge, lane in zip(self.graph.edges, self.lanes, strict=True):
-            out = 0.0
-            if lane.level:
-                out = lane.side * (self.first + (lane.level - 1) * self.more)
+            out = self.out(lane)
             ends = (self.order[edge.source] * STEP, self.order[edge.target] * STEP)
             _draw_edge(
                 ax,
@@ -212,7 +221,7 @@ class _Part:
             _draw_node(ax, self.names[node], x, row * STEP, alive)
 
 
-def _connected(graph: Graph) -> list[Graph]:
+def connected(graph: Graph) -> list[Graph]:
     """The connected parts of a graph; a node without edges goes into the first."""
     group = {node: node for node in graph.nodes}
 
@@ -257,16 +266,16 @@ def _order(graph: Graph) -> dict[str, int]:
     return {node: row for row, node in enumerate(ranked)}
 
 
-def _lanes(edges: Sequence[Edge], order: dict[str, int]) -> list[_Lane]:
+def _lanes(edges: Sequence[Edge], order: dict[str, int]) -> list[Lane]:
     """A lane for each edge: no two overlap in one, short edges run inside, and few cross."""
-    taken: list[tuple[_Lane, int, int]] = []
-    lanes: dict[int, _Lane] = {}
+    taken: list[tuple[Lane, int, int]] = []
+    lanes: dict[int, Lane] = {}
     spans = [sorted((order[edge.source], order[edge.target])) for edge in edges]
     for i in sorted(range(len(edges)), key=lambda i: (spans[i][1] - spans[i][0], spans[i], i)):
         low, high = spans[i]
         levels = [0] if high - low == 1 else []
-        options = [_Lane(1, 0)] if levels else []
-        options += [_Lane(side, level) for level in range(1, len(edges) + 1) for side in (1, -1)]
+        options = [Lane(1, 0)] if levels else []
+        options += [Lane(side, level) for level in range(1, len(edges) + 1) for side in (1, -1)]
         free = [
             lane
             for lane in options
@@ -316,6 +325,24 @@ def _draw_node(ax: Axes, name: str, x: float, y: float, alive: bool) -> None:
     ax.text(x, y, name, ha="center", va="center_baseline", fontsize=7, color=colour, zorder=5)
 
 
+def arrow(
+    x: float, ends: tuple[float, float], out: float, half_node: float
+) -> list[tuple[float, float]]:
+    """The points of an edge: two of a line or, with its middle `out` to the side, four of a cubic
+    curve.
+    """
+    start, end = ends
+    down = math.copysign(1, end - start)
+    if out == 0:
+        return [(x, start), (x, end - down * HALF)]
+    # The middle of a cubic curve is 3/4 as far out as its two inner points. The curve leaves
+    # and meets the nodes at a slant, which keeps it clear of straight arrows.
+    far = x + out / 0.75
+    slant = min(0.22 * abs(end - start), 0.35) * down
+    tip = (x + math.copysign(min(half_node, 0.1), out), end - down * HALF)
+    return [(x, start), (far, start + slant), (far, end - slant), tip]
+
+
 def _draw_edge(
     ax: Axes,
     edge: Edge,
@@ -327,19 +354,8 @@ def _draw_edge(
 ) -> None:
     """Draws an arrow, straight or in an arc whose middle is `out` to the side, and its label."""
     start, end = ends
-    down = math.copysign(1, end - start)
-    if out == 0:
-        points = [(x, start), (x, end - down * HALF)]
-        codes = [Outline.MOVETO, Outline.LINETO]
-    else:
-        # The middle of a cubic curve is 3/4 as far out as its two inner points. The curve leaves
-        # and meets the nodes at a slant, which keeps it clear of straight arrows.
-        far = x + out / 0.75
-        slant = min(0.22 * abs(end - start), 0.35) * down
-        inner = [(far, start + slant), (far, end - slant)]
-        tip = (x + math.copysign(min(half_node, 0.1), out), end - down * HALF)
-        points = [(x, start), *inner, tip]
-        codes = [Outline.MOVETO, *[Outline.CURVE4] * 3]
+    points = arrow(x, ends, out, half_node)
+    codes = [Outline.MOVETO, *([Outline.LINETO] if out == 0 else [Outline.CURVE4] * 3)]
     shade = colour if edge.live else GREY
     ax.add_patch(
         FancyArrowPatch(

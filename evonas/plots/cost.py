@@ -30,7 +30,7 @@ def cost(tables: Tables) -> Drawing:
 
     Trainings taken from the cache are shown apart, since their time was not spent in this run.
     """
-    data = _by_generation(tables)
+    data = by_generation(tables)
     x = data["generation"]
     figure, (time, answers, faults) = panels(3, 1.45)
 
@@ -81,7 +81,8 @@ def cost(tables: Tables) -> Drawing:
     return Drawing(figure, data)
 
 
-def _by_generation(tables: Tables) -> pd.DataFrame:
+def by_generation(tables: Tables) -> pd.DataFrame:
+    """One row for each generation: worker time, how candidates were answered, and failures."""
     counts = tables.generations.set_index("generation")
     searched = tables.timings[tables.timings["phase"] == "search"]
     spent = searched.pivot_table(
@@ -136,9 +137,10 @@ def _totals(tables: Tables) -> str:
     spent = tables.timings[~tables.timings["from_cache"]]
     sums = spent.groupby("phase")["seconds"].sum()
     phases = [phase for phase in ("search", "finalists") if phase in sums]
-    return "worker time: " + ", ".join(f"{phase} {_duration(sums[phase])}" for phase in phases)
+    return "worker time: " + ", ".join(f"{phase} {duration(sums[phase])}" for phase in phases)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time in the largest unit of which there are three or more."""
     divisor, unit = next((each for each in UNITS if seconds >= 3 * each[0]), UNITS[-1])
     return f"{seconds / divisor:.3g} {unit}"

@@ -29,8 +29,7 @@ from evonas.plots.tables import Tables
 
 def objectives(tables: Tables) -> Drawing:
     """Draws best, mean and spread of every objective over the successful evaluations."""
-    last = int(tables.evaluations["generation"].max())
-    parts = [_by_generation(tables, objective, last) for objective in tables.objectives]
+    parts = [by_generation(tables, objective) for objective in tables.objectives]
     figure, axes = panels(len(parts), 1.45, above=0.5 + 0.12 * bool(tables.verdict))
     for ax, objective, part in zip(axes, tables.objectives, parts, strict=True):
         x, dot = part["generation"], marker(len(part))
@@ -58,8 +57,9 @@ def objectives(tables: Tables) -> Drawing:
     return Drawing(figure, pd.concat(parts, ignore_index=True))
 
 
-def _by_generation(tables: Tables, objective: Objective, last: int) -> pd.DataFrame:
+def by_generation(tables: Tables, objective: Objective) -> pd.DataFrame:
     """One row for each generation, blank where no evaluation succeeded."""
+    last = int(tables.evaluations["generation"].max())
     grouped = tables.ended_well.groupby("generation")[objective.name]
     best = grouped.min() if objective.goal == "min" else grouped.max()
     comparable = tables.comparable.groupby(["rank", "generation"])[objective.name]
@@ -124,11 +124,7 @@ def _reference(objective: Objective) -> str:
 
 def diversity(tables: Tables) -> Drawing:
     """Draws how different the members of a generation are, and how many networks are new."""
-    keys = tables.evaluations[["generation", "key"]]
-    new = (~keys["key"].duplicated()).groupby(keys["generation"]).agg(["sum", "size"])
-    frame = tables.generations[["generation", "evaluations", "diversity", "distinct"]].copy()
-    frame["new"] = frame["generation"].map(new["sum"])
-    frame["new_share"] = frame["generation"].map(new["sum"] / new["size"])
+    frame = variety(tables)
     x, dot = frame["generation"], marker(len(frame))
     figure, axes = panels(3, 1.15)
     axes[0].plot(x, frame["diversity"], color=BLUE, marker=dot)
@@ -146,3 +142,13 @@ def diversity(tables: Tables) -> Drawing:
         ax.label_outer()
     figure.align_ylabels(axes)
     return Drawing(figure, frame)
+
+
+def variety(tables: Tables) -> pd.DataFrame:
+    """One row for each generation: how different its members are, and how many networks are new."""
+    keys = tables.evaluations[["generation", "key"]]
+    new = (~keys["key"].duplicated()).groupby(keys["generation"]).agg(["sum", "size"])
+    frame = tables.generations[["generation", "evaluations", "diversity", "distinct"]].copy()
+    frame["new"] = frame["generation"].map(new["sum"])
+    frame["new_share"] = frame["generation"].map(new["sum"] / new["size"])
+    return frame

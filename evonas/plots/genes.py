@@ -21,10 +21,10 @@ def ops(tables: Tables) -> Drawing:
     or for several generations.
     """
     genes = tables.genes
-    data = _shares(tables, genes)
+    data = shares(tables, genes)
     bins = data[["first_generation", "last_generation"]].drop_duplicates().to_numpy()
     edges = np.append(bins[:, 0], bins[-1, 1] + 1) - 0.5
-    shares = data["share"].to_numpy().reshape(len(bins), -1).T  # (choices, bins)
+    heights = data["share"].to_numpy().reshape(len(bins), -1).T  # (choices, bins)
 
     gap = 0.6  # rows between genes
     starts = np.cumsum([0.0, *(len(gene.choices) + gap for gene in genes)])
@@ -40,10 +40,10 @@ def ops(tables: Tables) -> Drawing:
         image = ax.pcolormesh(
             edges,
             start + np.arange(count + 1),
-            shares[below : below + count],
+            heights[below : below + count],
             cmap="cividis",
             vmin=0,
-            vmax=shares.max(),
+            vmax=heights.max(),
             rasterized=True,
         )
         below += count
@@ -72,8 +72,12 @@ def ops(tables: Tables) -> Drawing:
     return Drawing(figure, data)
 
 
-def _shares(tables: Tables, genes: tuple[Gene, ...]) -> pd.DataFrame:
-    """For each gene and choice, the share of a generation's candidates that took it."""
+def shares(tables: Tables, genes: tuple[Gene, ...], most: int = COLUMNS) -> pd.DataFrame:
+    """For each gene and choice, the share of a generation's candidates that took it.
+
+    Args:
+        most: the largest number of columns; if there are more generations, several share one.
+    """
     texts = tables.evaluations["genes"]
     choices = np.array([len(gene.choices) for gene in genes])
     try:
@@ -84,7 +88,7 @@ def _shares(tables: Tables, genes: tuple[Gene, ...]) -> pd.DataFrame:
         raise NotYet("the genes in evaluations.csv do not match space.json")
     generations = tables.evaluations["generation"].to_numpy()
     present = np.unique(generations)
-    per = -(-len(present) // COLUMNS)  # generations in each column
+    per = -(-len(present) // most)  # generations in each column
     which = np.searchsorted(present, generations) // per
     offsets = np.concatenate([[0], np.cumsum(choices)[:-1]])
     columns = values + offsets

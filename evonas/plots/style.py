@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +234,7 @@ def sequence() -> Colormap:
     return ListedColormap(viridis(np.linspace(0.0, 0.88, 256)), name="viridis_on_white")
 
 
+@lru_cache(maxsize=4096)  # the names of ops and nodes come again and again
 def text_width(text: str, size: float) -> float:
     """The width of a line of text, in inches."""
     if not text.strip():

@@ -23,9 +23,9 @@ from genomes import Gene, SearchSpace
 
 TEXT = (
     *("key", "genes", "parents", "origin", "status", "phase", "position"),
-    *("gene", "choice", "statistic", "budget", "objective"),
+    *("gene", "choice", "statistic", "budget", "objective", "genome", "message"),
 )
-FLAGS = ("winner", "from_cache")
+FLAGS = ("winner", "from_cache", "cached", "deterministic")
 # Columns of whole numbers in which no value may be missing.
 WHOLE = ("generation", "index", "epoch", "evaluations", "trained", "hits", "distinct")
 STATUSES = [str(status) for status in Status if status is not Status.OK]
@@ -109,6 +109,16 @@ class Tables:
         columns = ("generation", "index", "key", "genes", "parents", "origin", "status", *names)
         frame = self._read("evaluations", columns, optional=("budget",))
         return frame if "budget" in frame else frame.assign(budget="")
+
+    @cached_property
+    def candidates(self) -> pd.DataFrame:
+        """The evaluations with all their columns, for whoever shows each of them."""
+        columns = ("generation", "index", "key", "genes", "parents", "origin", "status")
+        frame = self._read("evaluations", columns, every=True)
+        for name in ("budget", "genome", "cached"):
+            if name not in frame:
+                frame[name] = frame["genes"] if name == "genome" else ""
+        return frame
 
     @cached_property
     def ended_well(self) -> pd.DataFrame:
@@ -210,7 +220,8 @@ class Tables:
     def timings(self) -> pd.DataFrame:
         """One row for each training; `from_cache` marks those done by another run. May be empty."""
         columns = ("phase", "generation", "seconds")
-        frame = self._read("timings", columns, optional=("from_cache",), empty=True)
+        more = ("from_cache", "index", "key", "status", "epochs", "message")
+        frame = self._read("timings", columns, optional=more, empty=True)
         if "from_cache" not in frame:
             frame["from_cache"] = False
         frame["from_cache"] = frame["from_cache"].astype(str) == "True"
@@ -272,10 +283,11 @@ class Tables:
         optional: tuple[str, ...] = (),
         *,
         empty: bool = False,
+        every: bool = False,
     ) -> pd.DataFrame:
         path = self.path / f"{name}.csv"
         try:
-            frame = tables.read(path, (*columns, *optional), TEXT)
+            frame = tables.read(path, None if every else (*columns, *optional), TEXT)
         except (FileNotFoundError, pd.errors.EmptyDataError):
             raise NotYet(f"there is no {name}.csv yet") from None
         except (OSError, ValueError) as error:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 
 from evonas import files
 from evonas.core import SearchFailed, UserError
+from evonas.loop import error_text
 from evonas.records.files import end_log, lock, log_to
 
 ENVIRONMENT = "environment.json"
@@ -125,6 +126,16 @@ def check_run_folder(path: Path) -> None:
     raise UserError(f"{path} is not a run folder: it has no config.yaml", hint=hint)
 
 
+@contextmanager
+def undamaged(path: Path) -> Iterator[None]:
+    """Tell in a line if what is done within stumbles over the content of a folder's files."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        hint = f"`evonas resume {path}` writes its tables again"
+        raise UserError(f"is damaged ({error_text(error)})", hint=hint, key=str(path)) from error
+
+
 def note_start(
     path: Path, now: Mapping[str, Any], own: Mapping[str, Mapping[str, str]] | None = None
 ) -> None:
@@ -139,7 +150,7 @@ def note_start(
 
 
 def note_data(
-    path: Path, fingerprint: str, parts: Mapping[str, Mapping[str, float]] | None = None
+    path: Path, fingerprint: str, parts: Mapping[str, Mapping[str, Any]] | None = None
 ) -> None:
     """Record the data's fingerprint in `environment.json`, or compare it with the one there.
 

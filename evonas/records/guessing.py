@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,12 +24,13 @@ AT_CHANCE = "no better than guessing"  # on the live line, in figures, and in th
 WORDS = {"val": "validation", "test": "test"}
 
 
-def parts_of(**parts: Images | None) -> dict[str, dict[str, float]]:
-    """Return how many images each part has, and the share of the commonest class among them."""
+def parts_of(**parts: Images | None) -> dict[str, dict[str, Any]]:
+    """Return how many images each part has, their shape, and the share of the commonest class."""
     return {
         name: {
             "images": len(images),
             "majority": float(np.bincount(images.labels).max()) / len(images),
+            "shape": list(images.images.shape[1:]),
         }
         for name, images in parts.items()
         if images is not None and len(images)

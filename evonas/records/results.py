@@ -45,6 +45,25 @@ def posterior(path: Path) -> pd.DataFrame:
     return frame.drop(columns=[name for name in TEXT if name in frame])
 
 
+def split(path: Path) -> pd.DataFrame:
+    """Return how many images of each class each part has: a row a class, a column a part.
+
+    Without rows where the folder has no `split.csv`.
+
+    Raises:
+        UserError: the table is damaged.
+    """
+    file = path / "split.csv"
+    if not file.exists():
+        return pd.DataFrame()
+    try:
+        places = tables.read(file, ("label", "part"), text=("part",))
+        return pd.crosstab(places["label"], places["part"])
+    except (ValueError, KeyError):
+        hint = f"write it again with `evonas resume {path}`"
+        raise UserError("is damaged", hint=hint, key=str(file)) from None
+
+
 def full_trainings(path: Path) -> pd.DataFrame:
     """Return the finished full trainings of a run's networks by key, with the columns `FULL`.
 

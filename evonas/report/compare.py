@@ -33,13 +33,14 @@ from evonas.core import UserError
 from evonas.records.guessing import AT_CHANCE
 from evonas.report import compare_figures as figures
 from evonas.report.arms import Arm, arms_of, differing, load
-from evonas.report.curves import ENOUGH_SEEDS, Box, By, Curve, band, curve
+from evonas.report.curves import ENOUGH_SEEDS, Band, Box, By, Curve, band, curve
 
 TITLE = "# evonas compare"
 FILES = (
     *("compare.md", "compare.csv"),
     *("best.png", "best.svg", "hypervolume.png", "hypervolume.svg"),
 )
+Row = Mapping[str, object]  # a cell by its column
 Curves = Mapping[By, Sequence[Sequence[Curve]]]  # one for each run, by arm
 
 
@@ -75,11 +76,33 @@ class Comparison:
         return "\n\n".join(
             [
                 f"{TITLE}: {markdown.counted(len(arms), 'arm')}, {markdown.counted(runs, 'run')}",
-                _totals(arms, self.curves),
-                _at_equal_cost(arms, self.curves),
-                "\n".join(f"- {note}" for note in _notes(self)),
+                _table(self.totals()),
+                f"{self.caption}:\n\n{_table(self.at_equal_cost())}",
+                "\n".join(f"- {note}" for note in self.notes()),
             ]
         )
+
+    def totals(self) -> list[Row]:
+        """A row for each arm, at the end of its runs."""
+        return _totals(self.arms, self.curves)
+
+    @property
+    def caption(self) -> str:
+        """What `at_equal_cost` has."""
+        name = self.arms[0].runs[0].objectives[0].name
+        return f"At equal cost, best {name} and hypervolume"
+
+    def at_equal_cost(self) -> list[Row]:
+        """A row for each arm, at the point where the shortest of all runs ends."""
+        return _at_equal_cost(self.arms, self.curves)
+
+    def notes(self) -> list[str]:
+        """What a reader must know to judge the tables."""
+        return _notes(self)
+
+    def bands(self) -> Mapping[By, Sequence[Band]]:
+        """The mean of each arm over its seeds, with a band."""
+        return {by: [band(each) for each in of_arms] for by, of_arms in self.curves.items()}
 
     def write(self, out: Path) -> None:
         """Writes tables and figures, in place of those of an earlier comparison.
@@ -89,7 +112,7 @@ class Comparison:
         """
         _check_out(out)
         arms, objectives = self.arms, self.arms[0].runs[0].objectives
-        bands = {by: [band(each) for each in of_arms] for by, of_arms in self.curves.items()}
+        bands = self.bands()
         contents: dict[str, bytes | str] = {}
         contents["compare.md"] = f"{self.text()}\n\n{_appendix(arms, self.box)}\n"
         contents["compare.csv"] = _long(arms, self.curves)
@@ -128,10 +151,13 @@ def _curves(arms: Sequence[Arm], box: Box | None) -> Curves:
     return curves
 
 
-def _totals(arms: Sequence[Arm], curves: Curves) -> str:
-    """A table with a row for each arm, at the end of its runs."""
+def _table(rows: Sequence[Row]) -> str:
+    return markdown.table(list(rows[0]), [row.values() for row in rows])
+
+
+def _totals(arms: Sequence[Arm], curves: Curves) -> list[Row]:
     names = [objective.name for objective in arms[0].runs[0].objectives]
-    rows = []
+    rows: list[Row] = []
     for arm, of_arm in zip(arms, curves["evaluations"], strict=True):
         runs = arm.runs
         ends = np.array([each.y[-1] for each in of_arm])
@@ -150,11 +176,10 @@ def _totals(arms: Sequence[Arm], curves: Curves) -> str:
                 "test error": _tested(tested, len(runs)),
             }
         )
-    return markdown.table(list(rows[0]), [row.values() for row in rows])
+    return rows
 
 
-def _at_equal_cost(arms: Sequence[Arm], curves: Curves) -> str:
-    """A table with a row for each arm, at the point where the shortest of all runs ends."""
+def _at_equal_cost(arms: Sequence[Arm], curves: Curves) -> list[Row]:
     name = arms[0].runs[0].objectives[0].name
     rows: list[dict[str, Any]] = [{"arm": arm.name, "n": len(arm.runs)} for arm in arms]
     for by, of_arms in curves.items():
@@ -164,12 +189,10 @@ def _at_equal_cost(arms: Sequence[Arm], curves: Curves) -> str:
             values = np.array([each.at(np.array([end]))[0] for each in of_arm])
             row[f"{name}, {cost}"] = _mean_and_deviation(values[:, 0])
             row[f"hypervolume, {cost}"] = _mean_and_deviation(values[:, -1])
-    table = markdown.table(list(rows[0]), [row.values() for row in rows])
-    return f"At equal cost, best {name} and hypervolume:\n\n{table}"
+    return list(rows)
 
 
 def _notes(comparison: Comparison) -> list[str]:
-    """Return what a reader must know to judge the tables."""
     arms = comparison.arms
     notes = [*_notes_on_seeds(arms), *_notes_on_differences(arms)]
     counts = [(arm.name, sum(run.from_cache for run in arm.runs)) for arm in arms]

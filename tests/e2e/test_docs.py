@@ -90,7 +90,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     for key in ("mutation_rate", "split_seed", "label_smoothing", "timeout", "reference"):
         assert f"<code>{key}</code>" in reference
     told = (tmp_path / "reference" / "commands" / "index.html").read_text()
-    for command in ("run", "resume", "train", "estimate", "init", "plot", "compare"):
+    for command in ("run", "resume", "train", "estimate", "init", "plot", "report", "compare"):
         assert f"evonas {command}" in told
 
 

@@ -104,7 +104,7 @@ def test_the_space_and_the_data_of_the_documentation_are_searched(
         with instead_of_workers():
             done = command(*words, *own)
         assert done.exit_code == 0, done.output
-    for words in (("show", out), ("plot", out), ("compare", out, out)):
+    for words in (("show", out), ("plot", out), ("report", out), ("compare", out, out)):
         forget(monkeypatch)
         command(*words)
         assert not any(name.startswith("evonas_plugin_") for name in sys.modules), words

@@ -52,7 +52,7 @@ def test_the_wheel_holds_both_packages_whole(wheel: Path) -> None:
         tracked = {
             str(path.relative_to(ROOT))
             for path in (ROOT / package).rglob("*")
-            if path.suffix in {".py", ".typed", ".json"}
+            if path.suffix in {".py", ".typed", ".json", ".html", ".css", ".js"}
         }
         assert tracked
         assert tracked <= held

@@ -17,6 +17,7 @@ import yaml
 
 from evonas.core import Blueprint, Params, Status
 from evonas.pareto import hypervolume, is_on_front
+from evonas.records.tables import front_columns
 from genomes import Gene, SearchSpace
 from genomes.operators import mean_hamming
 
@@ -69,9 +70,7 @@ def write_run(
     best = fronts[fronts["generation"] == generations - 1]["key"]
     front = well.drop_duplicates("key").set_index("key").loc[best].reset_index()
     front = front.sort_values(list(objectives), kind="stable")
-    front[["key", "genome", "genes", "generation", "index", *objectives]].to_csv(
-        path / "front.csv", index=False
-    )
+    front[[*front_columns(objectives)]].to_csv(path / "front.csv", index=False)
     _generations(table, fronts, objectives).to_csv(path / "generations.csv", index=False)
     if finals:
         chosen = front.head(3)[["key", "genome", "genes", *objectives]]

@@ -129,7 +129,7 @@ def to_folder(file: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [to_pipe, to_folder])
-@pytest.mark.parametrize("command", ["resume", "show"])
+@pytest.mark.parametrize("command", ["resume", "show", "report"])
 @pytest.mark.parametrize("name", ["journal", "evaluations.csv", "lock", "environment.json"])
 def test_a_pipe_or_folder_in_place_of_a_file_is_told_in_a_line(
     folder: Path, change: Callable[[Path], None], command: str, name: str
@@ -160,7 +160,7 @@ CONTENTS = {
 )
 def test_damage_is_told_in_lines_or_mended(folder: Path, name: str, content: str) -> None:
     (folder / name).write_bytes(CONTENTS[content])
-    for command in ("show", "resume"):
+    for command in ("show", "report", "resume"):
         result = evonas(command, folder)
         assert result.exit_code in (0, 2), result.output
         assert "internal error" not in result.output
