@@ -21,6 +21,7 @@ from evonas.training.batches import Batches, Resident, ResidentData, arranged, s
 from evonas.training.captured import Captured, hidden, make_capturable
 from evonas.training.precision import spare_slow_layers
 from evonas.training.recipe import Recipe, lr_factor
+from evonas.training.strided import avoid_strided
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -81,6 +82,8 @@ class Hardware:
         network.to(self.device)
         if self.precision == "bfloat16" and self.device == "cpu":
             spare_slow_layers(network)
+        if self.channels_last and self.device == "cpu":
+            avoid_strided(network)
         if self.channels_last:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
         return network
