@@ -12,7 +12,6 @@ import joblib
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
@@ -23,7 +22,7 @@ from evonas import api, api_training, config
 from evonas.config import ParallelParams
 from evonas.core import Budget, Constraint, Params, UserError
 from evonas.data.dataset import DataSet, split_without_val
-from evonas.data.image_folder import read_image
+from evonas.data.image_folder import read_image, shorter_side
 from evonas.jobs import machine
 from evonas.jobs.allotment import Allotment, Sizes, allot, suited_recipe
 from evonas.networks.decode import decode
@@ -218,8 +217,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         sides = []
         for place in places.tolist():
             read_image(Path(paths[place]), 4, "RGB")  # raises if it cannot be read
-            with Image.open(paths[place]) as opened:
-                sides.append(min(opened.size))
+            sides.append(shorter_side(Path(paths[place])))
         return size_for(round(float(np.median(sides))), self.hours)
 
     def _space(self) -> dict[str, Any]:

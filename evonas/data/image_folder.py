@@ -213,6 +213,12 @@ def read_image(path: Path, size: int, mode: Literal["L", "RGB"]) -> NDArray[np.u
     return np.asarray(square).reshape(size, size, len(mode)).transpose(2, 0, 1)
 
 
+def shorter_side(path: Path) -> int:
+    """Return the shorter side of an image in pixels; `read_image` must be able to read it."""
+    with Image.open(path, formats=FORMATS) as opened:
+        return int(min(opened.size))
+
+
 def _files(folder: Path) -> Files:
     """Return the images below each sub-folder that is not hidden, all sorted by name."""
     classes = _classes(folder)

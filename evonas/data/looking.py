@@ -9,9 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from evonas.data.image_folder import Files, ImageFolder, ImageFolderParams, all_of, read_image
+from evonas.data.image_folder import (
+    Files,
+    ImageFolder,
+    ImageFolderParams,
+    all_of,
+    read_image,
+    shorter_side,
+)
 
 LOOKED_AT = (8, 64)  # images: the fewest, and the most
 SIZE = 64  # pixels that they are read at
@@ -70,9 +76,7 @@ def look(folder: Path, seconds: float = 5.0) -> Seen:
 def _looked_at(path: Path) -> tuple[int, bool]:
     """Return an image's shorter side, and whether it has no colours."""
     pixels = read_image(path, SIZE, "RGB").astype(np.float32)
-    with Image.open(path) as opened:
-        side = min(opened.size)
-    return side, bool(np.abs(pixels - pixels[:1]).mean() < COLOURLESS)
+    return shorter_side(path), bool(np.abs(pixels - pixels[:1]).mean() < COLOURLESS)
 
 
 def _counts(everything: Files, test: Files | None) -> tuple[int, int]:

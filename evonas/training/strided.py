@@ -8,6 +8,7 @@ were tried). The process then dies at any later moment, or goes on with wrong nu
 from __future__ import annotations
 
 from functools import partial
+from typing import TypeGuard
 
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
@@ -25,7 +26,7 @@ def avoid_strided(network: nn.Module) -> None:
             module.forward = partial(_sliced, module)  # type: ignore[method-assign]  # of this one
 
 
-def is_at_risk(layer: nn.Module) -> bool:
+def is_at_risk(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
     """Returns whether a layer is a pointwise convolution with a stride, of few channels."""
     return (
         isinstance(layer, nn.Conv2d)

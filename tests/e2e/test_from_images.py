@@ -37,6 +37,7 @@ def command(*arguments: str | Path | float) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_workers")
 def test_init_makes_an_experiment_of_a_folder_that_runs_as_it_is_and_ends_in_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -80,10 +81,15 @@ def test_init_makes_an_experiment_of_a_folder_that_runs_as_it_is_and_ends_in_tim
 @pytest.mark.parametrize(
     ("limits", "objectives"),
     [
-        (("--max-flops", "2M"), ["val_error", "flops"]),
         (("--max-flops", "2M", "--max-params", 30000), ["val_error", "params"]),
-        (("--max-memory", "256k", "--max-flops", "2M"), ["val_error", "flops"]),
-        (("--max-memory", "256k"), ["val_error", "peak_memory"]),
+        *(
+            pytest.param(limits, ["val_error", first], marks=pytest.mark.slow)
+            for limits, first in (
+                (("--max-flops", "2M"), "flops"),
+                (("--max-memory", "256k", "--max-flops", "2M"), "flops"),
+                (("--max-memory", "256k"), "peak_memory"),
+            )
+        ),
     ],
 )
 def test_what_is_limited_is_made_small(

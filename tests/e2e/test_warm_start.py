@@ -93,7 +93,7 @@ def test_the_pool_is_not_trained_and_no_column_of_the_search(undisturbed: Search
     assert not {"nwot", "synflow"} & set(rows.columns)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_search_killed_in_its_pool_and_after_it_ends_as_one_that_was_not(
     undisturbed: Search, tmp_path: Path, workers: int
 ) -> None:

@@ -89,6 +89,7 @@ WRONG: dict[Callable[..., Any], list[tuple[dict[str, Any], str]]] = {
         ({"constraints": ["loss"]}, "^constraints.0: is 'loss'; must be a mapping"),
         ({"strategy": None}, "NoneType has no ask"),
         ({"strategy": {"population": 3}}, "^strategy.name: is missing"),
+        ({"warm_start": 3}, "^warm_start: is 3; must be a mapping"),
         ({"generations": 0}, "^generations: is 0; must be a whole number of at least 1"),
         ({"generations": "3"}, "^generations: is '3'; must be a whole number"),
         ({"generations": 2.5}, "^generations: is 2.5; must be a whole number"),

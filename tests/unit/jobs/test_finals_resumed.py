@@ -23,7 +23,7 @@ from genomes import Genome, NASBench201
 SPACE = NASBench201()
 ERROR = Objective(name="val_error")
 EXPERIMENT: Any = SimpleNamespace(
-    finalists=SimpleNamespace(top=2, seeds=2, budget=None, by="measured"),
+    finalists=SimpleNamespace(top=2, seeds=2, budget=None, by="measured", best_seed=True),
     objectives=(ERROR,),
     budget=None,
 )
