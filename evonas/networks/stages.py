@@ -5,6 +5,7 @@ depth, width, kernel and activation.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -80,6 +81,19 @@ Activation = Callable[[], nn.Module]
 ACTIVATIONS: dict[str, Activation] = {"relu": nn.ReLU, "hswish": nn.Hardswish}
 
 
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What a block is built from; only `inverted` uses the expansion."""
+
+    in_channels: int
+    out_channels: int
+    kernel: int
+    stride: int
+    activation: Activation
+    squeezed: bool
+    expansion: int
+
+
 class SqueezeExcitation(nn.Module):
     """Scales each channel by what all channels are on average (Hu et al., 2018, sec. 3).
 
@@ -151,9 +165,8 @@ def stages_network(
             layers += [*normed(in_channels, first, 3, strides[0]), activation()]
         for i in range(depth):
             step = stride if i == 0 else 1
-            layers.append(
-                BLOCKS[block](before, channels, kernel, step, activation, squeezed, expansion)
-            )
+            its = Block(before, channels, kernel, step, activation, squeezed, expansion)
+            layers.append(BLOCKS[block](its))
             before = channels
     if end:
         layers += [*normed(before, end * before, 1), activation()]
@@ -172,89 +185,61 @@ def normed(
     ]
 
 
-def plain(
-    in_channels: int,
-    out_channels: int,
-    kernel: int,
-    stride: int,
-    activation: Activation,
-    squeezed: bool,
-    expansion: int,
-) -> nn.Module:
+def plain(its: Block) -> nn.Module:
     """Return one convolution (VGG, Simonyan and Zisserman, 2015)."""
     return nn.Sequential(
-        *normed(in_channels, out_channels, kernel, stride),
-        activation(),
-        *_squeeze(squeezed, out_channels),
+        *normed(its.in_channels, its.out_channels, its.kernel, its.stride),
+        its.activation(),
+        *_squeeze(its.squeezed, its.out_channels),
     )
 
 
-def residual(
-    in_channels: int,
-    out_channels: int,
-    kernel: int,
-    stride: int,
-    activation: Activation,
-    squeezed: bool,
-    expansion: int,
-) -> nn.Module:
+def residual(its: Block) -> nn.Module:
     """Return two convolutions with a shortcut (He et al., 2016, fig. 2)."""
     body = nn.Sequential(
-        *normed(in_channels, out_channels, kernel, stride),
-        activation(),
-        *normed(out_channels, out_channels, kernel),
-        *_squeeze(squeezed, out_channels),
+        *normed(its.in_channels, its.out_channels, its.kernel, its.stride),
+        its.activation(),
+        *normed(its.out_channels, its.out_channels, its.kernel),
+        *_squeeze(its.squeezed, its.out_channels),
     )
-    same = stride == 1 and in_channels == out_channels
-    around = nn.Identity() if same else nn.Sequential(*normed(in_channels, out_channels, 1, stride))
-    return Shortcut(body, around, activation())
+    same = its.stride == 1 and its.in_channels == its.out_channels
+    around = (
+        nn.Identity()
+        if same
+        else nn.Sequential(*normed(its.in_channels, its.out_channels, 1, its.stride))
+    )
+    return Shortcut(body, around, its.activation())
 
 
-def separable(
-    in_channels: int,
-    out_channels: int,
-    kernel: int,
-    stride: int,
-    activation: Activation,
-    squeezed: bool,
-    expansion: int,
-) -> nn.Module:
+def separable(its: Block) -> nn.Module:
     """Return a depthwise and a pointwise convolution (MobileNet, Howard et al., 2017, sec. 3.1)."""
     return nn.Sequential(
-        *normed(in_channels, in_channels, kernel, stride, groups=in_channels),
-        activation(),
-        *_squeeze(squeezed, in_channels),
-        *normed(in_channels, out_channels, 1),
-        activation(),
+        *normed(its.in_channels, its.in_channels, its.kernel, its.stride, groups=its.in_channels),
+        its.activation(),
+        *_squeeze(its.squeezed, its.in_channels),
+        *normed(its.in_channels, its.out_channels, 1),
+        its.activation(),
     )
 
 
-def inverted(
-    in_channels: int,
-    out_channels: int,
-    kernel: int,
-    stride: int,
-    activation: Activation,
-    squeezed: bool,
-    expansion: int,
-) -> nn.Module:
+def inverted(its: Block) -> nn.Module:
     """Return a block that is wide inside and narrow at both ends, added where they fit (Sandler et
     al., 2018; with squeeze-and-excitation, Howard et al., 2019, fig. 4).
     """
-    within = expansion * in_channels
-    widen = [*normed(in_channels, within, 1), activation()] if expansion > 1 else []
+    within = its.expansion * its.in_channels
+    widen = [*normed(its.in_channels, within, 1), its.activation()] if its.expansion > 1 else []
     body = nn.Sequential(
         *widen,
-        *normed(within, within, kernel, stride, groups=within),
-        activation(),
-        *_squeeze(squeezed, within),
-        *normed(within, out_channels, 1),
+        *normed(within, within, its.kernel, its.stride, groups=within),
+        its.activation(),
+        *_squeeze(its.squeezed, within),
+        *normed(within, its.out_channels, 1),
     )
-    adds = stride == 1 and in_channels == out_channels
+    adds = its.stride == 1 and its.in_channels == its.out_channels
     return Shortcut(body, nn.Identity(), nn.Identity()) if adds else body
 
 
-BLOCKS: dict[str, Callable[..., nn.Module]] = {
+BLOCKS: dict[str, Callable[[Block], nn.Module]] = {
     "conv": plain,
     "residual": residual,
     "separable": separable,
