@@ -151,9 +151,9 @@ class ParallelParams(Params):
     """Where networks are trained: `cpu`, `cuda` (all GPUs), or some GPUs by number, such as
     `cuda:0,1`. `auto`: all GPUs if there are any, otherwise the CPU."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """The number format used in training. `auto`: bfloat16 on GPUs that support it and on CPUs that
-    compute in it (AVX512-BF16 or AMX), otherwise float32. Weights and losses are float32 in any
-    case, and the winner and a full training are tested in float32."""
+    """The number format used in training. `auto`: bfloat16 on GPUs that support it and on CPUs with
+    AMX, otherwise float32. Weights and losses are float32 in any case, and the winner and a full
+    training are tested in float32."""
     channels_last: bool | None = None
     """Whether images and weights are stored with the channels last. By default, true on x86-64 CPUs
     and with bfloat16, where it is faster. A network of your own that cannot be run so, since it

@@ -51,7 +51,7 @@ def resolve(settings: ParallelParams) -> ParallelParams:
         )
     precision = settings.precision
     if precision == "auto":
-        supported = cpu_has_bfloat16() if device == "cpu" else torch.cuda.is_bf16_supported()
+        supported = cpu_is_fast_in_bfloat16() if device == "cpu" else torch.cuda.is_bf16_supported()
         precision = "bfloat16" if supported else "float32"
     channels_last = settings.channels_last
     if channels_last is None:
@@ -73,15 +73,14 @@ def resolve(settings: ParallelParams) -> ParallelParams:
     return settings.model_copy(update=update)
 
 
-def cpu_has_bfloat16() -> bool:
-    """Return whether the processor computes in bfloat16 (AVX512-BF16 or AMX).
+def cpu_is_fast_in_bfloat16() -> bool:
+    """Return whether the processor is faster in bfloat16 than in float32, which asks for AMX.
 
-    One that does not is slower in bfloat16 than in float32.
+    With AVX512-BF16 alone, convolutions take longer than in float32 (`docs/performance.md`).
     """
     if not has_onednn() or not hasattr(torch.cpu, "get_capabilities"):  # which torch 2.10 lacks
         return False
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 
 def has_onednn() -> bool:
