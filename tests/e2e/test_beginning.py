@@ -194,6 +194,7 @@ subprocess.run([sys.executable, "-c", told], check=True, close_fds=False, preexe
 """
 
 
+@pytest.mark.slow
 def test_a_worker_s_memory_is_its_own_and_not_what_its_parent_held() -> None:
     done = subprocess.run([sys.executable, "-c", HEIR], capture_output=True, text=True, check=True)
     assert 50e6 < int(done.stdout) < 1.0e9

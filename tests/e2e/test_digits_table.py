@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from typer.testing import CliRunner
 
 from evonas.cli import app
@@ -19,6 +20,7 @@ def run(*arguments: str | Path) -> pd.DataFrame:
     return pd.read_csv(out / "evaluations.csv").set_index("key")
 
 
+@pytest.mark.slow
 def test_the_table_has_each_epoch_and_ends_with_what_train_measures(tmp_path: Path) -> None:
     settings = [
         *("--workers", "1", "--set", "stop.evaluations=3", "--set", "strategy.population=3"),

@@ -15,11 +15,13 @@ from evonas.data.idx import STEMS, FashionMnist
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 QUICKSTART = EXPERIMENTS / "quickstart.yaml"
 DIGITS = sorted(EXPERIMENTS.glob("digits_*.yaml"))
-# Variants of what the quick tests search with already.
+# Variants of what the quick tests, here and elsewhere, search with already.
 VARIANTS = (
     *("digits_exhaustive", "digits_random", "digits_supernet_learned"),
     *("digits_darts_second", "digits_genetic_numbers", "digits_nsga3", "digits_pso_front"),
-    *("digits_space_channels", "digits_space_macro", "digits_spos_chain"),
+    *("digits_space_chain", "digits_space_channels", "digits_space_darts", "digits_space_macro"),
+    *("digits_gdas", "digits_halving", "digits_local_search", "digits_spos_chain"),
+    *("digits_aging", "digits_controller", "digits_warm_start"),
     *("digits_supernet_dropout", "digits_supernet_fair"),
 )
 SHORT = (

@@ -94,9 +94,7 @@ def searched(folder: Path, space: str, **changes: Any) -> tuple[Path, Path]:
 @pytest.mark.parametrize(
     "space",
     [
-        pytest.param(
-            space, marks=[] if space in ("nasbench201", "chain", "own") else [pytest.mark.slow]
-        )
+        pytest.param(space, marks=[] if space == "nasbench201" else [pytest.mark.slow])
         for space in SPACES
     ],
 )

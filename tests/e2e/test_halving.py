@@ -62,7 +62,7 @@ def searched(run_dir: Path) -> pd.DataFrame:
     return timings[timings["phase"] == "search"]
 
 
-@pytest.fixture(scope="module", params=STRATEGIES)
+@pytest.fixture(scope="module", params=["genetic", pytest.param("aging", marks=pytest.mark.slow)])
 def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run in one go, in this process."""
     with instead_of_workers():

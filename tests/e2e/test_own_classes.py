@@ -221,7 +221,7 @@ def installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.mark.parametrize(
     "settings",
     [
-        {**TRAINED, "metrics": ["depth", "overconfidence"]},
+        pytest.param({**TRAINED, "metrics": ["depth", "overconfidence"]}, marks=pytest.mark.slow),
         {**SCORED, "evaluator": {"name": "gradient", "images": 4}},
     ],
     ids=["metrics", "evaluator"],

@@ -118,6 +118,7 @@ def test_a_hang_is_a_timeout_even_in_c_and_is_not_tried_again(
     assert Counter(notes.read_text().split())[guilty] == 1
 
 
+@pytest.mark.slow
 def test_many_faults_at_once_are_told_apart(workers: list[Workers], tmp_path: Path) -> None:
     faults = dict(zip(GENOMES, ["raises", "exits", "hangs", "dies"], strict=False))
     found = answers(workers, Counting(faults), tmp_path, timeout=2)

@@ -412,6 +412,7 @@ def test_other_data_than_the_run_began_with_are_refused(experiment: Path, tmp_pa
     assert "the data changed since this run started" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_longer_run_is_the_same_as_a_short_one_resumed(
     run_dir: Path, experiment: Path, tmp_path: Path
 ) -> None:

@@ -137,6 +137,7 @@ def test_a_search_ends_after_generations_without_a_gain_also_if_it_is_resumed(
         assert tables(halfway) == tables(run)
 
 
+@pytest.mark.slow
 def test_an_estimate_knows_the_clock_and_asks_for_a_limit_that_it_can_foresee(
     tmp_path: Path,
 ) -> None:

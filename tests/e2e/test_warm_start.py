@@ -93,7 +93,8 @@ def test_the_pool_is_not_trained_and_no_column_of_the_search(undisturbed: Search
     assert not {"nwot", "synflow"} & set(rows.columns)
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_search_killed_in_its_pool_and_after_it_ends_as_one_that_was_not(
     undisturbed: Search, tmp_path: Path, workers: int
 ) -> None:
@@ -135,6 +136,7 @@ def test_on_a_cluster_the_pool_is_ranked_as_here(undisturbed: Search, tmp_path: 
     assert left(tmp_path / "run") == left(undisturbed.run_dir)
 
 
+@pytest.mark.slow
 def test_resumed_with_more_generations_it_goes_on_as_if_it_had_had_them(
     undisturbed: Search, tmp_path: Path
 ) -> None:
@@ -164,6 +166,7 @@ def test_scored_by_proxies_alone_a_search_trains_nothing(tmp_path: Path) -> None
     assert told.exit_code == 0, told.output
 
 
+@pytest.mark.slow
 def test_a_training_measures_its_proxies_as_the_evaluator_of_proxies_does(tmp_path: Path) -> None:
     trained = SCORED.replace("{name: proxy, batch_size: 32}", "{name: train}")
     trained += "budget: {steps: 2}\nfinalists: {top: 0}\n"

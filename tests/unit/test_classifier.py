@@ -94,7 +94,9 @@ def test_it_is_scored_like_any_classifier() -> None:
     assert ((scores >= 0) & (scores <= 1)).all()
 
 
-@pytest.mark.parametrize("kind", [str, Path, np.str_])
+@pytest.mark.parametrize(
+    "kind", [Path, *(pytest.param(kind, marks=pytest.mark.slow) for kind in (str, np.str_))]
+)
 def test_it_takes_paths_of_images(tmp_path: Path, kind: type) -> None:
     folder = folder_of_digits(tmp_path, 2, 12, scale=2)
     paths = sorted(folder.rglob("*.png"))
@@ -150,6 +152,7 @@ def test_what_it_cannot_fit_is_told_in_a_line() -> None:
         assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_the_time_that_the_search_leaves_is_for_the_last_training(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -31,6 +31,7 @@ def cores() -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("problem", "algorithm"), [("zdt2", "nsga2"), ("dtlz2", "nsga3")])
 def test_hypervolume_is_within_a_percent_of_pymoos(
     cores: ModuleType, problem: str, algorithm: str

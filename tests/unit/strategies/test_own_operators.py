@@ -170,6 +170,7 @@ def test_what_is_wrong_with_a_function_is_told(key: str, function: Any, told: st
     assert refused.value.mistakes[0].key == f"strategy.{key}"
 
 
+@pytest.mark.slow
 def test_a_benchmark_uses_it_in_its_workers_too_and_knows_it_again(
     experiment: Path, tmp_path: Path
 ) -> None:
