@@ -225,6 +225,8 @@ def _default(field: FieldInfo) -> str:
     """Return a field's default, as YAML writes it."""
     if field.is_required():
         return "required"
+    if field.default_factory_takes_validated_data:
+        return "by the others"
     value = field.get_default(call_default_factory=True)
     if isinstance(value, Params):
         chosen = field.annotation is Params  # by its name

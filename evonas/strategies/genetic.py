@@ -21,6 +21,8 @@ class GeneticParams(BreedingParams):
     OPERATORS: ClassVar[tuple[str, ...]] = (*BreedingParams.OPERATORS, "selection")
 
     name: Literal["genetic"] = "genetic"
+    population: Annotated[int, Field(ge=2, le=100_000)] = 10
+    """The number of members of the population, and of candidates in each generation."""
     selection: Literal["roulette", "tournament", "rank"] | OwnFunction = "roulette"
     """How parents are drawn: `roulette` draws each at random, better members more often; `rank`
     does the same with less randomness (stochastic universal sampling); `tournament` takes the best
@@ -35,9 +37,11 @@ class GeneticParams(BreedingParams):
     the worst has 0 if it is minimised or has values below 0."""
     tournament_size: Annotated[int, Field(ge=1, le=1000)] = 3
     """For `tournament`: how many members are drawn; the best of them becomes a parent."""
-    elites: Annotated[int, Field(ge=0)] = 2
+    elites: Annotated[
+        int, Field(ge=0, default_factory=lambda values: values.get("population", 10) // 2)
+    ]
     """How many of the best members stay for the next generation, without being trained again;
-    fewer than `population`."""
+    fewer than `population`, and by default half of them."""
 
     def model_post_init(self, context: object) -> None:
         super().model_post_init(context)

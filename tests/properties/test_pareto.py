@@ -217,7 +217,7 @@ def test_one_objective_orders_by_tier_and_loss_or_violation(evaluations: list[Ev
     def place(evaluation: Evaluation) -> tuple[int, float]:
         error, params = evaluation.values["error"], evaluation.values["params"]
         if evaluation.status is Status.INFEASIBLE:
-            return 1, max(0.0, params - 1, -1 - params)
+            return 1, math.inf if math.isnan(params) else max(0.0, params - 1, -1 - params)
         return (0, error) if evaluation.status is Status.OK and math.isfinite(error) else (2, 0.0)
 
     places = [place(evaluation) for evaluation in evaluations]

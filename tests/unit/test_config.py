@@ -86,7 +86,7 @@ def test_a_dump_names_each_component_first_and_holds_the_defaults(tmp_path: Path
     document = yaml.safe_load(dump(read(tmp_path)))
     for section in ("space", "data", "strategy", "evaluator"):
         assert next(iter(document[section])) == "name"
-    assert document["strategy"]["elites"] == 2
+    assert document["strategy"]["elites"] == 6
     assert document["parallel"]["threads"] == 1
 
 

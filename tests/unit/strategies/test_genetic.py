@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from evonas.core import Candidate, Constraint, Evaluation, Objective, Status, UserError
+from evonas.mistakes import explained
 from evonas.protocols import Setting
 from evonas.strategies.genetic import Genetic, GeneticParams
 from genomes import Gene, Genome, NASBench201, SearchSpace
@@ -77,14 +79,14 @@ def test_nothing_is_asked_while_answers_are_owed() -> None:
     candidates = strategy.ask()
     assert strategy.ask() == []
     strategy.tell([counted(candidate) for candidate in candidates])
-    assert len(strategy.ask()) == 20
+    assert len(strategy.ask()) == 10
 
 
-@pytest.mark.parametrize("told", [0, 19, 21])
+@pytest.mark.parametrize("told", [0, 9, 11])
 def test_tell_refuses_another_number_of_evaluations_than_it_asked_for(told: int) -> None:
     strategy = genetic()
     answers = [counted(candidate) for candidate in strategy.ask()]
-    with pytest.raises(ValueError, match=f"asked for 20 evaluations, told {told}"):
+    with pytest.raises(ValueError, match=f"asked for 10 evaluations, told {told}"):
         strategy.tell((answers * 2)[:told])
 
 
@@ -157,14 +159,14 @@ def test_a_generation_without_a_preference_does_not_stop_the_search(
 ) -> None:
     strategy = genetic(selection=selection)
     rounds(strategy, 2, answer)
-    assert [len(candidates) for candidates in rounds(strategy, 3)] == [20] * 3
+    assert [len(candidates) for candidates in rounds(strategy, 3)] == [10] * 3
     assert max(e.values["many"] for e in strategy.population[:2]) >= 3
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_no_network_is_asked_for_twice_while_there_are_new_ones(seed: int) -> None:
     asked = [c for candidates in rounds(genetic(seed=seed), 10) for c in candidates]
-    assert len({CELLS.key(candidate.genome) for candidate in asked}) == len(asked) == 200
+    assert len({CELLS.key(candidate.genome) for candidate in asked}) == len(asked) == 100
 
 
 def test_a_converged_search_still_asks_for_new_networks() -> None:
@@ -207,6 +209,15 @@ def test_an_elite_counts_once_however_often_its_network_was_answered() -> None:
     strategy.tell([Evaluation(Candidate(g), {"many": float(sum(g.genes))}) for g in genomes])
     round_of(strategy, lambda candidate: Evaluation(candidate, {"many": -1.0}))
     assert [e.candidate.genome.genes for e in strategy.population[:2]] == [(1, 1), (0, 1)]
+
+
+def test_half_of_the_members_are_elites_unless_one_says_otherwise() -> None:
+    assert [GeneticParams(population=size).elites for size in (2, 3, 10, 21)] == [1, 1, 5, 10]
+    assert GeneticParams(population=20, elites=2).elites == 2
+    with pytest.raises(ValidationError, match="population") as mistake:
+        GeneticParams(population=1)
+    told = explained(mistake.value, GeneticParams, "strategy", str)
+    assert [each.key for each in told] == ["strategy.population"]
 
 
 def test_more_elites_than_members_are_refused() -> None:
