@@ -59,7 +59,7 @@ def explained(
     branches: dict[str, list[_Branch]] = {}
     for each in error.errors(include_url=False):
         if each["type"] in ("callable_type", "default_factory_not_called"):
-            continue  # a function is of use from Python alone; what a default goes by is told itself
+            continue  # a function is of use from Python alone; the other is told where it is wrong
         where = [part for part in each["loc"] if not _is_branch(part)]
         key = ".".join(filter(None, [section, *map(str, where)])) or "experiment"
         if each["type"] == "value_error":

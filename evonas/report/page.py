@@ -30,6 +30,7 @@ from evonas.report.compare import Comparison
 from evonas.report.sheets import Sheets
 
 NAME = "report.html"
+SCRIPT = ("basics", "front", "details", "charts", "lineage", "table", "page")  # in this order
 SECONDS = 15  # from one refresh of a watched page to the next
 PAUSE = 1.0  # seconds between two looks at the tables of a watched run
 PALETTE = ("BLUE", "VERMILION", "GREEN", "ORANGE", "PURPLE", "SKY", "GREY")
@@ -101,7 +102,7 @@ def page(paths: Sequence[Path], *, watched: bool = False) -> str:
         "compared": figures,
         "refresh": SECONDS if watched and any(answer.running for answer in answers) else 0,
     }
-    style_sheet, script = _asset("report.css"), _asset("report.js")
+    style_sheet, script = _asset("report.css"), _script()
     palette = "".join(f"--{name.lower()}:{getattr(style, name)};" for name in PALETTE)
     css = style_sheet.replace("/* palette */", palette)
     environment = Environment(
@@ -160,6 +161,12 @@ def _drawing(data: dict[str, Any], run: int, key: str) -> Markup:
 
 def _asset(name: str) -> str:
     return resources("evonas.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _script() -> str:
+    """Return the script of the page: its parts in a scope of their own, which they share."""
+    parts = "\n".join(_asset(f"script/{part}.js") for part in SCRIPT)
+    return f'"use strict";\n(() => {{\n{parts}}})();\n'
 
 
 def _digest(text: str) -> str:

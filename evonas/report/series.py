@@ -1,6 +1,6 @@
 """The line and bar figures of a page: their numbers, and how to draw and read them.
 
-A figure is plain data, which `report.js` draws. Colours are names of the style sheet's.
+A figure is plain data, which `report/script` draws. Colours are names of the style sheet's.
 """
 
 from __future__ import annotations
