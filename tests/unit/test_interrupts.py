@@ -27,10 +27,13 @@ def left(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Notes what is said when the process would end."""
     said: list[str] = []
     monkeypatch.setattr(interrupts, "_leave", lambda *_: said.append(interrupts.words()))
+    # A shell has its background jobs ignore it, which is inherited.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     before = [signal.getsignal(number) for number in interrupts.SIGNALS]
     yield said
     assert [signal.getsignal(number) for number in interrupts.SIGNALS] == before
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+    signal.signal(signal.SIGINT, inherited)
 
 
 def wait_for(said: list[str]) -> None:
