@@ -16,7 +16,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from evonas import cli
+from evonas.cli import app, finishing
 from evonas.evaluators import pool, worker
 from evonas.oneshot.training import SupernetTraining
 from evonas.records import checkpoint, journal, run, tables
@@ -131,10 +131,10 @@ def note_submissions(notes: Path) -> None:
 if __name__ == "__main__":
     moment, *arguments = sys.argv[1:]
     # Takes seconds, and comes after all that a kill could harm.
-    cli._draw = lambda run_dir, only=(): None
+    finishing.draw = lambda run_dir, only=(): None
     note_submissions(Path(os.environ["SUBMISSIONS"]))
     if moment != "none":
         place, _, count = moment.partition(":")
         aim(place, int(count))
     with instead_of_workers() if os.environ.get("HERE") == "1" else nullcontext():
-        cli.app(arguments)
+        app(arguments)

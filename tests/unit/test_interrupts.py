@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from evonas import cli, interrupts
+from evonas import interrupts
+from evonas.cli import telling
 from evonas.core import Candidate, Status
 from evonas.loop import Desk, guarded
 from genomes import NASBench201
@@ -152,4 +153,4 @@ def test_what_is_kept_counts_all_that_is_kept(
     for name, lines in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("line\n" * lines)
-    assert cli._saved(tmp_path) == said
+    assert telling.saved(tmp_path) == said

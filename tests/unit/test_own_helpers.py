@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from evonas import cli, plugins, provenance
+from evonas import plugins, provenance
+from evonas.cli import telling
 from evonas.core import UserError
 from evonas.export.source import Source
 from evonas.records.folder import note_start
@@ -327,5 +328,5 @@ def test_what_continues_a_run_names_the_files_of_that_run_alone(tmp_path: Path) 
     for folder, record in ((with_mine, recorded), (without, {})):
         folder.mkdir()
         note_start(folder, {}, record)
-    assert cli._plugin_options(with_mine) == f" --plugin {mine}"
-    assert cli._plugin_options(without) == ""
+    assert telling.plugin_options(with_mine) == f" --plugin {mine}"
+    assert telling.plugin_options(without) == ""

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from evonas import cli
+from evonas.cli import finishing
 from tests.helpers.tabular import evonas, run, write_experiment
 
 OUTSIDE = "export PATH=/usr/bin\n"
@@ -24,7 +24,7 @@ MORE = ("--set", "stop.generations=3")
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "_draw", lambda run_dir, only=(): None)
+        patch.setattr(finishing, "draw", lambda run_dir, only=(): None)
         return run(tmp_path_factory.mktemp("finished"))
 
 
