@@ -44,6 +44,7 @@ folder with a folder for each class, those of PneumoniaMNIST as its .npz file wi
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import os
@@ -205,11 +206,14 @@ def main() -> None:
         ]
         made = pool.map(pays_arms.plan, *zip(*calls, strict=True))
         plans = dict(zip(given.data, made, strict=True))
-        for seed in range(given.seeds):
-            for data in given.data:
+        try:
+            for seed, data in itertools.product(range(given.seeds), given.data):
                 parts.append(Part(data, plans[data], seed, given))
                 parts[-1].run(pool)
                 print(write(parts, given.out), flush=True)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # else all that waits would be done
+            raise
 
 
 if __name__ == "__main__":
