@@ -176,7 +176,10 @@ def _verdicts(arms: pd.DataFrame) -> list[str]:
         p = sign_flips(list(gains.values()))
         holds = "holds" if everywhere and p < LEVEL else "does not hold"
         sets = markdown.counted(len(gains), "data set")
-        told.append(f"More hypervolume than {other} on each of {sets}, p < {LEVEL}: {holds}.")
+        pairs = markdown.counted(sum(map(len, gains.values())), "pair")
+        told.append(
+            f"More hypervolume than {other} on each of {sets}, p < {LEVEL} over {pairs}: {holds}."
+        )
     above = {
         data: each.mean() for data, each in differences(arms, "hand_made", "error_30k").items()
     }
