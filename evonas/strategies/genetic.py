@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -15,6 +15,10 @@ from evonas.strategies import _deap
 from evonas.strategies._breeding import Breeding, BreedingParams
 from evonas.strategies._own_operators import OwnFunction, own
 from evonas.strategies.generational import Generational
+
+
+def _half_of_the_population(values: dict[str, Any]) -> int:
+    return int(values["population"]) // 2
 
 
 class GeneticParams(BreedingParams):
@@ -37,9 +41,7 @@ class GeneticParams(BreedingParams):
     the worst has 0 if it is minimised or has values below 0."""
     tournament_size: Annotated[int, Field(ge=1, le=1000)] = 3
     """For `tournament`: how many members are drawn; the best of them becomes a parent."""
-    elites: Annotated[
-        int, Field(ge=0, default_factory=lambda values: values.get("population", 10) // 2)
-    ]
+    elites: Annotated[int, Field(ge=0)] = Field(default_factory=_half_of_the_population)
     """How many of the best members stay for the next generation, without being trained again;
     fewer than `population`, and by default half of them."""
 
