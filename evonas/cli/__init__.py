@@ -38,6 +38,7 @@ for command in (  # in the order of the help
     preparing.bench,
     preparing.validate,
     preparing.init,
+    preparing.schema,
 ):
     app.command()(command)
 app.command("list")(preparing.list_)

@@ -174,6 +174,19 @@ def bench(
             echo(f"table and figure are in {folder}", err=True)
 
 
+def schema() -> None:
+    """Prints the JSON schema of an experiment file, for editors.
+
+    With it they complete the keys and mark mistakes.
+
+    Example: evonas schema > experiment.schema.json
+    """
+    with reported():
+        from evonas.schema import text  # loads torch, in seconds
+
+        echo(text().removesuffix("\n"))
+
+
 def list_(
     kind: Annotated[
         str | None,
