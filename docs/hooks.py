@@ -115,7 +115,7 @@ def commands() -> str:
     """Return the help of every command, as a terminal shows it."""
     group: Any = typer.main.get_command(app)
     parent = group.context_class(
-        group, info_name="evonas", terminal_width=WIDTH, **group.context_settings
+        group, info_name="evonas", **{**group.context_settings, "terminal_width": WIDTH}
     )
     parts = []
     for name, command in group.commands.items():

@@ -277,7 +277,7 @@ def _show_run(path: Path) -> None:
         say(f"{path}: no generation is finished yet; {_how_to_continue(path)}")
         return
     settings = yamlfile.read(path / "config.yaml")
-    table, caption = front_table(path, settings)
+    table, caption = front_table(path, settings, console.width)
     console.print(table)
     if caption:
         say(caption)

@@ -39,7 +39,10 @@ def show(
     ] = None,
     plugin: Plugin = None,
 ) -> None:
-    """Shows a run's front, winner, cost and faults, or describes a genome."""
+    """Shows a run's front, winner, cost and faults, or describes a genome.
+
+    Example: evonas show results/mine-seed0 --genome winner --draw winner.png
+    """
     from evonas import display
 
     with reported():
@@ -77,6 +80,8 @@ def plot(run_dir: RunDir) -> None:
     """Redraws a run's figures from its tables, even while it is running.
 
     For a full training, draws its learning curve.
+
+    Example: evonas plot results/mine-seed0
     """
     with reported():
         finishing.draw(run_dir)
@@ -102,7 +107,9 @@ def report(
 
     It has the winner and its score, the front, the progress of the search, lineage, cost and
     faults; of several runs, first their comparison. It reads the tables alone, even while a run is
-    going on. For example: evonas report results/mine --out mine.html
+    going on.
+
+    Example: evonas report results/mine-seed0 --out mine.html
     """
     with reported():
         from evonas.report import page
@@ -125,7 +132,10 @@ def compare(
         "results/compare"
     ),
 ) -> None:
-    """Compares runs over seeds: best so far, hypervolume, cost."""
+    """Compares runs over seeds: best so far, hypervolume, cost.
+
+    Example: evonas compare results/mine-seed0 results/mine-seed1 --out results/both
+    """
     with reported():
         from evonas.report.compare import Comparison
 
