@@ -37,6 +37,12 @@ def show(
         Path | None,
         typer.Option(metavar="FILE", help="For a GENOME: the experiment with its sizes."),
     ] = None,
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--follow", help="Show a run that goes on elsewhere, until it ends; Ctrl-C ends it."
+        ),
+    ] = False,
     plugin: Plugin = None,
 ) -> None:
     """Shows a run's front, winner, cost and faults, or describes a genome.
@@ -52,11 +58,20 @@ def show(
         if of_run and experiment is not None:
             problem = "applies to a genome, not to a run folder"
             raise UserError(problem, hint="leave it out", key="--experiment")
+        is_training = of_run and (Path(what) / "training.yaml").exists()
+        if follow and (not of_run or is_training or genome is not None):
+            problem = "applies to the folder of a search alone"
+            raise UserError(problem, hint="leave it out", key="--follow")
+        if follow:
+            from evonas.following import follow as show_until_its_end
+
+            with interrupts.saying(lambda: f"no longer followed; {what} is left as it is"):
+                show_until_its_end(Path(what))
+            return
         if of_run and genome is None:
             if draw is not None:
                 hint = f"add --genome, or draw the run with `evonas plot {what}`"
                 raise UserError("draws a genome, not a run folder", hint=hint, key="--draw")
-            is_training = (Path(what) / "training.yaml").exists()
             (display.show_training if is_training else display.show_run)(Path(what))
             return
         from evonas.jobs.facts import facts
