@@ -1,7 +1,7 @@
 """The generated parts of the pages: every key of the experiment file, and every command.
 
 mkdocs calls `on_page_markdown`, so a built site is always current. The pages in the repository
-contain the same text; run as a script, this module updates them.
+contain the same text; run as a script, this module updates them, and the JSON schema beside them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import yaml
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
-from evonas import plugins, registry
+from evonas import plugins, registry, schema
 from evonas.cli import app
 from evonas.config import COMPONENTS, Experiment, TrainingParams
 from evonas.core import Params
@@ -52,6 +52,7 @@ WORDS = {
 }
 COUNTS = {2: "two", 3: "three", 4: "four"}
 LARGE = 2**31  # bounds from here on are written as powers of 2
+SCHEMA = Path(__file__).parent / "reference" / "experiment.schema.json"
 WIDTH = 90  # columns of the commands' help, whatever the terminal
 
 
@@ -85,6 +86,14 @@ def main() -> None:
         if after != before:
             page.write_text(after, encoding="utf-8")
             print(f"updated {page}")
+    if not SCHEMA.exists() or SCHEMA.read_text(encoding="utf-8") != schema_text():
+        SCHEMA.write_text(schema_text(), encoding="utf-8")
+        print(f"updated {SCHEMA}")
+
+
+def schema_text() -> str:
+    """Return the schema of an experiment, without the names of plug-ins."""
+    return schema.text(registry.TABLES.__getitem__)
 
 
 def keys() -> str:
@@ -106,7 +115,7 @@ def commands() -> str:
     """Return the help of every command, as a terminal shows it."""
     group: Any = typer.main.get_command(app)
     parent = group.context_class(
-        group, info_name="evonas", terminal_width=WIDTH, **group.context_settings
+        group, info_name="evonas", **{**group.context_settings, "terminal_width": WIDTH}
     )
     parts = []
     for name, command in group.commands.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 
 from evonas import registry
@@ -13,14 +14,17 @@ KINDS = ("spaces", "strategies", "evaluators", "data", "genomes", "metrics")
 OWN = ("FILE.py:NAME", "a definition in a Python file of your own")
 
 
-def lines(kind: str | None) -> list[str]:
+def lines(kind: str | None, columns: int | None = None) -> list[str]:
     """Return one line for each name of a kind or, without one, a line of names for each kind.
+
+    Args:
+        columns: lines that are longer are broken; by default, none is.
 
     Raises:
         UserError: there is no such kind.
     """
     if kind is None:
-        return [f"{each}: {', '.join(names(each))}" for each in KINDS]
+        return _broken([f"{each}: {', '.join(names(each))}" for each in KINDS], 2, columns)
     if kind not in KINDS:
         raise UserError(registry.unknown("kind", kind, list(KINDS)))
     if kind == "genomes":
@@ -34,7 +38,32 @@ def lines(kind: str | None) -> list[str]:
         rows = [(name, purpose(kind, name)) for name in names(kind)]
     rows += [OWN] if kind != "genomes" else []
     width = max(len(name) for name, _ in rows)
-    return [f"{name:<{width}}  {about}".rstrip() for name, about in rows]
+    if columns is not None and width + 2 > columns // 3:  # what each is for stands below its name
+        return _broken([part for name, about in rows for part in (name, f"  {about}")], 2, columns)
+    return _broken(
+        [f"{name:<{width}}  {about}".rstrip() for name, about in rows], width + 2, columns
+    )
+
+
+def _broken(lines: list[str], indent: int, columns: int | None) -> list[str]:
+    """Break lines that are longer than a terminal has columns, and indent what follows."""
+    if columns is None:
+        return lines
+    return [
+        part
+        for line in lines
+        for part in ([line] if len(line) <= columns else _parts(line, indent, columns))
+    ]
+
+
+def _parts(line: str, indent: int, columns: int) -> list[str]:
+    return textwrap.wrap(
+        line,
+        max(columns, 2 * indent),
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def names(kind: str) -> list[str]:

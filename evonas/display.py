@@ -22,6 +22,7 @@ from rich.text import Text
 from evonas import files, yamlfile
 from evonas.core import FAILURES
 from evonas.files import check_folder, escaped
+from evonas.live import Panel
 from evonas.markdown import counted, length
 from evonas.metrics import SCORED, VAL_ERROR
 from evonas.records import guessing
@@ -79,10 +80,19 @@ class _Left(rich.progress.ProgressColumn):
 
 
 class _Line(rich.progress.Progress):
-    """A line of name, time left, counts and text, which reads the counters when it is drawn."""
+    """A line of name, time left, counts and text, which reads the counters when it is drawn.
 
-    def __init__(self, name: str, unit: str, look: Callable[[], Reading | None]) -> None:
-        self._unit, self._look = unit, look
+    The panel, if any, stands above it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        unit: str,
+        look: Callable[[], Reading | None],
+        panel: Panel | None = None,
+    ) -> None:
+        self._unit, self._look, self._panel = unit, look, panel
         console = _Console(stderr=True)
         super().__init__(
             rich.progress.TextColumn("{task.description}", markup=False),
@@ -131,6 +141,8 @@ class _Line(rich.progress.Progress):
 
     def get_renderables(self) -> Iterable[RenderableType]:
         self.read()
+        if self._panel is not None and self.tasks:
+            yield from self._panel.lines(self.console.width, self.console.height)
         yield from super().get_renderables()
 
     def print_plain(self) -> None:
@@ -144,15 +156,16 @@ class _Line(rich.progress.Progress):
 
 @contextmanager
 def progress(
-    name: str, unit: str, look: Callable[[], Reading | None]
+    name: str, unit: str, look: Callable[[], Reading | None], panel: Panel | None = None
 ) -> Iterator[Callable[[], None]]:
     """Show a live line on a terminal; elsewhere, print a line each time the result is called.
 
     Args:
         unit: what is counted, in the plural.
         look: reads the progress; None while there is nothing to show.
+        panel: what a terminal shows above the line.
     """
-    with _Line(name, unit, look) as line:
+    with _Line(name, unit, look, panel) as line:
         told, clusters = _Told(line.console), logging.getLogger("evonas.cluster")
         clusters.addHandler(told)
         try:
@@ -193,7 +206,7 @@ def search_shown(search: Run) -> None:
     with counter(f"{name}: pool", "networks") as update:
         for done, total in search.warm_start():
             update(done, total)
-    with progress(name, "evaluations", of_search(search)) as show_now:
+    with progress(name, "evaluations", of_search(search), Panel(search.path)) as show_now:
         for _ in search:
             show_now()
     with progress(f"{name}: finalists", "trainings", of_finals(search)) as show_now:
@@ -277,7 +290,7 @@ def _show_run(path: Path) -> None:
         say(f"{path}: no generation is finished yet; {_how_to_continue(path)}")
         return
     settings = yamlfile.read(path / "config.yaml")
-    table, caption = front_table(path, settings)
+    table, caption = front_table(path, settings, console.width)
     console.print(table)
     if caption:
         say(caption)

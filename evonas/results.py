@@ -145,6 +145,19 @@ class RunResult(Shown):
 
         return trained(self.path, which).build()
 
+    def figure(self, name: str) -> Any:
+        """Return a figure of the run as an object of matplotlib, which a notebook shows.
+
+        Args:
+            name: that of a file of `evonas plot`, such as `front`, `objectives` or `cell`.
+
+        Raises:
+            UserError: there is no such figure, or not yet.
+        """
+        from evonas.plots import figure
+
+        return figure(self.path, name)
+
     def _read(self, name: str) -> pd.DataFrame:
         file = self.path / f"{name}.csv"
         if not file.exists():

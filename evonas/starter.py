@@ -21,6 +21,8 @@ TEMPLATE = """\
 #   evonas run {file}
 #   evonas show results/{run}-seed0
 # To resume a run that was killed or interrupted: evonas resume results/{run}-seed0
+# To have an editor complete and check this file: evonas schema > experiment.schema.json
+# yaml-language-server: $schema=experiment.schema.json
 name: {name}
 seed: 0                       # another seed gives another search; all else stays the same
 

@@ -35,6 +35,8 @@ TEMPLATE = """\
 # {summary}.
 #   evonas run {file}
 # To resume a run that was killed or interrupted: evonas resume {run}
+# To have an editor complete and check this file: evonas schema > experiment.schema.json
+# yaml-language-server: $schema=experiment.schema.json
 name: {name}
 seed: {seed}                       # another seed gives another search; all else stays the same
 hours: {hours:<20} # for all of it: 60 % for the search, the rest for the finals

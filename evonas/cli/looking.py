@@ -37,9 +37,18 @@ def show(
         Path | None,
         typer.Option(metavar="FILE", help="For a GENOME: the experiment with its sizes."),
     ] = None,
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--follow", help="Show a run that goes on elsewhere, until it ends; Ctrl-C ends it."
+        ),
+    ] = False,
     plugin: Plugin = None,
 ) -> None:
-    """Shows a run's front, winner, cost and faults, or describes a genome."""
+    """Shows a run's front, winner, cost and faults, or describes a genome.
+
+    Example: evonas show results/mine-seed0 --genome winner --draw winner.png
+    """
     from evonas import display
 
     with reported():
@@ -49,11 +58,20 @@ def show(
         if of_run and experiment is not None:
             problem = "applies to a genome, not to a run folder"
             raise UserError(problem, hint="leave it out", key="--experiment")
+        is_training = of_run and (Path(what) / "training.yaml").exists()
+        if follow and (not of_run or is_training or genome is not None):
+            problem = "applies to the folder of a search alone"
+            raise UserError(problem, hint="leave it out", key="--follow")
+        if follow:
+            from evonas.following import follow as show_until_its_end
+
+            with interrupts.saying(lambda: f"no longer followed; {what} is left as it is"):
+                show_until_its_end(Path(what))
+            return
         if of_run and genome is None:
             if draw is not None:
                 hint = f"add --genome, or draw the run with `evonas plot {what}`"
                 raise UserError("draws a genome, not a run folder", hint=hint, key="--draw")
-            is_training = (Path(what) / "training.yaml").exists()
             (display.show_training if is_training else display.show_run)(Path(what))
             return
         from evonas.jobs.facts import facts
@@ -77,6 +95,8 @@ def plot(run_dir: RunDir) -> None:
     """Redraws a run's figures from its tables, even while it is running.
 
     For a full training, draws its learning curve.
+
+    Example: evonas plot results/mine-seed0
     """
     with reported():
         finishing.draw(run_dir)
@@ -102,7 +122,9 @@ def report(
 
     It has the winner and its score, the front, the progress of the search, lineage, cost and
     faults; of several runs, first their comparison. It reads the tables alone, even while a run is
-    going on. For example: evonas report results/mine --out mine.html
+    going on.
+
+    Example: evonas report results/mine-seed0 --out mine.html
     """
     with reported():
         from evonas.report import page
@@ -125,7 +147,10 @@ def compare(
         "results/compare"
     ),
 ) -> None:
-    """Compares runs over seeds: best so far, hypervolume, cost."""
+    """Compares runs over seeds: best so far, hypervolume, cost.
+
+    Example: evonas compare results/mine-seed0 results/mine-seed1 --out results/both
+    """
     with reported():
         from evonas.report.compare import Comparison
 

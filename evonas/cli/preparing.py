@@ -20,7 +20,7 @@ from evonas.cli.options import (
     loaded,
     where,
 )
-from evonas.cli.telling import echo, interruptible, reported
+from evonas.cli.telling import echo, interruptible, reported, width
 from evonas.core import UserError
 from evonas.markdown import counted
 
@@ -111,7 +111,10 @@ def validate(
     ] = False,
     set_: Set = None,
 ) -> None:
-    """Checks an experiment file without running anything."""
+    """Checks an experiment file without running anything.
+
+    Example: evonas validate mine.yaml --data
+    """
     with reported():
         settings = loaded(experiment, set_ or [])
         if data:
@@ -126,7 +129,10 @@ def estimate(
     workers: Workers = None,
     set_: Set = None,
 ) -> None:
-    """Estimates run time and memory from a few timed steps."""
+    """Estimates run time and memory from a few timed steps.
+
+    Example: evonas estimate mine.yaml --workers 4
+    """
     overrides = [*(set_ or []), *where(workers)]
     with reported():
         settings = loaded(experiment, overrides)
@@ -154,7 +160,10 @@ def bench(
         ),
     ] = None,
 ) -> None:
-    """Compares strategies on a table of trained networks, over many seeds; resumable."""
+    """Compares strategies on a table of trained networks, over many seeds; resumable.
+
+    Example: evonas bench table.yaml --set seeds=20
+    """
     with reported():
         from evonas.bench.bench import opened
         from evonas.bench.spec import load
@@ -174,19 +183,36 @@ def bench(
             echo(f"table and figure are in {folder}", err=True)
 
 
+def schema() -> None:
+    """Prints the JSON schema of an experiment file, for editors.
+
+    With it they complete the keys and mark mistakes.
+
+    Example: evonas schema > experiment.schema.json
+    """
+    with reported():
+        from evonas.schema import text  # loads torch, in seconds
+
+        echo(text().removesuffix("\n"))
+
+
 def list_(
     kind: Annotated[
         str | None,
         typer.Argument(
-            metavar="|".join(catalogue.KINDS),
-            help="What to list, with what each is for (default: all names).",
+            metavar="KIND",
+            help=f"What to list, with what each is for: {', '.join(catalogue.KINDS)} (default: all "
+            "names).",
             autocompletion=catalogue.completing(*catalogue.KINDS),
         ),
     ] = None,
 ) -> None:
-    """Lists the names that an experiment file can use."""
+    """Lists the names that an experiment file can use.
+
+    Example: evonas list spaces
+    """
     with reported():
-        echo("\n".join(catalogue.lines(kind)))
+        echo("\n".join(catalogue.lines(kind, width())))
 
 
 def refuse_existing(file: Path, hint: str) -> None:

@@ -52,7 +52,10 @@ def run(
     ] = None,
     set_: Set = None,
 ) -> None:
-    """Runs an experiment in a new run folder."""
+    """Runs an experiment in a new run folder.
+
+    Example: evonas run mine.yaml --seed 1 --set strategy.population=20
+    """
     since = time.monotonic()
     overrides = [*(set_ or []), *as_settings(seed=seed, device=device)]
     with reported():
@@ -160,6 +163,8 @@ def resume(
     """Resumes an interrupted run, or extends a finished one.
 
     Also resumes a full training begun with `evonas train`.
+
+    Example: evonas resume results/mine-seed0 --set stop.evaluations=200
     """
     since = time.monotonic()
     with reported():

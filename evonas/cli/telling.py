@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
+import sys
 import traceback
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +21,12 @@ from evonas.markdown import counted
 def echo(text: str, *, err: bool = False) -> None:
     """Print a text without the control characters that files may have put into it."""
     typer.echo(files.escaped(text, keep="\n\t"), err=err)
+
+
+def width() -> int | None:
+    """Return how many columns there are to print in; None where no line need be broken."""
+    told = "COLUMNS" in os.environ or sys.stdout.isatty()
+    return shutil.get_terminal_size().columns if told else None
 
 
 @contextmanager

@@ -62,7 +62,10 @@ def train(
     ] = None,
     plugin: Plugin = None,
 ) -> None:
-    """Trains one network in full, then tests it."""
+    """Trains one network in full, then tests it.
+
+    Example: evonas train results/mine-seed0 --genome knee --epochs 100
+    """
     overrides = as_settings(seed=seed, epochs=epochs, device=device)
     if device is not None:  # precision and layout were chosen for the device of the search
         overrides += ["parallel.precision=auto", "parallel.channels_last=null"]
@@ -108,6 +111,8 @@ def rank(
 
     For a run with the evaluator supernet. Draws networks at random, scores each with the shared
     weights, trains each on its own, and reports how well the two orders agree.
+
+    Example: evonas rank results/mine-seed0 --sample 20 --epochs 10
     """
     with reported():
         plugins.allow_recorded(run_dir, plugin or ())
@@ -148,7 +153,10 @@ def export(
     ] = None,
     plugin: Plugin = None,
 ) -> None:
-    """Exports a trained network: plain PyTorch without evonas, safetensors, or ONNX."""
+    """Exports a trained network: plain PyTorch without evonas, safetensors, or ONNX.
+
+    Example: evonas export results/mine-seed0 --format onnx --out mine.onnx
+    """
     with reported():
         from evonas.export import network as exporting
 

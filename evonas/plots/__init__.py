@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from evonas import files
+from matplotlib.figure import Figure
+
+from evonas import files, registry
+from evonas.core import UserError
 from evonas.plots import (
     ancestry,
     cell,
@@ -25,7 +28,7 @@ from evonas.plots.cell import draw_cell
 from evonas.plots.style import Drawing, NotYet, save, styled
 from evonas.plots.tables import Tables
 
-__all__ = ["Drawn", "draw", "draw_cell"]
+__all__ = ["Drawn", "draw", "draw_cell", "figure"]
 
 FIGURES: dict[str, Callable[[Tables], Drawing]] = {
     "objectives": dynamics.objectives,
@@ -75,16 +78,7 @@ def draw(run_dir: Path, only: Collection[str] = ()) -> Drawn:
     Raises:
         UserError: `run_dir` is not a run folder.
     """
-    makers: dict[str, Callable[[], Drawing]]
-    if (run_dir / "training.yaml").is_file():
-        files.check_folder(run_dir)
-        makers = {"curve": partial(curve.curve, run_dir)}
-    else:
-        tables = Tables(run_dir)
-        traces = {
-            name: f for name, (table, f) in TRACES.items() if (run_dir / f"{table}.csv").exists()
-        }
-        makers = {name: partial(f, tables) for name, f in (FIGURES | traces).items()}
+    makers = _makers(run_dir)
     if only:
         makers = {name: make for name, make in makers.items() if name in only}
     folder = run_dir / "figures"
@@ -100,3 +94,29 @@ def draw(run_dir: Path, only: Collection[str] = ()) -> Drawn:
                 for kind in ("png", "svg", "csv"):
                     files.remove(folder / f"{name}.{kind}")
     return Drawn(folder, tuple(figures), skipped)
+
+
+def figure(run_dir: Path, name: str) -> Figure:
+    """Returns a figure of a run, or of a full training, as an object of matplotlib.
+
+    Raises:
+        UserError: `run_dir` is not a run folder, or has no such figure, or not yet.
+    """
+    makers = _makers(run_dir)
+    if name not in makers:
+        raise UserError(registry.unknown("figure", name, list(makers)))
+    try:
+        with styled():
+            return makers[name]().figure
+    except NotYet as reason:
+        raise UserError(f"the figure {name} cannot be drawn, since {reason}") from None
+
+
+def _makers(run_dir: Path) -> dict[str, Callable[[], Drawing]]:
+    """Returns what draws each figure that a folder may have."""
+    if (run_dir / "training.yaml").is_file():
+        files.check_folder(run_dir)
+        return {"curve": partial(curve.curve, run_dir)}
+    tables = Tables(run_dir)
+    traces = {name: f for name, (table, f) in TRACES.items() if (run_dir / f"{table}.csv").exists()}
+    return {name: partial(f, tables) for name, f in (FIGURES | traces).items()}

@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from rich import box
+from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
+from evonas import files
 from evonas.markdown import counted, length
 from evonas.metrics import COUNTED, SCORED, VALIDATED
-from evonas.records import results
+from evonas.records import results, tables
 
 SHOWN = 20  # rows of the front
+LEAST = 12  # columns for the name of a network
+WON = " *"
 OPTIONAL = (
     *("finals_winner", "finals_seeds", "finals_failed"),
     *("full_test_error", "full_epochs"),
 )
 
 
-def front_table(path: Path, settings: Mapping[str, Any]) -> tuple[Table, str]:
+def front_table(
+    path: Path, settings: Mapping[str, Any], width: int = 80
+) -> tuple[RenderableType, str]:
     """Return a table with a row for each network of the front and each finalist, and a caption.
+
+    Networks are named by their keys or, where these are too long, by their genomes, shortened.
+    Where there is no room for columns, each network has lines of its own.
 
     Errors, losses and the like stand under what they were measured by; sizes are the same for all.
 
     Args:
         settings: those of the run, as `config.yaml` has them.
+        width: how many columns the terminal has.
 
     Raises:
         UserError: a table of the run is damaged.
@@ -52,27 +63,80 @@ def front_table(path: Path, settings: Mapping[str, Any]) -> tuple[Table, str]:
     if known["full_test_error"].notna().any():
         columns["test_error\nfull"] = known["full_test_error"].map(number)
     shown = known.index[(known.index < SHOWN) | known["finals_winner"].notna()]
-    return _drawn(known, shown, columns, path), _caption(known, settings)
+    won = known["finals_winner"] == True  # noqa: E712  (it is NaN where there were no finals)
+    cells = {name: [column[i] for i in shown] for name, column in columns.items()}
+    taken = sum(_width([*name.split("\n"), *column]) + 3 for name, column in cells.items())
+    room = width - taken - len(WON) - 4  # borders are 1 and 2 wide
+    has_columns = room >= LEAST
+    keys = [str(known["key"][i]) for i in shown]
+    names, are_keys = _names(path, keys, room if has_columns else width - len(WON))
+    firsts = [Text(name + WON * bool(won[i])) for i, name in zip(shown, names, strict=True)]
+    caption = _caption(known, settings)
+    if not are_keys:
+        caption = "; ".join(filter(None, [caption, "evaluations.csv has the keys"]))
+    drawn = _columns if has_columns else _lines
+    return drawn(_title(known, path), "key" if are_keys else "network", firsts, cells), caption
 
 
-def _drawn(
-    rows: pd.DataFrame, shown: pd.Index[int], columns: Mapping[str, pd.Series[str]], path: Path
-) -> Table:
+def _title(rows: pd.DataFrame, path: Path) -> str:
     front = int(rows["on_front"].sum())
     title = f"front of {path}: {counted(front, 'network')}"
     title += f", the first {SHOWN}" if front > SHOWN else ""
     behind = len(rows) - front
-    title += f"; {counted(behind, 'finalist')} behind it" if behind else ""
+    return title + (f"; {counted(behind, 'finalist')} behind it" if behind else "")
+
+
+def _columns(
+    title: str, head: str, firsts: Sequence[Text], cells: Mapping[str, Sequence[str]]
+) -> Table:
     table = Table(title=title, box=box.SIMPLE_HEAD)  # narrow enough for 80 columns
-    table.add_column("key", overflow="fold")
-    for name in columns:
+    table.add_column(head, overflow="fold")
+    for name in cells:
         table.add_column(name, justify="right", overflow="fold")
-    won = rows["finals_winner"] == True  # noqa: E712  (it is NaN where there were no finals)
-    for i in shown:
-        table.add_row(
-            f"{rows['key'][i]}{' *' if won[i] else ''}", *(column[i] for column in columns.values())
-        )
+    for first, *others in zip(firsts, *cells.values(), strict=True):
+        table.add_row(first, *others)
     return table
+
+
+def _lines(
+    title: str, head: str, firsts: Sequence[Text], cells: Mapping[str, Sequence[str]]
+) -> RenderableType:
+    """Return each network's name, and below it a line for each of its values."""
+    parts: list[RenderableType] = [title]
+    for first, *values in zip(firsts, *cells.values(), strict=True):
+        rows = Table.grid(padding=(0, 1))
+        for name, value in zip(cells, values, strict=True):
+            rows.add_row(f"  {' '.join(name.split())}", value)
+        parts += [first, rows]
+    return Group(*parts)
+
+
+def _names(path: Path, keys: Sequence[str], room: int) -> tuple[list[str], bool]:
+    """Return what to call networks in so many columns, and whether these are their keys."""
+    if _width(keys) <= room:
+        return list(keys), True
+    genomes: dict[str, str] = {}
+    for name in ("evaluations", "front"):  # which has the last word
+        frame = tables.read(path / f"{name}.csv", text=results.TEXT)
+        if "genome" in frame:
+            genomes |= dict(zip(frame["key"], frame["genome"].astype(str), strict=True))
+    names = []
+    for key in keys:
+        text = files.escaped(genomes.get(key, key))
+        names.append(key if len(key) <= min(room, len(text)) else _shortened(text, room))
+    return names, False
+
+
+def _shortened(text: str, room: int) -> str:
+    """Return a text without what is before its end, if it is too long."""
+    if len(text) <= room:
+        return text
+    end = (room - 1) // 3
+    return f"{text[: room - 1 - end]}…{text[-end:]}"
+
+
+def _width(texts: Sequence[str]) -> int:
+    return max(map(len, texts), default=0)
 
 
 def number(value: Any) -> str:

@@ -51,6 +51,11 @@ def test_a_mapping_is_run_into_its_folder_and_left_as_it_is(experiment: dict[str
     assert repr(found).startswith(f"<RunResult: results/cells-seed3, {summed}, front of ")
     assert repr(found).endswith(f": loss {best:.4g}>")
     assert found.front["key"][0] in found._repr_html_()
+    assert found.figure("objectives").axes
+    with pytest.raises(UserError, match=r"unknown figure 'frond' \(did you mean 'front'\?\)"):
+        found.figure("frond")
+    with pytest.raises(UserError, match="front cannot be drawn, since with one objective"):
+        found.figure("front")
     again = evonas.RunResult("results/cells-seed3")
     assert repr(again) == repr(found)
     (found.path / "generations.csv").write_text("")

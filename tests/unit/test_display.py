@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -244,3 +245,40 @@ def test_a_winner_without_words_of_its_own_is_shown_by_its_choices(
     (path / "space.json").write_text(json.dumps({"genes": genes}))
     show_run(path)
     assert "winner: g2, width=16, act=ReLU, 5,000 params" in capsys.readouterr().out
+
+
+def long_keys(path: Path) -> Path:
+    """A finished run whose keys are longer than a line has room for."""
+    experiment_folder(path, 0.187)
+    genome = "stem16 | conv5 x4 w8 e4 se hswish /2 | separable3 x2 w2 se hswish | head0"
+    for name in ("evaluations", "front", "finalists"):
+        frame = pd.read_csv(path / f"{name}.csv")
+        genomes = frame["key"].map({"g1": genome, "g2": genome.replace("16", "24")})
+        frame = frame.drop(columns="genome", errors="ignore")
+        frame.insert(1, "genome", genomes)
+        frame["key"] = frame["key"] + "-0" * 23
+        frame.to_csv(path / f"{name}.csv", index=False)
+    return path
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_the_front_table_fits_the_terminal_whatever_the_keys(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    columns: int,
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.chdir(tmp_path)
+    show_run(long_keys(Path("run")))
+    shown = capsys.readouterr().out
+    assert not re.search(r"\x1b\[[\d;]*3\dm", shown)  # bold and italic are no colours
+    table = [line.rstrip() for line in re.sub(r"\x1b\[[\d;]*m", "", shown).splitlines()]
+    table = table[: next(i for i, line in enumerate(table) if line.startswith("* winner"))]
+    assert all(len(line) <= columns for line in table)
+    [second] = [line for line in table if "stem24" in line or "g2-0-0" in line]
+    assert ("g2" + "-0" * 23 + " *" in second) == (columns == 200)
+    assert ("…" in second) == (columns < 200)
+    assert any(line.split()[-1:] == ["0.9500"] for line in table) == (columns == 40)
