@@ -35,9 +35,8 @@ class TensorBoard:
 
     def write(self, record: Record) -> None:
         for name, value in record.metrics.items():
-            self._writers[record.event].add_scalar(
-                f"{record.event}/{name}", value, record.number, new_style=True
-            )
+            tag = f"{record.event}/{name}"
+            self._writers[record.event].add_scalar(tag, value, record.number)
 
     def flush(self) -> None:
         for writer in self._writers.values():

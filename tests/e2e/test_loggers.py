@@ -118,13 +118,14 @@ def test_tensorboard_reads_back_each_step_once_after_a_resume(tmp_path: Path) ->
 
     read = accumulating.EventAccumulator(str(out / "tensorboard" / "generation"))
     read.Reload()
-    tensors = read.Tensors("generation/hypervolume")
-    assert [each.step for each in tensors] == [0, 1, 2, 3]
-    values = [float(each.tensor_proto.float_val[0]) for each in tensors]
-    assert values == pytest.approx(pd.read_csv(out / "generations.csv")["hypervolume"])
+    scalars = read.Scalars("generation/hypervolume")
+    assert [each.step for each in scalars] == [0, 1, 2, 3]
+    assert [each.value for each in scalars] == pytest.approx(
+        pd.read_csv(out / "generations.csv")["hypervolume"]
+    )
     read = accumulating.EventAccumulator(str(out / "tensorboard" / "evaluation"))
     read.Reload()
-    steps = [each.step for each in read.Tensors("evaluation/loss")]
+    steps = [each.step for each in read.Scalars("evaluation/loss")]
     assert steps == list(range(len((out / "journal").read_text().splitlines())))
 
 
