@@ -31,6 +31,7 @@ import pandas as pd
 from evonas import files, markdown
 from evonas.core import UserError
 from evonas.records.guessing import AT_CHANCE
+from evonas.report import attainment
 from evonas.report import compare_figures as figures
 from evonas.report.arms import Arm, arms_of, differing, load
 from evonas.report.curves import ENOUGH_SEEDS, Band, Box, By, Curve, band, curve
@@ -40,6 +41,7 @@ TITLE = "# evonas compare"
 FILES = (
     *("compare.md", "compare.csv", "pairs.csv"),
     *("best.png", "best.svg", "hypervolume.png", "hypervolume.svg"),
+    *("attainment.png", "attainment.svg"),
 )
 Row = Mapping[str, object]  # a cell by its column
 Curves = Mapping[By, Sequence[Sequence[Curve]]]  # one for each run, by arm
@@ -178,11 +180,20 @@ class Comparison:
         if self.box is not None:
             drawn = figures.hypervolume_figure(arms, bands)
             contents["hypervolume.png"], contents["hypervolume.svg"] = drawn
+        if _has_surfaces(arms):
+            contents["attainment.png"], contents["attainment.svg"] = attainment.figure(arms)
         for name in FILES:
             if name in contents:
                 files.write_atomic(out / name, contents[name])
             else:
                 files.remove(out / name)
+
+
+def _has_surfaces(arms: Sequence[Arm]) -> bool:
+    """Whether there are two objectives, and some arm with several seeds that found something."""
+    runs = [run for arm in arms for run in arm.runs]
+    found = any(np.isfinite(run.losses).all(axis=1).any() for run in runs)
+    return len(runs[0].objectives) == 2 and len(runs) > len(arms) and found
 
 
 def _check_out(out: Path) -> None:
@@ -332,6 +343,8 @@ def _appendix(arms: Sequence[Arm], box: Box | None) -> str:
             for o, reference, best in zip(objectives, box.reference, box.best, strict=True)
         )
         lines += [f"Hypervolume is a share of the box {ends}.", ""]
+    if _has_surfaces(arms):
+        lines += ["![What the seeds attain](attainment.svg)", ""]
     for part in (__doc__ or "").split("\n\n")[1:]:
         lines += [" ".join(part.split()), ""]
     lines += ["Runs:", ""]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from evonas.report.attainment import surface
 from evonas.report.pairwise import effect, holm, pairs
 
 
@@ -28,3 +29,10 @@ def test_arms_of_one_seed_are_left_out_and_a_run_without_a_value_is_the_worst() 
 def test_arms_that_are_the_same_differ_in_nothing() -> None:
     [pair] = pairs([np.ones(3), np.ones(4)])
     assert (pair.effect, pair.p) == (0.5, 1.0)
+
+
+def test_half_of_the_seeds_attain_what_two_of_three_fronts_dominate() -> None:
+    runs = [np.array([[0.0, 1.0]]), np.array([[1.0, 0.0]]), np.array([[2.0, 2.0], [np.nan, 0.0]])]
+    assert surface(runs, 50).tolist() == [[1.0, 1.0]]
+    assert surface(runs, 25).tolist() == [[0.0, 1.0], [1.0, 0.0]]
+    assert surface([*runs[:1], np.empty((0, 2))], 75).tolist() == []  # one run found nothing
