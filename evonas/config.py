@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, SerializeAsAny, ValidationError
 
-from evonas import own_classes, plugins, registry, yamlfile
+from evonas import loggers, own_classes, plugins, registry, yamlfile
 from evonas.core import (
     WRITTEN,
     Budget,
@@ -238,6 +238,10 @@ class Experiment(Params):
     cache: Annotated[str, Field(min_length=1)] | None = None
     """A folder that stores finished trainings, so that other runs with the same folder need not
     repeat them. It is created if it does not exist. By default, trainings are not shared."""
+    logging: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)] = ()
+    """What is told of each evaluation and each generation, besides the tables: `tensorboard`,
+    `mlflow`, `wandb`, and functions in Python files, `FILE.py:NAME`, which are called with a
+    dictionary ([Loggers](../logging.md))."""
 
 
 class TrainingRun(Params):
@@ -286,6 +290,8 @@ def load(path: Path, overrides: Sequence[str] = (), *, written: bool = False) ->
         document = yamlfile.overridden(yamlfile.read(path), overrides)
         experiment = check(document, path.parent, Experiment, written=written)
         check_together(experiment)
+        if not written:  # a run folder can be read, and resumed, where a logger is missing
+            loggers.check_installed(experiment.logging)
     return experiment
 
 
@@ -355,6 +361,7 @@ def check(document: Any, folder: Path, model: type[T], *, written: bool = False)
         if checked.data is not None and not written:
             update["training"] = checked.training.completed(recipe_of(checked))
         update["metrics"] = tuple(plugins.anchored(name, folder) for name in checked.metrics)
+        update["logging"] = tuple(plugins.anchored(name, folder) for name in checked.logging)
         if checked.cache is not None:
             with _readable_path("cache"):
                 update["cache"] = str((folder / Path(checked.cache).expanduser()).resolve())
@@ -435,7 +442,7 @@ def own_files(settings: Experiment | TrainingRun) -> list[str]:
     """Return the user's Python files that an experiment, or a full training, names."""
     files = [file for params in components(settings).values() for file in params.own_files()]
     if isinstance(settings, Experiment):
-        files += filter(None, map(plugins.file_of, settings.metrics))
+        files += filter(None, map(plugins.file_of, (*settings.metrics, *settings.logging)))
     return files
 
 
@@ -464,6 +471,7 @@ def check_together(experiment: Experiment) -> None:
     Raises:
         UserError: the sections do not fit together; only the first mistake is reported.
     """
+    loggers.check_names(experiment.logging)
     evaluator, evaluator_params = evaluator_of(experiment)
     strategy, strategy_params = strategy_of(experiment.strategy)
     if own_classes.is_loaded(evaluator):

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from evonas.jobs.search import Run
 
 DEAD = 6  # genes
+TOLD = ("evonas.cluster", "evonas.loggers")  # whose messages are shown on the terminal too
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,12 +167,14 @@ def progress(
         panel: what a terminal shows above the line.
     """
     with _Line(name, unit, look, panel) as line:
-        told, clusters = _Told(line.console), logging.getLogger("evonas.cluster")
-        clusters.addHandler(told)
+        told = _Told(line.console)
+        for name in TOLD:
+            logging.getLogger(name).addHandler(told)
         try:
             yield line.print_plain
         finally:
-            clusters.removeHandler(told)
+            for name in TOLD:
+                logging.getLogger(name).removeHandler(told)
 
 
 @contextmanager
@@ -186,7 +189,7 @@ def counter(name: str, unit: str) -> Iterator[Callable[[int, int], None]]:
 
 
 class _Told(logging.Handler):
-    """Prints what is logged of a cluster, above the live line."""
+    """Prints what is logged of a cluster, or of the user's loggers, above the live line."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()

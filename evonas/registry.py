@@ -54,6 +54,11 @@ TABLES: dict[str, dict[str, str]] = {
         "npz": "evonas.data.npz:Npz",
     },
     "metrics": {},
+    "loggers": {
+        "mlflow": "evonas.loggers.mlflow:MLflow",
+        "tensorboard": "evonas.loggers.tensorboard:TensorBoard",
+        "wandb": "evonas.loggers.wandb:WandB",
+    },
 }
 
 # The placeholder for `FILE.py:NAME`, a definition in a user's Python file; it imports no file.
@@ -70,6 +75,7 @@ SINGULAR = {
     "evaluators": "evaluator",
     "data": "data set",
     "metrics": "metric",
+    "loggers": "logger",
 }
 
 CLASSES: dict[str, type] = {

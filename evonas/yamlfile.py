@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,16 @@ def read(path: Path) -> Any:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot be read: {reason}", hint="give a YAML file") from None
     return parse(text)
+
+
+def flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield dotted keys and their values; an empty list or mapping counts as a value."""
+    if isinstance(value, Mapping | list) and value:
+        pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for name, inner in pairs:
+            yield from flat(inner, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, value
 
 
 def parse(text: str) -> Any:

@@ -154,8 +154,8 @@ def resume(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Override hours, stop, finalists, training, parallel.workers, parallel.timeout or "
-            "cache. Repeatable.",
+            help="Override hours, stop, finalists, training, parallel.workers, parallel.timeout, "
+            "cache or logging. Repeatable.",
         ),
     ] = None,
     plugin: Plugin = None,

@@ -14,7 +14,7 @@ from typing import Any
 
 from evonas import config, files, plugins, registry
 from evonas.config import Experiment
-from evonas.core import Constraint, Generation, Question, UserError
+from evonas.core import Constraint, Generation, Question, UserError, derive_seed
 from evonas.evaluators import pool, worker
 from evonas.evaluators.cached import Cached
 from evonas.evaluators.cached import create as create_cache
@@ -26,7 +26,8 @@ from evonas.jobs.finalists import final_questions, run_finals
 from evonas.jobs.hours import finals_in_time
 from evonas.jobs.parts import Parts, build, fitted, make_strategy, try_out
 from evonas.jobs.warm_start import Pool, desk_of_pool
-from evonas.loop import Desk, error_text, evolve
+from evonas.loggers import Described, Logged, Loggers
+from evonas.loop import Answers, Desk, error_text, evolve
 from evonas.metrics import refused
 from evonas.protocols import (
     Dispatcher,
@@ -62,6 +63,7 @@ TABLES = (
 RESUMABLE = (
     *("hours", "stop", "finalists", "training"),
     *("parallel.workers", "parallel.timeout", "parallel.backend", "parallel.address", "cache"),
+    "logging",
 )
 
 log = logging.getLogger("evonas")
@@ -85,6 +87,7 @@ class Run:
         strategy: Strategy,
         workers: Workers,
         cluster: Cluster | None,
+        loggers: Loggers,
         since: float,
     ) -> None:
         self.path = folder.path
@@ -94,6 +97,7 @@ class Run:
         self.strategy = strategy
         self._workers = workers
         self._cluster = cluster
+        self.loggers = loggers
         self._since = since
         self._beginning = 0.0  # seconds from the command to the search
         self._messages: set[str] = set()  # those already logged
@@ -159,14 +163,16 @@ class Run:
         folder, archive = self.folder, self.folder.archive
         log.info("starting after generation %d", archive.generations)
         self._note_references()
-        desk = self._desk(self.experiment.constraints)
+        self._tell_what_is_there()
+        told = Logged(folder.journal, self.loggers) if self.loggers else folder.journal
+        desk = self._desk(self.experiment.constraints, told)
         stop, since = self.experiment.stop, archive.position
         self._note_seconds(archive.asked)
         enough = self._has_enough if stop.seconds or stop.stagnation else None
         for generation in evolve(self.strategy, desk, stop=stop, since=since, enough=enough):
             self._outdate_finals()
             strategy, whole = self.strategy, generation.complete
-            folder.record(
+            row = folder.record(
                 generation,
                 strategy.state_dict() if whole else None,
                 strategy.trace() if isinstance(strategy, Traced) and whole else None,
@@ -175,6 +181,7 @@ class Run:
             self._note_references()
             self._note_seconds(generation.questions)
             self._log(generation)
+            self.loggers.generation(row, complete=whole)
             yield generation
             archive.check_alive()
         archive.check_alive(ended=True)
@@ -192,6 +199,7 @@ class Run:
         log.info("finalists")
         run_finals(self.folder, self.experiment, self._desk(()), self._test)
         log.info("done")
+        self.loggers.finished = True
         self.folder.clean_scratch()
 
     def _note_seconds(self, questions: Iterable[Question]) -> None:
@@ -209,7 +217,20 @@ class Run:
             return False
         return tables.stagnation(self.folder.generations.path) >= stop.stagnation
 
-    def _desk(self, constraints: Sequence[Constraint]) -> Desk:
+    def _tell_what_is_there(self) -> None:
+        """Tell the loggers what a kill has kept from them."""
+        if not self.loggers:
+            return
+        seed, folder = self.experiment.seed, self.folder
+        answers = [  # of the search: a pool, and finals, have seeds of their own
+            (question, answer)
+            for question, answer in folder.journal.items()
+            if question.seed == derive_seed(seed, question.key)
+        ]
+        rows = tables.read(folder.generations.path).to_dict("records")
+        self.loggers.begin(answers, [{str(k): v for k, v in row.items()} for row in rows])
+
+    def _desk(self, constraints: Sequence[Constraint], answers: Answers | None = None) -> Desk:
         """Return a desk that evaluates in workers if the evaluator needs them."""
         experiment = self.experiment
         return Desk(
@@ -219,7 +240,7 @@ class Run:
             budget=experiment.budget,
             constraints=constraints,
             from_pool=self._from_pool,
-            answers=self.folder.journal,
+            answers=self.folder.journal if answers is None else answers,
             dispatcher=self._dispatcher if _in_workers(experiment) else None,
         )
 
@@ -450,7 +471,7 @@ def _opened(
                 assert experiment.parallel.address is not None
                 cluster = stack.enter_context(closing(Cluster(experiment.parallel.address)))
             run = _made(hold.path, experiment, workers, cluster, since, new=undo)
-        with closing(run.folder):
+        with closing(run.folder), closing(run.loggers):
             yield run
 
 
@@ -501,7 +522,9 @@ def _made(
                 hint="delete them, and a resume goes by the journal",
                 key=str(path / "checkpoints"),
             ) from error
-    return Run(experiment, folder, parts, strategy, workers, cluster, since)
+    settings = experiment.model_dump(mode="json", exclude_none=True)
+    loggers = Loggers(experiment.logging, Described(path, experiment.name, settings), strict=new)
+    return Run(experiment, folder, parts, strategy, workers, cluster, loggers, since)
 
 
 def _traces(strategy: Strategy) -> Mapping[str, Sequence[str]]:

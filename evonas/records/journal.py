@@ -47,6 +47,10 @@ class Journal:
     def get(self, question: Question) -> Evaluation | None:
         return self._answers.get(question)
 
+    def items(self) -> list[tuple[Question, Evaluation]]:
+        """Return all questions and their answers, in the order in which these arrived."""
+        return list(self._answers.items())
+
     def arrived(self, question: Question) -> float:
         """Return when an answer arrived, in seconds of the search; 0 in an older journal."""
         return self._arrived.get(question, 0.0)

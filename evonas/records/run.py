@@ -70,17 +70,21 @@ class RunFolder:
         generation: Generation,
         strategy: State | None,
         traces: Mapping[str, Sequence[tables.Row]] | None = None,
-    ) -> None:
+    ) -> tables.Row:
         """Flush the journal to disk, then write the tables, then the checkpoint that marks them.
 
         An incomplete generation comes without the strategy's state and gets no checkpoint: a
         resume with more seconds to spend drops its rows and writes the complete generation.
+
+        Returns:
+            The generation's row in `generations.csv`.
         """
         archive, first = self.archive, self.archive.evaluations
         archive.add(generation)
         self.journal.sync()
         self.evaluations.append(tables.evaluation_rows(generation, first, self.space, self.metrics))
-        self.generations.append([tables.generation_row(generation, archive, self.space)])
+        row = tables.generation_row(generation, archive, self.space)
+        self.generations.append([row])
         self.fronts.append(tables.fronts_rows(generation.index, archive))
         self.timings.append(
             tables.timing_row("search", question, evaluation, generation.index, first + i)
@@ -108,6 +112,7 @@ class RunFolder:
             file = weights_left(self.path, evaluation)
             if file is not None:
                 files.remove(file)
+        return {name: value for name, value in row.items() if name in self.generations.columns}
 
     def weights(self, name: str) -> Path:
         return self.path / "weights" / f"{files.short(name)}.safetensors"

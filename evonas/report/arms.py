@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -24,7 +24,7 @@ from evonas.training.recipe import Recipe
 
 # Settings that cannot change a network's values. Data and tables are identified by fingerprint.
 IRRELEVANT = (
-    *("seed", "name", "stop", "finalists", "training", "cache", "data.path"),
+    *("seed", "name", "stop", "finalists", "training", "cache", "logging", "data.path"),
     *("parallel.workers", "parallel.per_device", "parallel.timeout"),
     *("parallel.backend", "parallel.address", "evaluator.path"),
 )
@@ -71,7 +71,7 @@ class Run:
         """The settings that can change a result, by dotted key."""
         return {
             key: value
-            for key, value in _flat(self.config)
+            for key, value in yamlfile.flat(self.config)
             if not any(key == other or key.startswith(f"{other}.") for other in IRRELEVANT)
             and not (key.startswith("objectives.") and key.endswith(".reference"))
         }
@@ -233,13 +233,15 @@ def _check_comparable(one: Run, other: Run) -> None:
         return ", ".join(f"{o.name} {o.goal}" for o in run.objectives)
 
     def space(run: Run) -> str:
-        return ", ".join(f"{key} {value}" for key, value in sorted(_flat(run.config["space"])))
+        return ", ".join(
+            f"{key} {value}" for key, value in sorted(yamlfile.flat(run.config["space"]))
+        )
 
     def data(run: Run) -> str:
         fingerprint = run.environment.get("data", "unknown")
         if "data" in run.config:
             return f"{run.config['data']['name']} {fingerprint}"
-        metrics = dict(_flat(run.config["evaluator"].get("metrics", {})))
+        metrics = dict(yamlfile.flat(run.config["evaluator"].get("metrics", {})))
         formulas = [f"{goal.name} = {metrics.get(goal.name)}" for goal in run.objectives]
         return f"table {fingerprint}, {', '.join(formulas)}"
 
@@ -273,13 +275,3 @@ def _names(groups: Sequence[Sequence[Run]]) -> list[str]:
 def _short(key: str) -> str:
     """The last word of a key: `strategy.population` is a population, `strategy.name` a strategy."""
     return key.removesuffix(".name").rpartition(".")[2]
-
-
-def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields dotted keys and their values; an empty list or mapping counts as a value."""
-    if isinstance(value, Mapping | list) and value:
-        pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
-        for name, inner in pairs:
-            yield from _flat(inner, f"{key}.{name}" if key else str(name))
-    else:
-        yield key, value

@@ -31,14 +31,17 @@ import pandas as pd
 from evonas import files, markdown
 from evonas.core import UserError
 from evonas.records.guessing import AT_CHANCE
+from evonas.report import attainment
 from evonas.report import compare_figures as figures
 from evonas.report.arms import Arm, arms_of, differing, load
 from evonas.report.curves import ENOUGH_SEEDS, Band, Box, By, Curve, band, curve
+from evonas.report.pairwise import Pair, pairs
 
 TITLE = "# evonas compare"
 FILES = (
-    *("compare.md", "compare.csv"),
+    *("compare.md", "compare.csv", "pairs.csv"),
     *("best.png", "best.svg", "hypervolume.png", "hypervolume.svg"),
+    *("attainment.png", "attainment.svg"),
 )
 Row = Mapping[str, object]  # a cell by its column
 Curves = Mapping[By, Sequence[Sequence[Curve]]]  # one for each run, by arm
@@ -78,6 +81,7 @@ class Comparison:
                 f"{TITLE}: {markdown.counted(len(arms), 'arm')}, {markdown.counted(runs, 'run')}",
                 _table(self.totals()),
                 f"{self.caption}:\n\n{_table(self.at_equal_cost())}",
+                *self._pairs_as_text(),
                 "\n".join(f"- {note}" for note in self.notes()),
             ]
         )
@@ -95,6 +99,59 @@ class Comparison:
     def at_equal_cost(self) -> list[Row]:
         """A row for each arm, at the point where the shortest of all runs ends."""
         return _at_equal_cost(self.arms, self.curves)
+
+    def measure(self) -> tuple[str, By, float] | None:
+        """What pairs of arms are compared by: the measure, along what, and at which cost.
+
+        With several objectives that is hypervolume, with one its best value. Arms whose trainings
+        are of different lengths are compared at equal epochs; None if these are not known.
+        """
+        runs = [run for arm in self.arms for run in arm.runs]
+        by: By = "evaluations"
+        if any(run.budgets != runs[0].budgets for run in runs):
+            by = "epochs"
+            if by not in self.curves:
+                return None
+        objectives = runs[0].objectives
+        name = "hypervolume" if len(objectives) > 1 and self.box else f"best {objectives[0].name}"
+        return name, by, min(each.x[-1] for of_arm in self.curves[by] for each in of_arm)
+
+    def pairs(self) -> list[Pair]:
+        """Each arm against each later one, where both have two seeds or more."""
+        chosen = self.measure()
+        if chosen is None:
+            return []
+        name, by, end = chosen
+        objective = self.arms[0].runs[0].objectives[0]
+        column, sign = (-1, 1.0) if name == "hypervolume" else (0, -objective.sign)
+        return pairs(
+            [
+                np.array([sign * each.at(np.array([end]))[0, column] for each in of_arm])
+                for of_arm in self.curves[by]
+            ]
+        )
+
+    def _pairs_as_text(self) -> list[str]:
+        chosen, compared = self.measure(), self.pairs()
+        if chosen is None or not compared:
+            return []
+        name, by, end = chosen
+        rows = [
+            {
+                "arm": self.arms[pair.one].name,
+                "against": self.arms[pair.other].name,
+                "better (A)": f"{pair.effect:.2f}",
+                "p": f"{pair.p:.3g}",
+                "p (Holm)": f"{pair.corrected:.3g}",
+            }
+            for pair in compared
+        ]
+        least = min(pair.least for pair in compared)
+        few = f" With so few seeds no p is below {least:.2g}." if least > 0.05 else ""
+        return [
+            f"Pairs, by {name} at {_plain(end)} {by}: A is how likely a run of the arm is better "
+            f"than one of the other, and p that of a Mann-Whitney test.{few}\n\n{_table(rows)}"
+        ]
 
     def notes(self) -> list[str]:
         """What a reader must know to judge the tables."""
@@ -116,16 +173,27 @@ class Comparison:
         contents: dict[str, bytes | str] = {}
         contents["compare.md"] = f"{self.text()}\n\n{_appendix(arms, self.box)}\n"
         contents["compare.csv"] = _long(arms, self.curves)
+        if compared := self.pairs():
+            contents["pairs.csv"] = _pairs_as_csv(arms, compared)
         drawn = figures.best_figure(arms, bands, objectives)
         contents["best.png"], contents["best.svg"] = drawn
         if self.box is not None:
             drawn = figures.hypervolume_figure(arms, bands)
             contents["hypervolume.png"], contents["hypervolume.svg"] = drawn
+        if _has_surfaces(arms):
+            contents["attainment.png"], contents["attainment.svg"] = attainment.figure(arms)
         for name in FILES:
             if name in contents:
                 files.write_atomic(out / name, contents[name])
             else:
                 files.remove(out / name)
+
+
+def _has_surfaces(arms: Sequence[Arm]) -> bool:
+    """Whether there are two objectives, and some arm with several seeds that found something."""
+    runs = [run for arm in arms for run in arm.runs]
+    found = any(np.isfinite(run.losses).all(axis=1).any() for run in runs)
+    return len(runs[0].objectives) == 2 and len(runs) > len(arms) and found
 
 
 def _check_out(out: Path) -> None:
@@ -275,6 +343,8 @@ def _appendix(arms: Sequence[Arm], box: Box | None) -> str:
             for o, reference, best in zip(objectives, box.reference, box.best, strict=True)
         )
         lines += [f"Hypervolume is a share of the box {ends}.", ""]
+    if _has_surfaces(arms):
+        lines += ["![What the seeds attain](attainment.svg)", ""]
     for part in (__doc__ or "").split("\n\n")[1:]:
         lines += [" ".join(part.split()), ""]
     lines += ["Runs:", ""]
@@ -295,6 +365,23 @@ def _long(arms: Sequence[Arm], curves: Curves) -> str:
                 frames.append(frame.assign(arm=arm.name, seed=run.seed, by=by, x=steps.x))
     columns = ["arm", "seed", "by", "x", *names, "hypervolume"]
     text: str = pd.concat(frames).to_csv(index=False, columns=columns, lineterminator="\n")
+    return text
+
+
+def _pairs_as_csv(arms: Sequence[Arm], compared: Sequence[Pair]) -> str:
+    rows = [
+        {
+            "arm": arms[pair.one].name,
+            "against": arms[pair.other].name,
+            "n_arm": len(arms[pair.one].runs),
+            "n_against": len(arms[pair.other].runs),
+            "effect": pair.effect,
+            "p": pair.p,
+            "p_holm": pair.corrected,
+        }
+        for pair in compared
+    ]
+    text: str = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
     return text
 
 

@@ -104,7 +104,7 @@ def curve(run: Run, box: Box | None, by: By) -> Curve:
     """
     signs = np.array([objective.sign for objective in run.objectives])
     parts = []
-    for losses in _comparable(run):
+    for losses in comparable(run):
         best = np.fmin.accumulate(losses, axis=0) * signs
         volume = np.full(len(best), np.nan) if box is None else box.hypervolumes(losses)
         parts.append(np.column_stack([best, volume]))
@@ -116,7 +116,7 @@ def curve(run: Run, box: Box | None, by: By) -> Curve:
     return Curve(x[last], y[last])
 
 
-def _comparable(run: Run) -> list[Losses]:
+def comparable(run: Run) -> list[Losses]:
     """The losses in a row, cut wherever a larger budget has its first result.
 
     In each part those of smaller budgets are NaN, as they do not count any more.
