@@ -34,12 +34,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from evonas import config
-from evonas.config import ParallelParams
 from evonas.core import Budget, Candidate, Evaluation
 from evonas.data.dataset import DataSet, Images
 from evonas.evaluators import pool
 from evonas.evaluators.pool import Workers
 from evonas.evaluators.train import TrainEvaluator, TrainParams
+from evonas.experiment import ParallelParams
 from evonas.jobs import machine
 from evonas.networks.decode import decode
 from evonas.protocols import Setting, TrainingSetting

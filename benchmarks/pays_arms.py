@@ -15,9 +15,10 @@ import pays_optuna
 from pays_optuna import Measured
 
 from evonas import config, pareto, registry
-from evonas.config import Experiment, ParallelParams
+from evonas.consistency import check_together
 from evonas.core import Constraint, SearchFailed, Status
 from evonas.data.dataset import DataSet, split
+from evonas.experiment import Experiment, ParallelParams
 from evonas.files import write_atomic
 from evonas.jobs import full_training, search
 from evonas.jobs.allotment import Sizes, allot, suited_recipe
@@ -80,7 +81,7 @@ class Plan:
             **others,
         }
         experiment = config.check(document, Path.cwd(), Experiment)
-        config.check_together(experiment)
+        check_together(experiment)
         return experiment
 
 

@@ -28,6 +28,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evonas import config, markdown, yamlfile
+from evonas.experiment import Experiment
 from evonas.jobs.full_training import resume, settings_for, start
 from evonas.training.recipe import STRONG
 
@@ -81,7 +82,7 @@ def train(row: dict[str, Any], data: dict[str, Any], threads: int, folder: Path)
     if (folder / "training.yaml").exists():
         opened = resume(folder)
     else:
-        experiment = config.check(document, Path.cwd(), config.Experiment)
+        experiment = config.check(document, Path.cwd(), Experiment)
         opened = start(settings_for(experiment, genome, overrides, Path.cwd()), folder)
     with opened as training:
         for _ in training:

@@ -44,6 +44,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from evonas import config, markdown, registry
 from evonas.core import Budget
 from evonas.data.dataset import DataSet, split
+from evonas.experiment import ParallelParams
 from evonas.jobs import machine
 from evonas.networks.decode import decode
 from evonas.networks.profile import profile
@@ -207,7 +208,7 @@ def _best_seconds(work: Callable[[], object]) -> float:
 
 def speeds(data: DataSet, rounds: int, threads: int) -> pd.DataFrame:
     """A row for each case and loop."""
-    resolved = machine.hardware(machine.resolve(config.ParallelParams()))
+    resolved = machine.hardware(machine.resolve(ParallelParams()))
     products = {name: product_rate(name, threads) for name in ("float32", "bfloat16")}
     rows = []
     for space, genome, batch_size in CASES:
@@ -239,7 +240,7 @@ def kind_of(operation: str) -> str:
 def profiles(data: DataSet) -> pd.DataFrame:
     """A row for each case: the milliseconds of a step, and the share of each kind of operation."""
     torch.set_num_threads(1)
-    resolved = machine.hardware(machine.resolve(config.ParallelParams()))
+    resolved = machine.hardware(machine.resolve(ParallelParams()))
     rows = []
     for space, genome, batch_size in CASES:
         case = Case(space, genome, batch_size, data, 1)

@@ -33,11 +33,11 @@ import psutil
 import torch
 
 from evonas import config
-from evonas.config import Experiment
 from evonas.core import Budget, Candidate
 from evonas.evaluators.parallel import InWorkers
 from evonas.evaluators.pool import Workers
 from evonas.evaluators.train import TrainEvaluator
+from evonas.experiment import Experiment
 from evonas.jobs import machine
 from evonas.jobs.parts import build
 from evonas.jobs.search import start

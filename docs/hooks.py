@@ -17,9 +17,9 @@ from pydantic.fields import FieldInfo
 
 from evonas import plugins, registry, schema
 from evonas.cli import app
-from evonas.config import COMPONENTS, Experiment, TrainingParams
 from evonas.core import Params
 from evonas.data.dataset import DataParams
+from evonas.experiment import COMPONENTS, Experiment, TrainingParams
 
 TITLES = {
     "space": "Spaces",

@@ -13,7 +13,7 @@ import pandas as pd
 
 from evonas import arguments, config, own_classes, plugins, registry
 from evonas.api_training import Dispatches, Training
-from evonas.config import WarmStart
+from evonas.consistency import check_warm_start, refuse_needs, refuse_training
 from evonas.core import (
     Candidate,
     Constraint,
@@ -28,17 +28,12 @@ from evonas.core import (
     UserError,
 )
 from evonas.evaluators.train import TrainEvaluator
+from evonas.experiment import WarmStart, strategy_of
 from evonas.jobs.warm_start import Pool, desk_of_pool
 from evonas.loop import Desk, checked, evolve, numbers
 from evonas.metrics import COUNTED, RESERVED, ZERO_COST, named, refused
 from evonas.own import Build, OwnSpace
-from evonas.protocols import (
-    Evaluator,
-    Setting,
-    SteadyState,
-    Strategy,
-    StrategyClass,
-)
+from evonas.protocols import Evaluator, Setting, SteadyState, Strategy, StrategyClass
 from evonas.records import tables
 from evonas.records.archive import Archive, known_references
 from evonas.results import SearchResult
@@ -172,7 +167,7 @@ def _warm_start(
         hint = "give cheap, a function that takes a genome and returns it"
         raise UserError(problem, hint=hint, key="warm_start")
     kind, params = _chosen(strategy)
-    config.check_warm_start(settings, kind, known, "warm_start")
+    check_warm_start(settings, kind, known, "warm_start")
     return settings, kind, params
 
 
@@ -468,9 +463,9 @@ def _chosen(choice: str | type | Mapping[str, Any]) -> tuple[StrategyClass, Para
         own: Any = choice["name"]
         settings = {key: value for key, value in choice.items() if key != "name"}
         checked = own_classes.settings_of(own, settings, StrategyClass, own.__name__)
-        config.refuse_needs(own, own.__name__, "strategy")
+        refuse_needs(own, own.__name__, "strategy")
         return own, checked
     params = config.component("strategy", "strategies", dict(choice)).anchored(Path.cwd())
     plugins.allow(params.own_files())  # permitted, since the caller's program names them
-    config.refuse_training(params, "strategy.name")
-    return config.strategy_of(params)
+    refuse_training(params, "strategy.name")
+    return strategy_of(params)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from evonas import arguments, config, display, plots
-from evonas.config import Experiment
+from evonas.consistency import check_together
+from evonas.experiment import Experiment
 from evonas.jobs.search import start
 from evonas.results import RunResult
 
@@ -64,7 +65,7 @@ def _settings(experiment: Any, seed: int | None) -> Experiment:
     """Return the experiment, checked, with its seed."""
     if isinstance(experiment, Mapping):
         settings = config.check(_plain(experiment), Path.cwd(), Experiment)
-        config.check_together(settings)
+        check_together(settings)
     elif isinstance(experiment, Experiment):
         settings = experiment
     elif isinstance(experiment, str | Path) and str(experiment):

@@ -12,11 +12,11 @@ from typing import Any
 from pydantic import ConfigDict
 
 from evonas import arguments, config, own_classes, plugins, registry
-from evonas.config import ParallelParams
 from evonas.core import Budget, Mistake, UserError
 from evonas.data.dataset import DataParams, DataSet, DataSource, Images, Statistics, split
 from evonas.evaluators.parallel import InWorkers
 from evonas.evaluators.train import TrainEvaluator, TrainParams
+from evonas.experiment import ParallelParams
 from evonas.jobs import machine
 from evonas.jobs.parts import Parts, try_out
 from evonas.metrics import RESERVED, refused

@@ -19,10 +19,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from evonas import api, api_training, config
-from evonas.config import ParallelParams
 from evonas.core import Budget, Constraint, Params, UserError
 from evonas.data.dataset import DataSet, split_without_val
 from evonas.data.image_folder import read_image, shorter_side
+from evonas.experiment import ParallelParams
 from evonas.jobs import machine
 from evonas.jobs.allotment import Allotment, Sizes, allot, suited_recipe
 from evonas.networks.decode import decode

@@ -13,6 +13,7 @@ import pandas as pd
 
 from evonas import config
 from evonas.core import FAILURES, Objective, Status, UserError
+from evonas.experiment import Experiment
 from evonas.markdown import counted
 from evonas.records import tables
 from evonas.records.folder import check_run_folder
@@ -112,7 +113,7 @@ class RunResult(Shown):
         return self._read("finalists")
 
     @cached_property
-    def experiment(self) -> config.Experiment:
+    def experiment(self) -> Experiment:
         """The settings of the run."""
         return config.load_run(self.path)
 

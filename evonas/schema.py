@@ -10,8 +10,8 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from pydantic_core import core_schema
 
 from evonas import catalogue, registry
-from evonas.config import COMPONENTS, Experiment
 from evonas.core import Params
+from evonas.experiment import COMPONENTS, Experiment
 from evonas.words import SHORT, SWITCHES
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

@@ -11,9 +11,9 @@ from pathlib import Path
 import joblib
 
 from evonas import config, registry
-from evonas.config import ParallelParams
 from evonas.core import Constraint, UserError
 from evonas.data.looking import Seen, look
+from evonas.experiment import ParallelParams
 from evonas.jobs.allotment import Allotment, Sizes, allot, suited_recipe
 from evonas.markdown import counted
 from evonas.protocols import FitsImages

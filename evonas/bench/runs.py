@@ -12,12 +12,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from evonas import config, files, pareto, registry
+from evonas import files, pareto, registry
 from evonas.bench.spec import Bench
+from evonas.consistency import check_warm_start
 from evonas.core import Evaluation, Status, Stop, UserError, finite
 from evonas.evaluators import pool
 from evonas.evaluators.pool import Workers
 from evonas.evaluators.tabular import Tabular
+from evonas.experiment import strategy_of
 from evonas.jobs.warm_start import Known, Pool
 from evonas.loop import Desk, evolve
 from evonas.pareto import Array, Losses
@@ -157,11 +159,11 @@ def read_table(bench: Bench) -> Table:
 def run(bench: Bench, table: Table, label: str, seed: int) -> Run:
     """Run one strategy with one seed, until the protocol ends it."""
     params, protocol = bench.strategies[label], bench.protocol
-    kind, params = config.strategy_of(params)
+    kind, params = strategy_of(params)
     if label in bench.warm_start:
         warm_start, cheap = bench.warm_start[label], bench.table.cheap
         # Again, for a strategy of the user's, whose file may be imported by now.
-        config.check_warm_start(warm_start, kind, cheap, f"warm_start.{label}")
+        check_warm_start(warm_start, kind, cheap, f"warm_start.{label}")
         pool_desk = Desk(Known(table.evaluator), table.space, seed=seed)
         pool = Pool(warm_start, params, table.space, pool_desk)
         for _ in pool:

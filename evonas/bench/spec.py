@@ -10,8 +10,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, SerializeAsAny
 
 from evonas import config, registry, yamlfile
+from evonas.consistency import check_warm_start, refuse_training
 from evonas.core import Budget, Objective, Params, Requirement, UserError
 from evonas.evaluators.tabular import TabularParams
+from evonas.experiment import Name, WarmStart, strategy_of
 from evonas.metrics import SIMULATED_SECONDS
 from evonas.protocols import HasRungs
 
@@ -51,7 +53,7 @@ class Bench(Params):
 
     RENAMED: ClassVar = {"tell": "report"}
 
-    name: config.Name
+    name: Name
     """The name of the benchmark."""
     space: SerializeAsAny[Params]
     """The genomes of the table."""
@@ -79,7 +81,7 @@ class Bench(Params):
     """Runs of each strategy, from seed 0."""
     strategies: Annotated[dict[str, SerializeAsAny[Params]], Field(min_length=1, max_length=50)]
     """The strategies, each under its own label; random search is added if it is missing."""
-    warm_start: dict[str, config.WarmStart] = Field(default_factory=dict)
+    warm_start: dict[str, WarmStart] = Field(default_factory=dict)
     """By the label of a strategy: the pool whose best are among its first candidates. To rank the
     pool is no query."""
 
@@ -113,7 +115,7 @@ def _checked(document: Any, folder: Path, written: bool) -> Bench:
             for label, arm in arms.items()
         }
         for label, arm in checked.items():
-            config.refuse_training(arm, f"strategies.{label}")
+            refuse_training(arm, f"strategies.{label}")
         if not any(registry.name_of(arm) == RANDOM for arm in checked.values()):
             if RANDOM in checked:
                 problem = "is the label of random search"
@@ -186,8 +188,8 @@ def _check_together(bench: Bench) -> None:
         if label not in bench.strategies:
             labels = list(bench.strategies)
             raise UserError(registry.unknown("label of a strategy", label, labels), key=key)
-        kind, _ = config.strategy_of(bench.strategies[label])
-        config.check_warm_start(warm_start, kind, bench.table.cheap, key)
+        kind, _ = strategy_of(bench.strategies[label])
+        check_warm_start(warm_start, kind, bench.table.cheap, key)
     if bench.protocol.simulated_seconds is not None and bench.table.simulated_seconds is None:
         raise UserError(
             f"the table has no {SIMULATED_SECONDS.name}",

@@ -7,15 +7,12 @@ from typing import Annotated
 
 import typer
 
-from evonas import config, interrupts, plugins
+from evonas import interrupts, plugins
 from evonas.cli import finishing
-from evonas.cli.options import (
-    Plugin,
-    RunDir,
-    loaded,
-)
+from evonas.cli.options import Plugin, RunDir, loaded
 from evonas.cli.telling import echo, reported
 from evonas.core import UserError
+from evonas.experiment import Experiment, TrainingRun
 
 
 def show(
@@ -77,7 +74,7 @@ def show(
         from evonas.jobs.facts import facts
         from evonas.jobs.parts import fitted
 
-        settings: config.Experiment | config.TrainingRun | None = None
+        settings: Experiment | TrainingRun | None = None
         if of_run:
             plugins.allow_recorded(Path(what), plugin or ())
             settings = settings_of(Path(what))

@@ -11,6 +11,7 @@ import typer
 
 from evonas import catalogue, config, plugins, words
 from evonas.core import UserError
+from evonas.experiment import Experiment, own_files
 
 ExperimentFile = Annotated[Path, typer.Argument(help="The experiment file (YAML).")]
 RunDir = Annotated[Path, typer.Argument(help="A run folder, such as results/NAME-seed0.")]
@@ -117,8 +118,8 @@ def where(workers: int | None, address: str | None = None) -> list[str]:
     return []
 
 
-def loaded(experiment: Path, overrides: Sequence[str] = ()) -> config.Experiment:
+def loaded(experiment: Path, overrides: Sequence[str] = ()) -> Experiment:
     """Load an experiment, and permit its own Python files to be imported later."""
     settings = config.load(experiment, overrides)
-    plugins.allow(config.own_files(settings))
+    plugins.allow(own_files(settings))
     return settings

@@ -11,16 +11,10 @@ import typer
 from evonas import catalogue, config, files, plugins
 from evonas.cli import finishing
 from evonas.cli.finishing import train_to_end
-from evonas.cli.options import (
-    Network,
-    Plugin,
-    RunDir,
-    RunWorkers,
-    as_settings,
-    loaded,
-)
+from evonas.cli.options import Network, Plugin, RunDir, RunWorkers, as_settings, loaded
 from evonas.cli.telling import echo, interruptible, reported
 from evonas.core import UserError
+from evonas.experiment import Experiment
 from evonas.markdown import counted
 from evonas.records.folder import check_run_folder
 
@@ -167,9 +161,7 @@ def export(
             echo(line)
 
 
-def _searched(
-    what: str, experiment: Path | None, own: Sequence[Path]
-) -> tuple[config.Experiment, Path]:
+def _searched(what: str, experiment: Path | None, own: Sequence[Path]) -> tuple[Experiment, Path]:
     """Load the experiment whose network `evonas train` trains, and permit its own Python files.
 
     Returns:

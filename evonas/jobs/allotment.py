@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from evonas import config, registry
-from evonas.config import ParallelParams
 from evonas.core import Budget, Candidate, Constraint, Objective, Params, UserError, violation
 from evonas.data.dataset import DataSet, Images
 from evonas.evaluators.train import TrainEvaluator, TrainParams
+from evonas.experiment import ParallelParams
 from evonas.jobs import machine
 from evonas.jobs.estimate import STEPS, StepTimes, time_steps, time_steps_here
 from evonas.protocols import Setting, TrainingSetting

@@ -12,8 +12,8 @@ import pandas as pd
 from pydantic import ValidationError
 
 from evonas import config, files, pareto, registry
-from evonas.config import Experiment, TrainingRun
 from evonas.core import Objective, UserError
+from evonas.experiment import Experiment, TrainingRun
 from evonas.records import tables
 from evonas.records.folder import check_run_folder
 from genomes import Genome, OtherSpace, SearchSpace, library

@@ -18,8 +18,8 @@ from typing import Self
 import numpy as np
 import torch
 
-from evonas import config, registry
-from evonas.config import Experiment, Finalists, ParallelParams
+from evonas import registry
+from evonas.consistency import NO_FINALISTS
 from evonas.core import (
     Budget,
     Candidate,
@@ -32,6 +32,7 @@ from evonas.core import (
 )
 from evonas.evaluators.pool import Workers
 from evonas.evaluators.proxy import ProxyEvaluator, ProxyParams
+from evonas.experiment import Experiment, Finalists, ParallelParams, has_finalists
 from evonas.jobs import machine, sharing
 from evonas.jobs.hours import finals_in_time
 from evonas.jobs.parts import Parts, build, make_strategy
@@ -325,8 +326,8 @@ def _estimated(
     scoring = rehearsal.scoring_seconds
     seconds = times.of_all(rehearsal.trainings) if scoring is None else [scoring]
     finalists, limit = experiment.finalists, experiment.stop.seconds
-    if not config.has_finalists(experiment):
-        finalists = config.NO_FINALISTS
+    if not has_finalists(experiment):
+        finalists = NO_FINALISTS
     workers = int(experiment.parallel.workers)
     # A network is trained once under each budget.
     trainings = rehearsal.networks * len({budget and budget.text for budget in rehearsal.trainings})

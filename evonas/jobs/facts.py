@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from evonas import config, registry
-from evonas.config import Experiment
+from evonas import registry
 from evonas.core import Candidate
 from evonas.data.dataset import load
+from evonas.experiment import Experiment, evaluator_of
 from evonas.jobs.choice import Choice, Settings
 from evonas.loop import guarded
 from evonas.markdown import counted
@@ -66,7 +66,7 @@ def facts(choice: Choice, settings: Settings | None = None) -> Facts:
 
 
 def _looked_up(choice: Choice, experiment: Experiment) -> Facts:
-    kind, params = config.evaluator_of(experiment)
+    kind, params = evaluator_of(experiment)
     evaluator = kind(params, Setting(choice.space))
     answer = guarded(evaluator, Candidate(choice.genome), 0)
     if Need.GENOMES in kind.needs:

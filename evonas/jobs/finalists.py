@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from evonas import files
 from evonas.binomial import standard_error
-from evonas.config import Experiment
 from evonas.core import Budget, Evaluation, Question, SearchFailed, Status
+from evonas.experiment import Experiment
 from evonas.jobs.posterior import expected
 from evonas.loop import Asked, Desk
 from evonas.metrics import VAL_ERROR, VAL_TOP5_ERROR

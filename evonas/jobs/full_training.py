@@ -19,9 +19,9 @@ from torch import nn
 
 from evonas import config, files, plugins, registry, yamlfile
 from evonas.binomial import standard_error
-from evonas.config import Experiment, TrainingRun
 from evonas.core import SearchFailed, UserError, derive_seed
 from evonas.data.dataset import DataSet, split, split_without_val
+from evonas.experiment import Experiment, TrainingRun, own_files, recipe_of
 from evonas.jobs import machine
 from evonas.jobs.choice import Choice, read
 from evonas.jobs.parts import fitted
@@ -239,7 +239,7 @@ def start(settings: TrainingRun, path: Path) -> Iterator[FullTraining]:
     resolved = settings.model_copy(update={"parallel": machine.resolve(settings.parallel)})
     with begin(path, "training.yaml") as hold:
         with hold.undone_on_mistake():  # some mistakes show only once the data are read
-            digests = plugins.record(config.own_files(resolved))
+            digests = plugins.record(own_files(resolved))
             note_start(path, machine.environment(deterministic=True), digests)
             files.write_atomic(path / "training.yaml", config.dump(resolved), sync=True)
             training = _built(path, resolved)
@@ -322,7 +322,7 @@ def settings_for(
     check_trains(experiment)
     assert experiment.data is not None
     training = experiment.training
-    recipe = training.recipe or config.recipe_of(experiment)
+    recipe = training.recipe or recipe_of(experiment)
     document: dict[str, Any] = {
         "name": experiment.name,
         "genome": genome,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from evonas.config import Finalists
 from evonas.core import Budget
+from evonas.experiment import Finalists
 
 LEAST = 1.0  # seconds of a training of the finals, even if no time is left
 

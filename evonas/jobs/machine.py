@@ -17,9 +17,9 @@ import joblib
 import torch
 
 import evonas
-from evonas.config import ParallelParams
 from evonas.core import UserError
 from evonas.evaluators.pool import Workers
+from evonas.experiment import ParallelParams
 from evonas.markdown import counted
 from evonas.provenance import processor
 from evonas.training import gpu

@@ -10,13 +10,14 @@ from typing import TypeVar
 
 import torch
 
-from evonas import config, own_classes, registry
-from evonas.config import Experiment, TrainingRun
+from evonas import own_classes, registry
+from evonas.consistency import check_together
 from evonas.core import Candidate, Evaluation, Metric, Params, UserError
 from evonas.data.dataset import Images, Places, load, split, split_with_places
 from evonas.evaluators.parallel import InWorkers
 from evonas.evaluators.tabular import Tabular
 from evonas.evaluators.trial import Trial
+from evonas.experiment import Experiment, TrainingRun, evaluator_of, has_finalists, strategy_of
 from evonas.jobs import machine
 from evonas.loop import Desk
 from evonas.metrics import RESERVED_IN_RUNS, finals_columns, refused
@@ -61,8 +62,8 @@ def build(experiment: Experiment) -> Parts:
     Raises:
         UserError: the data cannot be read, or a part does not accept the setting.
     """
-    config.check_together(experiment)  # again, now that users' files may be imported
-    kind, params = config.evaluator_of(experiment)
+    check_together(experiment)  # again, now that users' files may be imported
+    kind, params = evaluator_of(experiment)
     space_params = experiment.space
     training = test = places = None
     if experiment.data is not None:
@@ -136,7 +137,7 @@ def read_data(experiment: Experiment) -> str:
     Raises:
         UserError: they cannot be read, or have mistakes.
     """
-    config.check_together(experiment)  # again, now that users' files may be imported
+    check_together(experiment)  # again, now that users' files may be imported
     if experiment.data is None:
         evaluator = build(experiment).evaluator
         rows = f"{len(evaluator.rows.places)} genomes" if isinstance(evaluator, Tabular) else "none"
@@ -203,7 +204,7 @@ def make_strategy(
     Args:
         params: its settings, if they are no longer those of the experiment.
     """
-    kind, given = config.strategy_of(experiment.strategy)
+    kind, given = strategy_of(experiment.strategy)
     strategy = kind(params or given, setting)
     registry.check_members(strategy, Strategy, registry.name_of(experiment.strategy))
     return strategy
@@ -220,7 +221,7 @@ def _check_metrics(
     own_names = [own.rpartition(":")[2] for own in experiment.metrics]
     names = [metric.name for metric in evaluator.metrics]
     reserved = RESERVED_IN_RUNS
-    if config.has_finalists(experiment):
+    if has_finalists(experiment):
         reserved |= finals_columns(experiment.objectives[0].name)
     for i, measure in enumerate(names):
         if mistake := refused(measure, reserved, names[:i]):
@@ -245,5 +246,5 @@ def _check_metrics(
 
 def trains_here(experiment: Experiment) -> bool:
     """Return whether the driver's process trains something, such as a supernet."""
-    kinds = (config.evaluator_of(experiment)[0], config.strategy_of(experiment.strategy)[0])
+    kinds = (evaluator_of(experiment)[0], strategy_of(experiment.strategy)[0])
     return any({Need.SUPERNET, Need.OPS} & kind.needs for kind in kinds)

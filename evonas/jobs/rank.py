@@ -17,7 +17,6 @@ import numpy as np
 from scipy import stats
 
 from evonas import config, files, registry
-from evonas.config import Experiment
 from evonas.core import (
     Budget,
     Candidate,
@@ -31,6 +30,7 @@ from evonas.core import (
 )
 from evonas.evaluators.parallel import InWorkers
 from evonas.evaluators.pool import Workers
+from evonas.experiment import Experiment, evaluator_of
 from evonas.jobs import machine
 from evonas.jobs.parts import Parts, build
 from evonas.loop import Asked, Desk
@@ -376,7 +376,7 @@ def _experiment(run_dir: Path, workers: int | None) -> Experiment:
     check_run_folder(run_dir)
     overrides = [] if workers is None else [f"parallel.workers={workers}"]
     experiment = config.load_run(run_dir, [*config.HERE, *overrides])
-    evaluator, params = config.evaluator_of(experiment)
+    evaluator, params = evaluator_of(experiment)
     if Need.SUPERNET not in evaluator.needs:
         name = registry.name_of(experiment.evaluator)
         raise UserError(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from evonas import config, files, plugins, registry
-from evonas.config import Experiment
+from evonas.consistency import NO_FINALISTS
 from evonas.core import Constraint, Generation, Question, UserError, derive_seed
 from evonas.evaluators import pool, worker
 from evonas.evaluators.cached import Cached
@@ -21,6 +21,7 @@ from evonas.evaluators.cached import create as create_cache
 from evonas.evaluators.cluster import Cluster, OnCluster
 from evonas.evaluators.parallel import InWorkers
 from evonas.evaluators.pool import Workers
+from evonas.experiment import Experiment, evaluator_of, has_finalists, own_files, strategy_of
 from evonas.jobs import machine, sharing
 from evonas.jobs.finalists import final_questions, run_finals
 from evonas.jobs.hours import finals_in_time
@@ -42,14 +43,7 @@ from evonas.protocols import (
 )
 from evonas.records import tables
 from evonas.records.archive import known_references
-from evonas.records.folder import (
-    Hold,
-    begin,
-    check_run_folder,
-    note_data,
-    note_resume,
-    note_start,
-)
+from evonas.records.folder import Hold, begin, check_run_folder, note_data, note_resume, note_start
 from evonas.records.guessing import parts_of
 from evonas.records.run import RunFolder
 from evonas.training.loop import warm_up
@@ -132,7 +126,7 @@ class Run:
         settings = self.experiment.warm_start
         assert settings is not None
         space = self.parts.setting.space
-        _, params = config.strategy_of(self.experiment.strategy)
+        _, params = strategy_of(self.experiment.strategy)
         desk = desk_of_pool(
             self.parts.evaluator,
             self.parts.setting,
@@ -377,7 +371,7 @@ def start(experiment: Experiment, path: Path, since: float | None = None) -> Ite
         UserError: the folder is not new, or the data are missing.
     """
     since = time.monotonic() if since is None else since
-    plugin_digests = plugins.allow(config.own_files(experiment))
+    plugin_digests = plugins.allow(own_files(experiment))
     resolved = fitted(_resolved(experiment))
     hold = begin(path, "config.yaml")
     resolved, rates = _shared(hold, resolved)
@@ -476,7 +470,7 @@ def _opened(
 
 
 def _in_workers(experiment: Experiment) -> bool:
-    return Need.WORKERS in config.evaluator_of(experiment)[0].needs
+    return Need.WORKERS in evaluator_of(experiment)[0].needs
 
 
 def _on_cluster(experiment: Experiment) -> bool:
@@ -492,7 +486,7 @@ def _made(
     *,
     new: bool,
 ) -> Run:
-    if Need.DATA in config.evaluator_of(experiment)[0].needs and cluster is None:
+    if Need.DATA in evaluator_of(experiment)[0].needs and cluster is None:
         workers.warm(warm_up)
     parts = build(experiment)
     if new:
@@ -547,8 +541,8 @@ def _traces(strategy: Strategy) -> Mapping[str, Sequence[str]]:
 
 def _resolved(experiment: Experiment) -> Experiment:
     update: dict[str, Any] = {"parallel": machine.resolve(experiment.parallel)}
-    if not config.has_finalists(experiment):
-        update["finalists"] = config.NO_FINALISTS
+    if not has_finalists(experiment):
+        update["finalists"] = NO_FINALISTS
     return experiment.model_copy(update=update)
 
 
@@ -580,7 +574,7 @@ def _environment(experiment: Experiment) -> dict[str, Any]:
     timed = any(budget is not None and not budget.deterministic for budget in budgets)
     finalists = experiment.finalists
     timed |= experiment.hours is not None and finalists.top > 0 and finalists.budget is None
-    evaluator, params = config.evaluator_of(experiment)
+    evaluator, params = evaluator_of(experiment)
     timed |= any(metric.timed for metric in evaluator.metrics_of(params))
     # A limit in seconds says where the tables end, and changes no row of them.
     end = {} if experiment.stop.seconds is None else {"end": {"deterministic": False}}

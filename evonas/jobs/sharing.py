@@ -16,10 +16,10 @@ import joblib
 import numpy as np
 import torch
 
-from evonas.config import Experiment
 from evonas.core import Budget, Candidate
 from evonas.evaluators.train import TrainEvaluator
 from evonas.evaluators.worker import USABLE
+from evonas.experiment import Experiment
 from evonas.jobs import machine
 from evonas.jobs.parts import build
 from evonas.loop import guarded

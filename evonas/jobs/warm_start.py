@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from evonas.config import WarmStart
 from evonas.core import Candidate, Evaluation, Params, SearchFailed, Status, derive_seed
 from evonas.evaluators.proxy import ProxyEvaluator, ProxyParams
 from evonas.evaluators.tabular import Tabular
+from evonas.experiment import WarmStart
 from evonas.loop import Answers, Desk
 from evonas.protocols import Dispatcher, Evaluator, Seeded, Setting
 from genomes import Genome, SearchSpace, library

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from evonas import config, plugins, registry
 from evonas.cli import app
 from evonas.core import SearchFailed, UserError
+from evonas.experiment import Experiment, own_files
 from evonas.jobs import machine
 from evonas.jobs.estimate import estimate, first_generations, totals
 from evonas.jobs.parts import build, make_strategy
@@ -59,7 +60,7 @@ def test_init_names_data_as_seen_from_the_file_it_writes(
 def test_init_explains_every_section_that_an_experiment_has(tmp_path: Path) -> None:
     text = starter(tmp_path / "x.yaml", "digits", None)
     keys = set(re.findall(r"^#? ?(\w+):", text, re.MULTILINE))
-    assert set(config.Experiment.model_fields) <= keys
+    assert set(Experiment.model_fields) <= keys
 
 
 @pytest.mark.parametrize("name", registry.names("data"))
@@ -98,7 +99,7 @@ def test_init_takes_a_space_and_the_most_parameters(
     assert [(each.name, each.max) for each in experiment.constraints] == [("params", 50_000)]
     file = plugins.file_of(space)
     if file is not None:
-        assert config.own_files(experiment) == [str(tmp_path / file)]
+        assert own_files(experiment) == [str(tmp_path / file)]
         return
     text = Path("sub/x.yaml").read_text()
     keys = {*type(experiment.space).model_fields} - {"name"}

@@ -24,6 +24,7 @@ from evonas.cli import app
 from evonas.core import UserError
 from evonas.data.dataset import split
 from evonas.data.digits import Digits, DigitsParams
+from evonas.experiment import TrainingParams
 from evonas.jobs import full_training
 from evonas.jobs.choice import choose
 from evonas.jobs.full_training import FullTraining, resume, settings_for, start
@@ -301,7 +302,7 @@ def test_the_recipe_is_the_searchs_unless_it_has_its_own(experiment: Path) -> No
 def test_what_the_recipe_leaves_open_is_set_to_what_suits_a_full_training(
     experiment: Path, tmp_path: Path
 ) -> None:
-    assert config.TrainingParams.model_validate({"strong": list(STRONG)}).strong == tuple(STRONG)
+    assert TrainingParams.model_validate({"strong": list(STRONG)}).strong == tuple(STRONG)
     loaded = config.load(experiment)
     searched = loaded.evaluator.recipe_alone  # type: ignore[attr-defined]  # evaluator train
     assert (searched.label_smoothing, searched.ema, searched.pad_crop) == (0.0, 0.0, 1)

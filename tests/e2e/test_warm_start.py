@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 from evonas import config, registry
 from evonas.cli import app
 from evonas.core import UserError
+from evonas.experiment import can_be_warm_started
 from tests.e2e.test_kill import EXPERIMENT, Search, kill_at_random
 
 TRAINED = EXPERIMENT.replace(
@@ -315,4 +316,4 @@ def test_every_strategy_with_seeds_says_how_many_candidates_it_begins_with() -> 
     for name in registry.names("strategies"):
         strategy = registry.strategy(name)
         if "seeds" in strategy.Params.model_fields:
-            assert config.can_be_warm_started(strategy), f"{name} has no founders"
+            assert can_be_warm_started(strategy), f"{name} has no founders"

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 from unittest import mock
 
-from evonas.config import ParallelParams
 from evonas.evaluators.pool import Workers
+from evonas.experiment import ParallelParams
 from evonas.jobs import machine
 
 T = TypeVar("T")

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import yaml
 
-from evonas.config import Experiment, dump, load
+from evonas.config import dump, load
 from evonas.core import UserError
+from evonas.experiment import Experiment
 from evonas.networks.table import TableParams
 from evonas.words import plain
 from evonas.yamlfile import MAX_BYTES, overridden

@@ -13,6 +13,7 @@ import pytest
 
 from evonas import config
 from evonas.core import Candidate, Evaluation, Generation, Metric, Objective, Status
+from evonas.experiment import Experiment
 from evonas.jobs.finalists import run_finals
 from evonas.loop import Desk
 from evonas.records.run import RunFolder
@@ -46,7 +47,7 @@ class Told:
         return Evaluation(candidate, values, weights=f"{seed}.safetensors")
 
 
-def experiment(objectives: Sequence[Objective], **finals: Any) -> config.Experiment:
+def experiment(objectives: Sequence[Objective], **finals: Any) -> Experiment:
     document = {
         "name": "row",
         "space": {"name": "chain"},
@@ -58,7 +59,7 @@ def experiment(objectives: Sequence[Objective], **finals: Any) -> config.Experim
         "stop": {"generations": 1},
         "finalists": finals,
     }
-    return config.check(document, Path(), config.Experiment)
+    return config.check(document, Path(), Experiment)
 
 
 def searched(
@@ -86,7 +87,7 @@ def searched(
 
 
 def finals(
-    folder: RunFolder, settings: config.Experiment, told: Mapping[int, Sequence[float | Status]]
+    folder: RunFolder, settings: Experiment, told: Mapping[int, Sequence[float | Status]]
 ) -> pd.DataFrame:
     evaluator = Told(folder.path / "scratch", told)
     desk = Desk(evaluator, SPACE, seed=3, answers=folder.journal)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from evonas import config
-from evonas.config import Finalists
 from evonas.core import Budget, UserError
+from evonas.experiment import Finalists
 from evonas.jobs.allotment import LEAST_STEPS, MEASURED, MOST_STEPS, Sizes, allotted
 from evonas.jobs.estimate import Measured, StepTimes
 from evonas.jobs.hours import ending, finals_in_time

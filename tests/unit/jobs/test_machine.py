@@ -14,6 +14,7 @@ from evonas.contained import contained
 from evonas.core import UserError
 from evonas.evaluators import worker
 from evonas.evaluators.worker import gpu_of
+from evonas.experiment import ParallelParams
 from evonas.jobs.machine import gpus, resolve, take_gpu, visible
 from evonas.training import gpu
 from tests.helpers import ROOT
@@ -26,7 +27,7 @@ def fake_gpus(monkeypatch: pytest.MonkeyPatch, count: int, bf16: bool = True) ->
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: bf16)
 
 
-def resolved(*overrides: str) -> config.ParallelParams:
+def resolved(*overrides: str) -> ParallelParams:
     experiment = config.load(ROOT / "experiments" / "quickstart.yaml", overrides)
     return resolve(experiment.parallel)
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from evonas import config
-from evonas.config import Experiment
 from evonas.core import UserError
 from evonas.evaluators.pool import Workers
+from evonas.experiment import Experiment
 from evonas.jobs import machine, search, sharing
 from evonas.jobs.sharing import Reading, chosen, measured
 from tests.helpers import ROOT
