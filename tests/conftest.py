@@ -23,7 +23,7 @@ from tests.helpers import here
 def without_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs end without drawing, which takes seconds, but for tests marked `figures`."""
     if request.node.get_closest_marker("figures") is None:
-        monkeypatch.setattr(finishing, "draw", lambda run_dir, only=(): None)
+        monkeypatch.setattr(finishing, "draw", lambda run_dir, only=(), *, pdf=False: None)
 
 
 @pytest.fixture

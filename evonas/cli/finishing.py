@@ -43,11 +43,11 @@ def train_to_end(training: FullTraining) -> None:
     echo(f"To use it without evonas: evonas export {path}{own}")
 
 
-def draw(run_dir: Path, only: Collection[str] = ()) -> None:
+def draw(run_dir: Path, only: Collection[str] = (), *, pdf: bool = False) -> None:
     """Draw the figures, and print how many there are and which could not be drawn."""
     from evonas import plots
 
-    drawn = plots.draw(run_dir, only)
+    drawn = plots.draw(run_dir, only, pdf=pdf)
     echo(f"{drawn.folder}: {counted(len(drawn.figures), 'figure')}")
     for name, reason in drawn.skipped.items():
         echo(f"  {name}: not drawn, since {reason}")

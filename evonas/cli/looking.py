@@ -88,7 +88,13 @@ def show(
             plots.draw_cell(choice.space, choice.genome, draw)
 
 
-def plot(run_dir: RunDir) -> None:
+def plot(
+    run_dir: RunDir,
+    pdf: Annotated[
+        bool,
+        typer.Option("--pdf", help="Write each figure as a PDF too, its fonts embedded."),
+    ] = False,
+) -> None:
     """Redraws a run's figures from its tables, even while it is running.
 
     For a full training, draws its learning curve.
@@ -96,7 +102,7 @@ def plot(run_dir: RunDir) -> None:
     Example: evonas plot results/mine-seed0
     """
     with reported():
-        finishing.draw(run_dir)
+        finishing.draw(run_dir, pdf=pdf)
 
 
 def report(

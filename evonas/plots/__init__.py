@@ -67,13 +67,14 @@ class Drawn:
     skipped: dict[str, str]
 
 
-def draw(run_dir: Path, only: Collection[str] = ()) -> Drawn:
+def draw(run_dir: Path, only: Collection[str] = (), *, pdf: bool = False) -> Drawn:
     """Draws all figures of a run, or of a full training, finished or not, into its `figures/`.
 
     A figure that cannot be drawn yet is skipped, and its files from an earlier call are removed.
 
     Args:
         only: the names of the figures to draw; if empty, all.
+        pdf: whether to draw each as a PDF too. One that is there already is drawn anew anyhow.
 
     Raises:
         UserError: `run_dir` is not a run folder.
@@ -87,11 +88,11 @@ def draw(run_dir: Path, only: Collection[str] = ()) -> Drawn:
     with styled():
         for name, make in makers.items():
             try:
-                save(make(), folder, name)
+                save(make(), folder, name, pdf=pdf or (folder / f"{name}.pdf").exists())
                 figures.append(name)
             except NotYet as reason:
                 skipped[name] = str(reason)
-                for kind in ("png", "svg", "csv"):
+                for kind in ("png", "svg", "csv", "pdf"):
                     files.remove(folder / f"{name}.{kind}")
     return Drawn(folder, tuple(figures), skipped)
 

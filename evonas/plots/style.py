@@ -78,6 +78,7 @@ STYLE = {
     "figure.constrained_layout.h_pad": 0.04,
     "figure.constrained_layout.w_pad": 0.03,
     "svg.hashsalt": "evonas",  # the same figure has the same bytes
+    "pdf.fonttype": 42,  # fonts as TrueType, which journals ask for
 }
 
 
@@ -100,8 +101,8 @@ def styled() -> Iterator[None]:
         yield
 
 
-def save(drawing: Drawing, folder: Path, name: str) -> list[Path]:
-    """Writes NAME.png, NAME.svg and NAME.csv, each whole or not at all."""
+def save(drawing: Drawing, folder: Path, name: str, *, pdf: bool = False) -> list[Path]:
+    """Writes NAME.png, NAME.svg, NAME.csv and perhaps NAME.pdf, each whole or not at all."""
     png = rendered(drawing.figure, "png")
     drawing.figure.set_layout_engine("none")  # laid out once, so that formats agree
     contents: dict[str, bytes | str] = {
@@ -109,6 +110,8 @@ def save(drawing: Drawing, folder: Path, name: str) -> list[Path]:
         "svg": rendered(drawing.figure, "svg"),
         "csv": drawing.data.to_csv(index=False, lineterminator="\n"),
     }
+    if pdf:
+        contents["pdf"] = rendered(drawing.figure, "pdf")
     for kind, content in contents.items():
         write_atomic(folder / f"{name}.{kind}", content)
     return [folder / f"{name}.{kind}" for kind in contents]

@@ -196,6 +196,19 @@ def test_drawn_again_they_have_the_same_bytes(
         assert path.read_bytes() == content, path.name
 
 
+def test_a_pdf_has_its_fonts_in_it_and_is_drawn_anew_with_the_others(drawn: plots.Drawn) -> None:
+    path = drawn.folder / "cost.pdf"
+    plots.draw(drawn.folder.parent, ["cost"], pdf=True)
+    content = path.read_bytes()
+    assert content.startswith(b"%PDF")
+    assert b"/FontFile2" in content  # TrueType
+    assert b"/Type3" not in content
+    path.write_bytes(b"an older one")
+    plots.draw(drawn.folder.parent, ["cost"])
+    assert path.read_bytes() == content
+    path.unlink()
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_nothing_is_written_outside_a_figure_or_over_something_else_or_data(
     long_run: Path, name: str
