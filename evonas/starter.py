@@ -84,6 +84,7 @@ parallel:
   device: auto                # cpu, cuda, or cuda:0,1
   timeout: 3600               # seconds, after which a training is ended
 # cache: trainings            # found again by every run that names the same folder
+# logging: [tensorboard]      # told of each result as it arrives; also mlflow, wandb, my.py:log
 """
 
 

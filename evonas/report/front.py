@@ -70,7 +70,10 @@ def front_table(
     has_columns = room >= LEAST
     keys = [str(known["key"][i]) for i in shown]
     names, are_keys = _names(path, keys, room if has_columns else width - len(WON))
-    firsts = [Text(name + WON * bool(won[i])) for i, name in zip(shown, names, strict=True)]
+    firsts = [
+        Text(files.escaped(name) + WON * bool(won[i]))  # a Text would drop control characters
+        for i, name in zip(shown, names, strict=True)
+    ]
     caption = _caption(known, settings)
     if not are_keys:
         caption = "; ".join(filter(None, [caption, "evaluations.csv has the keys"]))

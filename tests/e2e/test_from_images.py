@@ -104,6 +104,7 @@ def test_what_is_limited_is_made_small(
     assert experiment.stop.seconds == pytest.approx(0.6 * 72)
 
 
+@pytest.mark.slow
 def test_the_images_say_their_size_and_colours(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     pictures = folder_of_digits(tmp_path / "pictures", 2, 10, scale=3, colour=True)

@@ -68,6 +68,7 @@ def command(*words: str | Path) -> Result:
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
+@pytest.mark.slow
 @pytest.mark.figures
 def test_the_space_and_the_data_of_the_documentation_are_searched(
     experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
