@@ -235,6 +235,7 @@ def test_an_estimate_counts_what_is_trained_for_all(
     assert whole < 5 * (time.perf_counter() - started)  # which has more beside it
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_workers")
 def test_an_estimate_leaves_out_what_the_constraints_do(tmp_path: Path) -> None:
     path = tmp_path / "foreseen.yaml"

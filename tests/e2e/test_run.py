@@ -310,7 +310,7 @@ def test_plot_draws_again_what_the_end_of_the_run_has_drawn(run_dir: Path) -> No
 def test_a_run_whose_figures_cannot_be_drawn_is_still_a_run(
     experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(path: Path, only: object) -> None:
+    def broken(path: Path, only: object, *, pdf: bool) -> None:
         raise OSError("no room for pictures")
 
     monkeypatch.setattr("evonas.plots.draw", broken)

@@ -131,7 +131,7 @@ def note_submissions(notes: Path) -> None:
 if __name__ == "__main__":
     moment, *arguments = sys.argv[1:]
     # Takes seconds, and comes after all that a kill could harm.
-    finishing.draw = lambda run_dir, only=(): None
+    finishing.draw = lambda run_dir, only=(), *, pdf=False: None
     note_submissions(Path(os.environ["SUBMISSIONS"]))
     if moment != "none":
         place, _, count = moment.partition(":")

@@ -43,6 +43,10 @@ METHODS: dict[str, tuple[type[Relaxed], dict[str, Any]]] = {
 }
 
 
+SECOND = "darts, second order"  # which takes three times as long
+QUICK = [pytest.param(m, marks=[pytest.mark.slow] if m == SECOND else []) for m in METHODS]
+
+
 @pytest.fixture(scope="module")
 def data() -> DataSet:
     params = Digits.Params(subset=160)
@@ -146,7 +150,7 @@ def test_without_a_step_the_second_order_is_the_first() -> None:
         torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", QUICK)
 def test_a_search_of_one_seed_is_the_same_and_of_another_is_not(data: DataSet, method: str) -> None:
     first, second = searched(made(data, method)), searched(made(data, method))
     assert first == second
@@ -170,7 +174,7 @@ def test_weights_and_alphas_are_trained_on_images_that_are_mixed_and_changed(
         assert both[0][name] != plain[name]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", QUICK)
 def test_a_resume_from_a_checkpoint_is_exact(data: DataSet, method: str) -> None:
     whole = searched(made(data, method))
     for done in (1, 2):

@@ -119,7 +119,7 @@ def drawn(long_run: Path) -> plots.Drawn:
 @pytest.fixture
 def unsaved(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes all figures, but renders and writes none, which takes most of the time."""
-    monkeypatch.setattr(plots, "save", lambda drawing, folder, name: [])
+    monkeypatch.setattr(plots, "save", lambda drawing, folder, name, *, pdf: [])
 
 
 def figure(run_dir: Path, name: str) -> Figure:
