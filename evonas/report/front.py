@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +65,13 @@ def front_table(
     shown = known.index[(known.index < SHOWN) | known["finals_winner"].notna()]
     won = known["finals_winner"] == True  # noqa: E712  (it is NaN where there were no finals)
     cells = {name: [column[i] for i in shown] for name, column in columns.items()}
-    taken = sum(_width([*name.split("\n"), *column]) + 3 for name, column in cells.items())
-    room = width - taken - len(WON) - 4  # borders are 1 and 2 wide
-    has_columns = room >= LEAST
+    # A value may be on two lines, the mean on the first and what it varies by on the second.
+    for parts in (str.splitlines, str.split):
+        taken = sum(_widest(parts, [name, *column]) + 3 for name, column in cells.items())
+        room = width - taken - len(WON) - 4  # borders are 1 and 2 wide
+        has_columns = room >= LEAST
+        if has_columns:
+            break
     keys = [str(known["key"][i]) for i in shown]
     names, are_keys = _names(path, keys, room if has_columns else width - len(WON))
     firsts = [
@@ -93,7 +97,7 @@ def _columns(
     title: str, head: str, firsts: Sequence[Text], cells: Mapping[str, Sequence[str]]
 ) -> Table:
     table = Table(title=title, box=box.SIMPLE_HEAD)  # narrow enough for 80 columns
-    table.add_column(head, overflow="fold")
+    table.add_column(head, min_width=max((first.cell_len for first in firsts), default=0))
     for name in cells:
         table.add_column(name, justify="right", overflow="fold")
     for first, *others in zip(firsts, *cells.values(), strict=True):
@@ -136,6 +140,11 @@ def _shortened(text: str, room: int) -> str:
         return text
     end = (room - 1) // 3
     return f"{text[: room - 1 - end]}…{text[-end:]}"
+
+
+def _widest(parts: Callable[[str], Sequence[str]], texts: Sequence[str]) -> int:
+    """Return the width of texts of which each is cut into parts, one below the other."""
+    return _width([part for text in texts for part in parts(text)])
 
 
 def _width(texts: Sequence[str]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ from evonas.core import Candidate, Evaluation, Generation, Objective, Question, 
 from evonas.display import Reading, counter, progress, show_run
 from evonas.records.archive import Archive
 from genomes import Genome
+from tests.helpers import ROOT
 
 
 @pytest.fixture(params=[True, False], ids=["terminal", "file"])
@@ -282,3 +284,18 @@ def test_the_front_table_fits_the_terminal_whatever_the_keys(
     assert ("g2" + "-0" * 23 + " *" in second) == (columns == 200)
     assert ("…" in second) == (columns < 200)
     assert any(line.split()[-1:] == ["0.9500"] for line in table) == (columns == 40)
+
+
+def test_eighty_columns_are_enough_for_the_table_of_a_usual_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    reference = ROOT / "results" / "reference" / "fashion_mnist" / "genetic"
+    reference = Path(shutil.copytree(reference, tmp_path / "run"))  # away from the full training
+    winner = pd.read_csv(reference / "finalists.csv")["key"].iloc[0]
+    show_run(reference)
+    lines = capsys.readouterr().out.splitlines()
+    [head] = [line.split() for line in lines if line.startswith("  key")]
+    assert head == ["key", "search", "params", "flops", "model", "finals"]
+    [row] = [line for line in lines if line.startswith(f"  {winner} * ")]
+    assert row.count("±") == 2
